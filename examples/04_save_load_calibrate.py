@@ -1,0 +1,22 @@
+"""Keep a model, renew its limit later: python 04_save_load_calibrate.py [GOOD_FOLDER NEW_GOOD_FOLDER]"""
+
+import sys
+from tempfile import TemporaryDirectory
+
+from blemish import Inspector
+from blemish.datasets import draw_cells
+
+if len(sys.argv) == 3:
+    good, new = sys.argv[1:]
+else:
+    cells = [cell.picture for cell in draw_cells(20, 2)[0]]
+    good, new = cells[:6], cells[6:]
+
+with TemporaryDirectory() as folder:
+    Inspector(image_size=224).fit(good).save(f"{folder}/model")
+    inspector = Inspector.load(f"{folder}/model")
+    before = inspector.calibrations[None]
+    after = inspector.calibrate(new, false_alarm_rate=0.1).calibrations[None]
+    inspector.save(f"{folder}/model")  # replaces the older model at once, or not at all
+print(f"before: limit {before.threshold:.3f}. {before.evidence.words}")
+print(f"after: limit {after.threshold:.3f}. {after.evidence.words}")

@@ -1,0 +1,35 @@
+"""blemish: show it a few pictures of good parts; it finds, outlines and counts the defects in the next million."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from blemish import errors
+
+if TYPE_CHECKING:
+    from blemish.inspector import Failure, Inspector
+    from blemish.types import Prediction, Region, Sample
+
+__version__ = "0.1.0"
+
+# Loaded when first asked for, so that `import blemish` is quick and loads no torch.
+_HOME = {
+    "Failure": "blemish.inspector",
+    "Inspector": "blemish.inspector",
+    "Prediction": "blemish.types",
+    "Region": "blemish.types",
+    "Sample": "blemish.types",
+}
+
+__all__ = ["Failure", "Inspector", "Prediction", "Region", "Sample", "__version__", "errors"]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOME:
+        return getattr(importlib.import_module(_HOME[name]), name)
+    raise AttributeError(f"module 'blemish' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,277 @@
+"""Good pictures as the batches that a detector asks for: rendered, encoded once, kept, walked as often as needed."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.functional import adaptive_max_pool2d
+
+from blemish.detectors.base import Needs, Progress
+from blemish.encoders.base import Encoder
+from blemish.errors import DatasetError, SettingsError
+from blemish.synthesis.augment import UNCHANGED, augment
+from blemish.synthesis.cutpaste import made_up_defect
+from blemish.synthesis.foreground import from_pixels
+from blemish.synthesis.turn import turn
+from blemish.types import Batch, Features
+
+MEMORY = 2 << 30  # bytes of features and prepared pictures that are kept
+POOL = 448  # renderings with augmentation and made-up defect, shared out among the pictures
+LEAST_POOL = 4  # renderings a picture, however many pictures there are
+DEFECTS_PER_VIEW = 4  # made-up defects that share one augmented good picture
+LARGE = 4_000_000  # pixels from which a picture is turned after it was made smaller, not before
+
+
+@dataclass(frozen=True)
+class Rendering:
+    """One copy of a good picture: turned, mirrored, augmented (`view` > 0), with the made-up defect number `defect`."""
+
+    index: int
+    degrees: float = 0.0
+    mirrored: bool = False
+    view: int = 0
+    defect: int | None = None
+
+    @property
+    def good(self) -> Rendering:
+        """The same copy without the defect."""
+        return replace(self, defect=None)
+
+    @property
+    def plain(self) -> Rendering:
+        """The same copy without augmentation or defect."""
+        return replace(self, view=0, defect=None)
+
+    def rng(self, seed: int) -> np.random.Generator:
+        """Random numbers of this copy alone."""
+        defect = 0 if self.defect is None else 1 + self.defect
+        return np.random.default_rng((seed, self.index, round(self.degrees * 1e3), self.mirrored, self.view, defect))
+
+
+class Store:
+    """Prepared pictures and features of one picture each by rendering, up to `memory` bytes; the rest is not kept.
+
+    The first half of the memory holds good copies as float32; whatever comes later, and everything drawn at random, is
+    rounded to float16, also for the walk that made it, so that every walk sees the same numbers.
+    """
+
+    def __init__(self, memory: int) -> None:
+        self.memory, self.used = memory, 0
+        self._features: dict[Rendering, tuple[Features, Tensor | None]] = {}
+        self._pictures: dict[Rendering, np.ndarray] = {}
+
+    def picture(self, rendering: Rendering) -> np.ndarray | None:
+        """The prepared picture `(h, w, 3)`, if it is kept."""
+        return self._pictures.get(rendering)
+
+    def keep_picture(self, rendering: Rendering, picture: np.ndarray) -> None:
+        """Keep a prepared picture, if it fits."""
+        if self._fits(picture.nbytes):
+            self._pictures[rendering] = picture
+
+    def features(self, rendering: Rendering) -> tuple[Features, Tensor | None] | None:
+        """The features and the patches that its defect covers, if they are kept."""
+        found = self._features.get(rendering)
+        return found and (_cast(found[0], torch.float32), found[1])
+
+    def keep_features(self, rendering: Rendering, features: Features, covered: Tensor | None) -> Features:
+        """Keep the features of one picture if they fit, and return them as they would come back."""
+        size = sum(t.nbytes for tensors in features.layers.values() for t in tensors)
+        if rendering != rendering.plain or self.used + size > self.memory // 2:
+            features, size = _cast(features, torch.float16), size // 2
+        if self._fits(size):
+            self._features[rendering] = features, covered
+        return _cast(features, torch.float32)
+
+    def _fits(self, size: int) -> bool:
+        fits = self.used + size <= self.memory
+        self.used += size if fits else 0
+        return fits
+
+
+class GoodPictures:
+    """What detectors learn from: an iterable of `Batch` over good pictures, walked any number of times.
+
+    `pictures` is any sequence of `(H, W, 3)` uint8 arrays, also one that loads in `__getitem__`; `prepare` makes the
+    encoder's input of one, `(h, w, 3)` uint8. `needs` says what is rendered: turned and mirrored copies, and, newly
+    drawn in every walk, augmentations and made-up defects. Only pictures of equal prepared size share a batch.
+
+    Good pictures are encoded once. Augmentations and made-up defects come from a pool of `pool` renderings that grows
+    while it is walked, at least `LEAST_POOL` a picture, and is drawn from again once it is full. Memory stays under
+    `memory` bytes plus one batch; pictures that no longer fit are prepared and encoded anew in every walk. Everything
+    drawn depends on `seed` and the number of the walk alone.
+
+    `progress` is called with (encoded, all) good copies during the first walk.
+    """
+
+    def __init__(
+        self,
+        pictures: Sequence[np.ndarray],
+        encoder: Encoder,
+        needs: Needs,
+        prepare: Callable[[np.ndarray], np.ndarray],
+        categories: Sequence[str] | None = None,
+        seed: int = 0,
+        batch_size: int = 8,
+        progress: Progress | None = None,
+        pool: int = POOL,
+        memory: int = MEMORY,
+    ) -> None:
+        if len(pictures) < max(1, needs.pictures):
+            raise DatasetError(
+                f"at least {max(1, needs.pictures)} good pictures", str(len(pictures)), "give more good pictures"
+            )
+        if categories is not None and len(categories) != len(pictures):
+            raise SettingsError(
+                f"one category for each of {len(pictures)} pictures", f"{len(categories)} categories", "name them all"
+            )
+        if batch_size < 1 or pool < 1:
+            raise SettingsError("batch_size and pool of at least 1", f"{batch_size} and {pool}", "raise them")
+        self.pictures, self.encoder, self.needs, self.prepare = pictures, encoder, needs, prepare
+        self.categories = None if categories is None else tuple(categories)
+        self.seed, self.batch_size, self.progress, self.pool = seed, batch_size, progress, pool
+        self.store = Store(memory)
+        self.indices: tuple[int, ...] = tuple(range(len(pictures)))
+        self.walks = 0
+        self._used: dict[Rendering, int] = defaultdict(int)
+        self._sizes: dict[Rendering, tuple[int, ...]] = {}
+        self._loaded: tuple[int, np.ndarray] | None = None
+
+    def __len__(self) -> int:
+        """Good pictures, without their copies."""
+        return len(self.indices)
+
+    def subset(self, indices: Sequence[int]) -> GoodPictures:
+        """The pictures at `indices` of these, sharing what is already encoded; its walks count from 0."""
+        part = GoodPictures.__new__(GoodPictures)
+        part.__dict__.update(self.__dict__)
+        part.indices, part.walks = tuple(self.indices[i] for i in indices), 0
+        part._used = defaultdict(int)
+        if not part.indices:
+            raise DatasetError("at least one good picture", "an empty subset", "name at least one index")
+        return part
+
+    def __iter__(self) -> Iterator[Batch]:
+        walk, self.walks = self.walks, self.walks + 1
+        copies = self._copies()
+        order, drawn = np.arange(len(copies)), self.needs.augmentation or self.needs.made_up_defects
+        if drawn:
+            rounds = -(-self.batch_size // len(copies))  # a walk fills at least one batch
+            rng = np.random.default_rng((self.seed, walk))
+            order = np.concatenate([rng.permutation(order) for _ in range(rounds)])[: max(self.batch_size, len(copies))]
+        waiting: dict[tuple[int, ...], list[Rendering]] = defaultdict(list)
+        for done, i in enumerate(order):
+            wanted = self._draw(copies[i], rng) if drawn else copies[i]
+            size = self._size(wanted.plain)
+            waiting[size].append(wanted)
+            if len(waiting[size]) == self.batch_size:
+                yield self._batch(waiting.pop(size))
+            if self.progress and walk == 0:
+                self.progress(done + 1, len(order), {})
+        for rest in waiting.values():
+            yield self._batch(rest)
+
+    def _copies(self) -> list[Rendering]:
+        angles = [360 * k / self.needs.rotations for k in range(self.needs.rotations)]
+        sides = (False, True) if self.needs.flips else (False,)
+        return [Rendering(i, angle, side) for i in self.indices for side in sides for angle in angles]
+
+    @property
+    def _slots(self) -> int:
+        """Renderings in the pool for each good copy."""
+        copies = len(self.indices) * self.needs.rotations * (1 + self.needs.flips)
+        return max(LEAST_POOL, -(-self.pool // copies))
+
+    def _draw(self, copy: Rendering, rng: np.random.Generator) -> Rendering:
+        """The next rendering of `copy` from the pool, or any one once all were used."""
+        slots = self._slots
+        used = self._used[copy]
+        slot = used if used < slots else int(rng.integers(slots))
+        self._used[copy] += 1
+        view = slot % max(1, slots // DEFECTS_PER_VIEW) if self.needs.augmentation else 0
+        if view and replace(copy, view=view).rng(self.seed).random() < UNCHANGED:
+            view = 0
+        return replace(copy, view=view, defect=slot if self.needs.made_up_defects else None)
+
+    def _batch(self, wanted: Sequence[Rendering]) -> Batch:
+        good = self._encoded([rendering.good for rendering in wanted])
+        categories = None if self.categories is None else [self.categories[r.index] for r in wanted]
+        features = _joined([g[0] for g in good]).with_categories(categories)
+        if not self.needs.made_up_defects:
+            return Batch(features)
+        bad = self._encoded(wanted)
+        covered = torch.stack([mask for _, mask in bad if mask is not None])  # (B, h, w)
+        return Batch(features, _joined([b[0] for b in bad]).with_categories(categories), covered)
+
+    def _encoded(self, wanted: Sequence[Rendering]) -> list[tuple[Features, Tensor | None]]:
+        """Features of one picture each, and which patches the defect covers; what is missing is encoded together."""
+        found = {r: self.store.features(r) for r in dict.fromkeys(wanted)}
+        missing = [r for r, features in found.items() if features is None]
+        if missing:
+            drawn = [self._drawn(r) for r in missing]
+            features = self.encoder.encode(np.stack([picture for picture, _ in drawn]))
+            for i, (rendering, (_, mask)) in enumerate(zip(missing, drawn, strict=True)):
+                one = features.take(slice(i, i + 1))
+                covered = None if mask is None else _on_grid(mask, one)
+                found[rendering] = self.store.keep_features(rendering, one, covered), covered
+        return [f for r in wanted if (f := found[r]) is not None]
+
+    def _drawn(self, rendering: Rendering) -> tuple[np.ndarray, np.ndarray | None]:
+        """The encoder's input `(h, w, 3)` uint8, and the mask of the made-up defect."""
+        picture = self._prepared(rendering.plain)
+        if rendering.view:
+            rng, plain = rendering.good.rng(self.seed), picture
+            while picture is plain:  # the draws that change nothing are view 0
+                picture = augment(plain, rng)
+        if rendering.defect is None:
+            return picture, None
+        return made_up_defect(picture, from_pixels(picture), rendering.rng(self.seed))
+
+    def _size(self, copy: Rendering) -> tuple[int, ...]:
+        """The shape of the prepared copy, without loading it a second time."""
+        if copy not in self._sizes:
+            self._sizes[copy] = self._prepared(copy).shape
+        return self._sizes[copy]
+
+    def _prepared(self, copy: Rendering) -> np.ndarray:
+        """The good copy as the encoder takes it, before augmentation."""
+        kept = self.store.picture(copy)
+        if kept is not None:
+            return kept
+        if self._loaded is None or self._loaded[0] != copy.index:
+            self._loaded = copy.index, self.pictures[copy.index]
+        picture = self._loaded[1]
+        if picture.shape[0] * picture.shape[1] > LARGE:
+            picture = self.prepare(picture)
+        picture = turn(picture, copy.degrees) if copy.degrees else picture
+        picture = self.prepare(picture[:, ::-1] if copy.mirrored else picture)
+        picture = np.ascontiguousarray(picture)
+        if self.needs.augmentation or self.needs.made_up_defects:
+            self.store.keep_picture(copy, picture)
+        return picture
+
+
+def _cast(features: Features, dtype: torch.dtype) -> Features:
+    layers = {m: tuple(t.to(dtype) for t in tensors) for m, tensors in features.layers.items()}
+    return replace(features, layers=layers)
+
+
+def _joined(parts: Sequence[Features]) -> Features:
+    """Features of one picture each as one batch."""
+    layers = {
+        m: tuple(torch.cat(same) for same in zip(*(p.layers[m] for p in parts), strict=True)) for m in parts[0].layers
+    }
+    vectors = [p.vector for p in parts if p.vector is not None]
+    valid = {m: torch.cat([p.valid[m] for p in parts]) for m in parts[0].valid}
+    return Features(layers=layers, vector=torch.cat(vectors) if vectors else None, valid=valid)
+
+
+def _on_grid(mask: np.ndarray, features: Features) -> Tensor:
+    """The patches `(h, w)` of the finest grid that a pixel mask `(H, W)` touches."""
+    grid = max((t.shape[1:3] for tensors in features.layers.values() for t in tensors), key=lambda g: g[0] * g[1])
+    return adaptive_max_pool2d(torch.from_numpy(mask)[None].float(), tuple(grid))[0] > 0

@@ -1,0 +1,218 @@
+"""`blemish evaluate`: measure methods on labelled datasets, write a table and a report."""
+
+from __future__ import annotations
+
+import csv
+import shlex
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from blemish.cli.options import DetectorNames, Device, DeviceName, EncoderName, ImageSize, Out, Settings
+from blemish.errors import DatasetError, SettingsError
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from blemish.evaluation import Part, Run, RunDetail
+
+SOME_UNREADABLE = 3
+
+
+def evaluate(
+    datasets: Annotated[
+        list[Path], typer.Argument(metavar="DATASET", help="Folders of categories, or single category folders.")
+    ],
+    out: Out,
+    categories: Annotated[
+        list[str] | None, typer.Option("--category", metavar="C ...", help="These categories alone.")
+    ] = None,
+    detectors: DetectorNames = ["auto"],  # noqa: B006 - read by the command line alone
+    encoder: EncoderName = "auto",
+    image_size: ImageSize = None,
+    shots: Annotated[
+        list[str], typer.Option("--shots", metavar="K|all ...", help="Learn from K good pictures, or from all.")
+    ] = ["all"],  # noqa: B006
+    seeds: Annotated[str, typer.Option("--seeds", metavar="0,1,2", help="One run for each.")] = "0,1,2",
+    pooled: Annotated[bool, typer.Option("--pooled", help="One model for all categories.")] = False,
+    aupro_thresholds: Annotated[
+        int | None,
+        typer.Option(
+            "--aupro-thresholds", metavar="N", min=2, help="The coarse AUPRO of published tables; exact if unset."
+        ),
+    ] = None,
+    device: DeviceName = Device.auto,
+    settings: Settings = None,
+) -> None:
+    """Measure methods on datasets with labels; writes results.csv and report.html into OUT.
+
+    K shots are numpy.random.RandomState(seed).permutation(n)[:K] over the sorted file names of train/good.
+    """
+    from blemish.cli.console import say, say_where, show
+    from blemish.cli.settings import parse_settings
+    from blemish.evaluation import plan_runs
+
+    runs = plan_runs(
+        parts_of(datasets, categories),
+        detectors=comma_separated(detectors),
+        shots=[parse_shots(text) for text in comma_separated(shots)],
+        seeds=[parse_seed(text) for text in comma_separated([seeds])],
+        pooled=pooled,
+        encoder=encoder,
+        image_size=image_size,
+        device=device.value,
+        settings=parse_settings(settings or []),
+    )
+    details = evaluate_into(out, runs, aupro_thresholds)
+    show(means_table([detail.row for detail in details]))
+    say_where("Report", out / "report.html")
+    failures = sorted({failure for detail in details for failure in detail.failures})
+    for _, error in failures:
+        say(f"not read: {error}", err=True)
+    if failures:
+        raise typer.Exit(SOME_UNREADABLE)
+
+
+def comma_separated(texts: Sequence[str]) -> list[str]:
+    """`["1,4", "all"]` → `["1", "4", "all"]`, each once."""
+    return list(dict.fromkeys(part.strip() for text in texts for part in text.split(",") if part.strip()))
+
+
+def parse_shots(text: str) -> int | None:
+    """A count, or None for "all"."""
+    if text == "all":
+        return None
+    if text.isdigit() and int(text) > 0:
+        return int(text)
+    raise SettingsError("--shots K with K at least 1, or all", repr(text), "write for example: --shots 1 4 all")
+
+
+def parse_seed(text: str) -> int:
+    """A seed that numpy takes."""
+    if text.isdigit() and int(text) < 2**32:
+        return int(text)
+    raise SettingsError("--seeds as whole numbers from 0", repr(text), "write for example: --seeds 0,1,2")
+
+
+def parts_of(datasets: Sequence[Path], categories: Sequence[str] | None) -> list[Part]:
+    """Every category to measure. Raises DatasetError for one that no dataset has, or that has nothing to test on."""
+    from blemish.datasets import load_dataset
+    from blemish.datasets.layouts import category_folders
+    from blemish.evaluation import Part
+
+    wanted = comma_separated(categories or [])
+    parts: list[Part] = []
+    for path in datasets:
+        here = [name for name in wanted if path.is_dir() and name in category_folders(path)]
+        if wanted and not here and len(datasets) > 1:
+            continue
+        dataset = load_dataset(path, (here or wanted) if wanted else None)
+        parts += [Part(dataset.name, name, tuple(c.train), tuple(c.test)) for name, c in dataset.categories.items()]
+    missing = [name for name in wanted if name not in {part.category for part in parts}]
+    if missing:
+        raise DatasetError("categories of the datasets given", ", ".join(missing), "correct --category")
+    for part in parts:
+        if {sample.label for sample in part.test} != {0, 1}:
+            raise DatasetError(
+                f"good and defective test pictures of {part.category}",
+                f"{len(part.test)} of one kind",
+                "leave this category out with --category, or add the pictures that are missing",
+            )
+    return parts
+
+
+def evaluate_into(out: Path, runs: Sequence[Run], aupro_thresholds: int | None) -> list[RunDetail]:
+    """Do the runs, write `results.csv` and `report.html` into `out`.
+
+    When something ends the work early, the rows of finished runs are left in `out/results.partial.csv`.
+    """
+    import tempfile
+
+    from blemish.cli.output import staged
+    from blemish.cli.progress import progress_bar
+    from blemish.evaluation import SharedEncoders, check_runs, run_details
+    from blemish.report import write_evaluation_report
+
+    check_runs(runs)
+    details: list[RunDetail] = []
+    with (
+        staged(out) as stage,
+        tempfile.TemporaryDirectory(dir=stage) as scratch,
+        SharedEncoders(stage) as encoders,
+        progress_bar("evaluating") as move,
+    ):
+        with written_rows(stage / "results.csv", out / "results.partial.csv") as write:
+            for done, run in enumerate(runs):
+                told = partial(tell, move, run, done, len(runs))
+                for detail in run_details(run, aupro_thresholds, encoders, Path(scratch), told=told):
+                    write(detail.row)
+                    details.append(detail)
+        command = shlex.join(["blemish", *sys.argv[1:]])
+        write_evaluation_report(stage / "report.html", [d.row for d in details], details, command=command)
+    (out / "results.partial.csv").unlink(missing_ok=True)
+    return details
+
+
+def tell(move: Any, run: Run, done: int, runs: int, words: str, at: int, of: int) -> None:
+    """Move the bar to `at` of `of` steps of a run after `done` of all `runs`."""
+    shots = "all" if run.shots is None else run.shots
+    move(done + min(at / max(of, 1), 1), runs, words=f"{run.detector}, {shots} shots, seed {run.seed}: {words}")
+
+
+@contextmanager
+def written_rows(path: Path, rescued: Path) -> Iterator[Callable[[dict[str, Any]], None]]:
+    """Yields `write(row)`, after which the row is on disk; an error after some rows makes `path` become `rescued`."""
+    from blemish.cli.console import say
+    from blemish.datasets.files import shown
+    from blemish.evaluation import COLUMNS
+
+    count = 0
+    try:
+        with path.open("w", encoding="utf-8", newline="", errors="backslashreplace") as file:
+            rows = csv.DictWriter(file, COLUMNS)
+            rows.writeheader()
+
+            def write(row: dict[str, Any]) -> None:
+                nonlocal count
+                rows.writerow({name: cell(value) for name, value in row.items()})
+                file.flush()
+                count += 1
+
+            yield write
+    except BaseException:
+        if count:
+            path.replace(rescued)
+            say(f"rows of the runs that were finished: {shown(rescued)}", err=True)
+        raise
+
+
+def cell(value: Any) -> Any:
+    """Six digits are more than any measure means; nan is an empty cell, truth is written small."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, float):
+        return "" if value != value else f"{value:.6g}"
+    return value
+
+
+def means_table(rows: Sequence[dict[str, Any]]) -> Table:
+    """Means over the seeds, a line for each category and method, then the mean over the categories."""
+    from blemish.cli.console import table_of
+    from blemish.evaluation import mean_rows
+
+    method = ("detector", "encoder", "image_size", "shots", "pooled")
+    shown = ("image_auroc", "pixel_auroc", "aupro_30", "aupro_05", "false_alarm_rate", "miss_rate", "ms_per_picture")
+    table = table_of("Means over the seeds", "category", *method[:4], *shown, numeric=shown)
+    means = mean_rows(rows, ("dataset", "category", *method))
+    many = len({(row["dataset"], row["category"]) for row in means}) > 1
+    overall = mean_rows(means, method) if many else []
+    for row in [*means, *overall]:
+        values = ["" if row[name] != row[name] else f"{row[name]:.3f}" for name in shown[:-1]]
+        facts = [str(row[name]) for name in method[:4]]
+        table.add_row(row.get("category", "mean"), *facts, *values, f"{row['ms_per_picture']:.0f}")
+    return table

@@ -1,0 +1,72 @@
+"""`blemish fit`: learn what good parts look like, save a model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from blemish.cli.options import (
+    Category,
+    DetectorName,
+    Device,
+    DeviceName,
+    EncoderName,
+    FalseAlarmRate,
+    ImageSize,
+    Settings,
+)
+
+
+def fit(
+    paths: Annotated[
+        list[Path],
+        typer.Argument(metavar="PATH", help="Good pictures: a folder, a category folder, or a whole dataset."),
+    ],
+    model: Annotated[
+        Path, typer.Option("-o", "--output", metavar="MODEL", help="The folder that the model goes into.")
+    ],
+    detector: DetectorName = "auto",
+    encoder: EncoderName = "auto",
+    image_size: ImageSize = None,
+    shots: Annotated[
+        int | None, typer.Option("--shots", metavar="K", min=1, help="Learn from K pictures of each category alone.")
+    ] = None,
+    seed: Annotated[int, typer.Option("--seed", metavar="S", min=0, help="Decides the shots and all randomness.")] = 0,
+    false_alarm_rate: FalseAlarmRate = 0.05,
+    category: Category = None,
+    device: DeviceName = Device.auto,
+    settings: Settings = None,
+) -> None:
+    """Learn from good pictures and save a model.
+
+    PATH is a folder of good pictures at any depth, a category folder (train/good inside), or a dataset with several
+    categories, which makes one model for all of them.
+    """
+    from blemish.cli.console import say, say_where
+    from blemish.cli.progress import progress_bar
+    from blemish.cli.settings import parse_settings
+    from blemish.cli.words import model_in_words
+    from blemish.datasets import draw_shots, good_pictures
+
+    chosen = parse_settings(settings or [])
+    samples = draw_shots(good_pictures(paths), shots, seed)
+
+    from blemish.inspector import Inspector
+
+    inspector = Inspector(
+        encoder=encoder,
+        detector=detector,
+        image_size=image_size,
+        false_alarm_rate=false_alarm_rate,
+        device=device.value,
+        seed=seed,
+        **chosen,
+    )
+    with progress_bar("learning", len(samples)) as move:
+        inspector.fit(samples, category=category, progress=move)
+    inspector.save(model)
+    for line in model_in_words(inspector):
+        say(line)
+    say_where("Saved", model)

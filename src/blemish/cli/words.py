@@ -1,0 +1,66 @@
+"""What a model is and what its thresholds rest on, for the terminal and for reports."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from blemish.calibration import Evidence
+    from blemish.inspector import Inspector
+    from blemish.report import CalibrationFacts
+
+
+def model_in_words(inspector: Inspector) -> list[str]:
+    """One line on the method, one on each category's threshold."""
+    lines = [
+        f"Model: {inspector.detector_name} on {inspector.encoder_name} at {inspector.image_size} px",
+    ]
+    for category, calibration in inspector.calibrations.items():
+        name = f"{category}: " if category else ""
+        lines.append(f"{name}{calibration.evidence.words} Limit {calibration.threshold:.4g}.")
+    return lines
+
+
+def model_facts(inspector: Inspector) -> dict[str, object]:
+    """The method's names and settings, for a report."""
+    categories = [category for category in inspector.calibrations if category]
+    facts: dict[str, object] = {
+        "detector": inspector.detector_name,
+        "encoder": inspector.encoder_name,
+        "image size": f"{inspector.image_size} px",
+        "wished false-alarm rate": f"{100 * inspector.false_alarm_rate:g} %",
+    }
+    if categories:
+        facts["categories"] = categories
+    return facts
+
+
+def calibration_facts(inspector: Inspector) -> list[CalibrationFacts]:
+    """Each category's threshold and the good scores behind it, for a report."""
+    from blemish.report import CalibrationFacts
+
+    return [
+        CalibrationFacts(
+            category=category,
+            scores=calibration.scores,
+            threshold=calibration.threshold,
+            false_alarm_rate=calibration.false_alarm_rate,
+            evidence=distinct_parts(calibration.evidence),
+            obtained=obtained(calibration.evidence),
+        )
+        for category, calibration in inspector.calibrations.items()
+    ]
+
+
+def distinct_parts(evidence: Evidence) -> int:
+    """How many different good parts stand behind the scores; copies of one part count once."""
+    return evidence.pictures if evidence.copies else evidence.held_out
+
+
+def obtained(evidence: Evidence) -> str:
+    """How the scores came about, in words that follow "obtained from"."""
+    if evidence.copies:
+        return f"{evidence.held_out} slightly changed copies of them"
+    if evidence.folds:
+        return f"detectors that did not know the picture, in {evidence.folds} folds"
+    return "pictures that the detector did not learn from"

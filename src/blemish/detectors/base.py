@@ -1,0 +1,64 @@
+"""The promise of every detector: settings in `__init__`, learning in `fit`, patch scores from `score`, facts as data."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol, Self, runtime_checkable
+
+from blemish.encoders.base import LayerRole
+from blemish.types import RGB, Batch, Features, PatchScores
+
+if TYPE_CHECKING:
+    import torch
+
+# Called while learning with (done, total, facts such as {"loss": 0.1}).
+Progress = Callable[[int, int, Mapping[str, float]], None]
+
+
+@dataclass(frozen=True)
+class Needs:
+    """What a detector needs from whoever feeds it; the feeder (batches.py) renders it, the detector never does."""
+
+    layers: LayerRole = "deep"
+    modalities: tuple[str, ...] = (RGB,)
+    rotations: int = 1  # copies of every good picture, evenly spaced over 360°, the original first
+    flips: bool = False  # the mirrored copies as well
+    augmentation: bool = False  # random flips, quarter turns, colour and blur at every walk (FoundAD)
+    made_up_defects: bool = False  # Batch.altered and Batch.altered_mask are filled
+    pictures: int = 1  # good pictures at least
+    image_size: int = 448  # pixels, short side (or side, when square)
+    square: bool = False  # True: plain resize to a square; False: aspect ratio kept
+    pooling: str = "top:0.01"  # picture score from the patches: "top:SHARE", "top:COUNT" or "max" (see maps.py)
+
+
+@runtime_checkable
+class Detector(Protocol):
+    """Learns what good parts look like and scores the patches of others.
+
+    `__init__` only stores its settings (all JSON-able keyword arguments); what is learned lives in names ending in `_`.
+    """
+
+    @property
+    def needs(self) -> Needs: ...
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The keyword arguments that rebuild this detector, unlearned."""
+        ...
+
+    def fit(self, batches: Iterable[Batch], progress: Progress | None = None) -> Self:
+        """Learn from good pictures; `batches` can be walked more than once."""
+        ...
+
+    def score(self, features: Features) -> PatchScores:
+        """Patch scores `(B, h, w)`; a picture's scores never depend on its batch."""
+        ...
+
+    def state(self) -> dict[str, torch.Tensor]:
+        """All that was learned, as tensors by name."""
+        ...
+
+    def load_state(self, state: Mapping[str, torch.Tensor]) -> Self:
+        """Take back what `state` gave; scores afterwards are bit-identical."""
+        ...

@@ -1,0 +1,39 @@
+"""From a detector's name and settings to a detector; settings are checked before anything is learned."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from typing import Any
+
+from blemish.detectors.base import Detector
+from blemish.errors import SettingsError
+from blemish.registry import DETECTORS, lookup, resolve
+
+
+def build(name: str, settings: Mapping[str, Any] | None = None, offered: Mapping[str, Any] | None = None) -> Detector:
+    """The detector of that name (see `registry.DETECTORS`), not yet learned.
+
+    `settings` must all be the detector's; of the `offered` ones it takes those it knows and was not told otherwise.
+    Raises SettingsError for an unknown name or setting.
+    """
+    entry = lookup(name, DETECTORS, "detector")
+    make = resolve(entry.target)
+    known = setting_names(make)
+    unknown = sorted(set(settings or {}) - set(known))
+    if unknown:
+        raise SettingsError(
+            f"settings of the detector {name!r}: {', '.join(known) or 'it has none'}",
+            ", ".join(unknown),
+            "use one of these",
+        )
+    extra = {key: value for key, value in (offered or {}).items() if key in known}
+    try:
+        return make(**{**extra, **entry.kwargs, **(settings or {})})
+    except (TypeError, ValueError) as error:
+        raise SettingsError(f"possible settings of the detector {name!r}", str(error), "correct the value") from error
+
+
+def setting_names(make: Any) -> tuple[str, ...]:
+    """The names of the keyword arguments that a detector's class takes."""
+    return tuple(p.name for p in inspect.signature(make).parameters.values() if p.kind is not p.VAR_KEYWORD)

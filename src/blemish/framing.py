@@ -1,0 +1,87 @@
+"""How a picture becomes the encoder's input: which part of it, at which size, in which pose.
+
+A framing is the one place that decides this, while learning and while inspecting alike; it also knows the way back, so
+that a map lands on the picture again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol, Self, runtime_checkable
+
+import numpy as np
+
+from blemish.datasets.images import fit_size, resize_picture
+
+
+@dataclass(frozen=True)
+class Frame:
+    """What the encoder sees of one picture.
+
+    `pixels` `(h, w, 3)` uint8; `picture_size` is the picture's (height, width); `to_picture` `(2, 3)` maps (x, y, 1) in
+    pixels of the frame to pixels of the picture (centre of the first pixel at ½, ½); None for a plain resize.
+    """
+
+    pixels: np.ndarray
+    picture_size: tuple[int, int]
+    to_picture: np.ndarray | None = None
+
+
+@runtime_checkable
+class Framing(Protocol):
+    """The promise of every framing. What `fit` learns travels through `state` as numpy arrays by name."""
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The keyword arguments that rebuild this framing, unlearned."""
+        ...
+
+    def fit(self, pictures: Iterable[np.ndarray]) -> Self:
+        """Learn from good pictures, each `(H, W, 3)` uint8; a framing that learns nothing leaves them unread."""
+        ...
+
+    def frame(self, picture: np.ndarray) -> Frame:
+        """The part of a picture `(H, W, 3)` uint8 that the encoder sees; a picture's frame depends on no other."""
+        ...
+
+    def state(self) -> dict[str, np.ndarray]:
+        """All that was learned."""
+        ...
+
+    def load_state(self, state: Mapping[str, np.ndarray]) -> Self:
+        """Take back what `state` gave; frames afterwards are identical."""
+        ...
+
+
+class PlainFraming:
+    """The whole picture, resized: short side to `image_size` with its aspect ratio kept, or to a square.
+
+    `multiple` is what height and width must be a multiple of (the encoder's patch side). Learns nothing.
+    """
+
+    def __init__(self, image_size: int = 448, multiple: int = 14, square: bool = False) -> None:
+        self.image_size = image_size
+        self.multiple = multiple
+        self.square = square
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        return {"image_size": self.image_size, "multiple": self.multiple, "square": self.square}
+
+    def fit(self, pictures: Iterable[np.ndarray]) -> Self:
+        return self
+
+    def frame(self, picture: np.ndarray) -> Frame:
+        height, width = int(picture.shape[0]), int(picture.shape[1])
+        size = fit_size(height, width, self.image_size, self.multiple, self.square)
+        return Frame(resize_picture(picture, size), (height, width))
+
+    def state(self) -> dict[str, np.ndarray]:
+        return {}
+
+    def load_state(self, state: Mapping[str, np.ndarray]) -> Self:
+        return self
+
+
+FRAMINGS: dict[str, Callable[..., Framing]] = {"plain": PlainFraming}

@@ -1,0 +1,177 @@
+"""Scores of good parts that a detector did not learn from: the evidence that thresholds are made of.
+
+Three ways, by what learning costs and how many good pictures there are; `plan_evidence` is the one place that chooses.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from blemish.batches import GoodPictures
+from blemish.calibration import Calibration, Evidence
+from blemish.detectors.base import Detector, Needs, Progress
+from blemish.errors import WeightsError
+from blemish.maps import map_peak, picture_score
+from blemish.types import Features
+
+FOLDS = 5
+FEW = 10  # good pictures of a category; fewer are left out one by one, or not at all where learning is dear
+WANTED = 60  # held-out scores of a category; folds beyond them would only cost time
+COPIES = 6  # slightly changed copies of a picture, where new parts are not to be had
+# How much higher new good parts score than slightly changed copies of parts that were learned, as a rule.
+INFLATION = 1.5
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Indices of good pictures: `learned` teach the final detector; the pictures of each of `folds` are scored by a
+    detector that learned from all others; `apart` are never learned from; of `copied`, changed copies are scored."""
+
+    learned: tuple[int, ...]
+    folds: tuple[tuple[int, ...], ...] = ()
+    apart: tuple[int, ...] = ()
+    copied: tuple[int, ...] = ()
+
+
+def learns_by_gradient(needs: Needs) -> bool:
+    """Whether learning takes long: detectors that ask for augmentations or made-up defects train a network."""
+    return needs.augmentation or needs.made_up_defects
+
+
+def plan_evidence(categories: Sequence[str], needs: Needs, rate: float, seed: int = 0) -> Plan:
+    """How each category's held-out scores are gained; `categories` `(n,)` names that of every good picture.
+
+    - One picture: copies of it, for there is no other.
+    - Cheap learning: under `FEW` pictures, leave one out; else `FOLDS` folds, of which only as many are learned as it
+      takes to hold out `WANTED` pictures (more for a very small `rate`). The final detector learns from all.
+    - Learning by gradient: under `FEW` pictures, copies of them; else a fifth (at most `WANTED`) is held out for good.
+    """
+    random = np.random.default_rng(seed)
+    names = np.asarray(categories)
+    wanted = max(WANTED, math.ceil(2 / rate))
+    folds: list[list[int]] = []
+    apart: list[int] = []
+    copied: list[int] = []
+    for name in dict.fromkeys(categories):
+        members = np.flatnonzero(names == name)
+        shuffled = random.permutation(members).tolist()
+        few = len(members) < FEW
+        spare = len(names) - (1 if few else -(-len(members) // FOLDS)) >= needs.pictures
+        if len(members) == 1 or (learns_by_gradient(needs) and few) or not spare:
+            copied += members.tolist()
+        elif learns_by_gradient(needs):
+            apart += shuffled[: min(wanted, max(2, len(members) // 5))]
+        else:
+            held = 0
+            for turn, fold in enumerate(np.array_split(shuffled, len(members) if few else FOLDS)):
+                if held >= wanted:
+                    break
+                folds += [[]] * (turn + 1 - len(folds))
+                folds[turn] = [*folds[turn], *fold.tolist()]
+                held += len(fold)
+    learned = tuple(i for i in range(len(names)) if i not in set(apart))
+    return Plan(learned, tuple(tuple(sorted(f)) for f in folds), tuple(sorted(apart)), tuple(copied))
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """Scores of good pictures of one category: of the pictures, and the largest value of each one's map."""
+
+    scores: list[float] = field(default_factory=list)
+    peaks: list[float] = field(default_factory=list)
+
+    def add(self, detector: Detector, features: Features, stride: int) -> None:
+        """Score encoded good pictures of this category; `stride` is the encoder's."""
+        scores, patches = answers(detector, features)
+        self.scores.extend(scores.tolist())
+        self.peaks.extend(map_peak(one, stride) for one in patches)
+
+    def add_mean(self, other: HeldOut) -> None:
+        """Add the mean of other scores as one: copies of a picture tell no more than one picture does."""
+        self.scores.append(float(np.mean(other.scores)))
+        self.peaks.append(float(np.mean(other.peaks)))
+
+
+def answers(detector: Detector, features: Features) -> tuple[np.ndarray, np.ndarray]:
+    """Picture scores `(B,)` and patch scores `(B, h, w)`, both float32: a detector's answer as numpy.
+
+    Raises WeightsError when they are not finite.
+    """
+    scores = detector.score(features)
+    patches = scores.patches.detach().float().cpu().numpy()
+    if not np.isfinite(patches).all():
+        raise WeightsError("finite patch scores", "NaN or infinite ones", "check the encoder's weights, and fit again")
+    own = None if scores.pictures is None else scores.pictures.detach().float().cpu().numpy()
+    pooled = own if own is not None else [picture_score(one, detector.needs.pooling) for one in patches]
+    return np.asarray(pooled, dtype=np.float32), patches
+
+
+def gain_evidence(
+    good: GoodPictures,
+    plan: Plan,
+    detector: Detector,
+    unlearned: Callable[[], Detector],
+    copies_of: Callable[[int, int], Iterable[Features]],
+    rate: float,
+    progress: Progress | None = None,
+) -> dict[str, Calibration]:
+    """One calibration a category, as `plan` says.
+
+    `detector` learned from `plan.learned`; `unlearned()` gives a new one of the same settings for a fold;
+    `copies_of(index, count)` encodes slightly changed copies of a picture.
+    """
+    names = good.categories or ("",) * len(good)
+    found = {name: HeldOut() for name in names}
+    score_pictures(detector, good, plan.apart, found)
+    for turn, fold in enumerate(plan.folds):
+        rest = sorted(set(range(len(good))) - set(fold))
+        score_pictures(unlearned().fit(good.subset(rest)), good, fold, found)
+        if progress:
+            progress(turn + 1, len(plan.folds), {})
+    for index in plan.copied:
+        found[names[index]].add_mean(score_copies(detector, good, names[index], copies_of(index, COPIES)))
+    given, copied = Counter(names), {names[i] for i in plan.copied}
+    folds = {name: sum(any(names[i] == name for i in fold) for fold in plan.folds) for name in found}
+    return {
+        name: calibrated(held, rate, Evidence(given[name], len(held.scores), folds[name], copies=name in copied))
+        for name, held in found.items()
+    }
+
+
+def calibrated(held: HeldOut, rate: float, evidence: Evidence) -> Calibration:
+    """The calibration from held-out scores; those of copies are raised, because new parts look less familiar."""
+    raised = INFLATION if evidence.copies else 1.0
+    scores, peaks = (np.asarray(values, dtype=np.float64) * raised for values in (held.scores, held.peaks))
+    return Calibration.of(scores, peaks, rate, replace(evidence, inflation=raised))
+
+
+def score_pictures(detector: Detector, good: GoodPictures, indices: Sequence[int], into: Mapping[str, HeldOut]) -> None:
+    """Add the scores of the pictures at `indices` to their categories'."""
+    for index, features in zip(indices, plain_features(good, indices), strict=True):
+        name = "" if good.categories is None else good.categories[index]
+        into[name].add(detector, features, good.encoder.stride)
+
+
+def score_copies(detector: Detector, good: GoodPictures, category: str, copies: Iterable[Features]) -> HeldOut:
+    """The scores of encoded copies of one picture."""
+    held = HeldOut()
+    for features in copies:
+        held.add(detector, features.with_categories([category] * len(features)), good.encoder.stride)
+    return held
+
+
+def plain_features(good: GoodPictures, indices: Sequence[int]) -> Iterator[Features]:
+    """The features of the pictures at `indices`, one by one, neither turned nor changed; encoded only if not kept."""
+    if not indices:
+        return
+    plain = good.subset(indices)
+    plain.needs = replace(good.needs, rotations=1, flips=False, augmentation=False, made_up_defects=False, pictures=1)
+    plain.batch_size = 1
+    plain.progress = None
+    for batch in plain:
+        yield batch.features

@@ -1,0 +1,107 @@
+"""What a user hands in (paths, folders, arrays, PIL pictures, samples) as samples, and samples as loaded pictures."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections import OrderedDict
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import overload
+
+import numpy as np
+from PIL import Image
+
+from blemish.datasets import good_pictures, load_picture
+from blemish.datasets import pictures as pictures_at
+from blemish.errors import DatasetError, PictureError
+from blemish.types import Sample
+
+Picture = str | Path | np.ndarray | Image.Image | Sample
+Pictures = Picture | Iterable[Picture]
+
+_ONE = (str, os.PathLike, np.ndarray, Image.Image, Sample)
+_KEPT = 4  # decoded pictures kept by LoadedPictures
+
+
+def as_sample(picture: Picture) -> Sample:
+    """One picture as a sample; a PIL picture is decoded. Raises PictureError for anything that is no picture."""
+    if isinstance(picture, Sample):
+        return picture
+    if isinstance(picture, Image.Image):
+        return Sample(load_picture(picture))
+    if isinstance(picture, np.ndarray):
+        return Sample(picture)
+    if isinstance(picture, (str, os.PathLike)):
+        return Sample(Path(picture))
+    raise PictureError("a path, a numpy array, a PIL picture or a Sample", type(picture).__name__, "convert it first")
+
+
+def samples_of(pictures: Pictures) -> Iterator[Sample | PictureError]:
+    """Pictures to inspect, one by one: a folder stands for those it holds; what is no picture comes as its error."""
+    for picture in [pictures] if isinstance(pictures, _ONE) else pictures:
+        if isinstance(picture, (str, os.PathLike)) and Path(picture).is_dir():
+            yield from pictures_at(Path(picture))
+        else:
+            try:
+                yield as_sample(picture)
+            except PictureError as error:
+                yield error
+
+
+def good_samples(pictures: Pictures, category: str | None = None) -> list[Sample]:
+    """Pictures to learn from; paths and folders as `datasets.good_pictures` reads them.
+
+    `category` replaces what the samples say. Raises DatasetError when there are none, or one is known to be defective.
+    """
+    samples: list[Sample] = []
+    for picture in [pictures] if isinstance(pictures, _ONE) else pictures:
+        samples += good_pictures(Path(picture)) if isinstance(picture, (str, os.PathLike)) else [as_sample(picture)]
+    if not samples:
+        raise DatasetError("at least one good picture", "none", "give pictures or folders of good parts")
+    defective = [sample for sample in samples if sample.label]
+    if defective:
+        raise DatasetError("good pictures alone", f"the defective {defective[0].name}", "leave defective ones out")
+    return samples if category is None else [replace(sample, category=category) for sample in samples]
+
+
+def distinct(samples: Sequence[Sample]) -> tuple[list[Sample], list[str]]:
+    """The samples without repetitions of a picture within a category, and their fingerprints; reads every picture.
+
+    A good picture given twice would be compared with itself, and make thresholds far too low. Raises PictureError for
+    one that cannot be read.
+    """
+    kept: dict[tuple[str | None, str], Sample] = {}
+    for sample in samples:
+        kept.setdefault((sample.category, fingerprint(load_picture(sample.picture))), sample)
+    return list(kept.values()), [mark for _, mark in kept]
+
+
+class LoadedPictures(Sequence[np.ndarray]):
+    """The pictures `(H, W, 3)` uint8 of samples, decoded when asked for; the last few are kept."""
+
+    def __init__(self, samples: Sequence[Sample]) -> None:
+        self.samples = samples
+        self._kept: OrderedDict[int, np.ndarray] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    @overload
+    def __getitem__(self, index: int) -> np.ndarray: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[np.ndarray]: ...
+    def __getitem__(self, index: int | slice) -> np.ndarray | list[np.ndarray]:
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(len(self)))]
+        if index not in self._kept:
+            self._kept[index] = load_picture(self.samples[index].picture)  # IndexError ends a plain for loop
+            while len(self._kept) > _KEPT:
+                self._kept.popitem(last=False)
+        return self._kept[index]
+
+
+def fingerprint(picture: np.ndarray) -> str:
+    """A short hash of a picture's pixels, the same whatever file they came from."""
+    return hashlib.sha256(repr(picture.shape).encode() + np.ascontiguousarray(picture).tobytes()).hexdigest()[:16]

@@ -1,0 +1,56 @@
+"""Which patches are background, learned once from good pictures and answered with one dot product a patch.
+
+The usual way (AnomalyDINO) takes the first principal component of the inspected picture itself: a large defect bends
+it, and its sign may turn inside out. Here the components of the good pictures are asked, each judged by its border;
+only if most of them split into part and background is a linear discriminant (Fisher 1936) kept, leaning towards "part".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.nn.functional import max_pool2d
+
+from blemish.synthesis.foreground import from_patches
+
+AGREEING = 0.75  # of the good pictures must split into part and background
+MISSED = 0.002  # of the good pictures' foreground patches that may lie on the background's side
+REMOVED = 0.5  # of their background patches that the discriminant must recognise to be worth having
+SHRINKAGE = 0.1  # of the within-class covariance towards a multiple of the identity
+
+
+def learn_background(pictures: Sequence[Tensor]) -> Tensor | None:
+    """The discriminant `(D + 1,)` (axis, then the limit below which a patch is background), None where none is stable.
+
+    `pictures`: patches `(h, w, D)` of good pictures of one category.
+    """
+    masks = [torch.from_numpy(from_patches(p.cpu().numpy())).to(p.device) for p in pictures]
+    split = [(p, m) for p, m in zip(pictures, masks, strict=True) if not m.all()]
+    if len(split) < max(1.0, AGREEING * len(pictures)):
+        return None
+    part = torch.cat([p[m] for p, m in split]).double()
+    back = torch.cat([p[~m] for p, m in split]).double()
+    within = (_scatter(part) + _scatter(back)) / (len(part) + len(back))
+    width = len(within)
+    level = within.diagonal().mean().clamp(min=1e-12)
+    within = (1 - SHRINKAGE) * within + SHRINKAGE * level * torch.eye(width, dtype=within.dtype, device=within.device)
+    axis = torch.linalg.solve(within, part.mean(0) - back.mean(0))
+    axis = axis / axis.norm().clamp(min=1e-12)
+    limit = (part @ axis).sort().values[int(MISSED * len(part))]
+    if float((back @ axis < limit).double().mean()) < REMOVED:
+        return None
+    return torch.cat([axis, limit[None]]).float()
+
+
+def foreground(discriminant: Tensor, patches: Tensor) -> Tensor:
+    """Which of the patches `(h, w, D)` are part, `(h, w)` bool, one patch wider than the discriminant says."""
+    discriminant = discriminant.to(patches.device)
+    part = (patches * discriminant[:-1]).sum(-1) >= discriminant[-1]
+    return max_pool2d(part.float()[None, None], 3, stride=1, padding=1)[0, 0] > 0
+
+
+def _scatter(rows: Tensor) -> Tensor:
+    centred = rows - rows.mean(0)
+    return centred.T @ centred

@@ -1,0 +1,226 @@
+"""Exact k-nearest neighbours in bounded memory: a fast search with a known error, then the candidates' true distances.
+
+Matrix products are the fastest way to compare many rows, but `‖a‖² + ‖b‖² − 2ab` cancels: at 16 bits it is rough, and
+even at 32 it loses small distances. So the product only nominates: its rounding error is bounded (Cauchy–Schwarz),
+every bank row that could be the nearest within that bound is a candidate, and candidates are measured by their
+differences. A row with too many candidates climbs to the next precision. The answer is that of brute force at any
+precision.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import Literal
+
+import torch
+from torch import Tensor
+from torch.nn.functional import normalize, pad
+
+from blemish.errors import SettingsError
+
+Metric = Literal["l2", "cosine"]
+Precision = Literal["auto", "bfloat16", "float32"]
+
+_BLOCK = 128  # bank columns whose maximum is taken at once
+_CANDIDATES = 128  # a row with more goes on to the next precision
+_SPARE = 8  # candidates beyond k that a k > 1 search looks at
+
+
+class Neighbours:
+    """A bank of rows `(M, D)` that answers which of them lie nearest to a query.
+
+    `metric` is "l2" (Euclidean) or "cosine" (1 − cosine, in [0, 2]; a zero row lies ½ from any direction).
+    `precision` chooses how candidates are nominated ("auto": bfloat16 where the processor multiplies it natively); it
+    changes the speed, not the answer. No more than about `budget` bytes are held besides the bank, its centred copy and
+    the answer. Queries are answered on the bank's device. A row's answer never depends on the rows around it.
+    """
+
+    def __init__(
+        self, bank: Tensor, metric: Metric = "l2", precision: Precision = "auto", budget: int = 1 << 26
+    ) -> None:
+        if bank.ndim != 2 or not len(bank):
+            raise SettingsError("a bank of shape (M, D), M ≥ 1", f"shape {tuple(bank.shape)}", "pass patches as rows")
+        if metric not in ("l2", "cosine"):
+            raise SettingsError("metric 'l2' or 'cosine'", repr(metric), "choose one of them")
+        self.metric, self.budget = metric, budget
+        self.rows = self._place(bank)  # (M, D), unit length for cosine
+        self.centre = self.rows.double().mean(0)  # (D,) float64: distances don't change, cancellation does
+        self.precisions = [torch.float32]
+        if precision == "bfloat16" or (precision == "auto" and _fast_bfloat16(bank.device)):
+            self.precisions.insert(0, torch.bfloat16)
+        self._banks: dict[torch.dtype, tuple[Tensor, float, float]] = {}
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def search(self, queries: Tensor, k: int = 1) -> tuple[Tensor, Tensor]:
+        """The `k` nearest rows of each query `(N, D)`: distances `(N, k)` float32, ascending, and indices `(N, k)`."""
+        if queries.ndim != 2 or queries.shape[1] != self.rows.shape[1]:
+            raise SettingsError(
+                f"queries of shape (N, {self.rows.shape[1]})", f"{tuple(queries.shape)}", "reshape them"
+            )
+        if not 1 <= k <= len(self):
+            raise SettingsError(f"1 ≤ k ≤ {len(self)}, the size of the bank", f"k={k}", "ask for fewer neighbours")
+        queries = self._place(queries.to(self.rows.device))
+        squared, index = self._nearest(queries) if k == 1 else self._nearest_k(queries, k)
+        return self._distance(squared), index
+
+    def measure(self, queries: Tensor, index: Tensor) -> Tensor:
+        """Distances `(N, c)` float32 of queries `(N, D)` to the bank rows that `index` `(N, c)` names."""
+        squared = self._squared(self._place(queries.to(self.rows.device)), index.to(self.rows.device))
+        return self._distance(squared)
+
+    def _distance(self, squared: Tensor) -> Tensor:
+        return squared.sqrt() if self.metric == "l2" else squared / 2
+
+    def _place(self, rows: Tensor) -> Tensor:
+        rows = rows.detach().float()
+        return normalize(rows, dim=1) if self.metric == "cosine" else rows.contiguous()
+
+    def _nearest(self, queries: Tensor) -> tuple[Tensor, Tensor]:
+        """Squared distance and index of the one nearest row, `(N, 1)` each."""
+        squared = queries.new_full((len(queries),), torch.nan)
+        index = torch.zeros(len(queries), dtype=torch.long, device=queries.device)
+        waiting = torch.arange(len(queries), device=queries.device)
+        for dtype in self.precisions:
+            crowded = []
+            for part in self._chunks(waiting, dtype.itemsize):
+                row, column = self._candidates(queries[part], dtype)
+                many = torch.bincount(row, minlength=len(part)) > _CANDIDATES
+                few = ~many[row]
+                squared[part], index[part] = self._best(queries[part], row[few], column[few])
+                crowded.append(part[many])
+            waiting = torch.cat(crowded) if crowded else waiting
+        if len(waiting):
+            found = self._search_double(queries[waiting], 1)
+            squared[waiting] = self._squared(queries[waiting], found)[:, 0]
+            index[waiting] = found[:, 0]
+        return squared[:, None], index[:, None]
+
+    def _nearest_k(self, queries: Tensor, k: int) -> tuple[Tensor, Tensor]:
+        """Squared distances and indices of the k nearest rows, `(N, k)` each."""
+        if not len(queries):
+            return queries.new_zeros(0, k), torch.zeros(0, k, dtype=torch.long, device=queries.device)
+        found = [self._top_k(queries[part], k) for part in self._chunks(torch.arange(len(queries)), 4)]
+        return torch.cat([f[0] for f in found]), torch.cat([f[1] for f in found])
+
+    def _top_k(self, queries: Tensor, k: int) -> tuple[Tensor, Tensor]:
+        wide = min(len(self), k + _SPARE)
+        similarity, error = self._similarity(queries, torch.float32)
+        approximate, column = similarity.topk(wide, dim=1)
+        squared, column = self._sorted(queries, column)
+        if wide < len(self):  # what was not nominated lies beyond this bound; closer ones need the exact search
+            unsure = ~(squared[:, k - 1] <= -2 * (approximate[:, -1] + error))
+            if unsure.any():
+                double = self._search_double(queries[unsure], wide)
+                squared[unsure], column[unsure] = self._sorted(queries[unsure], double)
+        return squared[:, :k], column[:, :k]
+
+    def _sorted(self, queries: Tensor, column: Tensor) -> tuple[Tensor, Tensor]:
+        column = column.sort(dim=1).values  # equal distances come in the bank's order
+        squared, order = self._squared(queries, column).sort(dim=1, stable=True)
+        return squared, column.gather(1, order)
+
+    def _candidates(self, queries: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+        """All pairs (row, bank row) that could be nearest, given the rounding of a product at `dtype`."""
+        similarity, error = self._similarity(queries, dtype)  # (n, M'), (n,)
+        blocks = similarity.view(len(queries), -1, _BLOCK)
+        highest = blocks.amax(-1)  # (n, M' / _BLOCK)
+        best = highest.amax(1).float()
+        rounding = 0.51 * torch.finfo(dtype).eps * best.abs()  # of the result itself, at either end of the window
+        enough = (best - 2 * (error + rounding)).to(torch.float32)
+        row, block = (highest.float() >= enough[:, None]).nonzero(as_tuple=True)
+        pair, lane = (blocks[row, block].float() >= enough[row, None]).nonzero(as_tuple=True)
+        column = block[pair] * _BLOCK + lane
+        real = column < len(self)
+        return row[pair][real], column[real]
+
+    def _similarity(self, queries: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+        """−½ ‖a − b‖² of each query to each bank row, as rounded by a product at `dtype`, and each row's error bound.
+
+        The halved squares ride along as columns that multiply ones, so the product itself is small where rows are near
+        and its rounding is relative to the distance, not to the length of the rows.
+        """
+        columns, longest, loss = self._bank(dtype)
+        left, length, own_loss = _operand(queries, self.centre, dtype, squares_first=True)
+        accumulated = 2 * math.sqrt(columns.shape[1]) * 2.0**-23 * (length * longest + length**2 + longest**2)
+        return left @ columns.T, own_loss * longest + (length + own_loss) * loss + accumulated
+
+    def _bank(self, dtype: torch.dtype) -> tuple[Tensor, float, float]:
+        """The bank as right operand of the product, padded to whole blocks; its longest row; its largest rounding."""
+        if dtype not in self._banks:
+            right, length, loss = _operand(self.rows, self.centre, dtype, squares_first=False)
+            if missing := -len(right) % _BLOCK:
+                right = pad(right, (0, 0, 0, missing))
+                right[len(self) :, -1] = -3e38  # never the nearest
+            self._banks[dtype] = right, float(length.max()), float(loss.max())
+        return self._banks[dtype]
+
+    def _best(self, queries: Tensor, row: Tensor, column: Tensor) -> tuple[Tensor, Tensor]:
+        """The nearest of the candidate pairs for each query; NaN where a query has none."""
+        squared = torch.cat(
+            [(queries[r] - self.rows[c]).square().sum(1) for r, c in zip(*self._halves(row, column), strict=True)]
+        )
+        nearest = queries.new_full((len(queries),), torch.inf).scatter_reduce(0, row, squared, "amin")
+        winner = squared == nearest[row]
+        index = torch.full((len(queries),), len(self), device=queries.device)
+        index = index.scatter_reduce(0, row[winner], column[winner], "amin")
+        empty = index == len(self)
+        return nearest.masked_fill(empty, torch.nan), index.masked_fill(empty, 0)
+
+    def _halves(self, row: Tensor, column: Tensor) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
+        step = max(1, self.budget // (12 * self.rows.shape[1]))  # two gathered rows and their difference
+        return row.split(step), column.split(step)
+
+    def _squared(self, queries: Tensor, column: Tensor) -> Tensor:
+        """True squared distances of each query to its own candidates: `(n, D)`, `(n, c)` → `(n, c)`."""
+        row = torch.arange(len(queries), device=queries.device)[:, None].expand_as(column)
+        parts = zip(*self._halves(row.reshape(-1), column.reshape(-1)), strict=True)
+        return torch.cat([(queries[r] - self.rows[c]).square().sum(1) for r, c in parts]).view(column.shape)
+
+    def _search_double(self, queries: Tensor, k: int) -> Tensor:
+        """Indices `(n, k)` of the nearest rows by products in float64, a slice of the bank at a time."""
+        step = max(1, self.budget // (16 * self.rows.shape[1]))
+        answers = []
+        for part in (queries.double() - self.centre).split(max(1, self.budget // (16 * min(step, len(self))))):
+            best = part.new_full((len(part), k), -torch.inf)
+            index = torch.zeros(len(part), k, dtype=torch.long, device=part.device)
+            for start in range(0, len(self), step):
+                rows = self.rows[start : start + step].double() - self.centre
+                score = part @ rows.T - rows.square().sum(1) / 2
+                top, column = score.topk(min(k, len(rows)), dim=1)
+                best, order = torch.cat([best, top], 1).topk(k, dim=1)
+                index = torch.cat([index, column + start], 1).gather(1, order)
+            answers.append(index)
+        return torch.cat(answers)
+
+    def _chunks(self, rows: Tensor, itemsize: int) -> Iterator[Tensor]:
+        """`rows` in parts whose product with the whole bank stays inside the budget."""
+        return iter(rows.split(max(1, self.budget // (itemsize * (len(self) + _BLOCK)))) if len(rows) else ())
+
+
+def _operand(rows: Tensor, centre: Tensor, dtype: torch.dtype, *, squares_first: bool) -> tuple[Tensor, Tensor, Tensor]:
+    """Centred rows at `dtype` with −½‖row‖² and ones as further columns; each row's length and rounding loss (norms).
+
+    Three columns hold the halved square: one would be as rough as the precision, three carry all 24 bits.
+    """
+    centred = (rows.double() - centre).float() if dtype != torch.float64 else rows.double() - centre
+    rounded = centred.to(dtype)
+    loss = (centred - rounded.float()).norm(dim=1) + centred.norm(dim=1) * 2.0**-24
+    half = -centred.double().square().sum(1) / 2
+    squares = []
+    for _ in range(3):
+        squares.append(half.to(dtype))
+        half = half - squares[-1].double()
+    ones = [torch.ones_like(squares[0])] * 3
+    columns = [*squares, *ones] if squares_first else [*ones, *squares]
+    return torch.cat([rounded, torch.stack(columns, 1)], 1), centred.norm(dim=1), loss
+
+
+def _fast_bfloat16(device: torch.device) -> bool:
+    """Whether products of bfloat16 run in hardware."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported()
+    check = getattr(torch.cpu, "_is_avx512_bf16_supported", None)
+    return device.type == "cpu" and check is not None and bool(check())

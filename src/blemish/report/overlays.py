@@ -1,0 +1,325 @@
+"""Verdicts drawn on pictures: heat where the map rises above its limit, outlines, numbered boxes, a verdict strip.
+
+Areas below the limit keep their pixels. Pictures are `(H, W, 3)` uint8; maps may be larger or smaller than the picture
+they are drawn on (a thumbnail, say), as long as both show the same view.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import lru_cache
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from blemish.errors import PictureError
+from blemish.report.colours import DEFECT, GOOD, HEAT, TRUTH, UNKNOWN
+from blemish.report.words import count_in_words, times_in_words
+from blemish.types import Prediction, Region
+
+_MOST_BOXES = 12  # more numbers than this hide the part they point at
+_WHITE, _BLACK = (255, 255, 255), (0, 0, 0)
+
+
+def draw_overlay(
+    picture: np.ndarray,
+    prediction: Prediction,
+    *,
+    heat: bool = True,
+    outlines: bool = True,
+    boxes: bool = True,
+    strip: bool = True,
+    scale: float = 1.0,
+) -> np.ndarray:
+    """The picture with its verdict drawn on it, `(H, W, 3)` uint8, a new array of the picture's own size.
+
+    `heat` tints what rises above the map threshold, the stronger the score the denser; `outlines` traces the edge of
+    those areas; `boxes` marks the strongest regions with corners and a number; `strip` writes the verdict along the
+    edge with the least to see. Lines and letters grow with the picture, and by `scale` where it will be shown smaller.
+
+    Raises PictureError when the picture is not `(H, W, 3)` uint8.
+    """
+    canvas = _checked(picture).copy()
+    height, width = canvas.shape[:2]
+    scores = _map_at(prediction.map, (height, width))
+    over = _over(scores, prediction.map_threshold)
+    if over.any():
+        stroke = _stroke(height, width, scale)
+        window = _window(over, stroke + 2)
+        if heat:
+            _tint(canvas[window], scores[window], over[window], prediction.map_threshold)
+        if outlines:
+            _trace(canvas[window], over[window], stroke)
+    if boxes:
+        canvas = _draw_boxes(canvas, prediction, scale)
+    if strip:
+        canvas = _draw_strip(canvas, prediction, at_top=_less_to_see_on_top(over))
+    return canvas
+
+
+def heat_picture(prediction: Prediction, size: tuple[int, int] | None = None) -> np.ndarray:
+    """The whole map in heat colours, `(H, W, 3)` uint8, the outline of what exceeds the limit drawn in white.
+
+    The limit always lies at the middle of the colours, twice the limit at their top, so pictures compare.
+    """
+    size = size or (prediction.map.shape[0], prediction.map.shape[1])
+    scores = _map_at(prediction.map, size)
+    limit = prediction.map_threshold
+    top = 2 * limit if limit > 0 else float(scores.max(initial=0.0))
+    levels = np.clip(scores * (255 / max(top, 1e-12)), 0, 255).astype(np.uint8)
+    canvas = HEAT[levels]
+    over = _over(scores, limit)
+    if over.any():
+        _trace(canvas, over, _stroke(*size))
+    return canvas
+
+
+def draw_mask(picture: np.ndarray, mask: np.ndarray, tint: float = 0.15, scale: float = 1.0) -> np.ndarray:
+    """The picture with its true defect outlined in blue and tinted by `tint`; `mask` `(h, w)` is resized to fit."""
+    canvas = _checked(picture).copy()
+    height, width = canvas.shape[:2]
+    inside = np.asarray(mask) > 0
+    if inside.shape != (height, width):
+        # Averaging shrinks small defects away; whatever is touched counts.
+        shares = Image.fromarray(inside.astype(np.uint8) * 255).resize((width, height), Image.Resampling.BOX)
+        inside = np.asarray(shares) > 32
+    if inside.any():
+        canvas[inside] = ((1 - tint) * canvas[inside] + tint * np.array(TRUTH)).astype(np.uint8)
+        _trace(canvas, inside, _stroke(height, width, scale), line=TRUTH)
+    return canvas
+
+
+def thumbnail(picture: np.ndarray, side: int = 320) -> np.ndarray:
+    """A copy whose longer side is at most `side` pixels; small pictures stay as they are."""
+    height, width = _checked(picture).shape[:2]
+    longest = max(height, width)
+    if longest <= side:
+        return picture.copy()
+    size = (max(1, round(width * side / longest)), max(1, round(height * side / longest)))
+    return np.asarray(Image.fromarray(picture).resize(size, Image.Resampling.LANCZOS, reducing_gap=2.0)).copy()
+
+
+def triptych(
+    picture: np.ndarray, prediction: Prediction, mask: np.ndarray | None = None, *, side: int = 512, gap: int = 6
+) -> np.ndarray:
+    """Picture | heat | outline, and the true mask where one is given, side by side on white, `(h, w, 3)` uint8.
+
+    Each panel's longer side is at most `side` pixels; `gap` pixels lie between panels.
+    """
+    small = thumbnail(picture, side)
+    panels = [small, heat_picture(prediction, (small.shape[0], small.shape[1]))]
+    panels.append(draw_overlay(small, prediction, heat=False, strip=False))
+    if mask is not None:
+        panels.append(draw_mask(small, mask))
+    between = np.full((small.shape[0], gap, 3), 255, np.uint8)
+    return np.concatenate([p for panel in panels for p in (panel, between)][:-1], axis=1)
+
+
+def light_copy(prediction: Prediction, side: int = 512) -> Prediction:
+    """The same verdict with a map whose longer side is at most `side`, its regions scaled along.
+
+    A report over thousands of pictures can keep these in memory; shares of the picture and places stay the same.
+    """
+    height, width = prediction.map.shape[:2]
+    scale = side / max(height, width, 1)
+    if scale >= 1:
+        return prediction
+    size = (max(1, round(height * scale)), max(1, round(width * scale)))
+    return replace(
+        prediction,
+        map=_map_at(prediction.map, size),
+        regions=tuple(_scaled(r, size[1] / width, size[0] / height) for r in prediction.regions),
+    )
+
+
+def _scaled(region: Region, x: float, y: float) -> Region:
+    left, top, right, bottom = region.box
+    box = (
+        int(left * x),
+        int(top * y),
+        max(int(left * x) + 1, round(right * x)),
+        max(int(top * y) + 1, round(bottom * y)),
+    )
+    centroid = (region.centroid[0] * x, region.centroid[1] * y)
+    return replace(region, box=box, area=max(1, round(region.area * x * y)), centroid=centroid)
+
+
+def _checked(picture: np.ndarray) -> np.ndarray:
+    if picture.ndim != 3 or picture.shape[2] != 3 or picture.dtype != np.uint8 or 0 in picture.shape:
+        raise PictureError(
+            "a picture (H, W, 3) of uint8",
+            f"{picture.shape} of {picture.dtype}",
+            "decode it with blemish.datasets.images",
+        )
+    return picture
+
+
+def _map_at(scores: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """The map `(H, W)` float32 at another size, holes (NaN) as 0; an empty map is 0 everywhere."""
+    if scores.size == 0:
+        return np.zeros(size, np.float32)
+    scores = np.asarray(scores, np.float32)
+    if not np.isfinite(scores).all():
+        scores = np.nan_to_num(scores, nan=0.0)
+    if scores.shape == size:
+        return scores
+    return np.asarray(Image.fromarray(scores).resize((size[1], size[0]), Image.Resampling.BILINEAR, reducing_gap=3.0))
+
+
+def _over(scores: np.ndarray, limit: float) -> np.ndarray:
+    return scores >= limit if limit > 0 else scores > 0
+
+
+def _stroke(height: int, width: int, scale: float = 1.0) -> int:
+    """Line width in pixels: 2 in a 512 px picture, growing with it."""
+    return max(1, round(scale * min(height, width) / 256))
+
+
+def _window(inside: np.ndarray, margin: int) -> tuple[slice, slice]:
+    rows, columns = np.flatnonzero(inside.any(1)), np.flatnonzero(inside.any(0))
+    return (
+        slice(max(0, rows[0] - margin), rows[-1] + margin + 1),
+        slice(max(0, columns[0] - margin), columns[-1] + margin + 1),
+    )
+
+
+# Heat by strength in 254 steps, colours times opacity, both × 256 so that blending stays in integers; step 0 is clear.
+# It starts at crimson violet, as the darkest colours would look like shadow.
+_STRENGTH = np.linspace(0, 1, 255)
+_OPACITY = np.append(0, np.round(256 * (0.12 + 0.5 * _STRENGTH))).astype(np.uint16)  # (256,)
+_TINTS = np.append([[0, 0, 0]], HEAT[(100 + 150 * np.sqrt(_STRENGTH)).astype(int)], axis=0).astype(np.uint16)
+_TINTS *= _OPACITY[:, None]  # (256, 3), at most 255 × 159
+_CLEARNESS = 256 - _OPACITY
+_BAND = 32  # rows blended at once: what is worked on stays in the processor's cache
+
+
+def _tint(canvas: np.ndarray, scores: np.ndarray, over: np.ndarray, limit: float) -> None:
+    """Blend heat in place. Strength s = 1 − limit/score: 0 at the limit, ½ at twice, ¾ at four times the limit."""
+    top = scores.max()
+    for row in range(0, len(canvas), _BAND):
+        band = slice(row, row + _BAND)
+        strength = 1 - limit / np.maximum(scores[band], limit) if limit > 0 else scores[band] / top
+        steps = (1 + 254 * strength).astype(np.uint8)
+        steps *= over[band]
+        clear = _CLEARNESS.take(steps)[..., None]  # (rows, W, 1)
+        canvas[band] = (canvas[band] * clear + _TINTS.take(steps, axis=0)) >> 8
+
+
+def _trace(canvas: np.ndarray, inside: np.ndarray, stroke: int, line: tuple[int, int, int] = _WHITE) -> None:
+    """Draw the edge of an area in place: a line on its inner rim, a dark halo outside, so it shows on any ground."""
+    halo = _grown(inside, max(1, stroke // 2 + 1)) & ~inside
+    canvas[halo] = (canvas[halo] * np.float32(0.35)).astype(np.uint8)
+    canvas[inside & _grown(~inside, stroke)] = line
+
+
+def _grown(inside: np.ndarray, by: int) -> np.ndarray:
+    """The area grown by `by` pixels (a diamond), without wrapping around the picture's edge."""
+    grown = inside.copy()
+    for _ in range(by):
+        before = grown.copy()
+        grown[1:] |= before[:-1]
+        grown[:-1] |= before[1:]
+        grown[:, 1:] |= before[:, :-1]
+        grown[:, :-1] |= before[:, 1:]
+    return grown
+
+
+@lru_cache(maxsize=32)
+def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    return ImageFont.load_default(size)
+
+
+def _letters(height: int, width: int, scale: float = 1.0) -> int:
+    """Letter height in pixels: at least 11, so that it can be read; 16 in a 512 px picture."""
+    return max(11, round(scale * min(height, width) / 32))
+
+
+def _draw_boxes(canvas: np.ndarray, prediction: Prediction, scale: float) -> np.ndarray:
+    """Corners and a number for the strongest regions, numbered from the strongest."""
+    height, width = canvas.shape[:2]
+    if not prediction.regions or min(height, width) < 24:
+        return canvas
+    map_height, map_width = prediction.map.shape[:2] if prediction.map.size else (height, width)
+    picture = Image.fromarray(canvas)
+    draw = ImageDraw.Draw(picture)
+    strongest = strongest_regions(prediction)[:_MOST_BOXES]
+    for i in reversed(range(len(strongest))):  # the strongest last, on top
+        box = _scaled(strongest[i], width / map_width, height / map_height).box
+        _draw_corners(draw, box, (height, width), _stroke(height, width, scale))
+        if min(height, width) >= 64:
+            _draw_number(draw, str(i + 1), box, (height, width), _letters(height, width, scale))
+    return np.asarray(picture).copy()
+
+
+def strongest_regions(prediction: Prediction) -> list[Region]:
+    """The regions from the largest peak down: the order of the numbers on the overlay and in the report."""
+    return sorted(prediction.regions, key=lambda r: (-r.peak, r.box))
+
+
+def _draw_corners(
+    draw: ImageDraw.ImageDraw, box: tuple[int, int, int, int], size: tuple[int, int], stroke: int
+) -> None:
+    """Four corner brackets a little outside the box: they point without covering."""
+    margin = 2 * stroke + 2
+    left, top = max(stroke, box[0] - margin), max(stroke, box[1] - margin)
+    right, bottom = min(size[1] - 1 - stroke, box[2] + margin), min(size[0] - 1 - stroke, box[3] + margin)
+    reach_x, reach_y = ((b - a) // 4 if b - a > 8 else (b - a) // 2 for a, b in ((left, right), (top, bottom)))
+    reach = max(2, min(reach_x, reach_y, 12 * stroke))
+    for colour, extra in ((_BLACK, 2 * max(1, stroke // 2)), (_WHITE, 0)):  # white with a black rim shows anywhere
+        for x, dx in ((left, reach), (right, -reach)):
+            for y, dy in ((top, reach), (bottom, -reach)):
+                draw.line([(x + dx, y), (x, y), (x, y + dy)], fill=colour, width=stroke + extra, joint="curve")
+
+
+def _draw_number(
+    draw: ImageDraw.ImageDraw, text: str, box: tuple[int, int, int, int], size: tuple[int, int], letters: int
+) -> None:
+    """A white number on the colour of defects, above the box where there is room, otherwise below or inside."""
+    font, pad, margin = _font(letters), max(2, letters // 4), max(4, letters // 2)
+    wide, high = round(draw.textlength(text, font=font)) + 2 * pad + 2, letters + 2 * pad
+    x = min(max(0, box[0] - margin), size[1] - wide)
+    y = box[1] - margin - high
+    if y < 0:
+        y = box[3] + margin if box[3] + margin + high < size[0] else box[1] + margin
+    y = min(max(0, y), size[0] - high)
+    draw.rounded_rectangle((x, y, x + wide - 1, y + high - 1), radius=pad, fill=DEFECT, outline=_WHITE, width=1)
+    draw.text((x + wide / 2, y + high / 2), text, font=font, fill=_WHITE, anchor="mm")
+
+
+def _less_to_see_on_top(over: np.ndarray) -> bool:
+    band = max(1, over.shape[0] // 12)
+    return int(over[:band].sum()) < int(over[-band:].sum())
+
+
+def _draw_strip(canvas: np.ndarray, prediction: Prediction, at_top: bool) -> np.ndarray:
+    """The verdict along one edge: as many words as fit, or a bare coloured line on small pictures."""
+    height, width = canvas.shape[:2]
+    letters = _letters(height, width)
+    high = letters + 2 * max(3, letters // 3)
+    colour = tone_of(prediction)
+    options = [text for text in _strip_texts(prediction) if _font(letters).getlength(text) + 2 * letters <= width]
+    if not options or high > height / 5:
+        line = max(1, height // 32)
+        canvas[slice(0, line) if at_top else slice(height - line, height)] = colour
+        return canvas
+    picture = Image.fromarray(canvas)
+    draw = ImageDraw.Draw(picture)
+    top = 0 if at_top else height - high
+    draw.rectangle((0, top, width - 1, top + high - 1), fill=colour)
+    draw.text((letters, top + high / 2), options[0], font=_font(letters), fill=_WHITE, anchor="lm")
+    return np.asarray(picture).copy()
+
+
+def tone_of(prediction: Prediction) -> tuple[int, int, int]:
+    """The colour of the verdict: good, defective, or unknown part."""
+    return UNKNOWN if not prediction.is_known else DEFECT if prediction.is_defective else GOOD
+
+
+def _strip_texts(prediction: Prediction) -> list[str]:
+    """The verdict in few letters, the longest wording first."""
+    word = "UNKNOWN PART" if not prediction.is_known else "DEFECT" if prediction.is_defective else "GOOD"
+    score = times_in_words(prediction.score, prediction.threshold).replace("×", "x")  # Pillow's letters have no ×
+    texts = [f"{word}  ·  {score}", word]
+    if prediction.regions and prediction.is_defective:
+        texts.insert(0, f"{word}  ·  {count_in_words(len(prediction.regions), 'region')}  ·  {score}")
+    return texts

@@ -1,0 +1,86 @@
+"""Made-up defects from the picture's own material: the rectangle and scar of CutPaste (Li et al., CVPR 2021).
+
+A piece of the picture is cut out, its colours are jittered, and it is pasted elsewhere with its first (top left) pixel
+on the foreground, as in FoundAD. Every function returns the new picture and the mask of what was pasted; outside the
+mask no pixel changes.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from PIL import Image
+
+from blemish.synthesis.augment import colour_jitter
+
+AREA = (0.02, 0.25)  # of the picture, for a rectangle
+ASPECT = (0.3, 3.3)  # of a rectangle, drawn evenly on a log scale
+SCAR_WIDTH = (2, 16)  # pixels
+SCAR_LENGTH = (10, 25)  # pixels
+SCAR_TURN = 45.0  # degrees either way
+JITTER = 0.5  # brightness, contrast, saturation and hue
+
+
+def made_up_defect(
+    picture: np.ndarray, foreground: np.ndarray | None, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """A rectangle or a scar, half and half.
+
+    `picture` is `(H, W, 3)` uint8, `foreground` `(H, W)` bool or None for the whole picture. Returns a new picture of
+    the same shape and an `(H, W)` bool mask with at least one pixel set.
+    """
+    return (rectangle if rng.random() < 0.5 else scar)(picture, foreground, rng)
+
+
+def rectangle(
+    picture: np.ndarray, foreground: np.ndarray | None, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """A jittered rectangle, `AREA` of the picture and of `ASPECT`; arguments and result as in `made_up_defect`."""
+    height, width = picture.shape[:2]
+    area = rng.uniform(*AREA) * height * width
+    aspect = math.exp(rng.uniform(math.log(ASPECT[0]), math.log(ASPECT[1])))
+    high = int(np.clip(round(math.sqrt(area / aspect)), 1, height))
+    wide = int(np.clip(round(math.sqrt(area * aspect)), 1, width))
+    piece = _cut(picture, high, wide, rng)
+    return _paste(picture, piece, np.ones((high, wide), dtype=bool), foreground, rng)
+
+
+def scar(picture: np.ndarray, foreground: np.ndarray | None, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """A thin jittered strip, turned by up to `SCAR_TURN`; arguments and result as `made_up_defect`."""
+    height, width = picture.shape[:2]
+    wide = min(int(rng.integers(SCAR_WIDTH[0], SCAR_WIDTH[1] + 1)), width)
+    high = min(int(rng.integers(SCAR_LENGTH[0], SCAR_LENGTH[1] + 1)), height)
+    piece = Image.fromarray(_cut(picture, high, wide, rng))
+    angle = rng.uniform(-SCAR_TURN, SCAR_TURN)
+    shape = Image.new("L", piece.size, 255).rotate(angle, expand=True)
+    turned = np.asarray(piece.rotate(angle, resample=Image.Resampling.BILINEAR, expand=True))
+    footprint = np.asarray(shape)[:height, :width] > 127
+    footprint = footprint if footprint.any() else ~footprint
+    return _paste(picture, turned[:height, :width], footprint, foreground, rng)
+
+
+def _cut(picture: np.ndarray, high: int, wide: int, rng: np.random.Generator) -> np.ndarray:
+    """A jittered copy `(high, wide, 3)` from a random place."""
+    top = int(rng.integers(picture.shape[0] - high + 1))
+    left = int(rng.integers(picture.shape[1] - wide + 1))
+    return colour_jitter(picture[top : top + high, left : left + wide], rng, JITTER, JITTER, JITTER, JITTER)
+
+
+def _paste(
+    picture: np.ndarray,
+    piece: np.ndarray,
+    footprint: np.ndarray,
+    foreground: np.ndarray | None,
+    rng: np.random.Generator,
+) -> tuple[np.ndarray, np.ndarray]:
+    """`piece` where `footprint` is set, its top left pixel on the foreground where it fits there, else anywhere."""
+    high, wide = footprint.shape
+    rows, columns = picture.shape[0] - high + 1, picture.shape[1] - wide + 1
+    starts = np.arange(0) if foreground is None else np.flatnonzero(foreground[:rows, :columns])
+    start = int(starts[rng.integers(len(starts))]) if len(starts) else int(rng.integers(rows * columns))
+    top, left = divmod(start, columns)
+    altered, mask = picture.copy(), np.zeros(picture.shape[:2], dtype=bool)
+    mask[top : top + high, left : left + wide] = footprint
+    altered[top : top + high, left : left + wide][footprint] = piece[footprint]
+    return altered, mask

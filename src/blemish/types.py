@@ -1,0 +1,177 @@
+"""All that travels through blemish: Sample → Features → PatchScores → Prediction.
+
+Arrays of pictures are numpy, `(H, W, 3)` uint8 RGB; everything between encoder and map is a torch tensor.
+This module imports no torch, so that the command line and the light runtime can use it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    import torch
+
+RGB = "rgb"  # the key of the picture's own features; further modalities bring their own keys
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One part as it lies on disk or in memory: a picture, and what is known about it.
+
+    `picture` is a path or an `(H, W, 3)` uint8 array; `points` an optional path or `(H, W, 3)` float array in metres
+    (0 or NaN where nothing was measured); `label` is 0 for good, 1 for defective, None when unknown; `mask` a path or
+    `(H, W)` bool array of the defect; `defect` names its kind.
+    """
+
+    picture: Path | np.ndarray
+    points: Path | np.ndarray | None = None
+    label: int | None = None
+    mask: Path | np.ndarray | None = None
+    category: str | None = None
+    defect: str = ""
+    split: str = ""
+
+    @property
+    def name(self) -> str:
+        """The picture's path as text, or "array" for a picture that came from memory."""
+        return str(self.picture) if isinstance(self.picture, Path) else "array"
+
+
+@dataclass(frozen=True)
+class Features:
+    """What an encoder saw in a batch of B equally large pictures.
+
+    `layers` maps a modality to one float32 tensor per encoder layer taken, each `(B, h, w, D)` on its own grid.
+    `vector` is an optional picture-level vector `(B, D)`. `valid` maps a modality to a `(B, h, w)` bool tensor where
+    that modality has holes. `categories` names the category of each picture, where it is given or recognised.
+    """
+
+    layers: Mapping[str, tuple[torch.Tensor, ...]]
+    vector: torch.Tensor | None = None
+    valid: Mapping[str, torch.Tensor] = field(default_factory=dict)
+    categories: tuple[str, ...] | None = None
+
+    def __len__(self) -> int:
+        return len(next(iter(self.layers.values()))[0])
+
+    def __getitem__(self, modality: str) -> torch.Tensor:
+        """All layers of a modality side by side, `(B, h, w, ΣD)`, on the finest layer's grid (bilinear)."""
+        tensors = self.layers[modality]
+        if len(tensors) == 1:
+            return tensors[0]
+        import torch
+        from torch.nn.functional import interpolate
+
+        grid = max((tuple(t.shape[1:3]) for t in tensors), key=lambda g: g[0] * g[1])
+        same = [
+            t
+            if tuple(t.shape[1:3]) == grid
+            else interpolate(t.permute(0, 3, 1, 2), grid, mode="bilinear", align_corners=False).permute(0, 2, 3, 1)
+            for t in tensors
+        ]
+        return torch.cat(same, dim=-1)  # (B, h, w, ΣD)
+
+    def with_categories(self, categories: Sequence[str] | None) -> Features:
+        return replace(self, categories=None if categories is None else tuple(categories))
+
+    def take(self, index: Any) -> Features:
+        """The pictures that `index` (a slice or an integer/bool tensor over B) selects."""
+        picked = None
+        if self.categories is not None:
+            rows = np.arange(len(self))[index if isinstance(index, slice) else np.asarray(index)]
+            picked = tuple(self.categories[i] for i in np.atleast_1d(rows))
+        return Features(
+            layers={m: tuple(t[index] for t in tensors) for m, tensors in self.layers.items()},
+            vector=None if self.vector is None else self.vector[index],
+            valid={m: t[index] for m, t in self.valid.items()},
+            categories=picked,
+        )
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What a detector learns from: good pictures' features and, if it asked for them, the same with made-up defects.
+
+    `altered` are the features of the same pictures after a made-up defect was pasted in, `altered_mask` `(B, h, w)`
+    bool tells which patches it covers (finest grid). Both are None for detectors that learn from good parts alone.
+    """
+
+    features: Features
+    altered: Features | None = None
+    altered_mask: torch.Tensor | None = None
+
+
+@dataclass(frozen=True)
+class PatchScores:
+    """How strange each patch is: `patches` `(B, h, w)` float32 ≥ 0, larger is stranger.
+
+    `pictures` `(B,)` is set by methods that have a picture score of their own (PatchCore's re-weighting); otherwise
+    maps.py pools the patches.
+    """
+
+    patches: torch.Tensor
+    pictures: torch.Tensor | None = None
+
+
+@dataclass(frozen=True)
+class Region:
+    """One connected defective area. `box` is (left, top, right, bottom) in picture pixels, right/bottom exclusive."""
+
+    box: tuple[int, int, int, int]
+    area: int  # pixels
+    peak: float  # largest score inside
+    mean: float
+    centroid: tuple[float, float]  # (x, y) in pixels
+    words: str = ""
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """The answer for one picture.
+
+    `score` ≥ 0, larger is stranger; `p_value` in (0, 1] is the share of good parts that score at least this much;
+    `map` is `(H, W)` float32 at the picture's own size; `threshold` the score above which `is_defective` is True.
+    `category` is the one recognised or given, None for a model of a single unnamed category; `is_known` is False when
+    the picture lies far from every category the model learned.
+    """
+
+    score: float
+    p_value: float
+    threshold: float
+    is_defective: bool
+    map: np.ndarray
+    regions: tuple[Region, ...] = ()
+    category: str | None = None
+    is_known: bool = True
+    map_threshold: float = 0.0
+    seconds: float = 0.0
+    source: str = "array"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything but the map, ready for JSON."""
+        return {
+            "file": self.source,
+            "category": self.category,
+            "is_known": self.is_known,
+            "score": self.score,
+            "p_value": self.p_value,
+            "threshold": self.threshold,
+            "is_defective": self.is_defective,
+            "regions": [
+                {
+                    "box": list(r.box),
+                    "area": r.area,
+                    "peak": r.peak,
+                    "mean": r.mean,
+                    "centroid": list(r.centroid),
+                    "words": r.words,
+                }
+                for r in self.regions
+            ],
+            "seconds": self.seconds,
+        }

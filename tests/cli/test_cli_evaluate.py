@@ -1,0 +1,142 @@
+from __future__ import annotations
+
+import csv
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cli_parts import METHOD, Blemish
+
+from blemish.cli.evaluate import comma_separated
+from blemish.cli.options import spread
+
+COLUMNS = (
+    *("dataset", "category", "detector", "encoder", "image_size", "shots", "seed", "pooled"),
+    *("n_train", "n_good", "n_defective", "image_auroc", "image_ap", "image_f1max"),
+    *("pixel_auroc", "pixel_ap", "pixel_f1max", "aupro_30", "aupro_05", "aupro_01"),
+    *("false_alarm_rate", "miss_rate", "fit_seconds", "ms_per_picture", "peak_memory_mb"),
+)
+
+
+def rows_of(out: Path, name: str = "results.csv") -> list[dict[str, str]]:
+    with (out / name).open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_one_row_for_each_category_shots_and_seed(blemish: Blemish, parts: Path, tmp_path: Path) -> None:
+    result = blemish("evaluate", parts, "-o", tmp_path, *METHOD, "--shots", 1, "all", "--seeds", "0,1")
+    assert result.exit_code == 0, result.output
+    rows = rows_of(tmp_path)
+    assert tuple(rows[0]) == COLUMNS
+    assert {(r["category"], r["shots"], r["seed"]) for r in rows} == {
+        (category, shots, seed) for category in ("disc", "ring") for shots in ("1", "all") for seed in "01"
+    }
+    for row in rows:
+        assert (row["n_good"], row["n_defective"], row["pooled"]) == ("3", "3", "false")
+        assert row["n_train"] == ("1" if row["shots"] == "1" else "6")
+        assert (row["detector"], row["encoder"], row["image_size"]) == ("patchcore", "pixels", "64")
+        assert row["dataset"] == parts.name
+        assert float(row["image_auroc"]) == 1  # a red square on a disc is hard to miss
+        assert float(row["aupro_30"]) > 0.8
+        assert float(row["ms_per_picture"]) > 0
+        assert float(row["peak_memory_mb"]) > 10
+    assert "patchcore" in result.stdout
+    assert "disc" in (tmp_path / "report.html").read_text(encoding="utf-8")
+
+
+def test_pooled_is_one_model_for_all(blemish: Blemish, parts: Path, tmp_path: Path) -> None:
+    result = blemish("evaluate", parts, "-o", tmp_path, *METHOD, "--shots", 2, "--seeds", 0, "--pooled")
+    assert result.exit_code == 0, result.output
+    rows = rows_of(tmp_path)
+    assert [(r["category"], r["pooled"], r["n_train"]) for r in rows] == [("disc", "true", "2"), ("ring", "true", "2")]
+    assert rows[0]["fit_seconds"] == rows[1]["fit_seconds"]
+
+
+def test_only_the_categories_named(blemish: Blemish, parts: Path, tmp_path: Path) -> None:
+    common = ("-o", tmp_path, *METHOD, "--shots", "1", "--seeds", "0", "--category")
+    assert blemish("evaluate", parts, *common, "ring").exit_code == 0
+    assert [row["category"] for row in rows_of(tmp_path)] == ["ring"]
+    assert blemish("evaluate", parts / "disc", parts / "ring", *common, "ring").exit_code == 0
+    assert [row["category"] for row in rows_of(tmp_path)] == ["ring"]
+    assert blemish("evaluate", parts, *common, "cube").exit_code == 2
+
+
+def test_coarse_aupro_is_offered_and_named_in_the_report(blemish: Blemish, parts: Path, tmp_path: Path) -> None:
+    common = ("evaluate", parts / "disc", *METHOD, "--shots", 1, "--seeds", 0)
+    assert blemish(*common, "-o", tmp_path / "exact").exit_code == 0
+    assert blemish(*common, "-o", tmp_path / "coarse", "--aupro-thresholds", 5).exit_code == 0
+    exact, coarse = (float(rows_of(tmp_path / name)[0]["aupro_01"]) for name in ("exact", "coarse"))
+    assert exact != coarse
+    assert "5 thresholds" in (tmp_path / "coarse" / "report.html").read_text(encoding="utf-8")
+
+
+def test_an_unreadable_test_picture_is_named_and_left_out(blemish: Blemish, parts: Path, tmp_path: Path) -> None:
+    shutil.copytree(parts / "disc", tmp_path / "disc")
+    (tmp_path / "disc" / "test" / "good" / "001.png").write_bytes(b"")
+    result = blemish("evaluate", tmp_path / "disc", "-o", tmp_path / "out", *METHOD, "--seeds", 0)
+    assert result.exit_code == 3
+    assert "001.png" in result.stderr
+    assert rows_of(tmp_path / "out")[0]["n_good"] == "2"
+
+
+def test_finished_rows_survive_what_ends_the_rest(
+    blemish: Blemish, parts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from blemish import evaluation
+
+    real = evaluation.fitted
+
+    def fails_at_seed_1(run: evaluation.Run, *others: Any) -> object:
+        if run.seed == 1:
+            raise KeyboardInterrupt
+        return real(run, *others)
+
+    monkeypatch.setattr(evaluation, "fitted", fails_at_seed_1)
+    result = blemish("evaluate", parts / "disc", "-o", tmp_path, *METHOD, "--seeds", "0,1")
+    assert result.exit_code == 130
+    assert [path.name for path in tmp_path.iterdir()] == ["results.partial.csv"]
+    assert [row["seed"] for row in rows_of(tmp_path, "results.partial.csv")] == ["0"]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("--shots", "0"),
+        ("--shots", "some"),
+        ("--seeds", "one"),
+        ("--seeds", "-1"),
+        ("--shots", "99"),
+        ("--detector", "nay"),
+    ],
+)
+def test_impossible_settings_are_refused(
+    blemish: Blemish, parts: Path, tmp_path: Path, arguments: tuple[str, str]
+) -> None:
+    out = tmp_path / "out"
+    assert blemish("evaluate", parts / "disc", "-o", out, *METHOD, "--seeds", "0", *arguments).exit_code == 2
+    assert not out.exists()
+
+
+def test_a_category_without_defects_to_test_on_is_refused(blemish: Blemish, tmp_path: Path, parts: Path) -> None:
+    shutil.copytree(parts / "disc" / "train", tmp_path / "disc" / "train")
+    result = blemish("evaluate", tmp_path / "disc", "-o", tmp_path / "out", *METHOD)
+    assert result.exit_code == 2
+    assert "disc" in result.stderr
+
+
+def test_values_after_an_option_each_get_its_name() -> None:
+    repeatable = {"--shots", "--category", "--detector", "--set"}
+    assert spread(["data", "--shots", "1", "4", "all", "-o", "out"], repeatable) == (
+        ["data", "--shots", "1", "--shots", "4", "--shots", "all", "-o", "out"]
+    )
+    assert spread(["data", "--category", "a", "b", "--pooled"], repeatable) == (
+        ["data", "--category", "a", "--category", "b", "--pooled"]
+    )
+    assert spread(["--shots", "1", "data"], repeatable) == ["--shots", "1", "data"]
+    assert spread(["data", "--shots", "1", "more/data"], repeatable) == ["data", "--shots", "1", "more/data"]
+    assert spread(["data", "-o", "out", "other"], repeatable) == ["data", "-o", "out", "other"]
+
+
+def test_commas_separate_as_well() -> None:
+    assert comma_separated(["1,4", "all", "1"]) == ["1", "4", "all"]

@@ -1,0 +1,264 @@
+from __future__ import annotations
+
+import json
+import os
+import resource
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from cli_parts import METHOD, Blemish, Process, command, write_category
+
+# Python that runs in the process before the program, and stops it at a known place until it is killed.
+STOP_WHILE_LEARNING = """
+import sys, time
+from blemish.inspector import Inspector
+def fit(self, *arguments, **settings):
+    print("here", flush=True)
+    time.sleep(600)
+Inspector.fit = fit
+"""
+STOP_WHILE_SAVING = """
+import time
+from blemish import model_folder
+def stop(*arguments):
+    print("here", flush=True)
+    time.sleep(600)
+model_folder._replace = stop
+"""
+STOP_BETWEEN_RENAMES = """
+import os, time
+from blemish import model_folder
+rename = os.rename
+def once(source, target):
+    rename(source, target)
+    print("here", flush=True)
+    time.sleep(600)
+model_folder.os.rename = once
+"""
+
+
+def ended_by(number: signal.Signals, arguments: list[object], before: str) -> tuple[int, str]:
+    """Start the program, wait until it says where it is, send the signal; gives back its exit code and its words."""
+    with subprocess.Popen(
+        command(*arguments, before=before), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as started:
+        assert started.stdout is not None
+        for line in started.stdout:
+            if line.strip() == "here":
+                break
+        time.sleep(0.05)
+        started.send_signal(number)
+        _, words = started.communicate(timeout=300)
+    return started.returncode, words
+
+
+def visible(folder: Path) -> dict[str, bytes]:
+    """Every file below a folder and its content."""
+    return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+
+
+def test_fit_says_what_the_limit_rests_on(blemish: Blemish, parts: Path, tmp_path: Path) -> None:
+    result = blemish("fit", parts, "-o", tmp_path / "model", *METHOD)
+    assert result.exit_code == 0, result.output
+    assert "patchcore on pixels at 64 px" in result.stdout
+    assert "disc: Threshold from" in result.stdout
+    assert "ring: Threshold from" in result.stdout
+    assert {"settings.json", "weights.safetensors", "calibration.json"} <= {
+        p.name for p in (tmp_path / "model").iterdir()
+    }
+
+
+def test_shots_are_those_that_other_programs_draw(blemish: Blemish, parts: Path, tmp_path: Path) -> None:
+    """Learning from K shots is learning from the files that the documented formula names."""
+    files = sorted((parts / "disc" / "train" / "good").iterdir())
+    drawn = [files[i] for i in np.random.RandomState(5).permutation(len(files))[:2]]
+    assert blemish("fit", parts / "disc", "-o", tmp_path / "a", "--shots", 2, "--seed", 5, *METHOD).exit_code == 0
+    assert blemish("fit", *drawn, "-o", tmp_path / "b", "--seed", 5, *METHOD).exit_code == 0
+    learned = [json.loads((tmp_path / name / "settings.json").read_text())["learned"] for name in "ab"]
+    assert learned[0] == learned[1]
+    assert len(learned[0]) == 2
+
+
+def test_the_same_seed_gives_the_same_model(blemish: Blemish, parts: Path, tmp_path: Path) -> None:
+    for name in "ab":
+        assert blemish("fit", parts / "disc", "-o", tmp_path / name, *METHOD).exit_code == 0
+    assert visible(tmp_path / "a") == visible(tmp_path / "b")
+
+
+def test_the_false_alarm_rate_and_settings_reach_the_model(blemish: Blemish, parts: Path, tmp_path: Path) -> None:
+    result = blemish(
+        *("fit", parts / "disc", "-o", tmp_path / "m", *METHOD, "--false-alarm-rate", "0.2", "--set", "reweight=3")
+    )
+    assert result.exit_code == 0, result.output
+    settings = json.loads((tmp_path / "m" / "settings.json").read_text())
+    assert settings["false_alarm_rate"] == 0.2
+    assert settings["detector"]["settings"]["reweight"] == 3
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("--detector", "patchcores"),
+        ("--encoder", "pixel"),
+        ("--set", "no_such_setting=1"),
+        ("--set", "nonsense"),
+        ("--set", "seed=3"),
+        ("--false-alarm-rate", "1.5"),
+        ("--shots", "7"),
+        ("--encoder", "./no/such/folder"),
+    ],
+)
+def test_impossible_settings_are_refused_in_one_line(
+    blemish: Blemish, parts: Path, tmp_path: Path, arguments: tuple[str, str]
+) -> None:
+    result = blemish("fit", parts / "disc", "-o", tmp_path / "m", *METHOD, *arguments)
+    assert result.exit_code == 2, result.output
+    assert result.stderr.startswith("error: expected ")
+    assert len(result.stderr.strip().splitlines()) == 1
+    assert not (tmp_path / "m").exists()
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("fit",),
+        ("fit", "x"),
+        ("fit", "x", "-o"),
+        ("fit", "x", "-o", "y", "--shots", "0"),
+        ("fit", "x", "-o", "y", "--nay"),
+        ("inspect", "x"),
+        ("evaluate", "-o", "y"),
+        ("nothing",),
+        ("list", "cows"),
+        ("fit", "x", "-o", "y", "--device", "tpu"),
+    ],
+)
+def test_wrong_usage_ends_with_two(blemish: Blemish, arguments: tuple[str, ...]) -> None:
+    assert blemish(*arguments).exit_code == 2
+
+
+def test_a_folder_without_good_pictures_is_refused(blemish: Blemish, parts: Path, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    only_defects = write_category(tmp_path / "broken", "disc", train=0, test=2)
+    (only_defects / "train" / "good").rmdir()
+    for folder in (tmp_path / "empty", only_defects, parts / "disc" / "test" / "scratch"):
+        result = blemish("fit", folder, "-o", tmp_path / "m", *METHOD)
+        assert result.exit_code == 2, result.output
+        assert not (tmp_path / "m").exists()
+
+
+def test_a_folder_that_is_no_model_is_not_replaced(blemish: Blemish, parts: Path, tmp_path: Path) -> None:
+    (tmp_path / "thesis").mkdir()
+    (tmp_path / "thesis" / "chapter.txt").write_text("mine")
+    result = blemish("fit", parts / "disc", "-o", tmp_path / "thesis", *METHOD)
+    assert result.exit_code == 2
+    assert visible(tmp_path) == {"thesis/chapter.txt": b"mine"}
+
+
+def test_a_broken_good_picture_is_named(blemish: Blemish, parts: Path, tmp_path: Path) -> None:
+    folder = write_category(tmp_path / "disc", "disc")
+    (folder / "train" / "good" / "005.png").write_bytes(b"")
+    result = blemish("fit", folder, "-o", tmp_path / "m", *METHOD)
+    assert result.exit_code in (2, 3)
+    assert "005.png" in result.stderr
+
+
+def test_the_traceback_comes_only_when_asked(blemish: Blemish, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.delenv("BLEMISH_DEBUG", raising=False)
+    assert "Traceback" not in blemish("fit", tmp_path, "-o", tmp_path / "m").stderr
+    assert "Traceback" in blemish("--debug", "fit", tmp_path, "-o", tmp_path / "m").stderr
+    monkeypatch.setenv("BLEMISH_DEBUG", "1")
+    assert "Traceback" in blemish("fit", tmp_path, "-o", tmp_path / "m").stderr
+
+
+def test_a_fault_of_ours_is_not_mistaken_for_a_defect(
+    blemish: Blemish, parts: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def broken(*arguments: object, **settings: object) -> None:
+        raise ZeroDivisionError("oh")
+
+    monkeypatch.setattr("blemish.inspector.Inspector.fit", broken)
+    result = blemish("fit", parts / "disc", "-o", tmp_path / "m", *METHOD)
+    assert result.exit_code == 70
+    assert "ZeroDivisionError" in result.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.name == "nt", reason="signals")
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_an_interrupted_fit_leaves_nothing(parts: Path, tmp_path: Path, number: signal.Signals, code: int) -> None:
+    arguments = ["fit", parts / "disc", "-o", tmp_path / "model", *METHOD]
+    for before in (STOP_WHILE_LEARNING, STOP_WHILE_SAVING):
+        ended, words = ended_by(number, arguments, before)
+        assert ended == code, words
+        assert "Traceback" not in words
+        assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.name == "nt", reason="signals")
+@pytest.mark.parametrize("before", [STOP_WHILE_LEARNING, STOP_WHILE_SAVING, STOP_BETWEEN_RENAMES])
+def test_killing_fit_leaves_the_old_model(blemish: Blemish, parts: Path, tmp_path: Path, before: str) -> None:
+    model = tmp_path / "model"
+    assert blemish("fit", parts / "disc", "-o", model, *METHOD).exit_code == 0
+    old = visible(model)
+    ended, _ = ended_by(signal.SIGKILL, ["fit", parts / "ring", "-o", model, *METHOD], before)
+    assert ended == -signal.SIGKILL
+    if before is STOP_BETWEEN_RENAMES:
+        assert not model.exists() or visible(model) == old
+    else:
+        assert visible(model) == old
+        assert blemish("inspect", model, parts / "disc" / "test", "-o", tmp_path / "out").exit_code == 0
+    assert blemish("fit", parts / "ring", "-o", model, *METHOD).exit_code == 0
+    assert visible(model) != old
+    assert {path.name for path in tmp_path.iterdir()} <= {"model", "out"}
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.name == "nt", reason="signals")
+def test_an_interrupted_inspection_leaves_the_old_results(
+    blemish: Blemish, parts: Path, disc_model: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    before = """
+import time
+from blemish.cli.results import ResultWriter
+write = ResultWriter.write
+def slowly(self, prediction):
+    write(self, prediction)
+    print("here", flush=True)
+    time.sleep(600)
+ResultWriter.write = slowly
+"""
+    arguments = ["inspect", disc_model, parts / "disc", "-o", out]
+    assert ended_by(signal.SIGINT, arguments, before)[0] == 130
+    assert not out.exists()
+    assert blemish(*arguments).exit_code == 0
+    old = visible(out)
+    assert ended_by(signal.SIGINT, arguments, before)[0] == 130
+    assert visible(out) == old
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.name == "nt", reason="limits")
+def test_a_full_disk_is_told_and_leaves_what_was_there(
+    process: Process, parts: Path, disc_model: Path, tmp_path: Path
+) -> None:
+    def small_files() -> None:  # writes beyond 1500 bytes a file fail, as they do on a full disk
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1500, 1500))
+
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "notes.txt").write_text("mine")
+    for arguments in (
+        ("fit", parts / "disc", "-o", tmp_path / "model", *METHOD),
+        ("inspect", disc_model, parts / "disc", "-o", tmp_path / "out"),
+    ):
+        ended = process(*arguments, preexec_fn=small_files)
+        assert ended.returncode == 2, ended.stderr
+        assert ended.stderr.startswith("error: expected ")
+        assert visible(tmp_path) == {"out/notes.txt": b"mine"}

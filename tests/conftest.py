@@ -1,0 +1,102 @@
+"""Shared by all tests: made-up parts, a detector small enough to read, and the folder of real pictures."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import pytest
+import torch
+
+from blemish import registry
+from blemish.detectors.base import Needs, Progress
+from blemish.types import RGB, Batch, Features, PatchScores
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+class NearestMean:
+    """A detector in a few lines: distance of every patch to the mean patch of the good pictures."""
+
+    def __init__(self, *, power: float = 1.0, image_size: int = 64, pictures: int = 1) -> None:
+        self.power, self.image_size, self.pictures = power, image_size, pictures
+
+    @property
+    def needs(self) -> Needs:
+        return Needs(image_size=self.image_size, pooling="top:4", pictures=self.pictures)
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        return {"power": self.power, "image_size": self.image_size, "pictures": self.pictures}
+
+    def fit(self, batches: Iterable[Batch], progress: Progress | None = None) -> Self:
+        patches = torch.cat([batch.features[RGB].flatten(0, 2) for batch in batches])  # (N, D)
+        self.mean_ = patches.mean(0)
+        self.spread_ = patches.std(0, correction=0) + 0.05
+        return self
+
+    def score(self, features: Features) -> PatchScores:
+        away = (features[RGB] - self.mean_) / self.spread_
+        return PatchScores(away.square().mean(-1) ** (self.power / 2))
+
+    def state(self) -> dict[str, torch.Tensor]:
+        return {"mean": self.mean_, "spread": self.spread_}
+
+    def load_state(self, state: Mapping[str, torch.Tensor]) -> Self:
+        self.mean_, self.spread_ = state["mean"], state["spread"]
+        return self
+
+
+def made_up_part(
+    kind: str = "disc", seed: int = 0, defective: bool = False, size: tuple[int, int] = (64, 80)
+) -> np.ndarray:
+    """A noisy picture `size` + (3,) uint8 of a "disc", a "ring" or "stripes"; a defective one has a dark square."""
+    random = np.random.default_rng((seed, len(kind)))
+    height, width = size
+    y, x = np.mgrid[:height, :width]
+    radius = np.hypot(y - height / 2, x - width / 2) / min(size)
+    picture = np.full((*size, 3), 90.0)
+    if kind == "disc":
+        picture[radius < 0.3] = (180, 170, 60)
+    elif kind == "ring":
+        picture[(radius > 0.2) & (radius < 0.4)] = (60, 90, 200)
+    else:
+        picture[(x + y) % 12 < 6] = (200, 30, 160)
+    picture += random.normal(0, 4, picture.shape)
+    if defective:
+        top, left = int(0.45 * height), int(0.4 * width)
+        picture[top : top + height // 5, left : left + height // 5] = 5
+    return picture.clip(0, 255).astype(np.uint8)
+
+
+@pytest.fixture
+def toy(monkeypatch: pytest.MonkeyPatch) -> str:
+    """The name under which `NearestMean` is registered during one test."""
+    entry = registry.DetectorEntry(f"{__name__}:NearestMean", "distance to the mean patch")
+    monkeypatch.setattr(registry, "resolve", _resolve_toy(registry.resolve))
+    monkeypatch.setattr("blemish.detectors.factory.resolve", registry.resolve)
+    monkeypatch.setitem(registry.DETECTORS, "toy", entry)
+    return "toy"
+
+
+def _resolve_toy(resolve: Any) -> Any:
+    # pytest loads this file under a name of its own, which an import by name would load a second time.
+    return lambda target: NearestMean if target.endswith(":NearestMean") else resolve(target)
+
+
+@pytest.fixture(scope="session")
+def data() -> Path:
+    """The folder of real pictures: BLEMISH_DATA, or shared/data beside the repository."""
+    folder = Path(os.environ.get("BLEMISH_DATA", ROOT.parent / "shared" / "data"))
+    if not folder.is_dir():
+        pytest.skip(f"no real pictures at {folder}: set BLEMISH_DATA to their folder")
+    return folder
+
+
+@pytest.fixture
+def part() -> Any:
+    """`made_up_part`, for tests that draw several."""
+    return made_up_part

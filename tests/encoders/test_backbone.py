@@ -1,0 +1,170 @@
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import transformers
+from safetensors.torch import load_file, save_file
+
+from blemish import encoders
+from blemish.encoders.base import Encoder
+from blemish.encoders.weights import file_hash
+from blemish.errors import SettingsError, WeightsError
+from blemish.types import RGB
+
+Folder = Callable[[str], Path]
+TOKENS, STAGES = ("dinov2", "dinov3", "dino", "clip", "siglip"), ("swin", "convnext", "resnet")
+
+
+@pytest.mark.parametrize("family", [*TOKENS, *STAGES])
+def test_keeps_the_promise_of_an_encoder(family: str, model_folder: Folder, pictures: np.ndarray) -> None:
+    folder = model_folder(family)
+    for role in ("deep", "projection", "pair", "several"):
+        encoder = encoders.build(folder, role=role)
+        features = encoder.encode(pictures)
+        assert isinstance(encoder, Encoder)
+        assert encoder.weights == file_hash(folder / "model.safetensors")
+        assert len(encoder.layers) == len(encoder.dims) == len(features.layers[RGB])
+        for layer, width in zip(features.layers[RGB], encoder.dims, strict=True):
+            assert layer.dtype == torch.float32
+            assert torch.isfinite(layer).all()
+            assert layer.shape[0] == 3
+            assert layer.shape[3] == width
+        stride = encoder.stride
+        assert features.layers[RGB][0].shape[1:3] == (64 // stride, 96 // stride)
+        assert features.vector is not None
+        assert features.vector.shape == (3, encoder.dims[-1])
+        # Features can be learned from.
+        (features.layers[RGB][0] * torch.ones(encoder.dims[0], requires_grad=True)).sum().backward()
+
+
+@pytest.mark.parametrize("family", TOKENS)
+def test_cut_transformer_equals_the_whole_one(family: str, model_folder: Folder, pictures: np.ndarray) -> None:
+    folder = model_folder(family)
+    encoder = encoders.build(folder, layers=(1, 2), precision="fp32")
+    whole = _load_whole(family, folder)
+    known = {} if family in ("dinov2", "dinov3") else {"interpolate_pos_encoding": True}
+    with torch.no_grad():
+        states = whole(encoder.normalise(pictures), output_hidden_states=True, **known).hidden_states
+        norm = next(m for n, m in whole.named_modules() if n in ("layernorm", "norm", "post_layernorm"))
+        for taken, layer in zip((1, 2), encoder.encode(pictures).layers[RGB], strict=True):
+            expected = norm(states[taken + 1])[:, -8 * 12 :].reshape(3, 8, 12, 32)
+            torch.testing.assert_close(layer, expected, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("family", STAGES)
+def test_cut_stages_equal_the_whole_network(family: str, model_folder: Folder, pictures: np.ndarray) -> None:
+    folder = model_folder(family)
+    encoder = encoders.build(folder, layers=(0, 1))
+    kinds = {"swin": "SwinBackbone", "convnext": "ConvNextBackbone", "resnet": "ResNetBackbone"}
+    whole = getattr(transformers, kinds[family]).from_pretrained(folder, out_features=["stage1", "stage2"]).eval()
+    # A backbone ends each stage with a norm of its own, which no checkpoint of a plain model carries.
+    for norm in getattr(whole, "hidden_states_norms", {}).values():
+        norm.forward = lambda x: x
+    with torch.no_grad():
+        expected = whole(encoder.normalise(pictures)).feature_maps
+    for layer, same in zip(encoder.encode(pictures).layers[RGB], expected, strict=True):
+        torch.testing.assert_close(layer, same.permute(0, 2, 3, 1), atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("family", ["dinov3", "swin", "resnet"])
+def test_features_do_not_depend_on_the_batch(family: str, model_folder: Folder, pictures: np.ndarray) -> None:
+    encoder = encoders.build(model_folder(family), role="several")
+    together = encoder.encode(pictures).layers[RGB]
+    alone = encoder.encode(pictures[1:2]).layers[RGB]
+    assert all(torch.equal(a[1], b[0]) for a, b in zip(together, alone, strict=True))
+
+
+def test_a_small_picture_leaves_no_trace_in_a_windowed_network(model_folder: Folder, pictures: np.ndarray) -> None:
+    encoder = encoders.build(model_folder("swin"), role="several")
+    before = encoder.encode(pictures[:1]).layers[RGB]
+    encoder.encode(pictures[:1, :16, :16])
+    after = encoder.encode(pictures[:1]).layers[RGB]
+    assert all(torch.equal(a, b) for a, b in zip(before, after, strict=True))
+
+
+@pytest.mark.parametrize("family", ["dinov2", "dinov3", "siglip"])
+def test_bf16_stays_close(family: str, model_folder: Folder, pictures: np.ndarray) -> None:
+    exact = encoders.build(model_folder(family), precision="fp32").encode(pictures)[RGB]
+    rounded = encoders.build(model_folder(family), precision="bf16").encode(pictures)[RGB]
+    assert rounded.dtype == torch.float32
+    assert torch.cosine_similarity(exact, rounded, dim=-1).min() > 0.999
+
+
+def test_two_tower_checkpoint_gives_its_vision_half(tmp_path: Path, pictures: np.ndarray) -> None:
+    small = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
+    vision = small | {"image_size": 32, "patch_size": 8}
+    transformers.CLIPModel(transformers.CLIPConfig(text_config=small, vision_config=vision)).save_pretrained(tmp_path)
+    encoder = encoders.build(tmp_path)
+    assert encoder.encode(pictures)[RGB].shape == (3, 8, 12, 32)
+
+
+def test_reads_normalisation_from_the_folder(model_folder: Folder, tmp_path: Path) -> None:
+    folder = shutil.copytree(model_folder("dino"), tmp_path / "own")
+    (folder / "preprocessor_config.json").write_text('{"image_mean": [0.1, 0.2, 0.3], "image_std": [1, 1, 1]}')
+    assert encoders.build(folder).mean == (0.1, 0.2, 0.3)
+    assert encoders.build(model_folder("siglip")).mean == (0.5, 0.5, 0.5)
+
+
+def test_norm_can_be_left_out(model_folder: Folder, pictures: np.ndarray) -> None:
+    from blemish.encoders.backbone import load_backbone
+
+    folder = str(model_folder("dinov2"))
+    plain = load_backbone("own", source=folder, layers=(1,), norm=False, precision="fp32").encode(pictures)[RGB]
+    normed = load_backbone("own", source=folder, layers=(1,), precision="fp32").encode(pictures)[RGB]
+    assert not torch.allclose(plain, normed)
+
+
+def test_names_the_tensor_that_is_not_finite(model_folder: Folder, tmp_path: Path) -> None:
+    folder = shutil.copytree(model_folder("dinov2"), tmp_path / "broken")
+    state = load_file(folder / "model.safetensors")
+    name = next(key for key in state if "fc1.weight" in key)
+    state[name][0, 0] = float("nan")
+    save_file(state, folder / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(WeightsError, match=r"NaN or Inf in the tensor .*fc1\.weight"):
+        encoders.build(folder)
+
+
+def test_refuses_a_file_that_lacks_weights(model_folder: Folder, tmp_path: Path) -> None:
+    folder = shutil.copytree(model_folder("dinov2"), tmp_path / "partial")
+    state = load_file(folder / "model.safetensors")
+    del state[next(key for key in state if "fc2.weight" in key)]
+    save_file(state, folder / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(WeightsError, match="missing"):
+        encoders.build(folder)
+
+
+@pytest.mark.parametrize("damage", ["empty", "cut", "no config", "no weights", "no folder"])
+def test_damaged_folders_are_named(damage: str, model_folder: Folder, tmp_path: Path) -> None:
+    folder = shutil.copytree(model_folder("dinov2"), tmp_path / "damaged")
+    weights = folder / "model.safetensors"
+    if damage == "empty":
+        weights.write_bytes(b"")
+    elif damage == "cut":
+        weights.write_bytes(weights.read_bytes()[:1000])
+    elif damage == "no folder":
+        folder = folder / "nothing"
+    else:
+        (folder / "config.json" if damage == "no config" else weights).unlink()
+    with pytest.raises(WeightsError, match="damaged"):
+        encoders.build(folder)
+
+
+def test_rejects_wrong_pictures_and_layers(model_folder: Folder, pictures: np.ndarray) -> None:
+    encoder = encoders.build(model_folder("dinov2"))
+    for wrong in (pictures[:, :63], pictures[0], pictures.astype(np.float32), pictures[:0]):
+        with pytest.raises(SettingsError):
+            encoder.encode(wrong)
+    for layers in ((4,), (-5,), ()):
+        with pytest.raises(SettingsError, match="layers"):
+            encoders.build(model_folder("dinov2"), layers=layers)
+    assert encoders.build(model_folder("dinov2"), layers=(-1, 0, 3)).layers == (0, 3)
+
+
+def _load_whole(family: str, folder: Path) -> torch.nn.Module:
+    kinds = {"clip": transformers.CLIPVisionModel, "siglip": transformers.SiglipVisionModel}
+    return kinds.get(family, transformers.AutoModel).from_pretrained(folder).eval()

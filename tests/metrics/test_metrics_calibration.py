@@ -1,0 +1,107 @@
+"""Error rates at a threshold, and whether p-values are what they say."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from blemish.errors import DatasetError, SettingsError
+from blemish.metrics import false_alarm_rate, miss_rate, promised_and_kept, risk_coverage, uniformity
+
+
+def test_rates_count_scores_above_the_threshold() -> None:
+    scores, labels = [0.1, 0.5, 0.9, 0.5, 0.9], [0, 0, 0, 1, 1]
+    assert false_alarm_rate(scores, labels, 0.5) == pytest.approx(1 / 3)
+    assert miss_rate(scores, labels, 0.5) == 0.5  # a score at the threshold is not called defective
+    assert false_alarm_rate(scores, labels, math.inf) == 0
+    assert miss_rate(scores, labels, math.inf) == 1
+
+
+def test_each_part_may_have_its_own_threshold() -> None:
+    scores, labels, own = [1.0, 10.0, 2.0, 20.0], [0, 0, 1, 1], [1.5, 15.0, 1.5, 15.0]
+    assert false_alarm_rate(scores, labels, own) == miss_rate(scores, labels, own) == 0
+    assert false_alarm_rate(scores, labels, 1.5) == 0.5
+
+
+def test_rates_without_a_class_are_nan() -> None:
+    assert math.isnan(false_alarm_rate([1.0], [1], 0.0))
+    assert math.isnan(miss_rate([1.0], [0], 0.0))
+
+
+def test_bad_thresholds_are_named() -> None:
+    for threshold in (math.nan, [1.0, 2.0]):
+        with pytest.raises(DatasetError, match="one threshold"):
+            false_alarm_rate([1.0], [0], threshold)
+
+
+@pytest.mark.parametrize("count", [1, 5, 300])
+def test_distance_is_that_of_kolmogorov_and_smirnov(count: int) -> None:
+    p = np.round(np.random.default_rng(count).beta(1, 1.5, count), 3)
+    got = uniformity(p)
+    assert got.distance == pytest.approx(stats.kstest(p, "uniform").statistic)
+    assert got.excess == pytest.approx(max(stats.kstest(p, "uniform", alternative="greater").statistic, 0))
+    grid = (np.arange(200_000) + 0.5) / 200_000
+    gap = np.abs((p[None] <= grid[:, None]).mean(1) - grid).mean() if count < 10 else got.area
+    assert got.area == pytest.approx(gap, abs=1e-4)
+
+
+def test_conformal_p_values_lie_on_their_own_grid() -> None:
+    evidence = 4
+    every_value_once = np.arange(1, evidence + 2) / (evidence + 1)
+    assert uniformity(every_value_once, evidence).distance == pytest.approx(0)
+    assert uniformity(every_value_once).distance == pytest.approx(1 / (evidence + 1))
+
+
+def test_verdict_on_honest_and_on_optimistic_p_values() -> None:
+    rng = np.random.default_rng(0)
+    honest, good = rng.normal(size=2000), rng.normal(size=400)
+    p = (1 + (honest[None] >= good[:, None]).sum(1)) / (len(honest) + 1)
+    assert uniformity(p, len(honest)).keeps_promise
+    assert promised_and_kept(p)[0.1] == pytest.approx(0.1, abs=0.05)
+    shifted = (1 + (honest[None] >= good[:, None] + 0.5).sum(1)) / (
+        len(honest) + 1
+    )  # good parts score higher than seen
+    assert not uniformity(shifted, len(honest)).keeps_promise
+    assert promised_and_kept(shifted)[0.1] > 0.15
+    careful = (1 + (honest[None] >= good[:, None] - 0.5).sum(1)) / (len(honest) + 1)
+    assert uniformity(careful, len(honest)).keeps_promise  # too few false alarms break no promise
+    assert uniformity(careful, len(honest)).distance > uniformity(careful, len(honest)).bound
+
+
+def test_bound_holds_as_often_as_it_says() -> None:
+    rng = np.random.default_rng(1)
+    outside = np.mean([u.distance > u.bound for u in (uniformity(rng.random(40), confidence=0.8) for _ in range(500))])
+    assert outside <= 0.25
+
+
+def test_p_values_out_of_range_are_named() -> None:
+    for p in ([], [1.2], [-0.1], [math.nan], [[0.5]]):
+        with pytest.raises(DatasetError, match="p-values"):
+            uniformity(p)
+    with pytest.raises(SettingsError, match="confidence"):
+        uniformity([0.5], confidence=1.0)
+    with pytest.raises(SettingsError, match="evidence"):
+        uniformity([0.5], evidence=0)
+
+
+def test_risk_grows_with_coverage_when_errors_are_uncertain() -> None:
+    got = risk_coverage([0.9, 0.8, 0.7, 0.1], [0, 0, 0, 1])
+    assert got.risk.tolist() == [0, 0, 0, 0.25]
+    assert got.coverage.tolist() == [0.25, 0.5, 0.75, 1]
+    assert got.aurc == pytest.approx(0.0625)
+    assert risk_coverage([0.9, 0.8, 0.7, 0.1], [1, 0, 0, 0]).aurc > got.aurc
+
+
+def test_equal_certainties_do_not_depend_on_order() -> None:
+    rng = np.random.default_rng(2)
+    certainty, wrong = rng.integers(0, 3, 12), rng.integers(0, 2, 12)
+    orders = [rng.permutation(12) for _ in range(3000)]
+    got = [risk_coverage(certainty[o], wrong[o]).aurc for o in orders[:5]]
+    assert got == pytest.approx([got[0]] * 5)
+    broken_ties = [risk_coverage(certainty[o] + 1e-6 * np.arange(12), wrong[o]).aurc for o in orders]
+    assert got[0] == pytest.approx(np.mean(broken_ties), abs=0.01)
+    with pytest.raises(DatasetError, match="empty"):
+        risk_coverage([], [])

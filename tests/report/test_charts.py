@@ -1,0 +1,123 @@
+"""Charts hold every value once, stay inside their frame, and are well-formed SVG."""
+
+from __future__ import annotations
+
+import re
+import xml.etree.ElementTree as ElementTree
+
+import numpy as np
+import pytest
+
+from blemish.metrics.ranking import auroc
+from blemish.report.charts import (
+    Bar,
+    Group,
+    bar_chart,
+    histogram,
+    loss_chart,
+    nice_ticks,
+    precision_recall_chart,
+    precision_recall_points,
+    roc_chart,
+    roc_points,
+    small_multiples,
+)
+
+SVG = "{http://www.w3.org/2000/svg}"
+RANDOM = np.random.default_rng(3)
+
+
+def drawing(chart: str) -> ElementTree.Element:
+    found = ElementTree.fromstring(chart).find(f".//{SVG}svg")
+    assert found is not None
+    assert found.get("role") == "img"
+    assert found.get("aria-label")
+    _, _, width, height = map(float, found.get("viewBox").split())
+    for element in found.iter():
+        for key, most in (("x", width), ("cx", width), ("x1", width), ("x2", width), ("y", height), ("y1", height)):
+            if element.get(key) is not None and element.get("transform") is None:
+                assert -1 <= float(element.get(key)) <= most + 1, (element.tag, element.attrib)
+    return found
+
+
+def counts(chart: str) -> dict[str, int]:
+    """Sums what the bars say they hold, by group."""
+    total: dict[str, int] = {}
+    for title in drawing(chart).iter(f"{SVG}title"):
+        count, name = re.match(r"(\d+) (.+), \S+ to \S+$", title.text).groups()
+        total[name] = total.get(name, 0) + int(count)
+    return total
+
+
+@pytest.mark.parametrize("spread", [0.0, 0.1, 2.0, 40.0])
+def test_a_histogram_holds_every_score_once(spread):
+    good, bad = RANDOM.uniform(0.2, 0.4, 57), 0.5 + spread * RANDOM.random(23)
+    chart = histogram([Group("good", good, "good"), Group("defective", bad, "defect")], title="T", threshold=0.5)
+    assert counts(chart) == {"good": 57, "defective": 23}
+    assert ("≥" in chart) == (spread > 3)  # more than six times the limit share the last bar
+
+
+@pytest.mark.parametrize("values", [[], [0.0], [1.0, 1.0], [-2.0, 5.0], [float("nan"), float("inf"), 1.0]])
+def test_histograms_of_odd_scores(values):
+    chart = histogram([Group("g", np.array(values))], title="T", threshold=None)
+    assert sum(counts(chart).values()) == int(np.isfinite(values).sum())
+    histogram([Group("g", np.array(values))], title="T", threshold=0.0)
+
+
+def test_the_roc_curve_encloses_the_auroc():
+    for decimals in (1, 6):
+        scores, labels = np.round(RANDOM.normal(size=200), decimals), RANDOM.random(200) < 0.3
+        scores = scores + labels
+        x, y = roc_points(scores, labels)
+        assert (x[0], y[0], x[-1], y[-1]) == (0, 0, 1, 1)
+        assert (np.diff(x) >= 0).all()
+        assert (np.diff(y) >= 0).all()
+        assert np.sum(np.diff(x) * (y[1:] + y[:-1]) / 2) == pytest.approx(auroc(scores, labels), abs=1e-12)
+        assert len(x) == len(np.unique(scores)) + 1
+
+
+def test_precision_recall_points_by_hand():
+    recall, precision = precision_recall_points(np.array([4, 3, 2, 1]), np.array([1, 0, 1, 0]))
+    assert recall == pytest.approx([0.5, 0.5, 1, 1])
+    assert precision == pytest.approx([1, 1 / 2, 2 / 3, 1 / 2])
+
+
+def test_curves_draw_one_point_a_score():
+    scores, labels = RANDOM.random(30), np.arange(30) % 3 == 0
+    for chart, extra in ((roc_chart(scores, labels, threshold=0.5), 1), (precision_recall_chart(scores, labels), 1)):
+        points = drawing(chart).find(f"{SVG}polyline").get("points").split()
+        assert len(points) == 30 + extra
+    assert drawing(roc_chart(scores, labels, threshold=0.5)).find(f"{SVG}circle") is not None
+
+
+def test_loss_curves_stay_short():
+    curve = [(i, 1 / (1 + i)) for i in range(300)]
+    assert len(drawing(loss_chart(curve)).find(f"{SVG}polyline").get("points").split()) == 300
+    long = [(i, 1.0) for i in range(50_000)]
+    assert len(drawing(loss_chart(long)).find(f"{SVG}polyline").get("points").split()) == 400
+    assert "no loss" in loss_chart([(0, float("nan"))])
+    drawing(loss_chart([(5, 2.0)]))
+
+
+def test_bars_have_the_length_of_their_values():
+    bars = [Bar("a", 1.0), Bar("b <script>", 0.25, "1 of 4"), Bar("none", 0.0), Bar("broken", float("nan"))]
+    chart = bar_chart(bars, title="T", maximum=1.0)
+    widths = [float(r.get("width")) for r in drawing(chart).iter(f"{SVG}rect") if "bar" in r.get("class")]
+    assert len(widths) == 4
+    assert np.array(widths) / widths[0] == pytest.approx([1, 0.25, 0, 0], abs=0.01)
+    assert "<script" not in chart
+
+
+@pytest.mark.parametrize(("low", "high"), [(0, 1), (0, 0.037), (-3, 7), (0, 123456), (0.97, 0.99)])
+def test_ticks_are_round_and_inside(low, high):
+    ticks = nice_ticks(low, high)
+    assert 2 <= len(ticks) <= 6
+    assert low - 1e-9 <= ticks[0]
+    assert ticks[-1] <= high + 1e-9
+    assert np.diff(ticks) == pytest.approx(np.diff(ticks)[0])
+    assert all(len(f"{t:.6g}".lstrip("-0.").replace(".", "").rstrip("0")) <= 3 for t in ticks)
+
+
+def test_small_multiples_hold_every_chart(read):
+    charts = [bar_chart([Bar("a", 1)], title=str(i)) for i in range(5)]
+    assert len(read(small_multiples(charts)).all("svg")) == 5

@@ -1,0 +1,116 @@
+"""The evaluation page: means over seeds, the best of each line, kinds of defect, examples, the command."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from blemish.evaluation import COLUMNS, RunDetail, ScoredPicture
+from blemish.report import write_evaluation_report
+from blemish.report.evaluation import pivot
+from blemish.types import Sample
+
+
+def row(category="nut", detector="patchcore", seed=0, **more):
+    facts = {"dataset": "d", "category": category, "detector": detector, "encoder": "pixels", "image_size": 64}
+    return dict.fromkeys(COLUMNS, math.nan) | facts | {"shots": 4, "seed": seed, "pooled": False} | more
+
+
+def picture(file, label, score, defect=""):
+    return ScoredPicture(file, "nut", "nut", defect, label, score, 0.1, 0.5, score > 0.5)
+
+
+def test_pivot_takes_means_over_seeds():
+    rows = [row(seed=s, image_auroc=v) for s, v in ((0, 0.8), (1, 0.9), (2, 1.0))]
+    rows += [row("screw", seed=0, image_auroc=0.5), row("screw", seed=1, image_auroc=math.nan)]
+    found = pivot(rows, "image_auroc", lambda r: r["category"], lambda r: r["detector"])
+    assert found.cells["nut", "patchcore"] == pytest.approx((0.9, 0.1, 3))
+    assert found.cells["screw", "patchcore"] == pytest.approx((0.5, 0.0, 1))
+    assert found.mean("patchcore") == pytest.approx(0.7)
+
+
+def test_a_method_that_misses_a_category_has_no_mean():
+    rows = [row(image_auroc=0.9), row("screw", image_auroc=0.8), row(detector="foundad", image_auroc=1.0)]
+    found = pivot(rows, "image_auroc", lambda r: r["category"], lambda r: r["detector"])
+    assert math.isnan(found.mean("foundad"))
+
+
+def test_values_read_from_csv_count_too():
+    found = pivot([row(image_auroc="0.75"), row(image_auroc="")], "image_auroc", lambda r: "c", lambda r: "m")
+    assert found.cells["c", "m"] == (0.75, 0.0, 1)
+
+
+@pytest.fixture
+def details(predict, grain):
+    mask = np.zeros((96, 128), bool)
+    mask[30:60, 30:60] = True
+    made = []
+    for detector in ("patchcore", "<b>foundad</b>"):
+        facts = row(detector=detector, image_auroc=0.9, aupro_30=0.8, false_alarm_rate=0.1, miss_rate=0.5)
+        pictures = (
+            *(picture(f"g{i}", 0, 0.1 * i) for i in range(5)),
+            *(picture(f"b{i}", 1, 0.3 * i, "cut" if i % 2 else "bent") for i in range(4)),
+        )
+        missed = Sample(grain(), label=1, mask=mask, defect="cut")
+        found = Sample(grain(seed=1), label=1, mask=mask, defect="bent")
+        examples = {
+            "found": ((found, predict(score=1.0, box=(30, 30, 60, 60))),),
+            "missed": ((missed, predict(score=0.3)),),
+        }
+        made.append(RunDetail(facts, pictures, examples, "Threshold from 4 of 4 good pictures.", None))
+    return made
+
+
+def test_the_whole_page(tmp_path, details, read):
+    command = "blemish evaluate d --detector patchcore -o 'out <1>'"
+    path = write_evaluation_report(tmp_path / "report.html", [d.row for d in details], details, command=command)
+    text = path.read_text("utf-8")
+    found = read(text)
+    assert command in found.text
+    assert "AUPRO is exact" in found.text
+    assert "One seed" in found.text
+    assert "1 of 2" in found.text
+    assert "cut" in found.text
+    assert "Threshold from 4 of 4 good pictures." in found.text
+    assert found.text.index("Missed") < found.text.index("Found")
+    assert "<b>foundad</b>" in found.text
+    assert "<b>foundad" not in text
+    assert len(found.all("svg")) == 2  # one histogram a method; kinds are a table when methods are several
+    assert len(found.all("img")) == 4
+    assert all(a["src"].startswith("data:") and a["alt"] for a in found.all("img"))
+    assert "://" not in text.replace("http://www.w3.org/2000/svg", "")
+
+
+def test_coarse_aupro_is_named(tmp_path, details):
+    coarse = [replace(d, aupro_thresholds=200) for d in details]
+    text = write_evaluation_report(tmp_path / "r.html", [d.row for d in coarse], coarse).read_text("utf-8")
+    assert "at 200 thresholds" in text
+    assert "understates" in text
+
+
+def test_one_method_gets_bars(tmp_path, details, read):
+    found = read(write_evaluation_report(tmp_path / "r.html", [details[0].row], details[:1]).read_text("utf-8"))
+    assert "1 of 2" in found.text
+    assert len(found.all("svg")) == 2
+
+
+def test_no_rows_no_details_is_still_a_page(tmp_path, read):
+    assert "No rows." in read(write_evaluation_report(tmp_path / "r.html", []).read_text("utf-8")).text
+    read(write_evaluation_report(tmp_path / "r.html", [row()]).read_text("utf-8"))
+
+
+def test_gone_files_do_not_lose_the_report(tmp_path, details, read):
+    sample, prediction = details[0].examples["found"][0]
+    gone = replace(sample, picture=tmp_path / "gone.png", mask=tmp_path / "gone_mask.png")
+    detail = replace(details[0], examples={"found": ((gone, prediction),)})
+    found = read(write_evaluation_report(tmp_path / "r.html", [detail.row], [detail]).read_text("utf-8"))
+    assert "not at hand" in found.text
+
+
+def test_many_rows_stay_bounded(tmp_path, details):
+    rows = [row(f"c{i}", image_auroc=0.9) for i in range(2000)]
+    many = [details[0]] * 300
+    assert write_evaluation_report(tmp_path / "r.html", rows, many).stat().st_size < 4_000_000

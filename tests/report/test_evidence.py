@@ -1,0 +1,45 @@
+"""The stated range of false-alarm rates covers the true one as often as it says."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from blemish.report.evidence import CalibrationFacts, evidence_in_words, percent, pictures_needed, rate_interval
+
+
+@pytest.mark.parametrize(("n", "above"), [(40, 2), (19, 1), (200, 10)])
+def test_the_interval_covers_as_promised(n, above):
+    random = np.random.default_rng(n)
+    covered = 0
+    for _ in range(400):
+        scores = np.sort(random.random(n))
+        threshold = scores[n - above]
+        low, high = rate_interval(CalibrationFacts(None, scores, threshold, 0.05, n))
+        covered += low <= 1 - threshold <= high
+    assert covered / 400 == pytest.approx(0.9, abs=0.05)
+
+
+def test_little_evidence_is_called_little():
+    few = CalibrationFacts("screw", np.linspace(0.1, 0.2, 40), 0.3, 0.05, 4, "From 40 copies of 4 good pictures.")
+    words = " ".join(evidence_in_words(few))
+    assert "40 copies of 4" in words
+    assert "too few" in words
+    assert "at least 19" in words
+    assert rate_interval(few)[1] == pytest.approx(1 - 0.1 ** (1 / 4))  # zero of four: (1 − r)⁴ = 0.1
+    many = CalibrationFacts(None, np.linspace(0, 1, 200), 0.95, 0.05, 200)
+    assert "too few" not in " ".join(evidence_in_words(many))
+    assert rate_interval(CalibrationFacts(None, np.zeros(0), 1.0, 0.05, 0)) == (0.0, 1.0)
+
+
+def test_more_evidence_narrows_the_range():
+    widths = []
+    for n in (20, 100, 1000):
+        low, high = rate_interval(CalibrationFacts(None, np.arange(n), n - n * 0.05, 0.05, n))
+        widths.append(high - low)
+    assert widths == sorted(widths, reverse=True)
+
+
+def test_small_numbers():
+    assert [pictures_needed(r) for r in (0.5, 0.05, 0.01)] == [1, 19, 99]
+    assert [percent(r) for r in (0.05, 0.005, 0.123)] == ["5 %", "0.5 %", "12 %"]

