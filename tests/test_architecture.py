@@ -16,7 +16,7 @@ ORDER = (
     {"numeric", "encoders"},
     {"detectors"},
     {"batches"},
-    {"metrics", "calibration", "maps", "framing", "copies"},
+    {"metrics", "calibration", "maps", "framing", "part_framing", "copies"},
     {"recognition", "held_out", "inputs", "model_folder"},
     {"inspector"},
     {"evaluation"},

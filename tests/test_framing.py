@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from blemish.datasets import resize_picture
-from blemish.framing import FRAMINGS, Framing, PlainFraming
+from blemish.framing import FRAMINGS, Framing, PlainFraming, build_framing
 
 
 def picture(height: int, width: int) -> np.ndarray:
@@ -27,11 +27,11 @@ def test_a_square_is_square() -> None:
 
 @pytest.mark.parametrize("name", FRAMINGS)
 def test_every_framing_keeps_its_promise(name: str) -> None:
-    framing = FRAMINGS[name](image_size=64, multiple=16, square=False)
+    framing = build_framing(name, image_size=64, multiple=16, square=False)
     assert isinstance(framing, Framing)
     assert framing.fit([picture(70, 90), picture(70, 90)]) is framing
     frame = framing.frame(picture(70, 90))
-    again = FRAMINGS[name](**framing.settings).load_state(framing.state())
+    again = build_framing(name, **framing.settings).load_state(framing.state())
     assert np.array_equal(again.frame(picture(70, 90)).pixels, frame.pixels)
     assert all(side % 16 == 0 for side in frame.pixels.shape[:2])
     assert all(isinstance(array, np.ndarray) for array in framing.state().values())

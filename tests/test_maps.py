@@ -8,7 +8,7 @@ from scipy import ndimage
 from scipy.ndimage import gaussian_filter
 
 from blemish.errors import SettingsError
-from blemish.maps import axis_operator, full_map, map_peak, picture_score, pooled_count, regions
+from blemish.maps import axis_operator, full_map, map_peak, picture_score, pooled_counts, regions
 
 
 def bilinear(patches: np.ndarray, size: tuple[int, int]) -> np.ndarray:
@@ -94,7 +94,7 @@ def test_a_turned_frame_is_turned_back() -> None:
 
 def test_map_peak_is_the_maximum_of_the_map() -> None:
     patches = np.random.default_rng(6).random((6, 9)).astype(np.float32)
-    assert map_peak(patches, 14) == full_map(patches, (84, 126), (84, 126)).max()
+    assert map_peak(patches, (84, 126)) == full_map(patches, (84, 126), (84, 126)).max()
 
 
 def test_picture_score_is_the_mean_of_the_largest() -> None:
@@ -107,7 +107,7 @@ def test_picture_score_is_the_mean_of_the_largest() -> None:
 
 @pytest.mark.parametrize(("pooling", "count"), [("top:0.001", 1), ("top:5000", 100), ("top:0.5", 50), ("max", 1)])
 def test_pooling_never_runs_out_of_patches(pooling: str, count: int) -> None:
-    assert pooled_count(pooling, 100) == count
+    assert pooled_counts(pooling, 100) == [count]
 
 
 @pytest.mark.parametrize("pooling", ["mean", "top", "top:", "top:0", "top:-1", "top:1.5", "top:x", ""])

@@ -24,7 +24,7 @@ MEMORY = 2 << 30  # bytes of features and prepared pictures that are kept
 POOL = 448  # renderings with augmentation and made-up defect, shared out among the pictures
 LEAST_POOL = 4  # renderings a picture, however many pictures there are
 DEFECTS_PER_VIEW = 4  # made-up defects that share one augmented good picture
-LARGE = 4_000_000  # pixels from which a picture is turned after it was made smaller, not before
+Poses = tuple[tuple[float, bool], ...]  # (degrees, mirrored) of each copy of a good picture, the original first
 
 
 @dataclass(frozen=True)
@@ -98,8 +98,10 @@ class GoodPictures:
     """What detectors learn from: an iterable of `Batch` over good pictures, walked any number of times.
 
     `pictures` is any sequence of `(H, W, 3)` uint8 arrays, also one that loads in `__getitem__`; `prepare` makes the
-    encoder's input of one, `(h, w, 3)` uint8. `needs` says what is rendered: turned and mirrored copies, and, newly
-    drawn in every walk, augmentations and made-up defects. Only pictures of equal prepared size share a batch.
+    encoder's input of one, `(h, w, 3)` uint8 (one for all, or one for each picture). `needs` says what is rendered:
+    turned and mirrored copies of it, and, newly drawn in every walk, augmentations and made-up defects. `poses` says,
+    for each picture, which copies make sense where `needs` asks for any; None leaves that to `needs`. Only pictures of
+    equal prepared size share a batch.
 
     Good pictures are encoded once. Augmentations and made-up defects come from a pool of `pool` renderings that grows
     while it is walked, at least `LEAST_POOL` a picture, and is drawn from again once it is full. Memory stays under
@@ -114,13 +116,14 @@ class GoodPictures:
         pictures: Sequence[np.ndarray],
         encoder: Encoder,
         needs: Needs,
-        prepare: Callable[[np.ndarray], np.ndarray],
+        prepare: Callable[[np.ndarray], np.ndarray] | Sequence[Callable[[np.ndarray], np.ndarray]],
         categories: Sequence[str] | None = None,
         seed: int = 0,
         batch_size: int = 8,
         progress: Progress | None = None,
         pool: int = POOL,
         memory: int = MEMORY,
+        poses: Sequence[Poses | None] | None = None,
     ) -> None:
         if len(pictures) < max(1, needs.pictures):
             raise DatasetError(
@@ -132,7 +135,9 @@ class GoodPictures:
             )
         if batch_size < 1 or pool < 1:
             raise SettingsError("batch_size and pool of at least 1", f"{batch_size} and {pool}", "raise them")
-        self.pictures, self.encoder, self.needs, self.prepare = pictures, encoder, needs, prepare
+        self.pictures, self.encoder, self.needs = pictures, encoder, needs
+        self.prepare = [prepare] * len(pictures) if callable(prepare) else list(prepare)
+        self.poses = [None] * len(pictures) if poses is None else list(poses)
         self.categories = None if categories is None else tuple(categories)
         self.seed, self.batch_size, self.progress, self.pool = seed, batch_size, progress, pool
         self.store = Store(memory)
@@ -164,9 +169,10 @@ class GoodPictures:
             rounds = -(-self.batch_size // len(copies))  # a walk fills at least one batch
             rng = np.random.default_rng((self.seed, walk))
             order = np.concatenate([rng.permutation(order) for _ in range(rounds)])[: max(self.batch_size, len(copies))]
+        slots = max(LEAST_POOL, -(-self.pool // len(copies)))
         waiting: dict[tuple[int, ...], list[Rendering]] = defaultdict(list)
         for done, i in enumerate(order):
-            wanted = self._draw(copies[i], rng) if drawn else copies[i]
+            wanted = self._draw(copies[i], slots, rng) if drawn else copies[i]
             size = self._size(wanted.plain)
             waiting[size].append(wanted)
             if len(waiting[size]) == self.batch_size:
@@ -177,19 +183,18 @@ class GoodPictures:
             yield self._batch(rest)
 
     def _copies(self) -> list[Rendering]:
-        angles = [360 * k / self.needs.rotations for k in range(self.needs.rotations)]
+        return [Rendering(i, degrees, mirrored) for i in self.indices for degrees, mirrored in self._poses(i)]
+
+    def _poses(self, index: int) -> Poses:
+        """In which poses the picture at `index` is shown."""
+        turns, own = self.needs.rotations, self.poses[index]
+        if own is not None and (turns > 1 or self.needs.flips):
+            return own
         sides = (False, True) if self.needs.flips else (False,)
-        return [Rendering(i, angle, side) for i in self.indices for side in sides for angle in angles]
+        return tuple((360 * k / turns, side) for side in sides for k in range(turns))
 
-    @property
-    def _slots(self) -> int:
-        """Renderings in the pool for each good copy."""
-        copies = len(self.indices) * self.needs.rotations * (1 + self.needs.flips)
-        return max(LEAST_POOL, -(-self.pool // copies))
-
-    def _draw(self, copy: Rendering, rng: np.random.Generator) -> Rendering:
-        """The next rendering of `copy` from the pool, or any one once all were used."""
-        slots = self._slots
+    def _draw(self, copy: Rendering, slots: int, rng: np.random.Generator) -> Rendering:
+        """The next of the `slots` renderings of `copy` in the pool, or any one once all were used."""
         used = self._used[copy]
         slot = used if used < slots else int(rng.integers(slots))
         self._used[copy] += 1
@@ -244,13 +249,10 @@ class GoodPictures:
         if kept is not None:
             return kept
         if self._loaded is None or self._loaded[0] != copy.index:
-            self._loaded = copy.index, self.pictures[copy.index]
+            self._loaded = copy.index, self.prepare[copy.index](self.pictures[copy.index])
         picture = self._loaded[1]
-        if picture.shape[0] * picture.shape[1] > LARGE:
-            picture = self.prepare(picture)
         picture = turn(picture, copy.degrees) if copy.degrees else picture
-        picture = self.prepare(picture[:, ::-1] if copy.mirrored else picture)
-        picture = np.ascontiguousarray(picture)
+        picture = np.ascontiguousarray(picture[:, ::-1] if copy.mirrored else picture)
         if self.needs.augmentation or self.needs.made_up_defects:
             self.store.keep_picture(copy, picture)
         return picture

@@ -30,8 +30,8 @@ class Evidence:
     """What a threshold rests on.
 
     `pictures` are the good pictures given, `held_out` the scores gained from them while the detector did not know the
-    picture, in `folds` learnings (0: none was needed). `copies` tells that these are mean scores of slightly changed copies
-    of pictures that the detector did learn from, with `inflation` the factor they were raised by.
+    picture, in `folds` learnings (0: none was needed). `copies` tells that these are mean scores of slightly changed
+    copies of pictures that the detector did learn from, with `inflation` the factor they were raised by.
     """
 
     pictures: int
@@ -84,9 +84,17 @@ class Calibration:
         return upper_limit(self.scores, self.false_alarm_rate)
 
     @property
-    def map_threshold(self) -> float:
-        """The map value above which a pixel belongs to a region: what good parts' maps peak above equally rarely."""
+    def peak_threshold(self) -> float:
+        """The map value that a region must reach somewhere: what good parts' maps peak above equally rarely."""
         return upper_limit(self.peaks, self.false_alarm_rate) if len(self.peaks) else self.threshold
+
+    @property
+    def map_threshold(self) -> float:
+        """The map value above which a pixel belongs to a region: where a good part's map typically peaks.
+
+        Lower than what a region must reach, so that a defect is outlined whole and not only its core.
+        """
+        return float(np.median(self.peaks)) if len(self.peaks) else self.threshold
 
     def p_value(self, score: float) -> float:
         """The share of good parts, in (0, 1], that score at least `score`; at most `false_alarm_rate` iff defective."""

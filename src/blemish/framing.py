@@ -6,13 +6,14 @@ that a map lands on the picture again.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol, Self, runtime_checkable
 
 import numpy as np
 
 from blemish.datasets.images import fit_size, resize_picture
+from blemish.registry import resolve
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,11 @@ class Framing(Protocol):
     @property
     def settings(self) -> dict[str, Any]:
         """The keyword arguments that rebuild this framing, unlearned."""
+        ...
+
+    @property
+    def poses(self) -> tuple[tuple[float, bool], ...] | None:
+        """The (degrees, mirrored) copies of a frame that make sense as references; None leaves it to the detector."""
         ...
 
     def fit(self, pictures: Iterable[np.ndarray]) -> Self:
@@ -69,6 +75,10 @@ class PlainFraming:
     def settings(self) -> dict[str, Any]:
         return {"image_size": self.image_size, "multiple": self.multiple, "square": self.square}
 
+    @property
+    def poses(self) -> None:
+        return None
+
     def fit(self, pictures: Iterable[np.ndarray]) -> Self:
         return self
 
@@ -84,4 +94,9 @@ class PlainFraming:
         return self
 
 
-FRAMINGS: dict[str, Callable[..., Framing]] = {"plain": PlainFraming}
+FRAMINGS: dict[str, str] = {"plain": "blemish.framing:PlainFraming", "part": "blemish.part_framing:PartFraming"}
+
+
+def build_framing(name: str, **settings: Any) -> Framing:
+    """The framing of that name, not yet learned."""
+    return resolve(FRAMINGS[name])(**settings)

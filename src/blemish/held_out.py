@@ -88,8 +88,10 @@ class HeldOut:
     def add(self, detector: Detector, features: Features, stride: int) -> None:
         """Score encoded good pictures of this category; `stride` is the encoder's."""
         scores, patches = answers(detector, features)
+        grids = [tensor.shape[1:3] for layers in features.layers.values() for tensor in layers]
+        input_size = (stride * max(height for height, _ in grids), stride * max(width for _, width in grids))
         self.scores.extend(scores.tolist())
-        self.peaks.extend(map_peak(one, stride) for one in patches)
+        self.peaks.extend(map_peak(one, input_size) for one in patches)
 
     def add_mean(self, other: HeldOut) -> None:
         """Add the mean of other scores as one: copies of a picture tell no more than one picture does."""

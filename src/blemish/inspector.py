@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import time
 from collections import Counter, deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
@@ -24,16 +25,18 @@ from blemish.detectors import factory
 from blemish.detectors.base import Detector, Needs, Progress
 from blemish.encoders.base import Encoder
 from blemish.errors import BlemishError, DatasetError, ModelError, NotFittedError, SettingsError, WeightsError
-from blemish.framing import FRAMINGS, Frame, Framing
-from blemish.held_out import HeldOut, answers, gain_evidence, plain_features, plan_evidence
+from blemish.framing import FRAMINGS, Frame, Framing, PlainFraming, build_framing
+from blemish.held_out import HeldOut, answers, gain_evidence, plan_evidence
 from blemish.inputs import LoadedPictures, Picture, Pictures, as_sample, distinct, fingerprint, good_samples, samples_of
 from blemish.maps import full_map, regions
 from blemish.model_folder import Model, load_model, save_model, thumbnail_sheet
 from blemish.recognition import Recognised, Recogniser, describe
 from blemish.types import Features, Prediction, Sample
+from blemish.words import region_in_words
 
-DEFAULT_DETECTOR = "anomalydino"  # what "auto" means while the registry has no detector of that name
 THUMBNAILS = 64  # good pictures shown in a saved model
+GLANCE = 224  # short side of the small whole picture that categories are recognised on, where framing depends on them
+RECOGNISED_FROM = 64  # good pictures of a category that recognition learns from, at most
 RECOGNITION_COPIES = 4  # changed copies of every good picture that recognition learns from, while those are few
 
 
@@ -51,10 +54,12 @@ class Inspector:
     `encoder` and `detector` are names (see `blemish list`), a model folder for the encoder, or objects that keep their
     promises; "auto" takes the best that can be loaded. `image_size` is what the detector sees, in pixels of the short
     side (or of the square, where the detector wants one); None is the detector's own choice. `false_alarm_rate` is the
-    share of good parts that may be called defective. `layers` are the encoder's, None the detector's choice.
+    share of good parts that may be called defective. `layers` are the encoder's, None the detector's choice. `framing`
+    is how pictures become the encoder's input ("plain": whole; "part": the part alone, in one pose), None the
+    detector's choice.
     Further settings go to the detector; an unknown one is a SettingsError that names those there are.
 
-    After `fit`: `encoder_`, `framing_`, `detector_`, `recogniser_`, and `calibrations` by category.
+    After `fit`: `encoder_`, `framings_` by category, `detector_`, `recogniser_`, and `calibrations` by category.
     """
 
     def __init__(
@@ -66,19 +71,17 @@ class Inspector:
         device: str = "auto",
         seed: int = 0,
         layers: Sequence[int] | None = None,
-        framing: str = "plain",
+        framing: str | None = None,
         **settings: Any,
     ) -> None:
         self.encoder, self.device, self.seed, self.layers = encoder, device, seed, layers
         self.false_alarm_rate = check_rate(false_alarm_rate)
         if image_size is not None and image_size < 1:
             raise SettingsError("an image_size of at least 1 pixel", str(image_size), "raise it")
-        if framing not in FRAMINGS:
+        if framing is not None and framing not in FRAMINGS:
             raise SettingsError(f"a framing: {', '.join(FRAMINGS)}", repr(framing), "choose one of them")
-        self.framing_name = framing
         if isinstance(detector, str):
-            known = detector != "auto" or "auto" in registry.DETECTORS
-            self.detector_name = detector if known else DEFAULT_DETECTOR
+            self.detector_name = registry.automatic(str(encoder)) if detector == "auto" else detector
             offered = {"seed": seed} | ({} if image_size is None else {"image_size": image_size})
             self.detector = factory.build(self.detector_name, settings, offered)
         else:
@@ -88,6 +91,7 @@ class Inspector:
                     "no settings beside a detector object", ", ".join(settings), "set them on the object"
                 )
         self.image_size: int = image_size or self.detector.needs.image_size
+        self.framing: str = framing or self.detector.needs.framing
         self.calibrations: dict[str | None, Calibration] = {}
 
     def fit(
@@ -107,9 +111,20 @@ class Inspector:
         loaded = LoadedPictures(samples)
         needs = needs_for(self.detector, max(Counter(names).values()))
         encoder = self._built_encoder(needs)
-        framing = self._unlearned_framing(encoder, needs).fit(loaded)
+        framings = {
+            name: self._unlearned_framing(encoder, needs).fit(loaded[i] for i in members)
+            for name, members in positions(names).items()
+        }
+        frames = [framings[name] for name in names]
         good = GoodPictures(
-            loaded, encoder, needs, lambda picture: framing.frame(picture).pixels, names, self.seed, progress=progress
+            loaded,
+            encoder,
+            needs,
+            [partial(pixels_of, own) for own in frames],
+            names,
+            self.seed,
+            progress=progress,
+            poses=[own.poses for own in frames],
         )
         plan = plan_evidence(names, needs, self.false_alarm_rate, self.seed)
         settings = self.detector.settings
@@ -118,14 +133,18 @@ class Inspector:
 
         def copies_of(index: int, count: int) -> Iterator[Features]:
             for copy in slight_copies(loaded[index], count, seed=self.seed):
-                yield encoder.encode(framing.frame(copy).pixels[None])
+                yield encoder.encode(frames[index].frame(copy).pixels[None])
 
         found = gain_evidence(
             good, plan, detector, lambda: make(**settings), copies_of, self.false_alarm_rate, progress
         )
-        recogniser = learn_recogniser(good, copies_of)
+        glance = self._glance(encoder)
+        recogniser = learn_recogniser(
+            names, loaded, lambda index, picture: encoder.encode((glance or frames[index]).frame(picture).pixels[None])
+        )
         # Everything is learned: only now does the inspector change, so that an interrupted fit leaves it as it was.
-        self.encoder_, self.framing_, self.detector_, self.recogniser_ = encoder, framing, detector, recogniser
+        self.encoder_, self.framings_, self.detector_, self.recogniser_ = encoder, framings, detector, recogniser
+        self.glance_ = glance
         self.calibrations = {name or None: calibration for name, calibration in found.items()}
         self.learned_ = {marks[i] for i in plan.learned}
         self.thumbnails_ = thumbnail_sheet([loaded[i] for i in spread(len(loaded), THUMBNAILS)])
@@ -135,7 +154,7 @@ class Inspector:
         """The answer for one picture; `category` when it is known. Raises PictureError when it cannot be read."""
         self._check_fitted("inspect")
         self._check_category(category)
-        return self._predict([self._opened(as_sample(picture))], category)[0]
+        return self._predict([self._opened(as_sample(picture), category)], category)[0]
 
     def inspect_many(
         self,
@@ -171,11 +190,12 @@ class Inspector:
         samples = good_samples(pictures, category)
         for done, sample in enumerate(samples, start=1):
             self._check_category(sample.category)
-            opened = self._opened(sample)
+            opened = self._opened(sample, sample.category)
             if fingerprint(opened.picture) not in self.learned_:
-                features, recognised = self._recognised([opened], sample.category)
-                name = recognised[0].category or None
-                held.setdefault(name, HeldOut()).add(self.detector_, features, self.encoder_.stride)
+                seen = self._seen([opened], sample.category)[0]
+                held.setdefault(seen.recognised.category or None, HeldOut()).add(
+                    self.detector_, seen.features, self.encoder_.stride
+                )
             if progress:
                 progress(done, len(samples), {})
         if not held:
@@ -198,8 +218,10 @@ class Inspector:
         import blemish
 
         tensors = {f"detector.{name}": tensor for name, tensor in self.detector_.state().items()}
-        for part, state in (("framing", self.framing_.state()), ("recogniser", self.recogniser_.state())):
-            tensors |= {f"{part}.{name}": torch.from_numpy(np.ascontiguousarray(a)) for name, a in state.items()}
+        arrays = {f"recogniser.{name}": array for name, array in self.recogniser_.state().items()}
+        for number, framing in enumerate(self.framings_.values()):
+            arrays |= {f"framing.{number}.{name}": array for name, array in framing.state().items()}
+        tensors |= {name: torch.from_numpy(np.array(array)) for name, array in arrays.items()}
         settings = {
             "blemish": blemish.__version__,
             "encoder": {
@@ -208,7 +230,7 @@ class Inspector:
                 "weights": self.encoder_.weights,
             },
             "detector": {"name": self.detector_name, "settings": self.detector_.settings},
-            "framing": {"name": self.framing_name, "settings": self.framing_.settings},
+            "framing": {"name": self.framing, "settings": next(iter(self.framings_.values())).settings},
             "image_size": self.image_size,
             "false_alarm_rate": self.false_alarm_rate,
             "seed": self.seed,
@@ -253,8 +275,13 @@ class Inspector:
                 f"others (sha256 {self.encoder_.weights[:12]}…)",
                 "install the weights it learned with, or fit again with these",
             )
-        self.framing_ = FRAMINGS[self.framing_name](**settings["framing"]["settings"])
-        self.framing_.load_state({name: t.numpy() for name, t in part(model.tensors, "framing").items()})
+        self.framings_ = {
+            name or "": build_framing(self.framing, **settings["framing"]["settings"]).load_state(
+                {key: t.numpy() for key, t in part(model.tensors, f"framing.{number}").items()}
+            )
+            for number, name in enumerate(settings["categories"])
+        }
+        self.glance_ = self._glance(self.encoder_)
         self.recogniser_ = Recogniser().load_state(
             {name: t.numpy() for name, t in part(model.tensors, "recogniser").items()}
         )
@@ -279,52 +306,55 @@ class Inspector:
     def _inspected(
         self, samples: Iterator[Sample | BlemishError], category: str | None, size: int
     ) -> Iterator[Prediction | Failure]:
-        """Read ahead in a thread; inspect runs of equal prepared size together, so that order and memory are kept."""
+        """Read ahead in a thread; inspect a few pictures together, so that order and memory are kept."""
         batch: list[Opened] = []
         with ThreadPoolExecutor(max_workers=1) as pool:
             try:
-                for opened in ahead(pool, self._opened_or_failed, samples, 2 * size):
-                    if batch and (
-                        isinstance(opened, Failure) or opened.frame.pixels.shape != batch[0].frame.pixels.shape
-                    ):
+                for opened in ahead(pool, lambda sample: self._opened_or_failed(sample, category), samples, 2 * size):
+                    if isinstance(opened, Opened):
+                        batch.append(opened)
+                    if batch and (len(batch) == size or isinstance(opened, Failure)):
                         yield from self._predict(batch, category)
                         batch = []
                     if isinstance(opened, Failure):
                         yield opened
-                        continue
-                    batch.append(opened)
-                    if len(batch) == size:
-                        yield from self._predict(batch, category)
-                        batch = []
                 if batch:
                     yield from self._predict(batch, category)
             finally:
                 pool.shutdown(wait=True, cancel_futures=True)
 
     def _predict(self, batch: Sequence[Opened], category: str | None) -> list[Prediction]:
-        """The answers for opened pictures of equal prepared size."""
+        """The answers for opened pictures."""
         started = time.perf_counter()
-        features, recognised = self._recognised(batch, category)
-        scores, patches = answers(self.detector_, features)
+        seen = self._seen(batch, category)
+        scored = [answers(self.detector_, one.features) for one in seen]
         shared = (time.perf_counter() - started) / len(batch)
         return [
-            self._prediction(*each, seconds=shared) for each in zip(batch, recognised, scores, patches, strict=True)
+            self._prediction(opened, one, score[0], patches[0], shared)
+            for opened, one, (score, patches) in zip(batch, seen, scored, strict=True)
         ]
 
     def _prediction(
-        self, opened: Opened, recognised: Recognised, score: np.ndarray, patches: np.ndarray, seconds: float
+        self, opened: Opened, seen: Seen, score: np.ndarray, patches: np.ndarray, seconds: float
     ) -> Prediction:
         started = time.perf_counter()
-        frame, calibration = opened.frame, self.calibrations[recognised.category or None]
+        frame, recognised = seen.frame, seen.recognised
+        calibration = self.calibrations[recognised.category or None]
         pixels = full_map(patches, frame.pixels.shape[:2], frame.picture_size, frame.to_picture)
-        value, limit = float(score), calibration.map_threshold
+        value, is_defective = float(score), calibration.is_defective(float(score))
+        # A defective part has at least one place to look at: where none is over the limit, its strongest.
+        peak = min(calibration.peak_threshold, float(pixels.max())) if is_defective else calibration.peak_threshold
+        limit = min(calibration.map_threshold, peak)
         return Prediction(
             score=value,
             p_value=calibration.p_value(value),
             threshold=calibration.threshold,
-            is_defective=calibration.is_defective(value),
+            is_defective=is_defective,
             map=pixels,
-            regions=regions(pixels, limit),
+            regions=tuple(
+                replace(region, words=region_in_words(region, frame.picture_size, limit))
+                for region in regions(pixels, limit, peak)
+            ),
             category=recognised.category or None,
             is_known=recognised.is_known,
             map_threshold=limit,
@@ -332,33 +362,66 @@ class Inspector:
             source=opened.name,
         )
 
-    def _recognised(self, batch: Sequence[Opened], category: str | None) -> tuple[Features, list[Recognised]]:
-        """Encoded pictures that carry their categories, given or recognised."""
-        features = self.encoder_.encode(np.stack([opened.frame.pixels for opened in batch]))
-        recognised = [self.recogniser_.recognise(one, category) for one in describe(features)]
-        return features.with_categories([one.category for one in recognised]), recognised
+    def _seen(self, batch: Sequence[Opened], category: str | None) -> list[Seen]:
+        """Frames and features of opened pictures, each with its category, given or recognised."""
+        if self.glance_ is None:  # every category is framed alike: what the detector sees, recognition sees too
+            frames = [opened.frame or self._framing(category).frame(opened.picture) for opened in batch]
+            features = self._encoded(frames)
+            recognised = [self.recogniser_.recognise(describe(one)[0], category) for one in features]
+        else:
+            glances = self._encoded([self.glance_.frame(opened.picture) for opened in batch])
+            recognised = [self.recogniser_.recognise(describe(one)[0], category) for one in glances]
+            frames = [
+                opened.frame or self.framings_[one.category].frame(opened.picture)
+                for opened, one in zip(batch, recognised, strict=True)
+            ]
+            features = self._encoded(frames)
+        return [
+            Seen(frame, one.with_categories([known.category]), known)
+            for frame, one, known in zip(frames, features, recognised, strict=True)
+        ]
 
-    def _opened(self, sample: Sample) -> Opened:
+    def _encoded(self, frames: Sequence[Frame]) -> list[Features]:
+        """The features of each frame, those of equal size encoded together."""
+        found: list[Features | None] = [None] * len(frames)
+        for members in positions([frame.pixels.shape for frame in frames]).values():
+            features = self.encoder_.encode(np.stack([frames[i].pixels for i in members]))
+            for row, i in enumerate(members):
+                found[i] = features.take(slice(row, row + 1))
+        return [one for one in found if one is not None]
+
+    def _framing(self, category: str | None) -> Framing:
+        """The framing of a category, or of all where they are framed alike."""
+        return self.framings_[category] if category in self.framings_ else next(iter(self.framings_.values()))
+
+    def _opened(self, sample: Sample, category: str | None = None) -> Opened:
         started = time.perf_counter()
         picture = load_picture(sample.picture)
-        frame = self.framing_.frame(picture)
+        sure = self.glance_ is None or len(self.framings_) == 1 or category is not None
+        frame = self._framing(category).frame(picture) if sure else None
         return Opened(sample.name, picture, frame, time.perf_counter() - started)
 
-    def _opened_or_failed(self, sample: Sample | BlemishError) -> Opened | Failure:
+    def _opened_or_failed(self, sample: Sample | BlemishError, category: str | None) -> Opened | Failure:
         try:
             if isinstance(sample, BlemishError):
                 raise sample
-            return self._opened(sample)
+            return self._opened(sample, category)
         except BlemishError as error:
             return Failure(sample.name if isinstance(sample, Sample) else "array", str(error))
 
     def _built_encoder(self, needs: Needs) -> Encoder:
         if not isinstance(self.encoder, (str, Path)):
             return self.encoder
-        return encoders.build(self.encoder, role=needs.layers, layers=self.layers, device=self.device)
+        suited = registry.DETECTORS[self.detector_name].encoders if self.detector_name in registry.DETECTORS else ()
+        name = encoders.best_available(suited)[0] if self.encoder == "auto" else self.encoder
+        return encoders.build(name, role=needs.layers, layers=self.layers, device=self.device)
 
     def _unlearned_framing(self, encoder: Encoder, needs: Needs) -> Framing:
-        return FRAMINGS[self.framing_name](image_size=self.image_size, multiple=encoder.multiple, square=needs.square)
+        return build_framing(self.framing, image_size=self.image_size, multiple=encoder.multiple, square=needs.square)
+
+    def _glance(self, encoder: Encoder) -> Framing | None:
+        """How categories are recognised before their own framing is known; None where all are framed alike."""
+        return None if self.framing == "plain" else PlainFraming(GLANCE, encoder.multiple)
 
     def _check_fitted(self, verb: str) -> None:
         if not hasattr(self, "detector_"):
@@ -377,12 +440,21 @@ class Inspector:
 
 @dataclass(frozen=True)
 class Opened:
-    """A decoded picture `(H, W, 3)` uint8 with its frame, and the seconds that took."""
+    """A decoded picture `(H, W, 3)` uint8, its frame where that is certain already, and the seconds that took."""
 
     name: str
     picture: np.ndarray
-    frame: Frame
+    frame: Frame | None
     seconds: float
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What the encoder saw of one picture, and which category it shows."""
+
+    frame: Frame
+    features: Features
+    recognised: Recognised
 
 
 def needs_for(detector: Detector, pictures: int) -> Needs:
@@ -390,18 +462,38 @@ def needs_for(detector: Detector, pictures: int) -> Needs:
     return detector.needs_for(pictures) if hasattr(detector, "needs_for") else detector.needs
 
 
-def learn_recogniser(good: GoodPictures, copies_of: Any) -> Recogniser:
-    """What each category looks like as a whole, from its good pictures and, while they are few, copies of them."""
-    names = good.categories or ("",) * len(good)
-    vectors: dict[str, list[np.ndarray]] = {name: [] for name in names}
-    copies: dict[str, list[np.ndarray]] = {name: [] for name in names}
-    for index, features in enumerate(plain_features(good, range(len(good)))):
-        vectors[names[index]].append(describe(features)[0])
-    for name, own in vectors.items():
-        for index in [i for i, n in enumerate(names) if n == name][:RECOGNITION_COPIES]:
-            count = -(-RECOGNITION_COPIES // len(own))
-            copies[name] += [describe(features)[0] for features in copies_of(index, count)]
-    return Recogniser().fit(vectors, copies)
+def learn_recogniser(
+    names: Sequence[str], pictures: Sequence[np.ndarray], look: Callable[[int, np.ndarray], Features]
+) -> Recogniser:
+    """What each category looks like as a whole, from its good pictures and, while they are few, copies of them.
+
+    `look(index, picture)` encodes a picture as the one at `index` is seen for recognition.
+    """
+    own: dict[str, list[np.ndarray]] = {}
+    copies: dict[str, list[np.ndarray]] = {}
+    for name, members in positions(names).items():
+        chosen = [members[i] for i in spread(len(members), RECOGNISED_FROM)]
+        own[name] = [describe(look(index, pictures[index]))[0] for index in chosen]
+        count = -(-RECOGNITION_COPIES // len(chosen))
+        copies[name] = [
+            describe(look(index, copy))[0]
+            for index in chosen[:RECOGNITION_COPIES]
+            for copy in slight_copies(pictures[index], count, seed=index)
+        ]
+    return Recogniser().fit(own, copies)
+
+
+def pixels_of(framing: Framing, picture: np.ndarray) -> np.ndarray:
+    """The encoder's input for a picture, without the way back."""
+    return framing.frame(picture).pixels
+
+
+def positions(keys: Sequence[Any]) -> dict[Any, list[int]]:
+    """Where each key stands, keys in the order of their first appearance."""
+    found: dict[Any, list[int]] = {}
+    for index, key in enumerate(keys):
+        found.setdefault(key, []).append(index)
+    return found
 
 
 def part(tensors: Mapping[str, Any], prefix: str) -> dict[str, Any]:

@@ -43,10 +43,9 @@ def full_map(
     return flat if to_picture is None else _warp(flat, picture_size, to_picture)
 
 
-def map_peak(patches: np.ndarray, stride: int) -> float:
-    """The largest value of the map of `patches` `(h, w)`, each `stride` pixels of the encoder's input wide."""
-    size = (patches.shape[0] * stride, patches.shape[1] * stride)
-    return float(full_map(patches, size, size).max())
+def map_peak(patches: np.ndarray, input_size: tuple[int, int]) -> float:
+    """The largest value of the map of `patches` `(h, w)` at `input_size` (height, width), what the encoder saw."""
+    return float(full_map(patches, input_size, input_size).max())
 
 
 def axis_operator(patches: int, pixels: int, sigma: float) -> np.ndarray:
@@ -105,32 +104,44 @@ def picture_score(patches: np.ndarray, pooling: str = "top:0.01") -> float:
     """One score for a picture from its patch scores `(h, w)`.
 
     `pooling`: "top:0.01" is the mean of that share of the largest (at least one), "top:10" of that many, "max" the
-    largest alone.
+    largest alone. Several, as in "top:0.001,0.01,0.1", are joined by their geometric mean, so that small and large
+    defects both count.
     """
     flat = np.asarray(patches, dtype=np.float32).ravel()
-    count = pooled_count(pooling, flat.size)
-    largest = flat if count >= flat.size else np.partition(flat, flat.size - count)[flat.size - count :]
-    return float(largest.astype(np.float64).mean())
+    counts = pooled_counts(pooling, flat.size)
+    most = max(counts)
+    largest = flat if most >= flat.size else np.partition(flat, flat.size - most)[flat.size - most :]
+    largest = np.sort(largest)[::-1].astype(np.float64)
+    means = [float(largest[:count].mean()) for count in counts]
+    if len(means) == 1:
+        return means[0]
+    return math.exp(sum(math.log(max(mean, 1e-12)) for mean in means) / len(means))
 
 
-def pooled_count(pooling: str, patches: int) -> int:
-    """How many of `patches` patches a pooling averages. Raises SettingsError for a pooling that is none."""
+def pooled_counts(pooling: str, patches: int) -> list[int]:
+    """How many of `patches` patches each mean of a pooling takes. Raises SettingsError for a pooling that is none."""
     if pooling == "max":
-        return 1
-    kind, _, amount = pooling.partition(":")
+        return [1]
+    kind, _, amounts = pooling.partition(":")
+    counts = [_count(amount, patches) for amount in amounts.split(",")] if kind == "top" else [0]
+    if min(counts) < 1:
+        raise SettingsError(
+            "a pooling: 'max', 'top:SHARE' such as top:0.01, 'top:COUNT' such as top:10, or several, top:0.01,0.1",
+            repr(pooling),
+            "use one of these",
+        )
+    return counts
+
+
+def _count(amount: str, patches: int) -> int:
+    """How many of `patches` patches a share ("0.01") or count ("10") means; 0 for what is neither."""
     try:
-        number = float(amount) if kind == "top" else math.nan
+        number = float(amount)
     except ValueError:
-        number = math.nan
+        return 0
     if "." in amount and 0 < number <= 1:
         return max(1, int(patches * number))
-    if amount.isdigit() and number >= 1:
-        return min(int(number), patches)
-    raise SettingsError(
-        "a pooling: 'max', 'top:SHARE' such as top:0.01, 'top:COUNT' such as top:10",
-        repr(pooling),
-        "use one of these",
-    )
+    return min(int(number), patches) if amount.isdigit() and number >= 1 else 0
 
 
 def regions(

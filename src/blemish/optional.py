@@ -14,5 +14,7 @@ def need(module: str, extra: str, purpose: str) -> ModuleType:
         return importlib.import_module(module)
     except ImportError as error:
         raise MissingPackageError(
-            f"the package {module!r} for {purpose}", f"an import error ({error})", f"run: pip install 'blemish[{extra}]'"
+            f"the package {module!r} for {purpose}",
+            f"an import error ({error})",
+            f"run: pip install 'blemish[{extra}]'",
         ) from error

@@ -37,12 +37,16 @@ class EncoderEntry:
 
 @dataclass(frozen=True)
 class DetectorEntry:
-    """A detector: its class as "module:Class", settings that differ from the class's own, a sentence, its paper."""
+    """A detector: its class as "module:Class", settings that differ from the class's own, a sentence, its paper.
+
+    `encoders` are those that suit it best, tried in turn where the encoder is left open.
+    """
 
     target: str
     summary: str
     paper: str = ""
     kwargs: Mapping[str, Any] = field(default_factory=dict)
+    encoders: tuple[str, ...] = ()
 
 
 def _hub(hub: str, licence: str, megabytes: int, note: str) -> EncoderEntry:
@@ -105,7 +109,67 @@ ENCODERS: dict[str, EncoderEntry] = {
     ),
 }
 
-DETECTORS: dict[str, DetectorEntry] = {}
+_CONVOLUTIONAL = ("efficientnet-lite2", "efficientnet-lite0", "resnet50", "convnext", "swin", "pixels")
+_CLOSEUP: dict[str, Any] = {
+    "framing": "part",
+    "square": False,
+    "rotations": 8,
+    "pooling": "top:0.001,0.003,0.01,0.03",
+    "reweight": 0,
+    "coreset": 0.25,
+    "least_patches": 16384,
+    "sample": 65536,
+}
+
+DETECTORS: dict[str, DetectorEntry] = {
+    "closeup": DetectorEntry(
+        "blemish.detectors.memory_bank:MemoryBank",
+        "close-up memory bank: the part alone, in one pose, at full resolution; convolutional encoders",
+        "Roth et al., CVPR 2022, with blemish's own framing and pooling",
+        {**_CLOSEUP, "standardise": True, "grid": "coarsest", "image_size": 512},
+        ("efficientnet-lite2", "efficientnet-lite0"),
+    ),
+    "closeup-vit": DetectorEntry(
+        "blemish.detectors.memory_bank:MemoryBank",
+        "close-up memory bank for transformer encoders",
+        "Damm et al., WACV 2025, with blemish's own framing and pooling",
+        {**_CLOSEUP, "layers": "deep", "aggregation": 1, "metric": "cosine", "image_size": 448},
+    ),
+    "patchcore": DetectorEntry(
+        "blemish.detectors.memory_bank:MemoryBank",
+        "memory bank of mid-level patches, k-centre coreset, re-weighted score",
+        "Roth et al., Towards Total Recall in Industrial Anomaly Detection, CVPR 2022",
+        encoders=("efficientnet-lite2", "efficientnet-lite0"),
+    ),
+    "anomalydino": DetectorEntry(
+        "blemish.detectors.memory_bank:MemoryBank",
+        "few-shot memory bank of deep patches of turned references, background removed",
+        "Damm et al., AnomalyDINO, WACV 2025",
+        {
+            "layers": "deep",
+            "aggregation": 1,
+            "metric": "cosine",
+            "coreset": 1.0,
+            "reweight": 0,
+            "background": True,
+            "rotations": 8,
+            "pooling": "top:0.01",
+            "image_size": 448,
+            "square": False,
+        },
+    ),
+    "foundad": DetectorEntry(
+        "blemish.detectors.projection:Projection",
+        "one learned manifold projector for all categories; the residual is the score",
+        "Foundation Visual Encoders Are Secretly Few-Shot Anomaly Detectors, ICLR 2026",
+    ),
+}
+
+
+def automatic(encoder: str) -> str:
+    """The detector that "auto" stands for beside an encoder ("auto" as well, or a folder)."""
+    return "closeup" if encoder == "auto" or encoder in _CONVOLUTIONAL else "closeup-vit"
+
 
 Entry = TypeVar("Entry")
 

@@ -1,4 +1,4 @@
-"""The promise of every detector: settings in `__init__`, learning in `fit`, patch scores from `score`, facts as data."""
+"""The promise of every detector: settings in `__init__`, learning in `fit`, scores from `score`, facts as data."""
 
 from __future__ import annotations
 
@@ -29,6 +29,7 @@ class Needs:
     pictures: int = 1  # good pictures at least
     image_size: int = 448  # pixels, short side (or side, when square)
     square: bool = False  # True: plain resize to a square; False: aspect ratio kept
+    framing: str = "plain"  # "plain": the whole picture; "part": the part alone, in one pose (see framing.py)
     pooling: str = "top:0.01"  # picture score from the patches: "top:SHARE", "top:COUNT" or "max" (see maps.py)
 
 

@@ -3,18 +3,19 @@
 One class, two published methods by settings. PatchCore (Roth et al., CVPR 2022): two mid-level layers, each averaged
 over 3×3 patches, a k-centre coreset, Euclidean distance, the largest distance re-weighted by its neighbourhood
 (equation 7). AnomalyDINO (Damm et al., WACV 2025): one deep layer, rotated references, cosine distance, background
-removed, mean of the largest 1 %.
+removed, mean of the largest 1 %. A third, `closeup`, is blemish's own default: patches as in PatchCore, standardised,
+of the part alone in one pose (see part_framing.py), and several shares of the largest distances joined.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import torch
 from torch import Tensor
-from torch.nn.functional import avg_pool2d, normalize
+from torch.nn.functional import adaptive_avg_pool2d, avg_pool2d, normalize
 
 from blemish.detectors.base import Needs, Progress
 from blemish.encoders.base import LayerRole
@@ -35,6 +36,9 @@ class MemoryBank:
     `layers`: what to ask the encoder for. `aggregation`: side of the square of patches each layer is averaged over
     (odd, 1: none) before the layers are joined on the finest grid. `unit_layers`: each layer's patches are made unit
     length before they are joined, so that none outweighs the others.
+    `standardise`: channels are divided by their standard deviation over the category's good patches (and by √D, so that
+    a distance reads as so many standard deviations), so that none outweighs the others. `grid`: join the layers on the
+    "finest" one's grid, or average the finer ones down to the "coarsest".
     `metric`: "l2" or "cosine". `coreset`: share of the patches remembered, in (0, 1]; banks of `least_patches` and
     fewer are kept whole, none is larger than `most_patches` (inspection time grows with the bank: about 4 ms a
     thousand patches of width 384, per 1024 patches inspected, on one core with AVX512-BF16).
@@ -42,7 +46,7 @@ class MemoryBank:
     `reweight`: neighbours in the re-weighted picture score (0: none, maps.py pools). `background`: patches that look
     like the background of the good pictures score 0, where the good pictures agree on what that is.
     `rotations` (and `flips`): copies of every good picture; `most_copies`: with more pictures fewer copies of each are
-    taken (`needs_for`). `pooling`, `image_size`, `square`: see `Needs`. `seed`: of the sample and the coreset.
+    taken (`needs_for`). `pooling`, `image_size`, `square`, `framing`: see `Needs`. `seed`: of sample and coreset.
     """
 
     def __init__(
@@ -51,6 +55,8 @@ class MemoryBank:
         layers: LayerRole = "pair",
         aggregation: int = 3,
         unit_layers: bool = False,
+        standardise: bool = False,
+        grid: Literal["finest", "coarsest"] = "finest",
         metric: Metric = "l2",
         coreset: float = 0.1,
         least_patches: int = 2048,
@@ -64,13 +70,16 @@ class MemoryBank:
         pooling: str = "max",
         image_size: int = 224,
         square: bool = True,
+        framing: str = "plain",
         seed: int = 0,
     ) -> None:
         self.layers, self.aggregation, self.unit_layers, self.metric = layers, aggregation, unit_layers, metric
+        self.standardise, self.grid = standardise, grid
         self.coreset, self.least_patches, self.most_patches, self.sample = coreset, least_patches, most_patches, sample
         self.reweight, self.background = reweight, background
         self.rotations, self.flips, self.most_copies = rotations, flips, most_copies
-        self.pooling, self.image_size, self.square, self.seed = pooling, image_size, square, seed
+        self.pooling, self.image_size, self.square = pooling, image_size, square
+        self.framing, self.seed = framing, seed
         self._check()
 
     @property
@@ -81,6 +90,7 @@ class MemoryBank:
             flips=self.flips,
             image_size=self.image_size,
             square=self.square,
+            framing=self.framing,
             pooling=self.pooling,
         )
 
@@ -114,8 +124,12 @@ class MemoryBank:
         self.patches_: dict[str, Tensor] = {}
         found = {name: learn_background(pictures) for name, pictures in shown.items()}
         self.backgrounds_ = {name: axis for name, axis in found.items() if axis is not None}
-        for done, (name, rows) in enumerate(samples.items(), start=1):
-            self._remember(name, self._thinned(rows.rows()))
+        self.scales_: dict[str, Tensor] = {}
+        for done, (name, sample) in enumerate(samples.items(), start=1):
+            rows = sample.rows()
+            if self.standardise:
+                self.scales_[name] = (rows.std(0, correction=0) + _LEAST_SPREAD) * rows.shape[1] ** 0.5  # (D,)
+            self._remember(name, self._thinned(self._scaled(name, rows)))
             if progress:
                 progress(done, len(samples), {"patches": float(len(self.patches_[name]))})
         return self
@@ -126,9 +140,10 @@ class MemoryBank:
         for name, patches in zip(_names(features), self._patches(features), strict=True):  # (h, w, D)
             category = self._category(name)
             bank = self._bank(category, patches.device)
-            distance, index = bank.search(patches.flatten(0, 1))  # (h·w, 1) each
+            rows = self._scaled(category, patches.flatten(0, 1))  # (h·w, D)
+            distance, index = bank.search(rows)  # (h·w, 1) each
             if self.reweight:
-                pictures.append(self._reweighted(bank, patches.flatten(0, 1), distance[:, 0], index[:, 0]))
+                pictures.append(self._reweighted(bank, rows, distance[:, 0], index[:, 0]))
             grid = distance.view(patches.shape[:2])
             background = self.backgrounds_.get(category)
             scores.append(grid if background is None else grid * foreground(background, patches))
@@ -137,23 +152,33 @@ class MemoryBank:
     def state(self) -> dict[str, Tensor]:
         self._check_fitted()
         state = {_key("bank", name): rows for name, rows in self.patches_.items()}
-        return state | {_key("background", name): axis for name, axis in self.backgrounds_.items()}
+        state |= {_key("background", name): axis for name, axis in self.backgrounds_.items()}
+        return state | {_key("scale", name): scale for name, scale in self.scales_.items()}
 
     def load_state(self, state: Mapping[str, Tensor]) -> Self:
-        self.banks_, self.patches_, self.backgrounds_ = {}, {}, {}
+        self.banks_, self.patches_, self.backgrounds_, self.scales_ = {}, {}, {}, {}
         for key, tensor in state.items():
             kind, _, name = key.partition("/")
             if kind == "bank":
                 self._remember(name, tensor)
             elif kind == "background":
                 self.backgrounds_[name] = tensor
+            elif kind == "scale":
+                self.scales_[name] = tensor
         self._check_fitted()
         return self
 
     def _patches(self, features: Features) -> Tensor:
-        """Patches `(B, h, w, D)` on the finest grid, each layer averaged over its neighbourhood before joining."""
+        """Patches `(B, h, w, D)` on one grid, each layer averaged over its neighbourhood before joining."""
         layers = tuple(self._aggregated(layer) for layer in features.layers[RGB])
+        if self.grid == "coarsest":
+            coarse = min(((layer.shape[1], layer.shape[2]) for layer in layers), key=lambda size: size[0] * size[1])
+            layers = tuple(_averaged(layer, coarse) for layer in layers)
         return Features({RGB: layers})[RGB]
+
+    def _scaled(self, category: str, rows: Tensor) -> Tensor:
+        scale = self.scales_.get(category)
+        return rows if scale is None else rows / scale.to(rows.device)
 
     def _aggregated(self, layer: Tensor) -> Tensor:
         layer = layer.float()
@@ -217,6 +242,8 @@ class MemoryBank:
         wishes = (
             ("layers", "deep, projection, pair or several", self.layers in ("deep", "projection", "pair", "several")),
             ("aggregation", "an odd number ≥ 1", _whole(self.aggregation, 1) and self.aggregation % 2 == 1),
+            ("grid", "finest or coarsest", self.grid in ("finest", "coarsest")),
+            ("framing", "plain or part", self.framing in ("plain", "part")),
             ("metric", "l2 or cosine", self.metric in ("l2", "cosine")),
             ("coreset", "a share in (0, 1]", _number(self.coreset) and 0 < self.coreset <= 1),
             ("least_patches", "a whole number ≥ 1", _whole(self.least_patches, 1)),
@@ -232,6 +259,13 @@ class MemoryBank:
         for name, expected, holds in (*wishes, *flags):
             if not holds:
                 raise SettingsError(f"{name} to be {expected}", repr(getattr(self, name)), "correct this setting")
+
+
+def _averaged(layer: Tensor, grid: tuple[int, int]) -> Tensor:
+    """A layer `(B, h, w, D)` averaged down to a coarser `grid`."""
+    if tuple(layer.shape[1:3]) == grid:
+        return layer
+    return adaptive_avg_pool2d(layer.permute(0, 3, 1, 2), grid).permute(0, 2, 3, 1)
 
 
 class _Sample:
@@ -278,5 +312,6 @@ def _number(value: object) -> bool:
 
 
 _SHOWN = 32  # pictures of a category that tell part from background
-_FLAGS = ("unit_layers", "background", "flips", "square")
+_LEAST_SPREAD = 1e-3  # added to a channel's standard deviation, which may be 0
+_FLAGS = ("unit_layers", "standardise", "background", "flips", "square")
 _SETTINGS = tuple(MemoryBank.__init__.__kwdefaults__ or ())

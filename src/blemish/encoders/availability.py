@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -48,8 +49,12 @@ def availability(name: str) -> Availability:
     return Availability(True, "built in", "it needs no weights")
 
 
-def best_available() -> tuple[str, str]:
-    """(name, reason) of the best encoder that can load now; "pixels" always can."""
+def best_available(suited: Sequence[str] = ()) -> tuple[str, str]:
+    """(name, reason) of the best encoder that can load now, those `suited` first; "pixels" always can."""
+    for name in suited:
+        found = availability(name)
+        if found.loads:
+            return name, f"{name} suits the detector best of those that load without a download ({found.where})"
     for rank, name in enumerate(PREFERENCE):
         found = availability(name)
         if found.loads:

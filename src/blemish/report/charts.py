@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from blemish.report.page import Markup, element, escape, join
-from blemish.report.words import number
+from blemish.words import number
 
 _LEFT, _RIGHT, _TOP, _BOTTOM = 46, 14, 12, 38  # room for ticks and axis names, pixels
 

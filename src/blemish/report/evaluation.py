@@ -18,8 +18,8 @@ from blemish.errors import PictureError
 from blemish.report import charts
 from blemish.report.overlays import draw_mask, draw_overlay, heat_picture, light_copy, thumbnail
 from blemish.report.page import Markup, element, image, page, section, table, tile, write_page
-from blemish.report.words import count_in_words, number, times_in_words
 from blemish.types import Prediction, Sample
+from blemish.words import count_in_words, number, times_in_words
 
 if TYPE_CHECKING:
     from blemish.evaluation import RunDetail

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from blemish.report.words import count_in_words
+from blemish.words import count_in_words
 
 NOT_KNOWN = "How many defects a limit misses cannot be known from good pictures alone."
 

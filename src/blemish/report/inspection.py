@@ -17,8 +17,8 @@ from blemish.report.colours import HEAT, css
 from blemish.report.evidence import NOT_KNOWN, CalibrationFacts, evidence_in_words
 from blemish.report.overlays import draw_mask, draw_overlay, heat_picture, light_copy, strongest_regions, thumbnail
 from blemish.report.page import Markup, element, facts, image, join, page, section, table, tile, write_page
-from blemish.report.words import count_in_words, number, rarity_in_words, region_in_words, times_in_words
 from blemish.types import Prediction
+from blemish.words import count_in_words, number, rarity_in_words, region_in_words, times_in_words
 
 Pictures = Callable[[Prediction], np.ndarray | None]
 

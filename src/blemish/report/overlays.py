@@ -14,8 +14,8 @@ from PIL import Image, ImageDraw, ImageFont
 
 from blemish.errors import PictureError
 from blemish.report.colours import DEFECT, GOOD, HEAT, TRUTH, UNKNOWN
-from blemish.report.words import count_in_words, times_in_words
 from blemish.types import Prediction, Region
+from blemish.words import count_in_words, times_in_words
 
 _MOST_BOXES = 12  # more numbers than this hide the part they point at
 _WHITE, _BLACK = (255, 255, 255), (0, 0, 0)

@@ -6,7 +6,10 @@ Where the picture does not split into two (a texture, a part that fills the fram
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
+from PIL import Image
 from scipy import ndimage
 from scipy.linalg import eigh
 
@@ -14,6 +17,9 @@ BORDER = 0.05  # width of the border strip as a share of the shorter side
 SHARE = (0.02, 0.85)  # of the picture that a believable foreground covers
 BACKGROUND_BORDER = 0.8  # of the border strip that must be background
 SEPARATION = 0.55  # between-class variance over total variance, at least
+CLEAR_BORDER = 0.9  # of the border strip that a part on a plain ground leaves free
+CONTRAST = 1.1  # how far off the ground a part lies at least, over what the border strip itself reaches (95 %)
+DOMINANCE = 0.8  # of all that lies off the ground that belongs to the largest piece
 AGREEMENT = 0.8  # intersection over union of the masks from random halves of the patches, at least
 
 
@@ -31,13 +37,71 @@ def otsu(values: np.ndarray, bins: int = 256) -> tuple[float, float]:
     return float(edges[best + 1]), float(between[best] / total) if total > 0 else 0.0
 
 
+@dataclass(frozen=True)
+class Part:
+    """A part on a plain ground: `mask` `(h, w)` bool of a small copy, `shrink` picture pixels for each of its pixels."""
+
+    mask: np.ndarray
+    shrink: float
+
+
+def find_part(picture: np.ndarray, side: int = 224) -> Part | None:
+    """The one part in `(H, W, 3)` uint8 that stands on a plain ground; None where the picture shows none.
+
+    The ground is modelled as a smooth surface through the border strip (light falls off, lenses vignette); the part is
+    what lies off it. It must leave most of the border free and stand out from the ground's own texture.
+    """
+    height, width = picture.shape[:2]
+    shrink = max(1.0, max(height, width) / side)
+    size = max(8, round(width / shrink)), max(8, round(height / shrink))
+    small = np.asarray(Image.fromarray(picture).resize(size, Image.Resampling.BOX), dtype=np.float32)
+    edge = border(small.shape[:2])
+    distance, spread = _off_ground(small, edge)  # (h, w)
+    clipped = np.minimum(distance, np.percentile(distance, 99.5))
+    mask = distance > max(otsu(clipped)[0], 6 * spread + 8)
+    mask = ndimage.binary_closing(np.pad(mask, 6), iterations=3)[6:-6, 6:-6]
+    mask = ndimage.binary_opening(ndimage.binary_fill_holes(mask))
+    labels, count = ndimage.label(mask)
+    if not count:
+        return None
+    sizes = np.bincount(labels.ravel())[1:]
+    mask = labels == 1 + int(sizes.argmax())
+    texture = float(np.percentile(distance[edge], 95))
+    believable = (
+        SHARE[0] <= mask.mean() <= SHARE[1]
+        and sizes.max() >= DOMINANCE * sizes.sum()
+        and mask[edge].mean() <= 1 - CLEAR_BORDER
+        and np.median(distance[mask]) >= CONTRAST * texture
+    )
+    return Part(mask, shrink) if believable else None
+
+
 def from_pixels(picture: np.ndarray) -> np.ndarray:
-    """The foreground of `(H, W, 3)` uint8 as `(H, W)` bool: what differs from the colours of the border strip."""
-    small = ndimage.uniform_filter(picture.astype(np.float32), size=(5, 5, 1))
-    strip = small[border(picture.shape[:2])]
-    spread = np.maximum(1.4826 * np.median(np.abs(strip - np.median(strip, axis=0)), axis=0), 4.0)
-    distance = np.sqrt((((small - np.median(strip, axis=0)) / spread) ** 2).mean(axis=-1))  # (H, W)
-    return _believed(np.log1p(distance))
+    """The foreground of `(H, W, 3)` uint8 as `(H, W)` bool: the part that `find_part` sees, or the whole picture."""
+    part = find_part(picture)
+    if part is None:
+        return np.ones(picture.shape[:2], dtype=bool)
+    size = (picture.shape[1], picture.shape[0])
+    return np.asarray(Image.fromarray(part.mask).resize(size, Image.Resampling.NEAREST), dtype=bool)
+
+
+def _off_ground(picture: np.ndarray, edge: np.ndarray) -> tuple[np.ndarray, float]:
+    """How far each pixel of `(h, w, 3)` lies off the ground, `(h, w)` in grey levels, and how much the ground scatters.
+
+    The ground is a quadratic surface a channel, fitted to the border strip `edge`; what stands out of the strip (a part
+    that touches it, a shadow) is left out of the fit, five times over.
+    """
+    height, width = edge.shape
+    y, x = np.mgrid[0:height, 0:width].astype(np.float32)
+    y, x = 2 * y / height - 1, 2 * x / width - 1
+    terms = np.stack([np.ones_like(x), x, y, x * y, x * x, y * y], axis=-1)  # (h, w, 6)
+    ground = edge
+    for _ in range(5):
+        surface = np.linalg.lstsq(terms[ground], picture[ground], rcond=None)[0]  # (6, 3)
+        distance = np.linalg.norm(picture - terms @ surface, axis=-1)
+        spread = 1.5 * float(np.median(distance[ground])) + 1e-3
+        ground = edge & (distance < 3 * spread)
+    return distance, spread
 
 
 def from_patches(patches: np.ndarray, seed: int = 0) -> np.ndarray:

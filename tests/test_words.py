@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from blemish.report.words import (
+from blemish.types import Region
+from blemish.words import (
     number,
     place_in_words,
     rarity_in_words,
@@ -14,7 +15,6 @@ from blemish.report.words import (
     times_in_words,
     verdict_in_words,
 )
-from blemish.types import Region
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,159 @@
+"""The part alone, close up and in one pose: crops to what stands on a plain ground, and lays long parts level.
+
+A part that lies anywhere, in any pose, on a plain ground wastes most of what the encoder can look at, and its own
+patches never meet their counterparts. Here the ground is cut off, the part fills the encoder's input as far as the
+picture's resolution allows, and a long part lies along the horizontal. Pictures without a part on a plain ground
+(textures, parts that fill the picture) are seen whole.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from itertools import islice
+from typing import Any, Self
+
+import numpy as np
+from PIL import Image
+
+from blemish.datasets.images import resize_picture
+from blemish.framing import Frame
+from blemish.synthesis.foreground import Part, find_part
+
+LONG = 1.6  # length over width from which a part has a direction
+ZOOM = 1.75  # input pixels a picture pixel, at most: beyond it there is nothing more to see
+MARGIN = 0.06  # of the part's length and width that is kept on each side
+WORTH = 0.85  # share of the picture that a crop may cover at most to be worth it
+SPARED = (0.8, 1.5)  # of the extent that was learned: how much smaller or larger the crop of one picture may be
+LOOKED_AT = 32  # good pictures that are looked at, at most
+LEAST = 4  # patches a side
+
+
+class PartFraming:
+    """Frames the part, where good pictures show one on a plain ground.
+
+    `image_size`: the input has about `image_size`² pixels, whatever its shape, so that every picture costs the same.
+    `multiple`: what its sides must be a multiple of. `square`: whole pictures become squares.
+
+    Learned: `crops_` (whether there is a part to crop to), `levels_` (whether it is long, and laid level), `extent_`
+    (its largest length and width in picture pixels, margins included), `zoom_` (input pixels a picture pixel).
+    """
+
+    def __init__(self, image_size: int = 448, multiple: int = 14, square: bool = False) -> None:
+        self.image_size = image_size
+        self.multiple = multiple
+        self.square = square
+        self.crops_, self.levels_, self.extent_, self.zoom_ = False, False, np.zeros(2), 1.0
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        return {"image_size": self.image_size, "multiple": self.multiple, "square": self.square}
+
+    @property
+    def poses(self) -> tuple[tuple[float, bool], ...] | None:
+        """Which copies of a frame make sense as references: a level part has no end that must lie left or right."""
+        return ((0.0, False), (180.0, False), (0.0, True), (180.0, True)) if self.levels_ else None
+
+    def fit(self, pictures: Iterable[np.ndarray]) -> Self:
+        """Learn how large the part is, and whether it is long. All good pictures must show one, or none is cropped."""
+        parts, area = [], 0.0
+        for picture in islice(pictures, LOOKED_AT):
+            part = find_part(picture)
+            if part is None:
+                return self
+            parts.append(part)
+            area = max(area, float(picture.shape[0] * picture.shape[1]))
+        if not parts:
+            return self
+        self.levels_ = min(axis(part)[1] for part in parts) > LONG
+        extents = [box(part, axis(part)[0] if self.levels_ else 0.0)[1] for part in parts]
+        self.extent_ = np.max(extents, axis=0) * (1 + 2 * MARGIN)  # (width, height)
+        self.crops_ = self.levels_ or float(self.extent_.prod()) <= WORTH * area
+        self.zoom_ = min(ZOOM, self.image_size / math.sqrt(float(self.extent_.prod())))
+        return self
+
+    def frame(self, picture: np.ndarray) -> Frame:
+        """The part in the picture; the whole picture where none is to be cropped, or this one shows none."""
+        size = (int(picture.shape[0]), int(picture.shape[1]))
+        part = find_part(picture) if self.crops_ else None
+        if part is None:
+            return Frame(resize_picture(picture, self._whole(*size)), size)
+        angle = axis(part)[0] if self.levels_ else 0.0
+        centre, extent = box(part, angle)
+        extent = np.clip(extent * (1 + 2 * MARGIN), SPARED[0] * self.extent_, SPARED[1] * self.extent_)
+        width, height = (max(LEAST, round(v * self.zoom_ / self.multiple)) * self.multiple for v in extent)
+        turn = rotation(angle).T / self.zoom_  # (2, 2): input → picture
+        to_picture = np.column_stack([turn, centre - turn @ np.array([width / 2, height / 2])])
+        return Frame(cut(picture, to_picture, (height, width)), size, to_picture)
+
+    def _whole(self, height: int, width: int) -> tuple[int, int]:
+        """The input size for a whole picture: its aspect ratio (at most 4:1), about `image_size`² pixels."""
+        aspect = 1.0 if self.square else min(4.0, max(0.25, height / width))
+        sides = self.image_size * math.sqrt(aspect), self.image_size / math.sqrt(aspect)
+        down, across = (max(1, round(side / self.multiple)) * self.multiple for side in sides)
+        return down, across
+
+    def state(self) -> dict[str, np.ndarray]:
+        return {
+            "crops": np.array(self.crops_),
+            "levels": np.array(self.levels_),
+            "extent": self.extent_,
+            "zoom": np.array(self.zoom_),
+        }
+
+    def load_state(self, state: Mapping[str, np.ndarray]) -> Self:
+        self.crops_, self.levels_ = bool(state["crops"]), bool(state["levels"])
+        self.extent_, self.zoom_ = np.asarray(state["extent"]), float(state["zoom"])
+        return self
+
+
+def axis(part: Part) -> tuple[float, float]:
+    """The direction of a part's length in radians, and its length over its width (both as standard deviations).
+
+    The heavier half lies towards the direction's far end, so that most parts come out the same way round.
+    """
+    ys, xs = np.nonzero(part.mask)
+    points = np.stack([xs, ys]).astype(np.float64)  # (2, N)
+    points -= points.mean(axis=1, keepdims=True)
+    spread, directions = np.linalg.eigh(np.cov(points))
+    along = directions[:, 1]
+    if ((along @ points) ** 3).mean() < 0:
+        along = -along
+    return math.atan2(along[1], along[0]), math.sqrt(spread[1] / max(spread[0], 1e-9))
+
+
+def rotation(angle: float) -> np.ndarray:
+    """The `(2, 2)` matrix that turns picture coordinates so that `angle` (radians) becomes the x axis."""
+    cosine, sine = math.cos(angle), math.sin(angle)
+    return np.array([[cosine, sine], [-sine, cosine]])
+
+
+def box(part: Part, angle: float) -> tuple[np.ndarray, np.ndarray]:
+    """Centre (x, y) and extent (width, height), in picture pixels, of the box along `angle` that holds the part."""
+    ys, xs = np.nonzero(part.mask)
+    turn = rotation(angle)
+    points = turn @ ((np.stack([xs, ys]) + 0.5) * part.shrink)  # (2, N)
+    low, high = points.min(axis=1), points.max(axis=1)
+    return turn.T @ ((low + high) / 2), high - low
+
+
+def cut(picture: np.ndarray, to_picture: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """The pixels `(h, w, 3)` uint8 of the frame of `size` (height, width) that `to_picture` `(2, 3)` lays on a picture.
+
+    Beyond the picture its edge repeats. Where the frame is coarser than the picture, that is shrunk first: pillow's
+    affine transform alone would skip pixels.
+    """
+    corners = to_picture @ np.array([[0, size[1], 0, size[1]], [0, 0, size[0], size[0]], [1, 1, 1, 1]], dtype=float)
+    over = max(0.0, -corners.min(), *(corners.max(axis=1) - [picture.shape[1], picture.shape[0]]))
+    pad = math.ceil(over) + 2
+    padded = np.pad(picture, ((pad, pad), (pad, pad), (0, 0)), mode="edge")
+    back = to_picture.copy()
+    back[:, 2] += pad
+    source = Image.fromarray(padded)
+    coarse = math.sqrt(abs(float(np.linalg.det(to_picture[:, :2]))))
+    if coarse > 1.2:
+        small = (max(1, round(padded.shape[1] / coarse)), max(1, round(padded.shape[0] / coarse)))
+        back *= np.array([[small[0] / padded.shape[1]], [small[1] / padded.shape[0]]])
+        source = source.resize(small, Image.Resampling.BILINEAR)
+    warped = source.transform((size[1], size[0]), Image.Transform.AFFINE, tuple(back.ravel()), Image.Resampling.BICUBIC)
+    return np.asarray(warped)
