@@ -389,10 +389,11 @@ class SharedEncoders:
                 if isinstance(encoder, RememberingEncoder):
                     encoder.forget()
             self._parts = run.parts
-        role, layers = unlearned(run).detector.needs.layers, run.settings.get("layers")
-        key = (run.encoder, run.device, role, str(layers))
+        method = unlearned(run)
+        name, role, layers = method.chosen_encoder, method.detector.needs.layers, run.settings.get("layers")
+        key = (name, run.device, role, str(layers))
         if key not in self._encoders:
-            encoder = build(run.encoder, role=role, layers=layers, device=run.device)
+            encoder = build(name, role=role, layers=layers, device=run.device)
             if str(getattr(encoder, "device", "")) == "cpu":  # there, features do not depend on the batch
                 encoder = RememberingEncoder(encoder, Path(self._folder.name) / str(len(self._encoders)))
             self._encoders[key] = encoder

@@ -81,7 +81,7 @@ class Inspector:
         if framing is not None and framing not in FRAMINGS:
             raise SettingsError(f"a framing: {', '.join(FRAMINGS)}", repr(framing), "choose one of them")
         if isinstance(detector, str):
-            self.detector_name = registry.automatic(str(encoder)) if detector == "auto" else detector
+            self.detector_name = registry.automatic(self.encoder_name) if detector == "auto" else detector
             offered = {"seed": seed} | ({} if image_size is None else {"image_size": image_size})
             self.detector = factory.build(self.detector_name, settings, offered)
         else:
@@ -299,6 +299,14 @@ class Inspector:
         return self.encoder.name if isinstance(self.encoder, Encoder) else str(self.encoder)
 
     @property
+    def chosen_encoder(self) -> str:
+        """The encoder's name or folder, what "auto" stands for beside this detector included."""
+        if self.encoder != "auto":
+            return self.encoder_name
+        entry = registry.DETECTORS.get(self.detector_name)
+        return encoders.best_available(entry.encoders if entry else ())[0]
+
+    @property
     def categories(self) -> tuple[str, ...]:
         """The named categories the model learned, none for a model of one unnamed category."""
         return tuple(name for name in self.calibrations if name is not None)
@@ -412,9 +420,7 @@ class Inspector:
     def _built_encoder(self, needs: Needs) -> Encoder:
         if not isinstance(self.encoder, (str, Path)):
             return self.encoder
-        suited = registry.DETECTORS[self.detector_name].encoders if self.detector_name in registry.DETECTORS else ()
-        name = encoders.best_available(suited)[0] if self.encoder == "auto" else self.encoder
-        return encoders.build(name, role=needs.layers, layers=self.layers, device=self.device)
+        return encoders.build(self.chosen_encoder, role=needs.layers, layers=self.layers, device=self.device)
 
     def _unlearned_framing(self, encoder: Encoder, needs: Needs) -> Framing:
         return build_framing(self.framing, image_size=self.image_size, multiple=encoder.multiple, square=needs.square)

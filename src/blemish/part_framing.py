@@ -24,7 +24,7 @@ LONG = 1.6  # length over width from which a part has a direction
 ZOOM = 1.75  # input pixels a picture pixel, at most: beyond it there is nothing more to see
 MARGIN = 0.06  # of the part's length and width that is kept on each side
 WORTH = 0.85  # share of the picture that a crop may cover at most to be worth it
-SPARED = (0.8, 1.5)  # of the extent that was learned: how much smaller or larger the crop of one picture may be
+GROWN = (1.0, 1.25, 1.5)  # sizes of crop, in learned extents: the smallest that holds the part (few sizes are fast)
 LOOKED_AT = 32  # good pictures that are looked at, at most
 LEAST = 4  # patches a side
 
@@ -75,13 +75,16 @@ class PartFraming:
     def frame(self, picture: np.ndarray) -> Frame:
         """The part in the picture; the whole picture where none is to be cropped, or this one shows none."""
         size = (int(picture.shape[0]), int(picture.shape[1]))
-        part = find_part(picture) if self.crops_ else None
+        part = find_part(picture, expected=True) if self.crops_ else None
         if part is None:
             return Frame(resize_picture(picture, self._whole(*size)), size)
         angle = axis(part)[0] if self.levels_ else 0.0
         centre, extent = box(part, angle)
-        extent = np.clip(extent * (1 + 2 * MARGIN), SPARED[0] * self.extent_, SPARED[1] * self.extent_)
-        width, height = (max(LEAST, round(v * self.zoom_ / self.multiple)) * self.multiple for v in extent)
+        wanted = float((extent / self.extent_).max())
+        grown = next((size for size in GROWN if wanted <= size), GROWN[-1])
+        width, height = (
+            max(LEAST, round(side * grown * self.zoom_ / self.multiple)) * self.multiple for side in self.extent_
+        )
         turn = rotation(angle).T / self.zoom_  # (2, 2): input → picture
         to_picture = np.column_stack([turn, centre - turn @ np.array([width / 2, height / 2])])
         return Frame(cut(picture, to_picture, (height, width)), size, to_picture)
@@ -143,17 +146,20 @@ def cut(picture: np.ndarray, to_picture: np.ndarray, size: tuple[int, int]) -> n
     Beyond the picture its edge repeats. Where the frame is coarser than the picture, that is shrunk first: pillow's
     affine transform alone would skip pixels.
     """
+    height, width = picture.shape[:2]
     corners = to_picture @ np.array([[0, size[1], 0, size[1]], [0, 0, size[0], size[0]], [1, 1, 1, 1]], dtype=float)
-    over = max(0.0, -corners.min(), *(corners.max(axis=1) - [picture.shape[1], picture.shape[0]]))
-    pad = math.ceil(over) + 2
-    padded = np.pad(picture, ((pad, pad), (pad, pad), (0, 0)), mode="edge")
+    (left, top), (right, bottom) = corners.min(axis=1), corners.max(axis=1)
+    # Only what the frame covers is worked on; two pixels more for the resampling.
+    x0, y0, x1, y1 = (math.floor(left) - 2, math.floor(top) - 2, math.ceil(right) + 2, math.ceil(bottom) + 2)
+    inside = picture[max(0, y0) : min(height, y1), max(0, x0) : min(width, x1)]
+    beyond = ((max(0, -y0), max(0, y1 - height)), (max(0, -x0), max(0, x1 - width)), (0, 0))
+    source = Image.fromarray(np.ascontiguousarray(np.pad(inside, beyond, mode="edge")))
     back = to_picture.copy()
-    back[:, 2] += pad
-    source = Image.fromarray(padded)
+    back[:, 2] -= [x0, y0]
     coarse = math.sqrt(abs(float(np.linalg.det(to_picture[:, :2]))))
     if coarse > 1.2:
-        small = (max(1, round(padded.shape[1] / coarse)), max(1, round(padded.shape[0] / coarse)))
-        back *= np.array([[small[0] / padded.shape[1]], [small[1] / padded.shape[0]]])
+        small = max(1, round(source.width / coarse)), max(1, round(source.height / coarse))
+        back *= np.array([[small[0] / source.width], [small[1] / source.height]])
         source = source.resize(small, Image.Resampling.BILINEAR)
     warped = source.transform((size[1], size[0]), Image.Transform.AFFINE, tuple(back.ravel()), Image.Resampling.BICUBIC)
     return np.asarray(warped)

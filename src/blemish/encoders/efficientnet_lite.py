@@ -104,8 +104,13 @@ def read_stages(version: int, path: Path, layers: Sequence[int]) -> Stages:
     ends = [max(i for i, s in enumerate(strides) if s == STRIDES[layer]) for layer in layers]
     dims = [model._blocks[end]._block_args.output_filters for end in ends]
     fold_batch_norms(model)
+    simplify(model)
     stem = nn.Sequential(model._conv_stem, model._bn0, nn.ReLU6())
-    return Stages(stem, list(model._blocks[: ends[-1] + 1]), ends, dims)
+    stages = Stages(stem, list(model._blocks[: ends[-1] + 1]), ends, dims)
+    for parameter in stages.parameters():
+        if parameter.ndim == 4:  # the layout that pictures come in: half the time of the other one
+            parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
+    return stages
 
 
 def _halving(block: Any) -> int:
@@ -124,3 +129,28 @@ def fold_batch_norms(model: nn.Module) -> None:
                 conv.weight, conv.bias, norm.running_mean, norm.running_var, norm.eps, norm.weight, norm.bias
             )
             setattr(module, norm_name, nn.Identity())
+
+
+def simplify(model: nn.Module) -> None:
+    """The same network, faster: convolutions that keep the size pad by themselves, activations work in place."""
+    for module in [model, *model._blocks]:  # type: ignore[misc]
+        for name in ("_conv_stem", "_expand_conv", "_depthwise_conv", "_project_conv"):
+            conv = getattr(module, name, None)
+            if conv is not None and tuple(conv.stride) == (1, 1):
+                setattr(module, name, _padded_alike(conv))
+        module._swish = nn.ReLU6(inplace=True)
+
+
+def _padded_alike(conv: nn.Conv2d) -> nn.Conv2d:
+    """A convolution of stride 1 and odd kernel: 'same' padding is half the kernel on each side."""
+    height, width = conv.kernel_size
+    plain = nn.Conv2d(
+        conv.in_channels,
+        conv.out_channels,
+        (height, width),
+        padding=(height // 2, width // 2),
+        groups=conv.groups,
+        bias=conv.bias is not None,
+    )
+    plain.weight, plain.bias = conv.weight, conv.bias
+    return plain

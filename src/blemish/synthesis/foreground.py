@@ -7,6 +7,7 @@ Where the picture does not split into two (a texture, a part that fills the fram
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from PIL import Image
@@ -39,17 +40,18 @@ def otsu(values: np.ndarray, bins: int = 256) -> tuple[float, float]:
 
 @dataclass(frozen=True)
 class Part:
-    """A part on a plain ground: `mask` `(h, w)` bool of a small copy, `shrink` picture pixels for each of its pixels."""
+    """A part on a plain ground: `mask` `(h, w)` bool of a small copy, `shrink` picture pixels for each of them."""
 
     mask: np.ndarray
     shrink: float
 
 
-def find_part(picture: np.ndarray, side: int = 224) -> Part | None:
+def find_part(picture: np.ndarray, side: int = 224, expected: bool = False) -> Part | None:
     """The one part in `(H, W, 3)` uint8 that stands on a plain ground; None where the picture shows none.
 
     The ground is modelled as a smooth surface through the border strip (light falls off, lenses vignette); the part is
-    what lies off it. It must leave most of the border free and stand out from the ground's own texture.
+    what lies off it. It must leave most of the border free and stand out from the ground's own texture, unless a part
+    is `expected`: then the largest piece that lies off the ground is taken for it.
     """
     height, width = picture.shape[:2]
     shrink = max(1.0, max(height, width) / side)
@@ -73,7 +75,7 @@ def find_part(picture: np.ndarray, side: int = 224) -> Part | None:
         and mask[edge].mean() <= 1 - CLEAR_BORDER
         and np.median(distance[mask]) >= CONTRAST * texture
     )
-    return Part(mask, shrink) if believable else None
+    return Part(mask, shrink) if believable or expected else None
 
 
 def from_pixels(picture: np.ndarray) -> np.ndarray:
@@ -91,17 +93,25 @@ def _off_ground(picture: np.ndarray, edge: np.ndarray) -> tuple[np.ndarray, floa
     The ground is a quadratic surface a channel, fitted to the border strip `edge`; what stands out of the strip (a part
     that touches it, a shadow) is left out of the fit, five times over.
     """
-    height, width = edge.shape
+    terms = _surface_terms(edge.shape)  # (h, w, 6)
+    strip, colours = terms[edge].astype(np.float64), picture[edge].astype(np.float64)  # (N, 6), (N, 3)
+    ground = np.ones(len(strip), dtype=bool)
+    for _ in range(5):
+        chosen = strip[ground]
+        surface = np.linalg.lstsq(chosen.T @ chosen, chosen.T @ colours[ground], rcond=None)[0]  # (6, 3)
+        distance = np.linalg.norm(colours - strip @ surface, axis=-1)
+        spread = 1.5 * float(np.median(distance[ground])) + 1e-3
+        ground = distance < 3 * spread
+    return np.linalg.norm(picture - terms @ surface.astype(np.float32), axis=-1), spread
+
+
+@lru_cache(maxsize=8)
+def _surface_terms(shape: tuple[int, int]) -> np.ndarray:
+    """1, x, y, xy, x², y² at every pixel, x and y in [−1, 1]: `(h, w, 6)` float32."""
+    height, width = shape
     y, x = np.mgrid[0:height, 0:width].astype(np.float32)
     y, x = 2 * y / height - 1, 2 * x / width - 1
-    terms = np.stack([np.ones_like(x), x, y, x * y, x * x, y * y], axis=-1)  # (h, w, 6)
-    ground = edge
-    for _ in range(5):
-        surface = np.linalg.lstsq(terms[ground], picture[ground], rcond=None)[0]  # (6, 3)
-        distance = np.linalg.norm(picture - terms @ surface, axis=-1)
-        spread = 1.5 * float(np.median(distance[ground])) + 1e-3
-        ground = edge & (distance < 3 * spread)
-    return distance, spread
+    return np.stack([np.ones_like(x), x, y, x * y, x * x, y * y], axis=-1)
 
 
 def from_patches(patches: np.ndarray, seed: int = 0) -> np.ndarray:
