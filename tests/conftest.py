@@ -18,6 +18,11 @@ from blemish.types import RGB, Batch, Features, PatchScores
 ROOT = Path(__file__).resolve().parent.parent
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Quick tests first, so that a slip shows early."""
+    items.sort(key=lambda item: item.get_closest_marker("slow") is not None)
+
+
 class NearestMean:
     """A detector in a few lines: distance of every patch to the mean patch of the good pictures."""
 

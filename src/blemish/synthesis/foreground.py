@@ -20,7 +20,9 @@ BACKGROUND_BORDER = 0.8  # of the border strip that must be background
 SEPARATION = 0.55  # between-class variance over total variance, at least
 CLEAR_BORDER = 0.9  # of the border strip that a part on a plain ground leaves free
 CONTRAST = 1.1  # how far off the ground a part lies at least, over what the border strip itself reaches (95 %)
-DOMINANCE = 0.8  # of all that lies off the ground that belongs to the largest piece
+FAINTEST = 8.0  # grey levels that a part lies off the ground at least
+PIECE = 0.2  # of the largest piece's area from which another is a piece of the part as well
+DOMINANCE = 0.8  # of all that lies off the ground that belongs to those pieces
 AGREEMENT = 0.8  # intersection over union of the masks from random halves of the patches, at least
 
 
@@ -51,27 +53,30 @@ def find_part(picture: np.ndarray, side: int = 224, expected: bool = False) -> P
 
     The ground is modelled as a smooth surface through the border strip (light falls off, lenses vignette); the part is
     what lies off it. It must leave most of the border free and stand out from the ground's own texture, unless a part
-    is `expected`: then the largest piece that lies off the ground is taken for it.
+    is `expected`: then what lies off the ground is taken for it.
     """
     height, width = picture.shape[:2]
     shrink = max(1.0, max(height, width) / side)
     size = max(8, round(width / shrink)), max(8, round(height / shrink))
     small = np.asarray(Image.fromarray(picture).resize(size, Image.Resampling.BOX), dtype=np.float32)
     edge = border(small.shape[:2])
-    distance, spread = _off_ground(small, edge)  # (h, w)
+    distance = _off_ground(small, edge)  # (h, w)
     clipped = np.minimum(distance, np.percentile(distance, 99.5))
-    mask = distance > max(otsu(clipped)[0], 6 * spread + 8)
+    mask = distance > max(otsu(clipped)[0], FAINTEST)
     mask = ndimage.binary_closing(np.pad(mask, 6), iterations=3)[6:-6, 6:-6]
     mask = ndimage.binary_opening(ndimage.binary_fill_holes(mask))
     labels, count = ndimage.label(mask)
     if not count:
         return None
     sizes = np.bincount(labels.ravel())[1:]
-    mask = labels == 1 + int(sizes.argmax())
+    outer = np.unique(np.concatenate([labels[0], labels[-1], labels[:, 0], labels[:, -1]]))
+    inner = ~np.isin(1 + np.arange(count), outer)  # what enters from outside is another part, or the fixture
+    pieces = (inner & (sizes >= PIECE * sizes.max())) | (sizes == sizes.max())  # a broken part has several
+    mask = np.isin(labels, 1 + np.flatnonzero(pieces))
     texture = float(np.percentile(distance[edge], 95))
     believable = (
         SHARE[0] <= mask.mean() <= SHARE[1]
-        and sizes.max() >= DOMINANCE * sizes.sum()
+        and mask.sum() >= DOMINANCE * sizes.sum()
         and mask[edge].mean() <= 1 - CLEAR_BORDER
         and np.median(distance[mask]) >= CONTRAST * texture
     )
@@ -87,8 +92,8 @@ def from_pixels(picture: np.ndarray) -> np.ndarray:
     return np.asarray(Image.fromarray(part.mask).resize(size, Image.Resampling.NEAREST), dtype=bool)
 
 
-def _off_ground(picture: np.ndarray, edge: np.ndarray) -> tuple[np.ndarray, float]:
-    """How far each pixel of `(h, w, 3)` lies off the ground, `(h, w)` in grey levels, and how much the ground scatters.
+def _off_ground(picture: np.ndarray, edge: np.ndarray) -> np.ndarray:
+    """How far each pixel of `(h, w, 3)` lies off the ground, `(h, w)` in grey levels.
 
     The ground is a quadratic surface a channel, fitted to the border strip `edge`; what stands out of the strip (a part
     that touches it, a shadow) is left out of the fit, five times over.
@@ -102,7 +107,7 @@ def _off_ground(picture: np.ndarray, edge: np.ndarray) -> tuple[np.ndarray, floa
         distance = np.linalg.norm(colours - strip @ surface, axis=-1)
         spread = 1.5 * float(np.median(distance[ground])) + 1e-3
         ground = distance < 3 * spread
-    return np.linalg.norm(picture - terms @ surface.astype(np.float32), axis=-1), spread
+    return np.linalg.norm(picture - terms @ surface.astype(np.float32), axis=-1)
 
 
 @lru_cache(maxsize=8)

@@ -1,0 +1,128 @@
+"""Writes the README's accuracy table from measured results: `python benchmarks/readme_tables.py [--check]`
+
+`results/accuracy.csv` is what `blemish evaluate` writes, several files of it one below the other if need be. The table
+stands between the markers `<!-- table:accuracy -->` and `<!-- /table -->`; `--check` only tells whether it is current.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from statistics import fmean, stdev
+
+ROOT = Path(__file__).resolve().parent.parent
+RESULTS = ROOT / "benchmarks" / "results" / "accuracy.csv"
+BEGIN, END = "<!-- table:accuracy -->", "<!-- /table -->"
+MEASURES = ("image_auroc", "aupro_30")
+METHOD = ("detector", "encoder", "image_size", "pooled")
+
+Row = Mapping[str, str]
+
+
+def read_rows(path: Path) -> list[dict[str, str]]:
+    """The rows of a results file; header lines in its middle, as joined files have them, are left out."""
+    with path.open(encoding="utf-8", newline="") as file:
+        return [row for row in csv.DictReader(file) if row["seed"] != "seed"]
+
+
+def accuracy_tables(rows: Sequence[Row]) -> str:
+    """One table for each number of good pictures: categories × methods, their mean, and milliseconds a picture."""
+    tables = []
+    for shots in sorted({row["shots"] for row in rows}, key=lambda text: (text == "all", text.zfill(9))):
+        good = "All good pictures" if shots == "all" else f"{shots} good picture{'s' * (shots != '1')}"
+        tables.append(f"{good} of each kind\n\n{table([row for row in rows if row['shots'] == shots])}")
+    seeds = sorted({int(row["seed"]) for row in rows})
+    drawn = f"seeds {', '.join(map(str, seeds))}" if len(seeds) > 1 else f"seed {seeds[0]}"
+    spread = ", mean ± standard deviation over the seeds" if len(seeds) > 1 else ""
+    return "\n\n".join([f"Each cell: picture AUROC / AUPRO@30 %{spread} ({drawn}).", *tables])
+
+
+def table(rows: Sequence[Row]) -> str:
+    """Categories × methods in Markdown."""
+    methods = list(dict.fromkeys(tuple(row[name] for name in METHOD) for row in rows))
+    kinds = list(dict.fromkeys((row["dataset"], row["category"]) for row in rows))
+    unique = len({category for _, category in kinds}) == len(kinds)
+    by_method = [[row for row in rows if tuple(row[name] for name in METHOD) == method] for method in methods]
+    lines = [["", *map(heading, methods)], ["---"] * (1 + len(methods))]
+    for dataset, category in kinds:
+        own = [[r for r in some if (r["dataset"], r["category"]) == (dataset, category)] for some in by_method]
+        lines.append([category if unique else f"{dataset}/{category}", *(cell(some, 1) for some in own)])
+    lines.append(["**mean**", *(cell(some, len(kinds)) for some in by_method)])
+    lines.append(["ms a picture", *(f"{fmean(numbers(some, 'ms_per_picture')):.0f}" for some in by_method)])
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def heading(method: Sequence[str]) -> str:
+    """The head of a column: `closeup` and what it ran on."""
+    detector, encoder, size, pooled = method
+    return f"`{detector}`<br>{encoder}, {size} px{', one model for all' if pooled == 'true' else ''}"
+
+
+def cell(rows: Sequence[Row], kinds: int) -> str:
+    """Both measures of some rows; a dash where a seed lacks one of so many `kinds` of part."""
+    return " / ".join(mean_and_spread(by_seed(rows, measure, kinds)) for measure in MEASURES)
+
+
+def by_seed(rows: Sequence[Row], measure: str, kinds: int) -> list[float]:
+    """For each seed the mean over all kinds of part; nothing where one of them was not measured."""
+    means = []
+    for seed in dict.fromkeys(row["seed"] for row in rows):
+        values = numbers([row for row in rows if row["seed"] == seed], measure)
+        if len(values) != kinds or any(map(math.isnan, values)):
+            return []
+        means.append(fmean(values))
+    return means
+
+
+def numbers(rows: Iterable[Row], name: str) -> list[float]:
+    """A column as numbers; an empty cell is nan."""
+    return [float(row[name] or "nan") for row in rows]
+
+
+def mean_and_spread(values: Sequence[float]) -> str:
+    """ ".946 ± .012", the spread as standard deviation; the mean alone of a single value, a dash of none."""
+    if not values:
+        return "–"
+    spread = f" ± {short(stdev(values))}" if len(values) > 1 else ""
+    return short(fmean(values)) + spread
+
+
+def short(value: float) -> str:
+    """Three digits without the leading zero: ".946", "1.000"."""
+    return f"{value:.3f}".removeprefix("0")
+
+
+def replaced(text: str, content: str) -> str:
+    """`text` with `content` between the markers."""
+    head, begin, rest = text.partition(BEGIN)
+    _, end, tail = rest.partition(END)
+    if not begin or not end:
+        raise SystemExit(f"expected the markers {BEGIN} and {END}; got a text without them; put them back")
+    return f"{head}{BEGIN}\n\n{content}\n\n{END}{tail}"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--results", type=Path, default=RESULTS)
+    parser.add_argument("--readme", type=Path, default=ROOT / "README.md")
+    parser.add_argument("--check", action="store_true", help="write nothing; exit with 1 when the table is outdated")
+    arguments = parser.parse_args()
+    if not arguments.results.is_file():
+        print(f"no results at {arguments.results}: the README stays as it is")
+        return
+    old = arguments.readme.read_text(encoding="utf-8")
+    new = replaced(old, accuracy_tables(read_rows(arguments.results)))
+    if new == old:
+        print("the table is current")
+    elif arguments.check:
+        raise SystemExit("the table is outdated: run benchmarks/readme_tables.py")
+    else:
+        arguments.readme.write_text(new, encoding="utf-8")
+        print(f"wrote the table into {arguments.readme}")
+
+
+if __name__ == "__main__":
+    main()

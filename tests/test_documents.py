@@ -1,0 +1,104 @@
+"""What README and docs print is so: lines quoted from examples, links, commands, the measured table."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from blemish.cli.main import COMMANDS, app
+
+ROOT = Path(__file__).resolve().parent.parent
+PAGES = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")]
+TABLES = ROOT / "benchmarks" / "readme_tables.py"
+
+
+def blocks(page: Path, language: str) -> list[str]:
+    """The fenced blocks of a page in one language."""
+    return re.findall(rf"```{language}\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
+
+
+def test_the_readme_quotes_an_example() -> None:
+    example = (ROOT / "examples" / "01_first_inspection.py").read_text(encoding="utf-8").splitlines()
+    (quoted,) = blocks(ROOT / "README.md", "python")
+    assert len(quoted.splitlines()) == 5
+    assert [line for line in quoted.splitlines() if line not in example] == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_lead_somewhere(page: Path) -> None:
+    for link in re.findall(r"\]\(([^)#]+)\)", page.read_text(encoding="utf-8")):
+        assert "://" in link or (page.parent / link).exists(), link
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_commands_and_their_options_exist(page: Path) -> None:
+    from typer.main import get_command
+
+    commands = get_command(app).commands  # type: ignore[attr-defined]
+    text = page.read_text(encoding="utf-8")
+    lines = [line for block in blocks(page, "bash") for line in block.splitlines()]
+    for line in [*lines, *re.findall(r"`(blemish .*?)`", text)]:
+        program, *arguments = shlex.split(line, comments=True) or [""]
+        if program == "blemish" and arguments[0] in COMMANDS:
+            known = {name for option in commands[arguments[0]].params for name in option.opts}
+            assert [a for a in arguments if re.match("--?[a-z]", a) and a not in known] == [], line
+        elif program.startswith("scripts/"):
+            assert (ROOT / program).is_file()
+
+
+def test_settings_that_pages_name_exist() -> None:
+    from blemish.detectors.factory import build
+
+    for page in (ROOT / "docs" / "methods").glob("*.md"):
+        detector = page.stem if page.stem != "calibration" else "auto"
+        for text in re.findall(r"`--set ([^`]+)`", page.read_text(encoding="utf-8")):
+            names = {pair.partition("=")[0] for pair in text.split()} - {"key"}
+            assert names <= build(detector).settings.keys(), text
+
+
+def results(path: Path, lines: list[str]) -> Path:
+    """A small results file with the columns that the table needs."""
+    head = "dataset,category,detector,encoder,image_size,shots,seed,pooled,image_auroc,aupro_30,ms_per_picture"
+    path.write_text("\n".join([head, *lines]) + "\n", encoding="utf-8")
+    return path
+
+
+def tables(*arguments: object) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, TABLES, *map(str, arguments)], capture_output=True, text=True, check=False, timeout=60
+    )
+
+
+def test_the_table_states_mean_and_spread_over_seeds(tmp_path: Path) -> None:
+    csv = results(
+        tmp_path / "a.csv",
+        [
+            "d,nut,one,e,224,1,0,false,0.9,0.8,100",
+            "d,nut,one,e,224,1,1,false,0.7,0.6,100",
+            "d,screw,one,e,224,1,0,false,0.5,,200",
+            "d,screw,one,e,224,1,1,false,1.0,0.4,200",
+            "d,nut,two,e,224,1,0,true,1.0,0.9,50",
+        ],
+    )
+    readme = tmp_path / "README.md"
+    readme.write_text("before\n<!-- table:accuracy -->\nold\n<!-- /table -->\nafter\n", encoding="utf-8")
+    assert tables("--results", csv, "--readme", readme, "--check").returncode == 1
+    assert tables("--results", csv, "--readme", readme).returncode == 0
+    text = readme.read_text(encoding="utf-8")
+    assert "| nut | .800 ± .141 / .700 ± .141 | 1.000 / .900 |" in text
+    assert "| screw | .750 ± .354 / – | – / – |" in text  # one seed has no AUPRO, two never saw a screw
+    assert "| **mean** | .775 ± .106 / – | – / – |" in text  # .7 and .85
+    assert "| ms a picture | 150 | 50 |" in text
+    assert text.startswith("before\n")
+    assert text.endswith("<!-- /table -->\nafter\n")
+    assert tables("--results", csv, "--readme", readme, "--check").returncode == 0
+
+
+def test_the_readme_shows_the_results_that_are_there() -> None:
+    ended = tables("--check")
+    assert ended.returncode == 0, ended.stderr
