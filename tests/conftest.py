@@ -1,9 +1,9 @@
-"""Shared by all tests: made-up parts, a detector small enough to read, and the folder of real pictures."""
+"""Shared by all tests: made-up parts and predictions, a detector small enough to read, and real pictures."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Self
 
@@ -13,7 +13,7 @@ import torch
 
 from blemish import registry
 from blemish.detectors.base import Needs, Progress
-from blemish.types import RGB, Batch, Features, PatchScores
+from blemish.types import RGB, Batch, Features, PatchScores, Prediction, Region
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -105,3 +105,39 @@ def data() -> Path:
 def part() -> Any:
     """`made_up_part`, for tests that draw several."""
     return made_up_part
+
+
+@pytest.fixture
+def predict() -> Callable[..., Prediction]:
+    """Makes a prediction whose map is 0.1 everywhere, and `peak` inside `box` where one is given; limits are 0.5."""
+
+    def make(
+        source: str = "part.png",
+        score: float = 0.2,
+        box: tuple[int, int, int, int] | None = None,
+        peak: float = 1.0,
+        size: tuple[int, int] = (96, 128),
+        category: str | None = None,
+        is_known: bool = True,
+    ) -> Prediction:
+        scores = np.full(size, 0.1, np.float32)
+        regions: tuple[Region, ...] = ()
+        if box is not None:
+            left, top, right, bottom = box
+            scores[top:bottom, left:right] = peak
+            centre = ((left + right) / 2, (top + bottom) / 2)
+            regions = (Region(box, (right - left) * (bottom - top), peak, peak, centre),)
+        return Prediction(
+            score=score,
+            p_value=0.02 if score > 0.5 else 0.6,
+            threshold=0.5,
+            is_defective=score > 0.5,
+            map=scores,
+            regions=regions,
+            category=category,
+            is_known=is_known,
+            map_threshold=0.5,
+            source=source,
+        )
+
+    return make

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -10,7 +11,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-EXAMPLES = sorted((Path(__file__).resolve().parent.parent / "examples").glob("*.py"))
+ROOT = Path(__file__).resolve().parent.parent
+EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
+BLOCK = re.compile(r"^```python[^\n]*\n(.*?)^```", re.MULTILINE | re.DOTALL)
 
 
 @pytest.fixture(scope="module")
@@ -50,6 +53,29 @@ def test_there_are_examples_and_each_is_short() -> None:
         lines = example.read_text(encoding="utf-8").splitlines()
         assert len(lines) < 30, example.name
         assert lines[0].startswith('"""'), example.name
+
+
+def quotes(block: list[str], source: list[str]) -> bool:
+    """Whether the lines of `block` stand in `source` to the letter and in this order; some may be left out between."""
+    rest = iter(source)
+    return all(line in rest for line in block)
+
+
+def test_python_in_the_readme_is_quoted_from_an_example() -> None:
+    """What is printed is what runs: the tests below run the examples."""
+    blocks = BLOCK.findall((ROOT / "README.md").read_text(encoding="utf-8"))
+    assert blocks
+    sources = [example.read_text(encoding="utf-8").splitlines() for example in EXAMPLES]
+    for block in blocks:
+        lines = [line for line in block.splitlines() if line]
+        assert any(quotes(lines, source) for source in sources), f"in no example:\n{block}"
+
+
+def test_a_changed_line_is_no_quotation() -> None:
+    source = ["import this", "a = 1", "b = 2"]
+    assert quotes(["import this", "b = 2"], source)
+    assert not quotes(["b = 2", "a = 1"], source)
+    assert not quotes(["a = 2"], source)
 
 
 @pytest.mark.slow

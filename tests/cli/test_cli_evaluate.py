@@ -125,6 +125,20 @@ def test_a_category_without_defects_to_test_on_is_refused(blemish: Blemish, tmp_
     assert "disc" in result.stderr
 
 
+def test_a_registered_detector_is_a_choice_like_any_other(
+    blemish: Blemish, parts: Path, tmp_path: Path, toy: str
+) -> None:
+    """One line in the registry is all that a new detector needs to be listed, set and evaluated."""
+    assert toy in blemish("list", "detectors").stdout
+    method = ("--encoder", "pixels", "--detector", toy, "--image-size", 64, "--device", "cpu")
+    result = blemish("evaluate", parts, "-o", tmp_path, *method, "--set", "power=2", "--shots", 2, "--seeds", 0)
+    assert result.exit_code == 0, result.output
+    rows = rows_of(tmp_path)
+    assert [(row["category"], row["detector"]) for row in rows] == [("disc", toy), ("ring", toy)]
+    assert all(float(row["image_auroc"]) == 1 for row in rows)
+    assert toy in (tmp_path / "report.html").read_text(encoding="utf-8")
+
+
 def test_values_after_an_option_each_get_its_name() -> None:
     repeatable = {"--shots", "--category", "--detector", "--set"}
     assert spread(["data", "--shots", "1", "4", "all", "-o", "out"], repeatable) == (

@@ -10,6 +10,7 @@ from blemish.errors import NotFittedError, SettingsError
 from blemish.types import RGB, Batch, Features
 
 DIM, SMALL = 24, {"heads": 4, "depth": 2, "steps": 150, "warmup": 5, "precision": "fp32"}
+BRIEF = SMALL | {"steps": 12}  # for what shows long before anything is learned well
 
 
 def good_and_defective(count: int, seed: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -37,6 +38,11 @@ def learned(batches) -> Projection:
     return Projection(**SMALL).fit(batches)
 
 
+@pytest.fixture(scope="module")
+def begun(batches) -> Projection:
+    return Projection(**BRIEF).fit(batches)
+
+
 def test_full_size_has_about_eleven_million_weights():
     projector = Projector(768, 384, 6, 12)
     assert sum(p.numel() for p in projector.parameters()) == pytest.approx(11.2e6, rel=0.03)
@@ -58,6 +64,7 @@ def test_each_blocks_result_is_added_to_its_input():
     torch.testing.assert_close(projector(patches), projector.leave(projector.norm(tokens)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["vit", "mlp"])
 def test_defects_leave_a_larger_residual(batches, kind):
     detector = Projection(**SMALL, projector=kind).fit(batches)
@@ -68,33 +75,34 @@ def test_defects_leave_a_larger_residual(batches, kind):
     assert scores[pushed].mean() > 2 * scores[~pushed].mean()
 
 
+@pytest.mark.slow
 def test_the_loss_falls_and_is_kept(learned):
     assert learned.loss_.shape == (SMALL["steps"],)
     assert learned.loss_[-20:].mean() < 0.75 * learned.loss_[:5].mean()
 
 
-def test_same_seed_same_weights_and_the_callers_random_numbers_stay(batches, learned):
+def test_same_seed_same_weights_and_the_callers_random_numbers_stay(batches, begun):
     torch.manual_seed(5)
     expected = torch.rand(3)
     torch.manual_seed(5)
-    again = Projection(**SMALL).fit(batches).state()
+    again = Projection(**BRIEF).fit(batches).state()
     assert torch.equal(torch.rand(3), expected)
-    assert all(torch.equal(value, again[name]) for name, value in learned.state().items())
-    other = Projection(**SMALL, seed=1).fit(batches).state()
+    assert all(torch.equal(value, again[name]) for name, value in begun.state().items())
+    other = Projection(**BRIEF, seed=1).fit(batches).state()
     assert not torch.equal(other["projector.enter.weight"], again["projector.enter.weight"])
 
 
-def test_state_comes_back_bit_identical(learned):
-    copy = Projection(**learned.settings).load_state(learned.state())
+def test_state_comes_back_bit_identical(begun):
+    copy = Projection(**begun.settings).load_state(begun.state())
     patches = features(good_and_defective(3, 7)[1])
-    assert torch.equal(copy.score(patches).patches, learned.score(patches).patches)
-    assert copy.settings == learned.settings
+    assert torch.equal(copy.score(patches).patches, begun.score(patches).patches)
+    assert copy.settings == begun.settings
 
 
-def test_scores_do_not_depend_on_the_batch(learned):
+def test_scores_do_not_depend_on_the_batch(begun):
     patches = good_and_defective(5, 8)[1]
-    together = learned.score(features(patches)).patches
-    alone = torch.cat([learned.score(features(one[None])).patches for one in patches])
+    together = begun.score(features(patches)).patches
+    alone = torch.cat([begun.score(features(one[None])).patches for one in patches])
     assert torch.equal(together, alone)
 
 
@@ -109,9 +117,9 @@ def test_progress_reports_every_step_with_its_loss(batches):
     "settings",
     [{"average": 0.9}, {"schedule": "constant", "warmup": 0}, {"dropout": 0.0}, {"gate": 0.0}],
 )
-def test_settings_change_the_outcome(batches, learned, settings):
-    other = Projection(**{**SMALL, **settings}).fit(batches)
-    assert not torch.equal(other.state()["projector.leave.weight"], learned.state()["projector.leave.weight"])
+def test_settings_change_the_outcome(batches, begun, settings):
+    other = Projection(**{**BRIEF, **settings}).fit(batches)
+    assert not torch.equal(other.state()["projector.leave.weight"], begun.state()["projector.leave.weight"])
 
 
 def test_wrong_use_is_explained(batches):

@@ -63,6 +63,7 @@ def test_number_of_threads_and_length_of_runs_change_nothing(
         assert pixel_measures(maps, masks, threads=threads) == in_runs
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("share", [0.02, 0.9])
 def test_over_a_million_pixels(share: float) -> None:
     maps, masks = pictures([(700, 500)] * 3 + [(300, 900)], share, 10**6, np.float32)

@@ -80,6 +80,7 @@ def test_projection_keeps_distances() -> None:
     assert float(ratio.std()) < 0.1
 
 
+@pytest.mark.slow
 def test_memory_is_flat_at_200_000_patches(monkeypatch: pytest.MonkeyPatch) -> None:
     largest = 0
     original = torch.addmm

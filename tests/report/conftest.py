@@ -1,4 +1,4 @@
-"""Made-up predictions with realistic maps, and an HTML reader that insists on balanced tags."""
+"""Grainy pictures, and an HTML reader that insists on balanced tags."""
 
 from __future__ import annotations
 
@@ -7,8 +7,6 @@ from html.parser import HTMLParser
 
 import numpy as np
 import pytest
-
-from blemish.types import Prediction, Region
 
 VOID = {"br", "hr", "img", "input", "link", "meta"}
 
@@ -50,42 +48,6 @@ class Reader(HTMLParser):
 @pytest.fixture
 def read() -> Callable[[str], Reader]:
     return Reader
-
-
-@pytest.fixture
-def predict() -> Callable[..., Prediction]:
-    """Makes a prediction whose map is 0.1 everywhere, and `peak` inside `box` where one is given; limits are 0.5."""
-
-    def make(
-        source: str = "part.png",
-        score: float = 0.2,
-        box: tuple[int, int, int, int] | None = None,
-        peak: float = 1.0,
-        size: tuple[int, int] = (96, 128),
-        category: str | None = None,
-        is_known: bool = True,
-    ) -> Prediction:
-        scores = np.full(size, 0.1, np.float32)
-        regions: tuple[Region, ...] = ()
-        if box is not None:
-            left, top, right, bottom = box
-            scores[top:bottom, left:right] = peak
-            centre = ((left + right) / 2, (top + bottom) / 2)
-            regions = (Region(box, (right - left) * (bottom - top), peak, peak, centre),)
-        return Prediction(
-            score=score,
-            p_value=0.02 if score > 0.5 else 0.6,
-            threshold=0.5,
-            is_defective=score > 0.5,
-            map=scores,
-            regions=regions,
-            category=category,
-            is_known=is_known,
-            map_threshold=0.5,
-            source=source,
-        )
-
-    return make
 
 
 @pytest.fixture
