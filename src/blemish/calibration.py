@@ -21,8 +21,9 @@ from numpy.typing import ArrayLike
 from blemish.errors import ModelError, SettingsError
 
 # Standard deviation of the logarithm of good parts' scores, as a rule, and how many scores that rule is worth. Measured
-# on good pictures of solar cells, bottles, screws, plates and cookies beyond those learned from (.06 to .2).
-PRIOR_SPREAD, PRIOR_WEIGHT = 0.1, 4.0
+# on good pictures of solar cells, bottles, screws, plates and cookies beyond those learned from: .06 to .3, .13 as the
+# root mean square; a little wider here, so that products that scatter more keep their promise too.
+PRIOR_SPREAD, PRIOR_WEIGHT = 0.16, 4.0
 # The same where scores are those of copies: how much new parts score above those differs from product to product.
 COPIES_SPREAD, COPIES_WEIGHT = 0.2, 8.0
 _TINY = 1e-12  # stands for a score of 0 under the logarithm
@@ -147,9 +148,7 @@ def enough(count: int, rate: float) -> bool:
     return rate * (count + 1) * (1 + 1e-12) >= 1
 
 
-def upper_limit(
-    scores: np.ndarray, rate: float, spread: float = PRIOR_SPREAD, weight: float = PRIOR_WEIGHT
-) -> float:
+def upper_limit(scores: np.ndarray, rate: float, spread: float = PRIOR_SPREAD, weight: float = PRIOR_WEIGHT) -> float:
     """What a new good score exceeds with probability `rate`; `scores` (n,) sorted.
 
     `spread` and `weight` are what is known of the scores' scatter beforehand (see `PRIOR_SPREAD`).

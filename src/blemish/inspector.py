@@ -80,18 +80,18 @@ class Inspector:
             raise SettingsError("an image_size of at least 1 pixel", str(image_size), "raise it")
         if framing is not None and framing not in FRAMINGS:
             raise SettingsError(f"a framing: {', '.join(FRAMINGS)}", repr(framing), "choose one of them")
+        self._wishes = image_size, framing, settings
+        self._automatic = detector == "auto"
         if isinstance(detector, str):
-            self.detector_name = registry.automatic(self.encoder_name) if detector == "auto" else detector
-            offered = {"seed": seed} | ({} if image_size is None else {"image_size": image_size})
-            self.detector = factory.build(self.detector_name, settings, offered)
+            self._choose(self._automatic_detector(None) if self._automatic else detector)
         else:
-            self.detector_name, self.detector = type(detector).__name__, detector
             if settings:
                 raise SettingsError(
                     "no settings beside a detector object", ", ".join(settings), "set them on the object"
                 )
-        self.image_size: int = image_size or self.detector.needs.image_size
-        self.framing: str = framing or self.detector.needs.framing
+            self.detector_name, self.detector = type(detector).__name__, detector
+            self.image_size: int = image_size or detector.needs.image_size
+            self.framing: str = framing or detector.needs.framing
         self.calibrations: dict[str | None, Calibration] = {}
 
     def fit(
@@ -108,6 +108,7 @@ class Inspector:
         """
         samples, marks = distinct(good_samples(pictures, category))
         names = [sample.category or "" for sample in samples]
+        self.settle(max(Counter(names).values()))
         loaded = LoadedPictures(samples)
         needs = needs_for(self.detector, max(Counter(names).values()))
         encoder = self._built_encoder(needs)
@@ -148,6 +149,12 @@ class Inspector:
         self.calibrations = {name or None: calibration for name, calibration in found.items()}
         self.learned_ = {marks[i] for i in plan.learned}
         self.thumbnails_ = thumbnail_sheet([loaded[i] for i in spread(len(loaded), THUMBNAILS)])
+        return self
+
+    def settle(self, pictures: int) -> Self:
+        """Fix what a detector "auto" stands for when there are so many good pictures of a category; `fit` does."""
+        if self._automatic:
+            self._choose(self._automatic_detector(pictures))
         return self
 
     def inspect(self, picture: Picture, category: str | None = None) -> Prediction:
@@ -397,6 +404,21 @@ class Inspector:
             for row, i in enumerate(members):
                 found[i] = features.take(slice(row, row + 1))
         return [one for one in found if one is not None]
+
+    def _automatic_detector(self, pictures: int | None) -> str:
+        """What "auto" stands for beside the encoder; the encoder itself may be left open as well."""
+        if self.encoder != "auto":
+            return registry.automatic(self.encoder_name)
+        best = encoders.best_available()[0] if pictures is not None and pictures < registry.FEW else ""
+        return registry.automatic(best or encoders.best_available(registry.DETECTORS["closeup"].encoders)[0])
+
+    def _choose(self, name: str) -> None:
+        """Take the detector of that name, and what it wants of pictures, unless the user wished otherwise."""
+        image_size, framing, settings = self._wishes
+        offered = {"seed": self.seed} | ({} if image_size is None else {"image_size": image_size})
+        self.detector_name, self.detector = name, factory.build(name, settings, offered)
+        self.image_size = image_size or self.detector.needs.image_size
+        self.framing = framing or self.detector.needs.framing
 
     def _framing(self, category: str | None) -> Framing:
         """The framing of a category, or of all where they are framed alike."""

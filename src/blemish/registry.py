@@ -166,9 +166,12 @@ DETECTORS: dict[str, DetectorEntry] = {
 }
 
 
+FEW = 3  # good pictures of a category; with fewer, deep transformer patches tell more than convolutional ones
+
+
 def automatic(encoder: str) -> str:
-    """The detector that "auto" stands for beside an encoder ("auto" as well, or a folder)."""
-    return "closeup" if encoder == "auto" or encoder in _CONVOLUTIONAL else "closeup-vit"
+    """The detector that "auto" stands for beside an encoder (or a folder that holds one)."""
+    return "closeup" if encoder in _CONVOLUTIONAL else "closeup-vit"
 
 
 Entry = TypeVar("Entry")
