@@ -138,7 +138,8 @@ DETECTORS: dict[str, DetectorEntry] = {
     "patchcore": DetectorEntry(
         "blemish.detectors.memory_bank:MemoryBank",
         "memory bank of mid-level patches, k-centre coreset, re-weighted score",
-        "Roth et al., Towards Total Recall in Industrial Anomaly Detection, CVPR 2022",
+        "Roth et al., Towards Total Recall in Industrial Anomaly Detection, CVPR 2022; references in eight turns",
+        {"rotations": 8},
         encoders=("efficientnet-lite2", "efficientnet-lite0"),
     ),
     "anomalydino": DetectorEntry(

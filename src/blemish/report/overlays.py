@@ -6,6 +6,7 @@ they are drawn on (a thumbnail, say), as long as both show the same view.
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from functools import lru_cache
 
@@ -42,7 +43,7 @@ def draw_overlay(
     canvas = _checked(picture).copy()
     height, width = canvas.shape[:2]
     scores = _map_at(prediction.map, (height, width))
-    over = _over(scores, prediction.map_threshold)
+    over = _inside_regions(scores, prediction)
     if over.any():
         stroke = _stroke(height, width, scale)
         window = _window(over, stroke + 2)
@@ -68,7 +69,7 @@ def heat_picture(prediction: Prediction, size: tuple[int, int] | None = None) ->
     top = 2 * limit if limit > 0 else float(scores.max(initial=0.0))
     levels = np.clip(scores * (255 / max(top, 1e-12)), 0, 255).astype(np.uint8)
     canvas = HEAT[levels]
-    over = _over(scores, limit)
+    over = _inside_regions(scores, prediction)
     if over.any():
         _trace(canvas, over, _stroke(*size))
     return canvas
@@ -166,8 +167,19 @@ def _map_at(scores: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     return np.asarray(Image.fromarray(scores).resize((size[1], size[0]), Image.Resampling.BILINEAR, reducing_gap=3.0))
 
 
-def _over(scores: np.ndarray, limit: float) -> np.ndarray:
-    return scores >= limit if limit > 0 else scores > 0
+def _inside_regions(scores: np.ndarray, prediction: Prediction) -> np.ndarray:
+    """Where a map `(h, w)`, the prediction's own at any size, rises above its limit inside a region's box.
+
+    What rises above the limit elsewhere was too small or too weak for a region, as good parts show it too.
+    """
+    inside = np.zeros(scores.shape, dtype=bool)
+    if not prediction.map.size:
+        return inside
+    down, across = scores.shape[0] / prediction.map.shape[0], scores.shape[1] / prediction.map.shape[1]
+    for left, top, right, bottom in (region.box for region in prediction.regions):
+        rows = slice(math.floor(top * down), math.ceil(bottom * down))
+        inside[rows, math.floor(left * across) : math.ceil(right * across)] = True
+    return inside & (scores >= prediction.map_threshold) & (scores > 0)
 
 
 def _stroke(height: int, width: int, scale: float = 1.0) -> int:
