@@ -87,10 +87,11 @@ def test_nothing_learned_is_an_error() -> None:
 
 
 @pytest.mark.slow
-def test_real_parts_are_told_apart(data: Path) -> None:
+@pytest.mark.parametrize("shots", [1, 4])
+def test_real_parts_are_told_apart(data: Path, shots: int) -> None:
     """One good picture a category is enough to recognise good and defective parts, and to notice a stranger.
 
-    Learned as an inspector learns: from the picture and slightly changed copies of it.
+    Learned as an inspector learns: from the pictures and slightly changed copies of them.
     """
     pytest.importorskip("onnx")
     from blemish import encoders
@@ -110,9 +111,12 @@ def test_real_parts_are_told_apart(data: Path) -> None:
 
     folders = [data / "mvtec_ad_fewshot" / name for name in ("capsule", "leather", "metal_nut")]
     folders.append(data / "mpdd" / "metal_plate")
-    good = {f.name: load_picture(min((f / "train" / "good").iterdir())) for f in folders}
-    copies = {name: [seen(copy) for copy in slight_copies(picture, 4, seed=0)] for name, picture in good.items()}
-    recogniser = Recogniser().fit({name: [seen(picture)] for name, picture in good.items()}, copies)
+    good = {f.name: [load_picture(p) for p in sorted((f / "train" / "good").iterdir())[:shots]] for f in folders}
+    copies = {
+        name: [seen(copy) for picture in pictures for copy in slight_copies(picture, 4 // shots, seed=0)]
+        for name, pictures in good.items()
+    }
+    recogniser = Recogniser().fit({name: [seen(p) for p in pictures] for name, pictures in good.items()}, copies)
     tests = {f.name: sorted((f / "test").glob("*/*"))[::6] for f in folders}
     answers = [(name, recogniser.recognise(described(path))) for name, paths in tests.items() for path in paths]
     assert np.mean([found.category == name for name, found in answers]) >= 0.98

@@ -18,8 +18,9 @@ from blemish.errors import NotFittedError
 from blemish.types import RGB, Features
 
 PATCHES = 256  # of a picture, at most, evenly spread
-PROTOTYPES = 256  # patches that a category keeps
-LEEWAY = 2.5  # how many times the distance of held-out good pictures a picture of the category may lie away
+PROTOTYPES = 1024  # patches that a category keeps
+LEEWAY = 2.5  # how many times as far as changed copies of good pictures a picture of the category may lie
+HALF_LEEWAY = 1.75  # the same for good pictures measured by the patches of others, which lie further away already
 
 
 @dataclass(frozen=True)
@@ -63,13 +64,13 @@ class Recogniser:
         self.prototypes_ = np.stack([drawn(own) for own in pictures.values()])
         self.limits_ = np.zeros(len(self.names_))
         for index, (name, own) in enumerate(pictures.items()):
-            far = [distance(copy, self.prototypes_[index]) for copy in copies.get(name, ())]
+            far = [LEEWAY * distance(copy, self.prototypes_[index]) for copy in copies.get(name, ())]
             if len(own) > 1:
                 halves = own[::2], own[1::2]
                 for seen, other in (halves, halves[::-1]):
                     prototypes = drawn(seen)
-                    far += [distance(picture, prototypes) for picture in other]
-            self.limits_[index] = LEEWAY * max(far, default=0.0)
+                    far += [HALF_LEEWAY * distance(picture, prototypes) for picture in other]
+            self.limits_[index] = max(far, default=0.0)
         return self
 
     def recognise(self, patches: np.ndarray, category: str | None = None) -> Recognised:
