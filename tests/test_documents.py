@@ -24,7 +24,8 @@ def blocks(page: Path, language: str) -> list[str]:
 
 def test_the_readme_quotes_an_example() -> None:
     example = (ROOT / "examples" / "01_first_inspection.py").read_text(encoding="utf-8").splitlines()
-    (quoted,) = blocks(ROOT / "README.md", "python")
+    (block,) = blocks(ROOT / "README.md", "python")
+    quoted = "\n".join(line for line in block.splitlines() if line)
     assert len(quoted.splitlines()) == 5
     assert [line for line in quoted.splitlines() if line not in example] == []
 
