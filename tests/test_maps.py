@@ -8,7 +8,8 @@ from scipy import ndimage
 from scipy.ndimage import gaussian_filter
 
 from blemish.errors import SettingsError
-from blemish.maps import axis_operator, full_map, map_peak, picture_score, pooled_counts, regions
+from blemish.maps import axis_operator, full_map, map_peak, regions
+from blemish.numeric.pooling import picture_score, pooled_counts
 
 
 def bilinear(patches: np.ndarray, size: tuple[int, int]) -> np.ndarray:

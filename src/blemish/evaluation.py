@@ -389,7 +389,7 @@ class SharedEncoders:
                 if isinstance(encoder, RememberingEncoder):
                     encoder.forget()
             self._parts = run.parts
-        method = unlearned(run).settle(run.shots or max(len(part.good) for part in run.parts))
+        method = unlearned(run)
         name, role, layers = method.chosen_encoder, method.detector.needs.layers, run.settings.get("layers")
         key = (name, run.device, role, str(layers))
         if key not in self._encoders:

@@ -16,7 +16,8 @@ from blemish.batches import GoodPictures
 from blemish.calibration import Calibration, Evidence
 from blemish.detectors.base import Detector, Needs, Progress
 from blemish.errors import WeightsError
-from blemish.maps import map_peak, picture_score
+from blemish.maps import map_peak
+from blemish.numeric.pooling import picture_score
 from blemish.types import Features
 
 FOLDS = 5

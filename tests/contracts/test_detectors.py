@@ -16,7 +16,7 @@ from blemish.detectors import factory
 from blemish.detectors.base import Detector, Needs
 from blemish.encoders.base import LayerRole
 from blemish.errors import NotFittedError, SettingsError
-from blemish.maps import picture_score
+from blemish.numeric.pooling import picture_score
 from blemish.types import Features
 
 SIZE = 64  # pixels; small, so that every detector is through in seconds
@@ -44,7 +44,8 @@ def pictures(count: int, first: int = 0) -> list[np.ndarray]:
 
 
 def encoder_for(detector: Detector) -> Any:
-    return encoders.build("pixels", role=detector.needs.layers, device="cpu")
+    joined = "+".join(["pixels"] * len(detector.needs.modalities))
+    return encoders.build(joined, role=detector.needs.layers, device="cpu")
 
 
 def learned(name: str) -> tuple[Detector, Any]:
@@ -74,7 +75,8 @@ def test_it_is_a_detector_and_its_needs_are_possible(name: str) -> None:
     assert isinstance(detector, Detector)
     needs = detector.needs
     assert isinstance(needs, Needs)
-    assert needs.layers in get_args(LayerRole)
+    roles = needs.layers if isinstance(needs.layers, tuple) else (needs.layers,)
+    assert set(roles) <= set(get_args(LayerRole))
     assert needs.rotations >= 1
     assert needs.pictures >= 1
     assert needs.image_size >= 1

@@ -146,7 +146,7 @@ def test_sample_is_even_and_bounded() -> None:
 
 def test_few_pictures_get_all_copies_and_many_get_none() -> None:
     detector = MemoryBank(rotations=8, flips=True, most_copies=64)
-    plans = [detector.needs_for(n) for n in (1, 4, 8, 64, 300)]
+    plans = [detector.needs.affordable(n) for n in (1, 4, 8, 64, 300)]
     assert [(p.rotations, p.flips) for p in plans] == [(8, True), (8, True), (4, True), (1, False), (1, False)]
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol, Self, runtime_checkable
 
 from blemish.encoders.base import LayerRole
@@ -20,10 +20,11 @@ Progress = Callable[[int, int, Mapping[str, float]], None]
 class Needs:
     """What a detector needs from whoever feeds it; the feeder (batches.py) renders it, the detector never does."""
 
-    layers: LayerRole = "deep"
+    layers: LayerRole | tuple[LayerRole, ...] = "deep"  # several: one for each part of a joint encoder
     modalities: tuple[str, ...] = (RGB,)
     rotations: int = 1  # copies of every good picture, evenly spaced over 360°, the original first
     flips: bool = False  # the mirrored copies as well
+    most_copies: int = 0  # of the good pictures of a category, at most; 0: no limit (see `affordable`)
     augmentation: bool = False  # random flips, quarter turns, colour and blur at every walk (FoundAD)
     made_up_defects: bool = False  # Batch.altered and Batch.altered_mask are filled
     pictures: int = 1  # good pictures at least
@@ -31,6 +32,18 @@ class Needs:
     square: bool = False  # True: plain resize to a square; False: aspect ratio kept
     framing: str = "plain"  # "plain": the whole picture; "part": the part alone, in one pose (see framing.py)
     pooling: str = "top:0.01"  # picture score from the patches: "top:SHARE", "top:COUNT" or "max" (see maps.py)
+
+    def affordable(self, pictures: int) -> Needs:
+        """These needs where so many good pictures of a category are at hand: rotations halve down to `most_copies`.
+
+        Many pictures show the part in its poses already, and every copy costs an encoding.
+        """
+        if not self.most_copies:
+            return self
+        rotations, sides = self.rotations, 1 + self.flips
+        while rotations > 1 and rotations * sides * pictures > self.most_copies:
+            rotations //= 2
+        return replace(self, rotations=rotations, flips=self.flips and rotations * sides * pictures <= self.most_copies)
 
 
 @runtime_checkable

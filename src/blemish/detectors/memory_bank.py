@@ -10,7 +10,6 @@ of the part alone in one pose (see part_framing.py), and several shares of the l
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
 from typing import Any, Literal, Self
 
 import torch
@@ -46,7 +45,7 @@ class MemoryBank:
     `reweight`: neighbours in the re-weighted picture score (0: none, maps.py pools). `background`: patches that look
     like the background of the good pictures score 0, where the good pictures agree on what that is.
     `rotations` (and `flips`): copies of every good picture; `most_copies`: with more pictures fewer copies of each are
-    taken (`needs_for`). `pooling`, `image_size`, `square`, `framing`: see `Needs`. `seed`: of sample and coreset.
+    taken. `pooling`, `image_size`, `square`, `framing`: see `Needs`. `seed`: of sample and coreset.
     """
 
     def __init__(
@@ -88,22 +87,12 @@ class MemoryBank:
             layers=self.layers,
             rotations=self.rotations,
             flips=self.flips,
+            most_copies=self.most_copies,
             image_size=self.image_size,
             square=self.square,
             framing=self.framing,
             pooling=self.pooling,
         )
-
-    def needs_for(self, pictures: int) -> Needs:
-        """`needs` when that many good pictures of a category are at hand: rotations halve until they are affordable.
-
-        Many pictures show the part in its poses already, and every copy costs an encoding.
-        """
-        rotations, sides = self.rotations, 1 + self.flips
-        while rotations > 1 and rotations * sides * pictures > self.most_copies:
-            rotations //= 2
-        flips = self.flips and rotations * sides * pictures <= self.most_copies
-        return replace(self.needs, rotations=rotations, flips=flips)
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -138,7 +127,7 @@ class MemoryBank:
         """Distances to the nearest remembered patch `(B, h, w)`; also picture scores when `reweight` is set."""
         scores, pictures = [], []
         for name, patches in zip(_names(features), self._patches(features), strict=True):  # (h, w, D)
-            category = self._category(name)
+            category = self.category_for(name)
             bank = self._bank(category, patches.device)
             rows = self._scaled(category, patches.flatten(0, 1))  # (h·w, D)
             distance, index = bank.search(rows)  # (h·w, 1) each
@@ -207,7 +196,7 @@ class MemoryBank:
             self.banks_[category] = Neighbours(self.patches_[category].to(device), self.metric)
         return self.banks_[category]
 
-    def _category(self, name: str) -> str:
+    def category_for(self, name: str) -> str:
         """Which bank answers for a picture of category `name`."""
         self._check_fitted()
         if name in self.banks_:

@@ -41,12 +41,22 @@ class Availability:
 
 def availability(name: str) -> Availability:
     """What is known about the encoder `name` on this machine, without loading or asking the network for anything."""
+    if len(names := joined_names(name)) > 1:
+        parts = [availability(one) for one in names]
+        absent = [part.why for part in parts if not part.loads]
+        return Availability(not absent, "; ".join(part.where for part in parts), "; ".join(absent) or parts[0].why)
     entry = lookup(name, ENCODERS, "encoder")
     if entry.packages:
         return _in_packages(entry)
     if entry.hub:
         return _in_hub_cache(entry)
     return Availability(True, "built in", "it needs no weights")
+
+
+def joined_names(name: str) -> list[str]:
+    """The names of encoders that are joined by "+", or the one name (or folder) alone."""
+    names = name.split("+")
+    return names if all(one in ENCODERS for one in names) else [name]
 
 
 def best_available(suited: Sequence[str] = ()) -> tuple[str, str]:

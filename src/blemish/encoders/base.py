@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -26,7 +26,7 @@ class Encoder(Protocol):
 
     name: str
     modalities: tuple[str, ...]
-    layers: tuple[int, ...]
+    layers: tuple[Any, ...]  # numbers; of a joint encoder, those of each part
     stride: int
     multiple: int
     dims: tuple[int, ...]

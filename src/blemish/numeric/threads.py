@@ -1,0 +1,27 @@
+"""Peace between two libraries that both want every core.
+
+The threads of OpenBLAS, which numpy and scipy multiply with, go on spinning for a while after each product. On few
+cores they starve those of torch, whose networks then take twice as long; and what numpy multiplies here is small.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+
+from threadpoolctl import ThreadpoolController
+
+
+@contextmanager
+def quiet_numpy() -> Iterator[None]:
+    """Within this context (or function decorated with it) numpy and scipy multiply in one thread; torch as ever."""
+    with _openblas().limit(limits=1):
+        yield
+
+
+@cache
+def _openblas() -> ThreadpoolController:
+    import scipy.linalg  # noqa: F401  # it brings an OpenBLAS of its own, which must be loaded to be found
+
+    return ThreadpoolController().select(internal_api="openblas")
