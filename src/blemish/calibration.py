@@ -21,11 +21,11 @@ from numpy.typing import ArrayLike
 from blemish.errors import ModelError, SettingsError
 
 # Standard deviation of the logarithm of good parts' scores, as a rule, and how many scores that rule is worth. Measured
-# on good pictures of solar cells, bottles, screws, plates and cookies beyond those learned from: .06 to .3, .13 as the
-# root mean square; a little wider here, so that products that scatter more keep their promise too.
-PRIOR_SPREAD, PRIOR_WEIGHT = 0.16, 4.0
+# on good pictures of solar cells, bottles, screws, plates and cookies beyond those learned from: .05 to .2, .12 as the
+# root mean square (benchmarks/development.py).
+PRIOR_SPREAD, PRIOR_WEIGHT = 0.12, 4.0
 # The same where scores are those of copies: how much new parts score above those differs from product to product.
-COPIES_SPREAD, COPIES_WEIGHT = 0.2, 8.0
+COPIES_SPREAD, COPIES_WEIGHT = 0.13, 8.0
 _TINY = 1e-12  # stands for a score of 0 under the logarithm
 
 
@@ -35,7 +35,7 @@ class Evidence:
 
     `pictures` are the good pictures given, `held_out` the scores gained from them while the detector did not know the
     picture, in `folds` learnings (0: none was needed). `copies` tells that these are mean scores of slightly changed
-    copies of pictures that the detector did learn from, with `inflation` the factor they were raised by.
+    copies of pictures that the detector did learn from. `inflation` is the factor that scores were corrected by.
     """
 
     pictures: int
@@ -55,7 +55,10 @@ class Evidence:
             )
         some = good if self.held_out == self.pictures else f"{self.held_out} of {good}"
         if self.folds:
-            return f"Threshold from {some}, each scored by a detector that had not seen it ({self.folds} folds)."
+            lowered = "" if self.inflation == 1 else f", times {self.inflation:.2f} for the picture it knew less"
+            return (
+                f"Threshold from {some}, each scored by a detector that had not seen it ({self.folds} folds){lowered}."
+            )
         return f"Threshold from {some} that the detector did not learn from."
 
 

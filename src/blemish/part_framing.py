@@ -35,15 +35,16 @@ class PartFraming:
     `image_size`: the input has about `image_size`² pixels, whatever its shape, so that every picture costs the same.
     `multiple`: what its sides must be a multiple of. `square`: whole pictures become squares.
 
-    Learned: `crops_` (whether there is a part to crop to), `levels_` (whether it is long, and laid level), `extent_`
-    (its largest length and width in picture pixels, margins included), `zoom_` (input pixels a picture pixel).
+    Learned: `crops_` (whether there is a part to crop to), `levels_` (whether it is long, and laid level), `clean_`
+    (whether nothing lies beside it; then whatever does belongs into the frame), `extent_` (its largest length and width
+    in picture pixels, margins included), `zoom_` (input pixels a picture pixel).
     """
 
     def __init__(self, image_size: int = 448, multiple: int = 14, square: bool = False) -> None:
         self.image_size = image_size
         self.multiple = multiple
         self.square = square
-        self.crops_, self.levels_, self.extent_, self.zoom_ = False, False, np.zeros(2), 1.0
+        self.crops_, self.levels_, self.clean_, self.extent_, self.zoom_ = False, False, False, np.zeros(2), 1.0
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -66,6 +67,7 @@ class PartFraming:
         if not parts:
             return self
         self.levels_ = min(axis(part)[1] for part in parts) > LONG
+        self.clean_ = not any(part.debris.any() for part in parts)
         extents = [box(part, axis(part)[0] if self.levels_ else 0.0)[1] for part in parts]
         self.extent_ = np.max(extents, axis=0) * (1 + 2 * MARGIN)  # (width, height)
         self.crops_ = self.levels_ or float(self.extent_.prod()) <= WORTH * area
@@ -79,7 +81,7 @@ class PartFraming:
         if part is None:
             return Frame(resize_picture(picture, self._whole(*size)), size)
         angle = axis(part)[0] if self.levels_ else 0.0
-        centre, extent = box(part, angle)
+        centre, extent = box(part, angle, debris=self.clean_)
         wanted = float((extent / self.extent_).max())
         grown = next((size for size in GROWN if wanted <= size), GROWN[-1])
         width, height = (
@@ -102,12 +104,13 @@ class PartFraming:
         return {
             "crops": np.array(self.crops_),
             "levels": np.array(self.levels_),
+            "clean": np.array(self.clean_),
             "extent": self.extent_,
             "zoom": np.array(self.zoom_),
         }
 
     def load_state(self, state: Mapping[str, np.ndarray]) -> Self:
-        self.crops_, self.levels_ = bool(state["crops"]), bool(state["levels"])
+        self.crops_, self.levels_, self.clean_ = (bool(state[name]) for name in ("crops", "levels", "clean"))
         self.extent_, self.zoom_ = np.asarray(state["extent"]), float(state["zoom"])
         return self
 
@@ -133,9 +136,12 @@ def rotation(angle: float) -> np.ndarray:
     return np.array([[cosine, sine], [-sine, cosine]])
 
 
-def box(part: Part, angle: float) -> tuple[np.ndarray, np.ndarray]:
-    """Centre (x, y) and extent (width, height), in picture pixels, of the box along `angle` that holds the part."""
-    ys, xs = np.nonzero(part.mask)
+def box(part: Part, angle: float, debris: bool = False) -> tuple[np.ndarray, np.ndarray]:
+    """Centre (x, y) and extent (width, height), in picture pixels, of the box along `angle` that holds the part.
+
+    With `debris` it holds what lies beside the part as well: a crumb on clean ground is a defect.
+    """
+    ys, xs = np.nonzero(part.mask | part.debris if debris else part.mask)
     turn = rotation(angle)
     points = turn @ ((np.stack([xs, ys]) + 0.5) * part.shrink)  # (2, N)
     low, high = points.min(axis=1), points.max(axis=1)

@@ -42,10 +42,14 @@ def otsu(values: np.ndarray, bins: int = 256) -> tuple[float, float]:
 
 @dataclass(frozen=True)
 class Part:
-    """A part on a plain ground: `mask` `(h, w)` bool of a small copy, `shrink` picture pixels for each of them."""
+    """A part on a plain ground: `mask` `(h, w)` bool of a small copy, `shrink` picture pixels for each of them.
+
+    `debris` `(h, w)` bool is what else lies on the ground without reaching in from outside: crumbs, foreign bodies.
+    """
 
     mask: np.ndarray
     shrink: float
+    debris: np.ndarray
 
 
 def find_part(picture: np.ndarray, side: int = 224, expected: bool = False) -> Part | None:
@@ -73,6 +77,7 @@ def find_part(picture: np.ndarray, side: int = 224, expected: bool = False) -> P
     inner = ~np.isin(1 + np.arange(count), outer)  # what enters from outside is another part, or the fixture
     pieces = (inner & (sizes >= PIECE * sizes.max())) | (sizes == sizes.max())  # a broken part has several
     mask = np.isin(labels, 1 + np.flatnonzero(pieces))
+    debris = np.isin(labels, 1 + np.flatnonzero(inner & ~pieces))
     texture = float(np.percentile(distance[edge], 95))
     believable = (
         SHARE[0] <= mask.mean() <= SHARE[1]
@@ -80,7 +85,7 @@ def find_part(picture: np.ndarray, side: int = 224, expected: bool = False) -> P
         and mask[edge].mean() <= 1 - CLEAR_BORDER
         and np.median(distance[mask]) >= CONTRAST * texture
     )
-    return Part(mask, shrink) if believable or expected else None
+    return Part(mask, shrink, debris) if believable or expected else None
 
 
 def from_pixels(picture: np.ndarray) -> np.ndarray:

