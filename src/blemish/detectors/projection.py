@@ -71,12 +71,12 @@ class Projection:
     learning, `gate` is the chance that a picture shows its made-up defect. `top` patches make the picture score.
     `precision` "auto" learns under bfloat16 autocast where the hardware has it; scores are always float32.
 
-    The network, the loss, the made-up defects, the augmentation and the optimiser are the authors'. Their schedule is
-    `steps=2000, learning_rate=1e-3, schedule="constant", warmup=0, crop=0, standardise=False`. By default learning is
-    made short instead: a warm-up and half a cosine (`schedule`, `warmup`); in the first `crop_share` of the steps only
-    a square of `crop` patches' side, at a random place of the picture, which the projector allows because it knows no
-    positions; its ends scaled to the good features (`standardise`). `rotations` turned copies of every good picture
-    are learned too.
+    The network, the loss, the made-up defects, the augmentation and the optimiser are the authors'. Their way is
+    `framing="plain", steps=2000, learning_rate=1e-3, schedule="constant", warmup=0, crop=0, standardise=False`. By
+    default the part is framed close up (see part_framing.py) and learning is made short: a warm-up and half a cosine
+    (`schedule`, `warmup`); in the first `crop_share` of the steps only a square of `crop` patches' side, at a random
+    place of the picture, which the projector allows because it knows no positions; its ends scaled to the good features
+    (`standardise`). `rotations` turned copies of every good picture are learned too.
     `average` is the decay of an exponential moving average of the weights (0: the last weights).
     """
 
@@ -101,6 +101,7 @@ class Projection:
         average: float = 0.0,
         top: int = 10,
         image_size: int = 336,
+        framing: str = "part",
         precision: Precision = "auto",
         seed: int = 0,
     ) -> None:
@@ -110,7 +111,8 @@ class Projection:
         self.schedule, self.warmup, self.average = schedule, warmup, average
         self.crop, self.crop_share, self.rotations = crop, crop_share, rotations
         self.standardise = standardise
-        self.top, self.image_size, self.precision, self.seed = top, image_size, precision, seed
+        self.top, self.image_size, self.framing = top, image_size, framing
+        self.precision, self.seed = precision, seed
 
     @property
     def needs(self) -> Needs:
@@ -121,6 +123,7 @@ class Projection:
             made_up_defects=True,
             image_size=self.image_size,
             square=True,
+            framing=self.framing,
             pooling=f"top:{self.top}",
         )
 
