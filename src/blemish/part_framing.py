@@ -27,6 +27,7 @@ WORTH = 0.85  # share of the picture that a crop may cover at most to be worth i
 GROWN = (1.0, 1.25, 1.5)  # sizes of crop, in learned extents: the smallest that holds the part (few sizes are fast)
 LOOKED_AT = 32  # good pictures that are looked at, at most
 LEAST = 4  # patches a side
+WITNESSES = 2  # good pictures with a clean ground before what lies on it counts: one may be so by chance
 
 
 class PartFraming:
@@ -67,7 +68,7 @@ class PartFraming:
         if not parts:
             return self
         self.levels_ = min(axis(part)[1] for part in parts) > LONG
-        self.clean_ = not any(part.debris.any() for part in parts)
+        self.clean_ = len(parts) >= WITNESSES and not any(part.debris.any() for part in parts)
         extents = [box(part, axis(part)[0] if self.levels_ else 0.0)[1] for part in parts]
         self.extent_ = np.max(extents, axis=0) * (1 + 2 * MARGIN)  # (width, height)
         self.crops_ = self.levels_ or float(self.extent_.prod()) <= WORTH * area

@@ -70,10 +70,12 @@ def encoders() -> Iterator[tuple[str, str]]:
 def advice() -> Iterator[str]:
     """What `auto` takes, and what would be better."""
     from blemish.encoders.availability import availability, best_available
-    from blemish.registry import ENCODERS
+    from blemish.registry import DETECTORS, ENCODERS, automatic
 
+    both, _ = best_available(DETECTORS["hybrid"].encoders)
+    yield f"--detector auto takes: {automatic(both)} on {both}."
     name, reason = best_available()
-    yield f"--encoder auto takes: {reason}."
+    yield f"--encoder auto takes, beside a detector that suits no other better: {reason}."
     if name == "pixels":
         yield "pixels sees colours and textures alone: bring a real encoder with one of the lines above."
     if not any(availability(other).loads for other, entry in ENCODERS.items() if entry.hub):
