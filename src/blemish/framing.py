@@ -100,3 +100,8 @@ FRAMINGS: dict[str, str] = {"plain": "blemish.framing:PlainFraming", "part": "bl
 def build_framing(name: str, **settings: Any) -> Framing:
     """The framing of that name, not yet learned."""
     return resolve(FRAMINGS[name])(**settings)
+
+
+def pixels_of(framing: Framing, picture: np.ndarray) -> np.ndarray:
+    """The encoder's input for a picture, without the way back."""
+    return framing.frame(picture).pixels

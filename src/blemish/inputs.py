@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
-from typing import overload
+from typing import Any, overload
 
 import numpy as np
 from PIL import Image
@@ -105,3 +106,14 @@ class LoadedPictures(Sequence[np.ndarray]):
 def fingerprint(picture: np.ndarray) -> str:
     """A short hash of a picture's pixels, the same whatever file they came from."""
     return hashlib.sha256(repr(picture.shape).encode() + np.ascontiguousarray(picture).tobytes()).hexdigest()[:16]
+
+
+def ahead(pool: ThreadPoolExecutor, work: Any, items: Iterator[Any], most: int) -> Iterator[Any]:
+    """`work` of every item, in order, done in `pool` at most `most` items ahead of the reader."""
+    waiting: deque[Future[Any]] = deque()
+    for item in items:
+        waiting.append(pool.submit(work, item))
+        if len(waiting) > most:
+            yield waiting.popleft().result()
+    while waiting:
+        yield waiting.popleft().result()

@@ -6,9 +6,9 @@ Composition only: every score, while fitting or inspecting, goes through the sam
 from __future__ import annotations
 
 import time
-from collections import Counter, deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -25,20 +25,28 @@ from blemish.detectors import factory
 from blemish.detectors.base import Detector, Needs, Progress
 from blemish.encoders.base import Encoder
 from blemish.errors import BlemishError, DatasetError, ModelError, NotFittedError, SettingsError, WeightsError
-from blemish.framing import FRAMINGS, Frame, Framing, PlainFraming, build_framing
+from blemish.framing import FRAMINGS, Frame, Framing, PlainFraming, build_framing, pixels_of
 from blemish.held_out import HeldOut, answers, gain_evidence, plain_features, plan_evidence
-from blemish.inputs import LoadedPictures, Picture, Pictures, as_sample, distinct, fingerprint, good_samples, samples_of
+from blemish.inputs import (
+    LoadedPictures,
+    Picture,
+    Pictures,
+    ahead,
+    as_sample,
+    distinct,
+    fingerprint,
+    good_samples,
+    samples_of,
+)
 from blemish.maps import full_map, regions
 from blemish.model_folder import Model, load_model, save_model, thumbnail_sheet
 from blemish.numeric.threads import quiet_numpy
-from blemish.recognition import Recognised, Recogniser, describe
+from blemish.recognition import Recognised, Recogniser, describe, learn_recogniser, positions, spread
 from blemish.types import Features, Prediction, Sample
 from blemish.words import region_in_words
 
 THUMBNAILS = 64  # good pictures shown in a saved model
 GLANCE = 224  # short side of the small whole picture that categories are recognised on, where framing depends on them
-RECOGNISED_FROM = 64  # good pictures of a category that recognition learns from, at most
-RECOGNITION_COPIES = 4  # changed copies of every good picture that recognition learns from, while those are few
 
 
 @dataclass(frozen=True)
@@ -477,57 +485,6 @@ class Seen:
     recognised: Recognised
 
 
-def learn_recogniser(
-    names: Sequence[str], pictures: Sequence[np.ndarray], look: Callable[[int, np.ndarray | None], Features]
-) -> Recogniser:
-    """What each category looks like as a whole, from its good pictures and, while they are few, copies of them.
-
-    `look(index, picture)` encodes a changed copy of the picture at `index` as it is seen for recognition, or, where
-    that is None, the picture itself.
-    """
-    own: dict[str, list[np.ndarray]] = {}
-    copies: dict[str, list[np.ndarray]] = {}
-    for name, members in positions(names).items():
-        chosen = [members[i] for i in spread(len(members), RECOGNISED_FROM)]
-        own[name] = [describe(look(index, None))[0] for index in chosen]
-        count = -(-RECOGNITION_COPIES // len(chosen))
-        copies[name] = [
-            describe(look(index, copy))[0]
-            for index in chosen[:RECOGNITION_COPIES]
-            for copy in slight_copies(pictures[index], count, seed=index)
-        ]
-    return Recogniser().fit(own, copies)
-
-
-def pixels_of(framing: Framing, picture: np.ndarray) -> np.ndarray:
-    """The encoder's input for a picture, without the way back."""
-    return framing.frame(picture).pixels
-
-
-def positions(keys: Sequence[Any]) -> dict[Any, list[int]]:
-    """Where each key stands, keys in the order of their first appearance."""
-    found: dict[Any, list[int]] = {}
-    for index, key in enumerate(keys):
-        found.setdefault(key, []).append(index)
-    return found
-
-
 def part(tensors: Mapping[str, Any], prefix: str) -> dict[str, Any]:
     """The tensors whose names start with `prefix`, without it."""
     return {name.removeprefix(f"{prefix}."): t for name, t in tensors.items() if name.startswith(f"{prefix}.")}
-
-
-def spread(count: int, most: int) -> list[int]:
-    """At most `most` indices, evenly spread over `range(count)`."""
-    return sorted({round(i) for i in np.linspace(0, count - 1, min(count, most))})
-
-
-def ahead(pool: ThreadPoolExecutor, work: Any, items: Iterator[Any], most: int) -> Iterator[Any]:
-    """`work` of every item, in order, done in `pool` at most `most` items ahead of the reader."""
-    waiting: deque[Future[Any]] = deque()
-    for item in items:
-        waiting.append(pool.submit(work, item))
-        if len(waiting) > most:
-            yield waiting.popleft().result()
-    while waiting:
-        yield waiting.popleft().result()

@@ -8,18 +8,21 @@ averaged features would be led astray by it. numpy only.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 
+from blemish.copies import slight_copies
 from blemish.errors import NotFittedError
 from blemish.types import RGB, Features
 
 PATCHES = 256  # of a picture, at most, evenly spread
 PROTOTYPES = 1024  # patches that a category keeps
 LEEWAY = 2.5  # how many times as far as changed copies of good pictures a picture of the category may lie
+RECOGNISED_FROM = 64  # good pictures of a category that are learned from, at most
+COPIES = 4  # changed copies of every good picture that are learned from, while those are few
 HALF_LEEWAY = 1.75  # the same for good pictures measured by the patches of others, which lie further away already
 
 
@@ -98,3 +101,38 @@ def drawn(pictures: Sequence[np.ndarray]) -> np.ndarray:
     """`PROTOTYPES` patches `(N, D)` drawn from all pictures, always the same; repeated where there are fewer."""
     patches = np.concatenate(list(pictures))
     return patches[np.resize(np.random.default_rng(0).permutation(len(patches)), PROTOTYPES)]
+
+
+def learn_recogniser(
+    names: Sequence[str], pictures: Sequence[np.ndarray], look: Callable[[int, np.ndarray | None], Features]
+) -> Recogniser:
+    """What each category looks like as a whole, from its good pictures and, while they are few, copies of them.
+
+    `look(index, picture)` encodes a changed copy of the picture at `index` as it is seen for recognition, or, where
+    that is None, the picture itself.
+    """
+    own: dict[str, list[np.ndarray]] = {}
+    copies: dict[str, list[np.ndarray]] = {}
+    for name, members in positions(names).items():
+        chosen = [members[i] for i in spread(len(members), RECOGNISED_FROM)]
+        own[name] = [describe(look(index, None))[0] for index in chosen]
+        count = -(-COPIES // len(chosen))
+        copies[name] = [
+            describe(look(index, copy))[0]
+            for index in chosen[:COPIES]
+            for copy in slight_copies(pictures[index], count, seed=index)
+        ]
+    return Recogniser().fit(own, copies)
+
+
+def positions(keys: Sequence[Any]) -> dict[Any, list[int]]:
+    """Where each key stands, keys in the order of their first appearance."""
+    found: dict[Any, list[int]] = {}
+    for index, key in enumerate(keys):
+        found.setdefault(key, []).append(index)
+    return found
+
+
+def spread(count: int, most: int) -> list[int]:
+    """At most `most` indices, evenly spread over `range(count)`."""
+    return sorted({round(i) for i in np.linspace(0, count - 1, min(count, most))})
