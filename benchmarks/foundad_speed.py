@@ -8,7 +8,7 @@
 constant learning rate, whole pictures. `ours` are the defaults of the detector and of `GoodPictures`. Both learn one
 model for all categories, from k good pictures of each (RandomState(seed).permutation over the sorted names), and are
 measured on every test picture. Seconds are wall clock of learning, encoding included; processor seconds are less
-disturbed by other programs. Data: ../shared/data beside the repository, or the folder in BLEMISH_DATA.
+disturbed by other programs. Data: the folder in BLEMISH_DATA.
 Appends to benchmarks/results/foundad_speed.csv.
 """
 
@@ -38,7 +38,7 @@ from blemish.metrics import pixel_measures
 from blemish.numeric.pooling import picture_score
 
 RESULTS = Path(__file__).parent / "results" / "foundad_speed.csv"
-DATA = Path(os.environ.get("BLEMISH_DATA", Path(__file__).parents[2] / "shared" / "data"))
+DATA = Path(os.environ.get("BLEMISH_DATA", "data"))
 CATEGORIES = {
     "bottle": "mvtec_ad",
     "screw": "mvtec_ad",
