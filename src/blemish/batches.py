@@ -106,7 +106,8 @@ class GoodPictures:
     Good pictures are encoded once. Augmentations and made-up defects come from a pool of `pool` renderings that grows
     while it is walked, at least `LEAST_POOL` a picture, and is drawn from again once it is full. Memory stays under
     `memory` bytes plus one batch; pictures that no longer fit are prepared and encoded anew in every walk. Everything
-    drawn depends on `seed` and the number of the walk alone.
+    drawn depends on `seed` and the walks before alone. Where it is drawn, batches are always full: what is left of a
+    walk waits for the next.
 
     `progress` is called with (encoded, all) good copies during the first walk.
     """
@@ -146,6 +147,7 @@ class GoodPictures:
         self._used: dict[Rendering, int] = defaultdict(int)
         self._sizes: dict[Rendering, tuple[int, ...]] = {}
         self._loaded: tuple[int, np.ndarray] | None = None
+        self._waiting: dict[tuple[int, ...], list[Rendering]] = defaultdict(list)
 
     def __len__(self) -> int:
         """Good pictures, without their copies."""
@@ -156,7 +158,7 @@ class GoodPictures:
         part = GoodPictures.__new__(GoodPictures)
         part.__dict__.update(self.__dict__)
         part.indices, part.walks = tuple(self.indices[i] for i in indices), 0
-        part._used = defaultdict(int)
+        part._used, part._waiting = defaultdict(int), defaultdict(list)
         if not part.indices:
             raise DatasetError("at least one good picture", "an empty subset", "name at least one index")
         return part
@@ -170,16 +172,20 @@ class GoodPictures:
             rng = np.random.default_rng((self.seed, walk))
             order = np.concatenate([rng.permutation(order) for _ in range(rounds)])[: max(self.batch_size, len(copies))]
         slots = max(LEAST_POOL, -(-self.pool // len(copies)))
-        waiting: dict[tuple[int, ...], list[Rendering]] = defaultdict(list)
-        for done, i in enumerate(order):
-            wanted = self._draw(copies[i], slots, rng) if drawn else copies[i]
-            size = self._size(wanted.plain)
-            waiting[size].append(wanted)
-            if len(waiting[size]) == self.batch_size:
-                yield self._batch(waiting.pop(size))
-            if self.progress and walk == 0:
-                self.progress(done + 1, len(order), {})
-        for rest in waiting.values():
+        waiting = self._waiting if drawn else defaultdict(list)
+        full = False
+        while not full:
+            for done, i in enumerate(order):
+                wanted = self._draw(copies[i], slots, rng) if drawn else copies[i]
+                size = self._size(wanted.plain)
+                waiting[size].append(wanted)
+                if len(waiting[size]) == self.batch_size:
+                    yield self._batch(waiting.pop(size))
+                    full = True
+                if self.progress and walk == 0:
+                    self.progress(min(done + 1, len(order)), len(order), {})
+            full = full or not drawn  # what is drawn at random waits for the next walk until its batch is full
+        for rest in () if drawn else waiting.values():
             yield self._batch(rest)
 
     def _copies(self) -> list[Rendering]:

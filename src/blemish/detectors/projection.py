@@ -7,6 +7,7 @@ of a good picture, or of the same picture with a made-up defect, and learns to a
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from itertools import chain
 from typing import Any, Literal, Self
 
 import torch
@@ -21,6 +22,7 @@ from blemish.numeric.training import AveragedWeights, Schedule, forever, learnin
 from blemish.types import RGB, Batch, Features, PatchScores
 
 ProjectorKind = Literal["vit", "mlp"]
+_FIRST = 8  # batches whose good features set the projector's scale
 
 
 class Projector(nn.Module):
@@ -134,13 +136,16 @@ class Projection:
     def fit(self, batches: Iterable[Batch], progress: Progress | None = None) -> Self:
         """Learn `steps` steps from batches that carry `altered`; `loss_` `(steps,)` keeps the loss of every step."""
         walk = forever(batches)
-        first = next(walk)
-        device = first.features[RGB].device
+        first = [
+            next(walk) for _ in range(_FIRST)
+        ]  # pictures of one size share a batch: one alone may show one category
+        good = torch.cat([batch.features[RGB].flatten(0, 2) for batch in first])  # (N, D)
+        walk = chain(first, walk)
         with seeded(self.seed):
-            self.projector_ = self._build(first.features[RGB].shape[-1]).to(device)
+            self.projector_ = self._build(good.shape[-1]).to(good.device)
             if self.standardise:
-                self.projector_.standardise(first.features[RGB])
-            self.loss_ = self._learn(first, walk, device, progress)
+                self.projector_.standardise(good)
+            self.loss_ = self._learn(next(walk), walk, good.device, progress)
         return self
 
     def _learn(self, batch: Batch, walk: Iterator[Batch], device: torch.device, progress: Progress | None) -> Tensor:
