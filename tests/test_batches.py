@@ -142,6 +142,20 @@ def test_only_equal_sizes_share_a_batch_and_none_is_lost():
     assert all(len(b.features.vector) == len(b.features) for b in batches)
 
 
+def test_drawn_batches_of_several_sizes_are_full_and_show_every_picture_alike():
+    sizes = [(28, 28), (28, 28), (14, 42)]
+    pictures = GoodPictures(Lazy(sizes), Averages(), LEARNING, lambda p: p, ["a", "b", "c"], batch_size=4, pool=24)
+    shown = {"a": 0, "b": 0, "c": 0}
+    for _ in range(40):
+        batches = list(pictures)
+        assert batches
+        for batch in batches:
+            assert len(batch.features) == 4
+            for name in batch.features.categories or ():
+                shown[name] += 1
+    assert max(shown.values()) - min(shown.values()) <= 4  # no more than what still waits
+
+
 def test_pictures_are_loaded_once_a_walk_while_they_are_turned():
     lazy = Lazy([(28, 28)] * 3)
     list(GoodPictures(lazy, Averages(), Needs(rotations=8), lambda p: p))
