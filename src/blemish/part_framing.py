@@ -23,7 +23,7 @@ from blemish.synthesis.foreground import Part, find_part
 LONG = 1.6  # length over width from which a part has a direction
 ZOOM = 1.75  # input pixels a picture pixel, at most: beyond it there is nothing more to see
 MARGIN = 0.06  # of the part's length and width that is kept on each side
-WORTH = 0.85  # share of the picture that a crop may cover at most to be worth it
+WORTH = 0.5  # share of the picture that a crop may cover at most to be worth what it leaves out
 GROWN = (1.0, 1.25, 1.5)  # sizes of crop, in learned extents: the smallest that holds the part (few sizes are fast)
 LOOKED_AT = 32  # good pictures that are looked at, at most
 LEAST = 4  # patches a side

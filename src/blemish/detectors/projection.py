@@ -91,7 +91,7 @@ class Projection:
         projector: ProjectorKind = "vit",
         dropout: float = 0.2,
         gate: float = 0.5,
-        steps: int = 800,
+        steps: int = 1200,
         learning_rate: float = 3e-3,
         weight_decay: float = 1e-4,
         schedule: Schedule = "cosine",
