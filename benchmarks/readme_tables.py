@@ -11,7 +11,7 @@ import csv
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from statistics import fmean, stdev
+from statistics import fmean, median, stdev
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results" / "accuracy.csv"
@@ -29,7 +29,7 @@ def read_rows(path: Path) -> list[dict[str, str]]:
 
 
 def accuracy_tables(rows: Sequence[Row]) -> str:
-    """One table for each number of good pictures: categories × methods, their mean, and milliseconds a picture."""
+    """One table for each number of good pictures: categories × methods, their mean, and milliseconds a picture (median)."""
     tables = []
     for shots in sorted({row["shots"] for row in rows}, key=lambda text: (text == "all", text.zfill(9))):
         good = "All good pictures" if shots == "all" else f"{shots} good picture{'s' * (shots != '1')}"
@@ -51,7 +51,7 @@ def table(rows: Sequence[Row]) -> str:
         own = [[r for r in some if (r["dataset"], r["category"]) == (dataset, category)] for some in by_method]
         lines.append([category if unique else f"{dataset}/{category}", *(cell(some, 1) for some in own)])
     lines.append(["**mean**", *(cell(some, len(kinds)) for some in by_method)])
-    lines.append(["ms a picture", *(f"{fmean(numbers(some, 'ms_per_picture')):.0f}" for some in by_method)])
+    lines.append(["ms a picture (median)", *(f"{median(numbers(some, 'ms_per_picture')):.0f}" for some in by_method)])
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 

@@ -94,7 +94,7 @@ def test_the_table_states_mean_and_spread_over_seeds(tmp_path: Path) -> None:
     assert "| nut | .800 ± .141 / .700 ± .141 | 1.000 / .900 |" in text
     assert "| screw | .750 ± .354 / – | – / – |" in text  # one seed has no AUPRO, two never saw a screw
     assert "| **mean** | .775 ± .106 / – | – / – |" in text  # .7 and .85
-    assert "| ms a picture | 150 | 50 |" in text
+    assert "| ms a picture (median) | 150 | 50 |" in text
     assert text.startswith("before\n")
     assert text.endswith("<!-- /table -->\nafter\n")
     assert tables("--results", csv, "--readme", readme, "--check").returncode == 0
