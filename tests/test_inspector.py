@@ -65,6 +65,18 @@ def test_save_and_load_give_bit_identical_answers(inspector: Inspector, part: Dr
     assert same(again.inspect(part(seed=61)), inspector.inspect(part(seed=61)))
 
 
+def test_two_encoders_side_by_side_survive_saving(part: Draw, tmp_path: Path) -> None:
+    inspector = Inspector(encoder="pixels+pixels", device="cpu", image_size=96)
+    assert inspector.detector_name == "hybrid"
+    inspector.fit([part(seed=i) for i in range(3)])
+    back = Inspector.load(inspector.save(tmp_path / "model"), device="cpu")
+    assert back.encoder_name == "pixels+pixels"
+    good, bad = (part(seed=80, defective=defective) for defective in (False, True))
+    for picture in (good, bad):
+        assert same(inspector.inspect(picture), back.inspect(picture))
+    assert inspector.inspect(bad).score > 1.3 * inspector.inspect(good).score
+
+
 def test_fitting_twice_gives_the_same(toy: str, part: Draw) -> None:
     pictures = [part(seed=i) for i in range(4)]
     one, other = (fresh(toy).fit(pictures).inspect(part(seed=70, defective=True)) for _ in range(2))
