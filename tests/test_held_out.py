@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 
@@ -25,6 +26,16 @@ def test_scores_of_copies_are_raised_and_those_of_enough_pictures_stand() -> Non
     assert copied.scores.tolist() == pytest.approx([INFLATION * s for s in SCORES.scores])
     for evidence in (Evidence(FEW, 3, folds=FOLDS), Evidence(4, 3)):
         assert calibrated(SCORES, 0.05, evidence).scores.tolist() == SCORES.scores
+
+
+def test_squared_distances_scatter_twice_as_much() -> None:
+    """The limit for squares of scores is the square of the limit for the scores."""
+    squares = HeldOut([s**2 for s in SCORES.scores], [s**2 for s in SCORES.peaks])
+    for evidence in (Evidence(4, 3, folds=3), Evidence(3, 3, copies=True), Evidence(3, 3)):
+        plain = calibrated(SCORES, 0.05, evidence)
+        squared = calibrated(squares, 0.05, replace(evidence, squared=True))
+        assert squared.threshold == pytest.approx(plain.threshold**2)
+        assert squared.p_value(2.5**2) == pytest.approx(plain.p_value(2.5))
 
 
 @pytest.mark.parametrize("count", [2, 5, 9, 10, 40, 500])

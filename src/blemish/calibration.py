@@ -36,6 +36,7 @@ class Evidence:
     `pictures` are the good pictures given, `held_out` the scores gained from them while the detector did not know the
     picture, in `folds` learnings (0: none was needed). `copies` tells that these are mean scores of slightly changed
     copies of pictures that the detector did learn from. `inflation` is the factor that scores were corrected by.
+    `squared` tells that scores grow like squared distances: their logarithms scatter twice as much.
     """
 
     pictures: int
@@ -43,6 +44,7 @@ class Evidence:
     folds: int = 0
     copies: bool = False
     inflation: float = 1.0
+    squared: bool = False
 
     @property
     def words(self) -> str:
@@ -92,7 +94,8 @@ class Calibration:
 
     @property
     def _rule(self) -> tuple[float, float]:
-        return (COPIES_SPREAD, COPIES_WEIGHT) if self.evidence.copies else (PRIOR_SPREAD, PRIOR_WEIGHT)
+        spread, weight = (COPIES_SPREAD, COPIES_WEIGHT) if self.evidence.copies else (PRIOR_SPREAD, PRIOR_WEIGHT)
+        return spread * (2 if self.evidence.squared else 1), weight
 
     @property
     def peak_threshold(self) -> float:

@@ -145,7 +145,9 @@ def gain_evidence(
     given, copied = Counter(names), {names[i] for i in plan.copied}
     folds = {name: sum(any(names[i] == name for i in fold) for fold in plan.folds) for name in found}
     return {
-        name: calibrated(held, rate, Evidence(given[name], len(held.scores), folds[name], copies=name in copied))
+        name: calibrated(
+            held, rate, Evidence(given[name], len(held.scores), folds[name], name in copied, squared=good.needs.squared)
+        )
         for name, held in found.items()
     }
 
@@ -155,6 +157,8 @@ def calibrated(held: HeldOut, rate: float, evidence: Evidence) -> Calibration:
     raised = INFLATION if evidence.copies else 1.0
     if evidence.folds and evidence.pictures < FEW:
         raised = math.exp(-MISSED / evidence.pictures)
+    if evidence.squared:
+        raised = raised**2
     scores, peaks = (np.asarray(values, dtype=np.float64) * raised for values in (held.scores, held.peaks))
     return Calibration.of(scores, peaks, rate, replace(evidence, inflation=raised))
 

@@ -218,7 +218,9 @@ class Inspector:
                 "good pictures that the model did not learn from", f"{len(samples)} it learned from", "give others"
             )
         new = {
-            name: Calibration.of(h.scores, h.peaks, rate, Evidence(len(h.scores), len(h.scores)))
+            name: Calibration.of(
+                h.scores, h.peaks, rate, Evidence(len(h.scores), len(h.scores), squared=self.detector_.needs.squared)
+            )
             for name, h in held.items()
         }
         self.false_alarm_rate = rate

@@ -31,6 +31,7 @@ class Needs:
     image_size: int = 448  # pixels, short side (or side, when square)
     square: bool = False  # True: plain resize to a square; False: aspect ratio kept
     framing: str = "plain"  # "plain": the whole picture; "part": the part alone, in one pose (see framing.py)
+    squared: bool = False  # scores grow like squared distances, so that their logarithms scatter twice as much
     pooling: str = "top:0.01"  # picture score from the patches: "top:SHARE", "top:COUNT" or "max" (see maps.py)
 
     def affordable(self, pictures: int) -> Needs:

@@ -88,6 +88,7 @@ class MemoryBank:
             rotations=self.rotations,
             flips=self.flips,
             most_copies=self.most_copies,
+            squared=self.metric == "cosine",  # 1 − cosine is half the squared distance of unit vectors
             image_size=self.image_size,
             square=self.square,
             framing=self.framing,

@@ -126,6 +126,7 @@ class Projection:
             image_size=self.image_size,
             square=True,
             framing=self.framing,
+            squared=True,
             pooling=f"top:{self.top}",
         )
 
