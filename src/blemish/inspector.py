@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
@@ -22,7 +22,7 @@ from blemish.calibration import Calibration, Evidence, check_rate
 from blemish.copies import slight_copies
 from blemish.datasets import load_picture
 from blemish.detectors import factory
-from blemish.detectors.base import Detector, Needs, Progress
+from blemish.detectors.base import Detector, Needs, Progress, part_of
 from blemish.encoders.base import Encoder
 from blemish.errors import BlemishError, DatasetError, ModelError, NotFittedError, SettingsError, WeightsError
 from blemish.framing import FRAMINGS, Frame, Framing, PlainFraming, build_framing, pixels_of
@@ -148,13 +148,13 @@ class Inspector:
         )
         glance = self._glance(encoder, len(framings))
 
-        def look(index: int, picture: np.ndarray | None) -> Features:
-            if picture is None and glance is None:
-                return next(plain_features(good, [index]))
-            picture = loaded[index] if picture is None else picture
+        def look(index: int, picture: np.ndarray) -> Features:
             return encoder.encode((glance or frames[index]).frame(picture).pixels[None])
 
-        recogniser = learn_recogniser(names, loaded, look)
+        def seen(index: int) -> Features:
+            return look(index, loaded[index]) if glance else next(plain_features(good, [index]))
+
+        recogniser = learn_recogniser(names, loaded, seen, look)
         # Everything is learned: only now does the inspector change, so that an interrupted fit leaves it as it was.
         self.encoder_, self.framings_, self.detector_, self.recogniser_ = encoder, framings, detector, recogniser
         self.glance_ = glance
@@ -294,15 +294,15 @@ class Inspector:
             )
         self.framings_ = {
             name or "": build_framing(self.framing, **settings["framing"]["settings"]).load_state(
-                {key: t.numpy() for key, t in part(model.tensors, f"framing.{number}").items()}
+                {key: t.numpy() for key, t in part_of(model.tensors, f"framing.{number}").items()}
             )
             for number, name in enumerate(settings["categories"])
         }
         self.glance_ = self._glance(self.encoder_, len(self.framings_))
         self.recogniser_ = Recogniser().load_state(
-            {name: t.numpy() for name, t in part(model.tensors, "recogniser").items()}
+            {name: t.numpy() for name, t in part_of(model.tensors, "recogniser").items()}
         )
-        self.detector_ = self.detector.load_state(part(model.tensors, "detector"))
+        self.detector_ = self.detector.load_state(part_of(model.tensors, "detector"))
         self.calibrations = {entry["category"]: Calibration.from_dict(entry) for entry in model.calibration}
         self.learned_ = set(settings["learned"])
         self.thumbnails_ = model.thumbnails
@@ -420,7 +420,7 @@ class Inspector:
         """What "auto" stands for beside the encoder; the encoder itself may be left open as well."""
         if self.encoder != "auto":
             return registry.automatic(self.encoder_name)
-        return registry.automatic(encoders.best_available(registry.DETECTORS["hybrid"].encoders)[0])
+        return registry.automatic(encoders.automatic_encoder())
 
     def _framing(self, category: str | None) -> Framing:
         """The framing of a category, or of all where they are framed alike."""
@@ -429,7 +429,7 @@ class Inspector:
     def _opened(self, sample: Sample, category: str | None = None) -> Opened:
         started = time.perf_counter()
         picture = load_picture(sample.picture)
-        sure = self.glance_ is None or len(self.framings_) == 1 or category is not None
+        sure = self.glance_ is None or category is not None
         frame = self._framing(category).frame(picture) if sure else None
         return Opened(sample.name, picture, frame, time.perf_counter() - started)
 
@@ -485,8 +485,3 @@ class Seen:
     frame: Frame
     features: Features
     recognised: Recognised
-
-
-def part(tensors: Mapping[str, Any], prefix: str) -> dict[str, Any]:
-    """The tensors whose names start with `prefix`, without it."""
-    return {name.removeprefix(f"{prefix}."): t for name, t in tensors.items() if name.startswith(f"{prefix}.")}

@@ -2,7 +2,7 @@
 
 Each category keeps a few hundred patches of its good pictures. A picture's distance to a category is the mean, over its
 own patches, of the distance to the nearest of them; a defect spoils only its share of that mean, where a comparison of
-averaged features would be led astray by it. numpy only.
+averaged features would be led astray by it. numpy and pillow only.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from blemish.types import RGB, Features
 PATCHES = 256  # of a picture, at most, evenly spread
 PROTOTYPES = 1024  # patches that a category keeps
 LEEWAY = 2.5  # how many times as far as changed copies of good pictures a picture of the category may lie
+HALF_LEEWAY = 1.75  # the same for good pictures measured by the patches of others, which lie further away already
 RECOGNISED_FROM = 64  # good pictures of a category that are learned from, at most
 COPIES = 4  # changed copies of every good picture that are learned from, while those are few
-HALF_LEEWAY = 1.75  # the same for good pictures measured by the patches of others, which lie further away already
 
 
 @dataclass(frozen=True)
@@ -104,18 +104,20 @@ def drawn(pictures: Sequence[np.ndarray]) -> np.ndarray:
 
 
 def learn_recogniser(
-    names: Sequence[str], pictures: Sequence[np.ndarray], look: Callable[[int, np.ndarray | None], Features]
+    names: Sequence[str],
+    pictures: Sequence[np.ndarray],
+    seen: Callable[[int], Features],
+    look: Callable[[int, np.ndarray], Features],
 ) -> Recogniser:
     """What each category looks like as a whole, from its good pictures and, while they are few, copies of them.
 
-    `look(index, picture)` encodes a changed copy of the picture at `index` as it is seen for recognition, or, where
-    that is None, the picture itself.
+    `seen(index)` is the picture at `index` encoded for recognition, `look(index, copy)` a changed copy of it.
     """
     own: dict[str, list[np.ndarray]] = {}
     copies: dict[str, list[np.ndarray]] = {}
     for name, members in positions(names).items():
         chosen = [members[i] for i in spread(len(members), RECOGNISED_FROM)]
-        own[name] = [describe(look(index, None))[0] for index in chosen]
+        own[name] = [describe(seen(index))[0] for index in chosen]
         count = -(-COPIES // len(chosen))
         copies[name] = [
             describe(look(index, copy))[0]

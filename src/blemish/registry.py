@@ -181,9 +181,15 @@ DETECTORS: dict[str, DetectorEntry] = {
 }
 
 
+def joined_names(name: str) -> list[str]:
+    """The names of encoders that are joined by "+", or the one name (or folder, whatever it is called) alone."""
+    names = name.split("+")
+    return names if all(one in ENCODERS for one in names) else [name]
+
+
 def automatic(encoder: str) -> str:
     """The detector that "auto" stands for beside an encoder (or a folder that holds one, or several joined)."""
-    if encoder not in ENCODERS and "+" in encoder:
+    if len(joined_names(encoder)) > 1:
         return "hybrid"
     return "closeup" if encoder in ENCODERS and ENCODERS[encoder].staged else "closeup-vit"
 

@@ -112,7 +112,7 @@ class PatchScores:
     """How strange each patch is: `patches` `(B, h, w)` float32 ≥ 0, larger is stranger.
 
     `pictures` `(B,)` is set by methods that have a picture score of their own (PatchCore's re-weighting); otherwise
-    maps.py pools the patches.
+    the patches are pooled.
     """
 
     patches: torch.Tensor

@@ -17,3 +17,14 @@ def test_numpy_multiplies_in_one_thread_inside_and_as_before_outside() -> None:
     with quiet_numpy():
         assert set(openblas_threads()) <= {1}
     assert openblas_threads() == before
+
+
+def test_the_last_to_leave_restores_the_threads() -> None:
+    before = openblas_threads()
+    one, other = quiet_numpy(), quiet_numpy()
+    one.__enter__()
+    other.__enter__()
+    one.__exit__(None, None, None)  # left in the order of entering, as two threads may do
+    assert set(openblas_threads()) <= {1}
+    other.__exit__(None, None, None)
+    assert openblas_threads() == before

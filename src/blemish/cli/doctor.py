@@ -69,11 +69,11 @@ def encoders() -> Iterator[tuple[str, str]]:
 
 def advice() -> Iterator[str]:
     """What `auto` takes, and what would be better."""
-    from blemish.encoders.availability import availability, best_available
-    from blemish.registry import DETECTORS, ENCODERS, automatic
+    from blemish.encoders.availability import automatic_encoder, availability, best_available
+    from blemish.registry import ENCODERS, automatic
 
-    both, _ = best_available(DETECTORS["hybrid"].encoders)
-    yield f"--detector auto takes: {automatic(both)} on {both}."
+    encoder = automatic_encoder()
+    yield f"--detector auto takes: {automatic(encoder)} on {encoder}."
     name, reason = best_available()
     yield f"--encoder auto takes, beside a detector that suits no other better: {reason}."
     if name == "pixels":

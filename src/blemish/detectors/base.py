@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Protocol, Self, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, Self, TypeVar, runtime_checkable
 
 from blemish.encoders.base import LayerRole
 from blemish.types import RGB, Batch, Features, PatchScores
 
 if TYPE_CHECKING:
     import torch
+
+Value = TypeVar("Value")
 
 # Called while learning with (done, total, facts such as {"loss": 0.1}).
 Progress = Callable[[int, int, Mapping[str, float]], None]
@@ -32,7 +34,7 @@ class Needs:
     square: bool = False  # True: plain resize to a square; False: aspect ratio kept
     framing: str = "plain"  # "plain": the whole picture; "part": the part alone, in one pose (see framing.py)
     squared: bool = False  # scores grow like squared distances, so that their logarithms scatter twice as much
-    pooling: str = "top:0.01"  # picture score from the patches: "top:SHARE", "top:COUNT" or "max" (see maps.py)
+    pooling: str = "top:0.01"  # picture score from the patches: "top:SHARE", "top:COUNT" or "max" (numeric/pooling.py)
 
     def affordable(self, pictures: int) -> Needs:
         """These needs where so many good pictures of a category are at hand: rotations halve down to `most_copies`.
@@ -77,3 +79,8 @@ class Detector(Protocol):
     def load_state(self, state: Mapping[str, torch.Tensor]) -> Self:
         """Take back what `state` gave; scores afterwards are bit-identical."""
         ...
+
+
+def part_of(state: Mapping[str, Value], prefix: str) -> dict[str, Value]:
+    """What a state holds under names that start with `prefix` and a dot, without these."""
+    return {name.removeprefix(f"{prefix}."): t for name, t in state.items() if name.startswith(f"{prefix}.")}

@@ -14,9 +14,8 @@ from typing import Any, Self
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn.functional import interpolate
 
-from blemish.detectors.base import Needs, Progress
+from blemish.detectors.base import Needs, Progress, part_of
 from blemish.detectors.memory_bank import MemoryBank
 from blemish.errors import NotFittedError, SettingsError
 from blemish.numeric.pooling import picture_score
@@ -85,18 +84,14 @@ class Hybrid:
         """Remember the good patches of each category in both banks. Walks `batches` once a bank."""
         for half, bank in self._banks.items():
             bank.fit((replace(batch, features=only(batch.features, half)) for batch in batches), progress)
-        self.scales_ = {
-            half: {name: typical_distance(bank, name) for name in bank.patches_} for half, bank in self._banks.items()
-        }
-        return self
+        return self._measured()
 
     def score(self, features: Features) -> PatchScores:
         """Joined distances `(B, h, w)` on the finer half's grid, in typical distances between good patches."""
         if not hasattr(self, "scales_"):
             raise NotFittedError("banks that have learned", "empty ones", "call fit first")
         halves = [self._half(half, features) for half in HALVES]  # each (B, h, w)
-        grid = max((tuple(one.shape[1:]) for one in halves), key=lambda size: size[0] * size[1])
-        patches = torch.stack([on_grid(one, grid) for one in halves]).mean(0)
+        patches = Features({RGB: tuple(one[..., None] for one in halves)})[RGB].mean(-1)  # on the finer grid
         pooled = np.array([[picture_score(p, self.pooling) for p in one.cpu().numpy()] for one in halves])  # (2, B)
         pictures = torch.from_numpy(np.sqrt(pooled[0] * pooled[1])).to(patches)
         return PatchScores(patches, pictures)
@@ -114,7 +109,11 @@ class Hybrid:
 
     def load_state(self, state: Mapping[str, Tensor]) -> Self:
         for half, bank in self._banks.items():
-            bank.load_state({key.removeprefix(f"{half}."): t for key, t in state.items() if key.startswith(f"{half}.")})
+            bank.load_state(part_of(state, half))
+        return self._measured()
+
+    def _measured(self) -> Self:
+        """With the typical distance of each half and category, once the banks are filled."""
         self.scales_ = {
             half: {name: typical_distance(bank, name) for name in bank.patches_} for half, bank in self._banks.items()
         }
@@ -140,10 +139,3 @@ def typical_distance(bank: MemoryBank, category: str) -> float:
     rows = neighbours.rows[:: max(1, len(neighbours) // _SAMPLE)]
     distance = float(neighbours.search(rows, 2)[0][:, 1].median())  # the nearest is the row itself
     return distance if distance > 0 else 1.0
-
-
-def on_grid(scores: Tensor, grid: tuple[int, ...]) -> Tensor:
-    """`(B, h, w)` resized to `grid` (bilinear)."""
-    if tuple(scores.shape[1:]) == grid:
-        return scores
-    return interpolate(scores[:, None], grid, mode="bilinear", align_corners=False)[:, 0]

@@ -42,7 +42,7 @@ class MemoryBank:
     fewer are kept whole, none is larger than `most_patches` (inspection time grows with the bank: about 4 ms a
     thousand patches of width 384, per 1024 patches inspected, on one core with AVX512-BF16).
     `sample`: patches of a category that are looked at, drawn evenly from all; bounds memory while learning.
-    `reweight`: neighbours in the re-weighted picture score (0: none, maps.py pools). `background`: patches that look
+    `reweight`: neighbours in the re-weighted picture score (0: by `pooling`). `background`: patches that look
     like the background of the good pictures score 0, where the good pictures agree on what that is.
     `rotations` (and `flips`): copies of every good picture; `most_copies`: with more pictures fewer copies of each are
     taken. `pooling`, `image_size`, `square`, `framing`: see `Needs`. `seed`: of sample and coreset.

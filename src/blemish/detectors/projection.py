@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from blemish.detectors.base import Needs, Progress
+from blemish.detectors.base import Needs, Progress, part_of
 from blemish.encoders.precision import Precision, resolve_precision
 from blemish.errors import NotFittedError, SettingsError
 from blemish.numeric.attention import MlpBlock, TransformerBlock
@@ -137,9 +137,8 @@ class Projection:
     def fit(self, batches: Iterable[Batch], progress: Progress | None = None) -> Self:
         """Learn `steps` steps from batches that carry `altered`; `loss_` `(steps,)` keeps the loss of every step."""
         walk = forever(batches)
-        first = [
-            next(walk) for _ in range(_FIRST)
-        ]  # pictures of one size share a batch: one alone may show one category
+        # Pictures of one size share a batch, so that a single one may show a single category.
+        first = [next(walk) for _ in range(_FIRST)]
         good = torch.cat([batch.features[RGB].flatten(0, 2) for batch in first])  # (N, D)
         walk = chain(first, walk)
         with seeded(self.seed):
@@ -229,7 +228,7 @@ class Projection:
 
     def load_state(self, state: Mapping[str, Tensor]) -> Self:
         """Take back what `state` gave."""
-        weights = {name.removeprefix("projector."): t for name, t in state.items() if name.startswith("projector.")}
+        weights = part_of(state, "projector")
         self.projector_ = self._build(weights["enter.weight"].shape[1])
         self.projector_.load_state_dict(weights)
         self.projector_.eval()

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from blemish.encoders.availability import Availability, availability, best_available
+from blemish.encoders.availability import Availability, automatic_encoder, availability, best_available
 
 if TYPE_CHECKING:
     from blemish.encoders.factory import build
 
-__all__ = ["Availability", "availability", "best_available", "build"]
+__all__ = ["Availability", "automatic_encoder", "availability", "best_available", "build"]
 
 
 def __getattr__(name: str) -> Any:

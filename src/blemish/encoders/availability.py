@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
-from blemish.registry import ENCODERS, EncoderEntry, lookup
+from blemish.registry import DETECTORS, ENCODERS, EncoderEntry, joined_names, lookup
 
 # Best first: what `auto` takes when it can load without a download.
 PREFERENCE = (
@@ -53,12 +53,6 @@ def availability(name: str) -> Availability:
     return Availability(True, "built in", "it needs no weights")
 
 
-def joined_names(name: str) -> list[str]:
-    """The names of encoders that are joined by "+", or the one name (or folder) alone."""
-    names = name.split("+")
-    return names if all(one in ENCODERS for one in names) else [name]
-
-
 def best_available(suited: Sequence[str] = ()) -> tuple[str, str]:
     """(name, reason) of the best encoder that can load now, those `suited` first; "pixels" always can."""
     for name in suited:
@@ -71,6 +65,11 @@ def best_available(suited: Sequence[str] = ()) -> tuple[str, str]:
             better = f"; not found, but better: {', '.join(PREFERENCE[:rank][:3])}" if rank else ""
             return name, f"{name} is the best encoder that loads without a download ({found.where}){better}"
     raise AssertionError("the encoder 'pixels' needs nothing and always loads")
+
+
+def automatic_encoder() -> str:
+    """What "auto" stands for where the detector is left open as well."""
+    return best_available(DETECTORS["hybrid"].encoders)[0]
 
 
 def _in_packages(entry: EncoderEntry) -> Availability:

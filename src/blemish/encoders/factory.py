@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from blemish.encoders.availability import best_available, joined_names
+from blemish.encoders.availability import best_available
 from blemish.encoders.base import Encoder, LayerRole
 from blemish.encoders.precision import Precision, check_precision
 from blemish.errors import SettingsError
-from blemish.registry import ENCODERS, lookup, resolve
+from blemish.registry import ENCODERS, joined_names, lookup, resolve
 
 
 def build(

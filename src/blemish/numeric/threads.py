@@ -9,15 +9,44 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
+from threading import Lock
+from typing import Any
 
 from threadpoolctl import ThreadpoolController
 
 
 @contextmanager
 def quiet_numpy() -> Iterator[None]:
-    """Within this context (or function decorated with it) numpy and scipy multiply in one thread; torch as ever."""
-    with _openblas().limit(limits=1):
+    """Within this context (or function decorated with it) numpy and scipy multiply in one thread; torch as ever.
+
+    The number of threads belongs to the process: the first to enter lowers it, the last to leave restores it, whichever
+    thread they run in.
+    """
+    _Quiet.enter()
+    try:
         yield
+    finally:
+        _Quiet.leave()
+
+
+class _Quiet:
+    lock = Lock()
+    inside = 0
+    limits: Any = None
+
+    @classmethod
+    def enter(cls) -> None:
+        with cls.lock:
+            if not cls.inside:
+                cls.limits = _openblas().limit(limits=1)
+            cls.inside += 1
+
+    @classmethod
+    def leave(cls) -> None:
+        with cls.lock:
+            cls.inside -= 1
+            if not cls.inside:
+                cls.limits.restore_original_limits()
 
 
 @cache
