@@ -2,18 +2,30 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
-from torch.nn.functional import scaled_dot_product_attention
+from torch.nn.functional import elu, scaled_dot_product_attention
 
-from blemish.numeric.attention import BlockedAttention, TransformerBlock, attend
+from blemish.errors import SettingsError
+from blemish.numeric.attention import (
+    Attention,
+    BlockedAttention,
+    DecoderBlock,
+    TransformerBlock,
+    all_but_neighbours,
+    attend,
+    attend_linearly,
+)
 
 
-def test_it_equals_pytorchs_in_float64():
+@pytest.mark.parametrize("hidden", [False, True])
+def test_it_equals_pytorchs_in_float64(hidden):
+    seen = ~torch.eye(11, dtype=torch.bool) if hidden else None
     generator = torch.Generator().manual_seed(0)
     ours = [torch.randn(5, 11, 4, dtype=torch.float64, generator=generator).requires_grad_() for _ in range(3)]
     theirs = [t.detach().clone().requires_grad_() for t in ours]
     weights = torch.randn(5, 11, 4, dtype=torch.float64, generator=generator)
-    one, two = BlockedAttention.apply(*ours), scaled_dot_product_attention(*theirs)
+    one, two = BlockedAttention.apply(*ours, seen), scaled_dot_product_attention(*theirs, attn_mask=seen)
     torch.testing.assert_close(one, two)
     (one * weights).sum().backward()
     (two * weights).sum().backward()
@@ -38,3 +50,48 @@ def test_bfloat16_on_the_way_through_a_block_stays_close():
 def test_no_gradient_takes_pytorchs_way():
     query = torch.randn(1, 2, 6, 4, dtype=torch.bfloat16)
     assert torch.equal(attend(query, query, query), scaled_dot_product_attention(query, query, query))
+
+
+def test_linear_attention_equals_the_sum_over_all_pairs():
+    query, key, value = torch.randn(3, 2, 1, 7, 4).unbind()  # each (B, heads, N, d)
+    pairs = (elu(query) + 1) @ (elu(key) + 1).transpose(-2, -1)  # (B, heads, N, N)
+    expected = (pairs / pairs.sum(-1, keepdim=True)) @ value
+    torch.testing.assert_close(attend_linearly(query, key, value), expected)
+
+
+@pytest.mark.parametrize(("grid", "radius"), [((4, 5), 0), ((4, 5), 1), ((6, 6), 2)])
+def test_neighbours_are_those_within_the_square(grid, radius):
+    seen = all_but_neighbours(grid, radius)
+    places = [(y, x) for y in range(grid[0]) for x in range(grid[1])]
+    for i, (y, x) in enumerate(places):
+        for j, (v, u) in enumerate(places):
+            assert seen[i, j] == (max(abs(y - v), abs(x - u)) > radius)
+
+
+def test_a_patch_whose_neighbourhood_fills_the_grid_sees_all():
+    assert all_but_neighbours((3, 3), 2) is None
+    seen = all_but_neighbours((3, 3), 1)
+    assert seen[4].all()  # the centre
+    assert not seen[0, 0]
+
+
+def test_what_is_not_seen_has_no_influence():
+    torch.manual_seed(0)
+    attention = Attention(8, 2)
+    tokens = torch.randn(1, 9, 8)
+    seen = all_but_neighbours((3, 3), 0)
+    source = tokens.clone()
+    source[0, 4] += 5
+    before, after = attention(tokens, seen=seen), attention(tokens, source, seen)
+    torch.testing.assert_close(before[0, 4], after[0, 4])
+    assert (before[0, 0] - after[0, 0]).abs().max() > 1e-3
+
+
+def test_a_decoder_block_looks_at_another_sequence():
+    tokens, source = torch.randn(2, 5, 8), torch.randn(2, 3, 8)
+    for kind in ("softmax", "linear"):
+        assert DecoderBlock(8, 2, kind)(tokens, source).shape == tokens.shape
+    with pytest.raises(SettingsError, match="heads"):
+        Attention(8, 3)
+    with pytest.raises(SettingsError, match="attention"):
+        Attention(8, 2, "quick")

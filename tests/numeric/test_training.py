@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from blemish.errors import DatasetError, SettingsError
-from blemish.numeric.training import forever, learning_rate, seeded
+from blemish.numeric.training import Training, forever, learning_rate, seeded
 
 
 def test_seeded_gives_the_same_inside_and_changes_nothing_outside():
@@ -38,3 +38,48 @@ def test_schedules():
     assert {learning_rate(step, 100, 2.0, "constant", 0) for step in range(100)} == {2.0}
     with pytest.raises(SettingsError):
         learning_rate(0, 1, 1.0, "steps", 0)
+
+
+def line(training: Training) -> tuple[torch.nn.Linear, torch.Tensor]:
+    """A line learned through y = 3x − 1, and the losses."""
+    with seeded(0):
+        model = torch.nn.Linear(1, 1)
+        x = torch.linspace(-1, 1, 16)[:, None]
+        losses = training.run(model, lambda _: (model(x) - (3 * x - 1)).square().mean())
+    return model, losses
+
+
+@pytest.mark.parametrize("average", [0.0, 0.5])
+def test_training_finds_the_line_and_leaves_evaluation_mode(average):
+    model, losses = line(Training(400, 0.05, weight_decay=0.0, average=average, precision="fp32"))
+    assert model.weight.item() == pytest.approx(3, abs=0.02)
+    assert model.bias.item() == pytest.approx(-1, abs=0.02)
+    assert losses.shape == (400,)
+    assert losses[-1] < losses[0] / 1e3
+    assert not model.training
+
+
+def test_a_clipped_gradient_moves_less():
+    """AdamW does not care how long a gradient is, unless its length changes from step to step."""
+    scales, weights = (100.0, 1.0), []
+    for clip in (0.0, 0.1):
+        with seeded(0):
+            model = torch.nn.Linear(1, 1, bias=False)
+            Training(2, 0.1, warmup=0, schedule="constant", clip=clip, precision="fp32").run(
+                model, lambda step, weight=model.weight: scales[step] * weight.sum()
+            )
+        weights.append(model.weight.item())
+    assert weights[0] != pytest.approx(weights[1], abs=1e-4)
+
+
+def test_a_loss_that_is_not_finite_is_told():
+    model = torch.nn.Linear(1, 1)
+    with pytest.raises(SettingsError, match="learning_rate"):
+        Training(3).run(model, lambda _: model.weight.sum() * torch.nan)
+
+
+@pytest.mark.parametrize("wrong", [{"steps": 0}, {"learning_rate": -1.0}, {"average": 1.0}, {"clip": -1.0}])
+def test_settings_that_cannot_be_are_refused(wrong):
+    model = torch.nn.Linear(1, 1)
+    with pytest.raises(SettingsError, match=next(iter(wrong))):
+        Training(**({"steps": 2} | wrong)).run(model, lambda _: model.weight.sum())

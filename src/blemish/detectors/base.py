@@ -84,3 +84,8 @@ class Detector(Protocol):
 def part_of(state: Mapping[str, Value], prefix: str) -> dict[str, Value]:
     """What a state holds under names that start with `prefix` and a dot, without these."""
     return {name.removeprefix(f"{prefix}."): t for name, t in state.items() if name.startswith(f"{prefix}.")}
+
+
+def weights_of(module: torch.nn.Module, prefix: str) -> dict[str, torch.Tensor]:
+    """A network's weights and buffers on the CPU, under names that start with `prefix` and a dot."""
+    return {f"{prefix}.{name}": value.detach().cpu() for name, value in module.state_dict().items()}

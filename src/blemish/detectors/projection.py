@@ -6,7 +6,7 @@ of a good picture, or of the same picture with a made-up defect, and learns to a
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from itertools import chain
 from typing import Any, Literal, Self
 
@@ -14,11 +14,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from blemish.detectors.base import Needs, Progress, part_of
-from blemish.encoders.precision import Precision, resolve_precision
+from blemish.detectors.base import Needs, Progress, part_of, weights_of
+from blemish.encoders.precision import Precision
 from blemish.errors import NotFittedError, SettingsError
 from blemish.numeric.attention import MlpBlock, TransformerBlock
-from blemish.numeric.training import AveragedWeights, Schedule, forever, learning_rate, seeded
+from blemish.numeric.residual import residual
+from blemish.numeric.training import Schedule, Training, forever, seeded
 from blemish.types import RGB, Batch, Features, PatchScores
 
 ProjectorKind = Literal["vit", "mlp"]
@@ -141,43 +142,23 @@ class Projection:
         first = [next(walk) for _ in range(_FIRST)]
         good = torch.cat([batch.features[RGB].flatten(0, 2) for batch in first])  # (N, D)
         walk = chain(first, walk)
+        training = Training(
+            self.steps, self.learning_rate, self.weight_decay, self.schedule, self.warmup, self.average,
+            precision=self.precision,
+        )  # fmt: skip
         with seeded(self.seed):
-            self.projector_ = self._build(good.shape[-1]).to(good.device)
+            projector = self._build(good.shape[-1]).to(good.device)
             if self.standardise:
-                self.projector_.standardise(good)
-            self.loss_ = self._learn(next(walk), walk, good.device, progress)
-        return self
+                projector.standardise(good)
 
-    def _learn(self, batch: Batch, walk: Iterator[Batch], device: torch.device, progress: Progress | None) -> Tensor:
-        model = self.projector_.train()
-        bf16 = resolve_precision(self.precision, device) == "bf16"
-        optimiser = torch.optim.AdamW(
-            model.parameters(), lr=self.learning_rate, weight_decay=self.weight_decay, fused=True
-        )
-        averaged = AveragedWeights(model, self.average) if self.average else None
-        losses = torch.zeros(self.steps)
-        for step in range(self.steps):
-            rate = learning_rate(step, self.steps, self.learning_rate, self.schedule, self.warmup)
-            for group in optimiser.param_groups:
-                group["lr"] = rate
-            target, context = self._windows(batch.features[RGB], self._context(batch), step)  # (B, N, D)
-            with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
-                answer = model(context, self.dropout)
-            loss = functional.mse_loss(answer, target)
-            optimiser.zero_grad()
-            loss.backward()
-            optimiser.step()
-            if averaged:
-                averaged.update(model)
-            losses[step] = loss.detach().cpu()
-            if progress:
-                progress(step + 1, self.steps, {"loss": float(losses[step])})
-            if step + 1 < self.steps:
+            def loss_of(step: int) -> Tensor:
                 batch = next(walk)
-        if averaged:
-            model.load_state_dict(averaged.weights)
-        model.eval()
-        return losses
+                target, context = self._windows(batch.features[RGB], self._context(batch), step)  # (B, N, D)
+                return functional.mse_loss(projector(context, self.dropout), target)
+
+            self.loss_ = training.run(projector, loss_of, progress)
+        self.projector_ = projector
+        return self
 
     def _context(self, batch: Batch) -> Tensor:
         """What the projector sees: for every picture, by chance, the good features or those with a made-up defect."""
@@ -217,14 +198,13 @@ class Projection:
         return PatchScores(torch.cat(residuals).view(patches.shape[:3]))
 
     def _residual(self, patches: Tensor) -> Tensor:
-        return (self.projector_(patches) - patches).square().mean(dim=-1)  # (1, N)
+        return residual(self.projector_(patches), patches)  # (1, N)
 
     def state(self) -> dict[str, Tensor]:
         """The projector's weights under `projector.…`, and `loss` `(steps,)`."""
         if not hasattr(self, "projector_"):
             raise NotFittedError("a learned projector", "one that has not learned", "call fit first")
-        weights = {f"projector.{name}": value.detach().cpu() for name, value in self.projector_.state_dict().items()}
-        return {**weights, "loss": self.loss_}
+        return {**weights_of(self.projector_, "projector"), "loss": self.loss_}
 
     def load_state(self, state: Mapping[str, Tensor]) -> Self:
         """Take back what `state` gave."""

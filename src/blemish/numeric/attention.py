@@ -1,13 +1,20 @@
-"""The pre-norm transformer block (Dosovitskiy et al., ICLR 2021), with attention that learns fast on a CPU."""
+"""Pre-norm transformer blocks (Dosovitskiy et al., ICLR 2021), with attention that learns fast on a CPU.
+
+Softmax attention, also with pairs that may not see one another (UniAD's neighbour mask), linear attention
+(Katharopoulos et al., ICML 2020), and a block whose queries look at another sequence.
+"""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from blemish.errors import SettingsError
+
+AttentionKind = Literal["softmax", "linear"]
 HEADS_AT_ONCE = 2  # attention matrices of one step of `BlockedAttention`: they stay in the cache of a core
 
 
@@ -19,42 +26,102 @@ class BlockedAttention(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-        """`query`, `key`, `value` `(B·heads, N, d)` of one dtype → `(B·heads, N, d)`."""
+    def forward(ctx: Any, query: Tensor, key: Tensor, value: Tensor, seen: Tensor | None = None) -> Tensor:
+        """`query` `(B·heads, N, d)`, `key`, `value` `(B·heads, M, d)`, `seen` `(N, M)` bool → `(B·heads, N, d)`."""
         scaled = query * query.shape[-1] ** -0.5
         out = torch.empty_like(query)
         with torch.autocast(query.device.type, enabled=False):
             for i in range(0, len(query), HEADS_AT_ONCE):
                 part = slice(i, i + HEADS_AT_ONCE)
-                weights = torch.bmm(scaled[part], key[part].transpose(1, 2)).softmax(-1)
-                torch.bmm(weights, value[part], out=out[part])
+                torch.bmm(_weights(scaled[part], key[part], seen), value[part], out=out[part])
         ctx.save_for_backward(scaled, key, value)
+        ctx.seen = seen
         return out
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
         scaled, key, value = ctx.saved_tensors
         grad = grads[0].contiguous()
         d_query, d_key, d_value = torch.empty_like(scaled), torch.empty_like(key), torch.empty_like(value)
         for i in range(0, len(grad), HEADS_AT_ONCE):
             part = slice(i, i + HEADS_AT_ONCE)
-            weights = torch.bmm(scaled[part], key[part].transpose(1, 2)).softmax(-1)
+            weights = _weights(scaled[part], key[part], ctx.seen)
             torch.bmm(weights.transpose(1, 2), grad[part], out=d_value[part])
             d_weights = torch.bmm(grad[part], value[part].transpose(1, 2))
             d_logits = torch._softmax_backward_data(d_weights, weights, -1, weights.dtype)
             torch.bmm(d_logits, key[part], out=d_query[part])
             torch.bmm(d_logits.transpose(1, 2), scaled[part], out=d_key[part])
-        return d_query.mul_(scaled.shape[-1] ** -0.5), d_key, d_value
+        return d_query.mul_(scaled.shape[-1] ** -0.5), d_key, d_value, None
 
 
-def attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-    """Softmax attention of `(B, heads, N, d)` tensors, by whichever way is quicker here."""
+def _weights(scaled: Tensor, key: Tensor, seen: Tensor | None) -> Tensor:
+    logits = torch.bmm(scaled, key.transpose(1, 2))  # (heads at once, N, M)
+    return (logits if seen is None else logits.masked_fill(~seen, -torch.inf)).softmax(-1)
+
+
+def attend(query: Tensor, key: Tensor, value: Tensor, seen: Tensor | None = None) -> Tensor:
+    """Softmax attention of `(B, heads, N, d)` tensors, by whichever way is quicker here.
+
+    `seen` `(N, M)` bool says which of the M keys each query looks at (None: all); each must see one.
+    """
     batch, heads, count, width = query.shape
     learning = torch.is_grad_enabled() and query.requires_grad
     if not learning or query.device.type != "cpu" or query.dtype != torch.bfloat16:
-        return functional.scaled_dot_product_attention(query, key, value)
+        return functional.scaled_dot_product_attention(query, key, value, attn_mask=seen)
     flat = (t.reshape(batch * heads, -1, width) for t in (query, key, value))
-    return BlockedAttention.apply(*flat).view(batch, heads, count, width)
+    return BlockedAttention.apply(*flat, seen).view(batch, heads, count, width)
+
+
+def attend_linearly(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    """Linear attention of `(B, heads, N, d)` tensors: φ(q)·(Σ φ(k) vᵀ) / φ(q)·Σ φ(k) with φ = ELU + 1.
+
+    It cannot focus on single patches, which keeps a decoder from copying them (Dinomaly, CVPR 2025).
+    """
+    with torch.autocast(query.device.type, enabled=False):
+        query, key, value = (functional.elu(query.float()) + 1), (functional.elu(key.float()) + 1), value.float()
+        summed = key.transpose(-2, -1) @ value  # (B, heads, d, d)
+        norm = query @ key.sum(dim=-2, keepdim=True).transpose(-2, -1)  # (B, heads, N, 1)
+        return (query @ summed) / norm.clamp_min(1e-6)
+
+
+def all_but_neighbours(grid: tuple[int, int], radius: int) -> Tensor | None:
+    """Which patches of a grid `(h, w)` may look at which, `(h·w, h·w)` bool: none within `radius` patches of itself.
+
+    The neighbour mask of UniAD (You et al., NeurIPS 2022), whose square has a side of 2·`radius` + 1 patches. `radius`
+    0 hides a patch from itself alone. A patch whose neighbourhood fills the grid sees all; None where this is so for
+    every patch.
+    """
+    height, width = grid
+    y, x = (axis.flatten() for axis in torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij"))
+    apart = torch.maximum((y[:, None] - y).abs(), (x[:, None] - x).abs())  # (N, N)
+    seen = apart > radius
+    blind = ~seen.any(dim=1)
+    return None if bool(blind.all()) else seen | blind[:, None]
+
+
+class Attention(nn.Module):
+    """Multi-head attention of `(B, N, width)` queries to `(B, M, width)` keys and values, themselves by default."""
+
+    def __init__(self, width: int, heads: int, kind: AttentionKind = "softmax") -> None:
+        super().__init__()
+        if width % heads:
+            raise SettingsError(f"a width that {heads} heads divide", str(width), "change width or heads")
+        if kind not in ("softmax", "linear"):
+            raise SettingsError('attention "softmax" or "linear"', repr(kind), "choose one of them")
+        self.heads, self.kind = heads, kind
+        self.query = nn.Linear(width, width)
+        self.key_value = nn.Linear(width, 2 * width)
+        self.out = nn.Linear(width, width)
+
+    def forward(self, tokens: Tensor, source: Tensor | None = None, seen: Tensor | None = None) -> Tensor:
+        """`seen` `(N, M)` bool as in `attend` (softmax alone)."""
+        source = tokens if source is None else source
+        batch, count, width = tokens.shape
+        query = self.query(tokens).view(batch, count, self.heads, -1).transpose(1, 2)  # (B, heads, N, d)
+        pairs = self.key_value(source).view(batch, source.shape[1], 2, self.heads, -1)
+        key, value = pairs.permute(2, 0, 3, 1, 4)  # each (B, heads, M, d)
+        mixed = attend_linearly(query, key, value) if self.kind == "linear" else attend(query, key, value, seen)
+        return self.out(mixed.transpose(1, 2).reshape(batch, count, width))
 
 
 class TransformerBlock(nn.Module):
@@ -70,12 +137,12 @@ class TransformerBlock(nn.Module):
         self.widen = nn.Linear(width, int(width * mlp_ratio))
         self.narrow = nn.Linear(int(width * mlp_ratio), width)
 
-    def forward(self, tokens: Tensor) -> Tensor:
-        """`tokens` `(B, N, width)` → the same shape."""
+    def forward(self, tokens: Tensor, seen: Tensor | None = None) -> Tensor:
+        """`tokens` `(B, N, width)` → the same shape; `seen` `(N, N)` bool as in `attend`."""
         batch, count, width = tokens.shape
         qkv = self.qkv(self.norm1(tokens)).view(batch, count, 3, self.heads, width // self.heads)
         query, key, value = qkv.permute(2, 0, 3, 1, 4)  # each (B, heads, N, width / heads)
-        mixed = attend(query, key, value).transpose(1, 2).reshape(batch, count, width)
+        mixed = attend(query, key, value, seen).transpose(1, 2).reshape(batch, count, width)
         tokens = tokens + self.out(mixed)
         return tokens + self.narrow(functional.gelu(self.widen(self.norm2(tokens))))
 
@@ -92,3 +159,22 @@ class MlpBlock(nn.Module):
     def forward(self, tokens: Tensor) -> Tensor:
         """`tokens` `(B, N, width)` → the same shape."""
         return tokens + self.narrow(functional.gelu(self.widen(self.norm(tokens))))
+
+
+class DecoderBlock(nn.Module):
+    """x + attention of LN(x) to `source`, then x + MLP(LN(x)): `(B, N, width)` in and out.
+
+    Without `source` it looks at itself; with attention `kind` "linear" it is Dinomaly's decoder block.
+    """
+
+    def __init__(
+        self, width: int, heads: int, kind: AttentionKind = "softmax", mlp_ratio: float = 4.0, eps: float = 1e-6
+    ) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(width, eps)
+        self.attention = Attention(width, heads, kind)
+        self.mlp = MlpBlock(width, mlp_ratio, eps)
+
+    def forward(self, tokens: Tensor, source: Tensor | None = None, seen: Tensor | None = None) -> Tensor:
+        """`tokens` `(B, N, width)`, `source` `(B, M, width)`, `seen` `(N, M)` bool → the shape of `tokens`."""
+        return self.mlp(tokens + self.attention(self.norm(tokens), source, seen))

@@ -1,15 +1,17 @@
-"""What every learning loop needs: seeds that stay inside, learning-rate schedules, averaged weights."""
+"""The one learning loop: AdamW under a schedule, mixed precision, averaged weights, seeds that stay inside."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Literal, TypeVar
 
 import torch
 from torch import Tensor, nn
 
+from blemish.encoders.precision import Precision, resolve_precision
 from blemish.errors import DatasetError, SettingsError
 
 Schedule = Literal["constant", "cosine"]
@@ -44,6 +46,80 @@ def learning_rate(step: int, steps: int, peak: float, schedule: Schedule, warmup
     if schedule == "constant":
         return peak
     return peak * 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, steps - warmup)))
+
+
+@dataclass(frozen=True)
+class Training:
+    """How a network learns: `steps` of AdamW, the rate by `learning_rate()` above.
+
+    `average` is the decay of an exponential moving average of the weights (0: the last weights), `clip` the largest
+    norm of a gradient (0: any), `precision` "auto" learns under bfloat16 autocast where the hardware has it.
+    """
+
+    steps: int
+    learning_rate: float = 1e-3
+    weight_decay: float = 1e-4
+    schedule: Schedule = "cosine"
+    warmup: int = 20
+    average: float = 0.0
+    clip: float = 0.0
+    precision: Precision = "auto"
+
+    def run(
+        self,
+        model: nn.Module,
+        loss_of: Callable[[int], Tensor],
+        progress: Callable[[int, int, Mapping[str, float]], None] | None = None,
+    ) -> Tensor:
+        """Make `loss_of(step)`, a scalar, small by the weights of `model`; gives back the losses `(steps,)`.
+
+        `loss_of` runs under the autocast. The model is in training mode meanwhile, and in evaluation mode afterwards.
+        Raises SettingsError for settings that cannot be, and when the loss is no longer finite.
+        """
+        self._check()
+        device = next(model.parameters()).device
+        bf16 = resolve_precision(self.precision, device) == "bf16"
+        optimiser = torch.optim.AdamW(
+            model.parameters(), lr=self.learning_rate, weight_decay=self.weight_decay, fused=True
+        )
+        averaged = AveragedWeights(model, self.average) if self.average else None
+        losses = torch.zeros(self.steps)
+        model.train()
+        for step in range(self.steps):
+            rate = learning_rate(step, self.steps, self.learning_rate, self.schedule, self.warmup)
+            for group in optimiser.param_groups:
+                group["lr"] = rate
+            with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
+                loss = loss_of(step)
+            optimiser.zero_grad()
+            loss.backward()
+            if self.clip:
+                nn.utils.clip_grad_norm_(model.parameters(), self.clip)
+            optimiser.step()
+            if averaged:
+                averaged.update(model)
+            losses[step] = loss.detach().cpu()
+            if not math.isfinite(losses[step]):
+                raise SettingsError("a finite loss", f"{float(losses[step])} in step {step}", "lower learning_rate")
+            if progress:
+                progress(step + 1, self.steps, {"loss": float(losses[step])})
+        if averaged:
+            model.load_state_dict(averaged.weights)
+        model.eval()
+        return losses
+
+    def _check(self) -> None:
+        wishes = (
+            ("steps", "a whole number of at least 1", isinstance(self.steps, int) and self.steps >= 1),
+            ("learning_rate", "above 0", self.learning_rate > 0),
+            ("weight_decay", "at least 0", self.weight_decay >= 0),
+            ("warmup", "at least 0", self.warmup >= 0),
+            ("average", "in [0, 1)", 0 <= self.average < 1),
+            ("clip", "at least 0", self.clip >= 0),
+        )
+        for name, expected, holds in wishes:
+            if not holds:
+                raise SettingsError(f"{name} {expected}", repr(getattr(self, name)), "correct this setting")
 
 
 class AveragedWeights:
