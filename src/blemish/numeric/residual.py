@@ -13,7 +13,7 @@ Distance = Literal["squared", "cosine"]
 
 
 def residual(answer: Tensor, target: Tensor, distance: Distance = "squared") -> Tensor:
-    """Two `(…, D)` → `(…)`, at least 0: "squared" the mean over channels of the squared difference, "cosine" 1 − cos."""
+    """Two `(…, D)` → `(…)`, at least 0: "squared" is the mean over channels of (a − t)², "cosine" 1 − cos."""
     if distance == "squared":
         return (answer - target).square().mean(dim=-1)
     if distance == "cosine":
