@@ -24,10 +24,12 @@ from blemish.numeric.grids import on_coarsest
 from blemish.numeric.residual import residual
 from blemish.numeric.standardise import Standardise
 from blemish.numeric.training import Training, forever, seeded
+from blemish.numeric.whiten import Whiten
 from blemish.types import RGB, Batch, Features, PatchScores
 
 SIDE = 14  # places a side that queries are learned on; other grids are interpolated
 _FIRST = 8  # batches whose good features set the scale
+_MEASURED = 24  # batches whose residuals are measured
 
 
 def sine_positions(grid: tuple[int, int], width: int) -> Tensor:
@@ -78,6 +80,7 @@ class QueryDecoder(nn.Module):
         self.queries = nn.Parameter(torch.randn(depth, width, SIDE, SIDE))
         self.decoder = nn.ModuleList(QueryBlock(width, heads) for _ in range(depth))
         self.leave = nn.Linear(width, dim)
+        self.whiten = Whiten(dim)
 
     def forward(self, patches: Tensor) -> Tensor:
         """Standardised patches `(B, h, w, dim)` → what good ones would be there, `(B, h, w, dim)`."""
@@ -106,8 +109,9 @@ class QueryDecoding:
     `depth` encoder and as many decoder blocks of `width`. `radius`: how far around itself a patch is blind, 3 for the
     paper's 7 × 7 patches, None for no mask. `jitter`, `jitter_chance`: the noise on the input while learning (see
     `jittered`). `standardise`: channels are scaled to the good features before anything else, so that none outweighs
-    the others in the loss or in the score. `average` is the decay of an exponential moving average of the weights.
-    `rotations`, `most_copies`, `pooling`, `image_size`, `framing`, `layers`: see `Needs`.
+    the others in the loss or in the score. `whiten`: the residual is measured by how those of good pictures vary in
+    each direction (see whiten.py); the paper's way is without. `average` is the decay of an exponential moving average
+    of the weights. `rotations`, `most_copies`, `pooling`, `image_size`, `framing`, `layers`: see `Needs`.
     """
 
     def __init__(
@@ -126,6 +130,7 @@ class QueryDecoding:
         clip: float = 0.1,
         average: float = 0.0,
         standardise: bool = True,
+        whiten: bool = True,
         layers: LayerRole = "several",
         rotations: int = 8,
         most_copies: int = 256,
@@ -138,7 +143,8 @@ class QueryDecoding:
         self.width, self.depth, self.heads, self.radius = width, depth, heads, radius
         self.jitter, self.jitter_chance = jitter, jitter_chance
         self.steps, self.learning_rate, self.weight_decay = steps, learning_rate, weight_decay
-        self.warmup, self.clip, self.average, self.standardise = warmup, clip, average, standardise
+        self.warmup, self.clip, self.average = warmup, clip, average
+        self.standardise, self.whiten = standardise, whiten
         self.layers, self.rotations, self.most_copies = layers, rotations, most_copies
         self.pooling, self.image_size, self.framing = pooling, image_size, framing
         self.precision, self.seed = precision, seed
@@ -193,6 +199,8 @@ class QueryDecoding:
                 return functional.mse_loss(network(jittered(target, self.jitter, self.jitter_chance)), target)
 
             self.loss_ = training.run(network, loss_of, progress)
+        if self.whiten:
+            network.whiten.learn(moments_of(network, [next(learned) for _ in range(_MEASURED)]))
         self.network_ = network
         return self
 
@@ -209,7 +217,8 @@ class QueryDecoding:
 
     def _residual(self, patches: Tensor) -> Tensor:
         target = self.network_.standard(patches)
-        return residual(self.network_(target), target).sqrt()  # (1, h, w)
+        whiten = self.network_.whiten
+        return residual(whiten(self.network_(target)), whiten(target)).sqrt()  # (1, h, w)
 
     def state(self) -> dict[str, Tensor]:
         """The network's weights under `network.…`, and `loss` `(steps,)`."""
@@ -228,6 +237,17 @@ class QueryDecoding:
     def _check_fitted(self) -> None:
         if not hasattr(self, "network_"):
             raise NotFittedError("a learned network", "one that has not learned", "call fit first")
+
+
+@torch.no_grad()
+def moments_of(network: QueryDecoder, batches: Iterable[Tensor]) -> Tensor:
+    """The mean of r rᵀ over the residuals r of good patches `(B, h, w, D)`, `(D, D)`."""
+    total, count = torch.zeros(()), 0
+    for patches in batches:
+        target = network.standard(patches)
+        rows = (network(target) - target).flatten(0, 2)  # (N, D)
+        total, count = total.to(rows.device) + rows.T @ rows, count + len(rows)
+    return total / count
 
 
 def patches_of(features: Features) -> Tensor:
