@@ -138,15 +138,27 @@ def test_defects_stand_out_in_both_categories_of_one_model(learned, category):
     assert auroc(scores.flatten().tolist(), pushed.flatten().int().tolist()) > 0.95
 
 
-def test_the_score_is_the_mean_distance_over_groups(learned):
-    layers = good_pictures(0, 2, 3)
-    scores = learned.score(features(layers)).patches
+def answers_and_targets(detector, layers):
     with torch.no_grad():
         tokens = [layer.flatten(1, 2) for layer in layers]
-        answers, targets = learned.network_(tokens), learned.network_.targets(tokens)
-    cosines = [torch.cosine_similarity(a, t, dim=-1) for a, t in zip(answers, targets, strict=True)]
-    expected = (1 - (cosines[0] + cosines[1]) / 2).view(2, *GRID)
-    torch.testing.assert_close(scores, expected, rtol=1e-4, atol=1e-5)
+        return zip(detector.network_(tokens), detector.network_.targets(tokens), strict=True)
+
+
+def test_without_whitening_the_score_is_the_mean_of_one_minus_cosine(batches):
+    detector = NoisyDecoding(**BRIEF, whiten=False).fit(batches)
+    layers = good_pictures(0, 2, 3)
+    distances = [1 - torch.cosine_similarity(a, t, dim=-1) for a, t in answers_and_targets(detector, layers)]
+    expected = torch.stack(distances).mean(0).view(2, *GRID)
+    torch.testing.assert_close(detector.score(features(layers)).patches, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_whitened_residuals_are_those_of_unit_vectors(learned):
+    layers = good_pictures(0, 2, 3)
+    expected = torch.zeros(2, 36)
+    for whiten, (a, t) in zip(learned.network_.whiten, answers_and_targets(learned, layers), strict=True):
+        off = a / a.norm(dim=-1, keepdim=True) - t / t.norm(dim=-1, keepdim=True)
+        expected += (off @ whiten.matrix).square().mean(-1) / 2
+    torch.testing.assert_close(learned.score(features(layers)).patches.flatten(1), expected, rtol=1e-3, atol=1e-4)
 
 
 def test_layers_of_different_grids_and_widths_are_joined():

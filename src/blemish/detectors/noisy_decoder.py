@@ -13,6 +13,7 @@ from typing import Any, Self, cast
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import normalize
 
 from blemish.detectors.base import Needs, Progress, check, is_whole, part_of, weights_of
 from blemish.encoders.base import LayerRole
@@ -23,9 +24,11 @@ from blemish.numeric.grids import on_coarsest, random_window
 from blemish.numeric.residual import residual
 from blemish.numeric.standardise import Standardise
 from blemish.numeric.training import Training, forever, seeded
+from blemish.numeric.whiten import Whiten
 from blemish.types import RGB, Batch, Features, PatchScores
 
 _FIRST = 8  # batches whose good features set the scale
+_MEASURED = 16  # batches whose residuals are measured
 
 
 def in_groups(items: Sequence[Any], groups: int) -> list[Sequence[Any]]:
@@ -86,7 +89,9 @@ class NoisyDecoder(nn.Module):
             nn.Dropout(dropout),
         )
         self.blocks = nn.ModuleList(DecoderBlock(width, heads, attention) for _ in range(depth))
-        self.leave = nn.ModuleList(_fitting(width, _joined_width(part)) for part in in_groups(dims, self.groups))
+        wide = [_joined_width(part) for part in in_groups(dims, self.groups)]
+        self.leave = nn.ModuleList(_fitting(width, dim) for dim in wide)
+        self.whiten = nn.ModuleList(Whiten(dim) for dim in wide)
         for module in self.modules():
             if isinstance(module, nn.Linear):
                 nn.init.trunc_normal_(module.weight, std=0.02)
@@ -124,6 +129,18 @@ def _fitting(have: int, want: int) -> nn.Module:
     return nn.Identity() if have == want else nn.Linear(have, want)
 
 
+@torch.no_grad()
+def learn_whitening(network: NoisyDecoder, batches: Iterable[Sequence[Tensor]]) -> None:
+    """Measure how the residuals of good patches, layers `(B, N, D)`, vary in each group, all made unit length first."""
+    moments: list[list[Tensor]] = []
+    for layers in batches:
+        pairs = zip(network(layers), network.targets(layers), strict=True)
+        rows = [(normalize(a, dim=-1) - normalize(t, dim=-1)).flatten(0, 1) for a, t in pairs]  # each (B·N, D)
+        moments.append([r.T @ r / len(r) for r in rows])
+    for whiten, same in zip(network.whiten, zip(*moments, strict=True), strict=True):
+        cast(Whiten, whiten).learn(torch.stack(same).mean(0))
+
+
 class NoisyDecoding:
     """Dinomaly (`dinomaly`): patch score = mean over groups of 1 − cosine between what is there and what was rebuilt.
 
@@ -131,7 +148,9 @@ class NoisyDecoding:
     `groups`: of layers that are rebuilt together, at most as many as there are layers or blocks. `dropout`: the noise
     in the bottleneck. `easiest`: the share of patches whose gradients are shrunk by `factor`, reached after `ramp` of
     the steps from 0 on. `crop`: patches a side of the squares that are learned (0: whole pictures), which the network
-    allows because it knows no positions. `standardise`: channels are scaled to the good features first.
+    allows because it knows no positions. `standardise`: channels are scaled to the good features first. `whiten`: in
+    place of the cosine, the residual of unit vectors is measured by how those of good pictures vary in each direction
+    (see whiten.py); the paper's way is without both.
     `learning_rate` falls to 0 along half a cosine. `average` is the decay of an exponential moving average of the
     weights. `rotations`, `most_copies`, `pooling`, `image_size`, `framing`, `layers`: see `Needs`.
     """
@@ -148,7 +167,7 @@ class NoisyDecoding:
         easiest: float = 0.9,
         factor: float = 0.1,
         ramp: float = 0.1,
-        steps: int = 400,
+        steps: int = 300,
         learning_rate: float = 2e-3,
         weight_decay: float = 1e-4,
         warmup: int = 20,
@@ -156,6 +175,7 @@ class NoisyDecoding:
         average: float = 0.0,
         crop: int = 12,
         standardise: bool = True,
+        whiten: bool = True,
         layers: LayerRole = "many",
         rotations: int = 8,
         most_copies: int = 128,
@@ -170,7 +190,8 @@ class NoisyDecoding:
         self.easiest, self.factor, self.ramp = easiest, factor, ramp
         self.steps, self.learning_rate, self.weight_decay = steps, learning_rate, weight_decay
         self.warmup, self.clip, self.average = warmup, clip, average
-        self.crop, self.standardise, self.layers = crop, standardise, layers
+        self.crop, self.layers = crop, layers
+        self.standardise, self.whiten = standardise, whiten
         self.rotations, self.most_copies, self.pooling = rotations, most_copies, pooling
         self.image_size, self.framing = image_size, framing
         self.precision, self.seed = precision, seed
@@ -232,6 +253,8 @@ class NoisyDecoding:
                 return loose_loss(answers, targets, self._easiest_at(step), self.factor)
 
             self.loss_ = training.run(network, loss_of, progress)
+            if self.whiten:
+                learn_whitening(network, (self._tokens(next(learned)) for _ in range(_MEASURED)))
         self.network_ = network
         return self
 
@@ -266,9 +289,15 @@ class NoisyDecoding:
 
     def _residual(self, layers: Sequence[Tensor]) -> Tensor:
         tokens = [layer.flatten(1, 2) for layer in layers]
-        pairs = zip(self.network_(tokens), self.network_.targets(tokens), strict=True)
-        mean = torch.stack([residual(answer, target, "cosine") for answer, target in pairs]).mean(0)  # (1, N)
-        return mean.view(layers[0].shape[:3])
+        groups = zip(self.network_.whiten, self.network_(tokens), self.network_.targets(tokens), strict=True)
+        if self.whiten:
+            scores = [
+                residual(whiten(normalize(answer, dim=-1)), whiten(normalize(target, dim=-1)))
+                for whiten, answer, target in groups
+            ]
+        else:
+            scores = [residual(answer, target, "cosine") for _, answer, target in groups]
+        return torch.stack(scores).mean(0).view(layers[0].shape[:3])
 
     def state(self) -> dict[str, Tensor]:
         """The network's weights under `network.…`, the layers' widths as `dims`, and `loss` `(steps,)`."""
