@@ -134,7 +134,7 @@ class QueryDecoding:
         layers: LayerRole = "several",
         rotations: int = 8,
         most_copies: int = 128,
-        pooling: str = "max",
+        pooling: str = "top:0.01",
         image_size: int = 224,
         framing: str = "part",
         precision: Precision = "auto",
