@@ -178,6 +178,17 @@ DETECTORS: dict[str, DetectorEntry] = {
         "one learned manifold projector for all categories; the residual is the score",
         "Foundation Visual Encoders Are Secretly Few-Shot Anomaly Detectors, ICLR 2026",
     ),
+    "uniad": DetectorEntry(
+        "blemish.detectors.query_decoder:QueryDecoding",
+        "neighbour-masked encoder and query decoder rebuild the features of all categories in one model",
+        "You et al., A Unified Model for Multi-class Anomaly Detection, NeurIPS 2022",
+        encoders=("efficientnet-lite2", "efficientnet-lite0"),
+    ),
+    "dinomaly": DetectorEntry(
+        "blemish.detectors.noisy_decoder:NoisyDecoding",
+        "noisy bottleneck and linear-attention decoder rebuild a transformer's layers, all categories in one model",
+        "Guo et al., Dinomaly: The Less Is More Philosophy in Multi-Class Unsupervised Anomaly Detection, CVPR 2025",
+    ),
 }
 
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -11,7 +12,8 @@ import transformers
 from safetensors.torch import load_file, save_file
 
 from blemish import encoders
-from blemish.encoders.base import Encoder
+from blemish.encoders.base import Encoder, LayerRole
+from blemish.encoders.layers import token_roles
 from blemish.encoders.weights import file_hash
 from blemish.errors import SettingsError, WeightsError
 from blemish.types import RGB
@@ -23,7 +25,7 @@ TOKENS, STAGES = ("dinov2", "dinov3", "dino", "clip", "siglip"), ("swin", "convn
 @pytest.mark.parametrize("family", [*TOKENS, *STAGES])
 def test_keeps_the_promise_of_an_encoder(family: str, model_folder: Folder, pictures: np.ndarray) -> None:
     folder = model_folder(family)
-    for role in ("deep", "projection", "pair", "several"):
+    for role in get_args(LayerRole):
         encoder = encoders.build(folder, role=role)
         features = encoder.encode(pictures)
         assert isinstance(encoder, Encoder)
@@ -40,6 +42,12 @@ def test_keeps_the_promise_of_an_encoder(family: str, model_folder: Folder, pict
         assert features.vector.shape == (3, encoder.dims[-1])
         # Features can be learned from.
         (features.layers[RGB][0] * torch.ones(encoder.dims[0], requires_grad=True)).sum().backward()
+
+
+def test_many_layers_are_eight_across_the_middle():
+    assert token_roles(12)["many"] == tuple(range(2, 10))
+    assert token_roles(24)["many"] == tuple(range(4, 19, 2))
+    assert all(0 <= layer < depth for depth in range(1, 13) for layer in token_roles(depth)["many"])
 
 
 @pytest.mark.parametrize("family", TOKENS)

@@ -10,17 +10,18 @@ of the part alone in one pose (see part_framing.py), and several shares of the l
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, get_args
 
 import torch
 from torch import Tensor
-from torch.nn.functional import adaptive_avg_pool2d, avg_pool2d, normalize
+from torch.nn.functional import avg_pool2d, normalize
 
 from blemish.detectors.base import Needs, Progress
 from blemish.encoders.base import LayerRole
 from blemish.errors import NotFittedError, SettingsError
 from blemish.numeric.background import foreground, learn_background
 from blemish.numeric.coreset import k_centre
+from blemish.numeric.grids import on_coarsest
 from blemish.numeric.neighbours import Metric, Neighbours
 from blemish.types import RGB, Batch, Features, PatchScores
 
@@ -162,8 +163,7 @@ class MemoryBank:
         """Patches `(B, h, w, D)` on one grid, each layer averaged over its neighbourhood before joining."""
         layers = tuple(self._aggregated(layer) for layer in features.layers[RGB])
         if self.grid == "coarsest":
-            coarse = min(((layer.shape[1], layer.shape[2]) for layer in layers), key=lambda size: size[0] * size[1])
-            layers = tuple(_averaged(layer, coarse) for layer in layers)
+            layers = on_coarsest(layers)
         return Features({RGB: layers})[RGB]
 
     def _scaled(self, category: str, rows: Tensor) -> Tensor:
@@ -230,7 +230,7 @@ class MemoryBank:
 
     def _check(self) -> None:
         wishes = (
-            ("layers", "deep, projection, pair or several", self.layers in ("deep", "projection", "pair", "several")),
+            ("layers", f"one of {', '.join(get_args(LayerRole))}", self.layers in get_args(LayerRole)),
             ("aggregation", "an odd number ≥ 1", _whole(self.aggregation, 1) and self.aggregation % 2 == 1),
             ("grid", "finest or coarsest", self.grid in ("finest", "coarsest")),
             ("framing", "plain or part", self.framing in ("plain", "part")),
@@ -249,13 +249,6 @@ class MemoryBank:
         for name, expected, holds in (*wishes, *flags):
             if not holds:
                 raise SettingsError(f"{name} to be {expected}", repr(getattr(self, name)), "correct this setting")
-
-
-def _averaged(layer: Tensor, grid: tuple[int, int]) -> Tensor:
-    """A layer `(B, h, w, D)` averaged down to a coarser `grid`."""
-    if tuple(layer.shape[1:3]) == grid:
-        return layer
-    return adaptive_avg_pool2d(layer.permute(0, 3, 1, 2), grid).permute(0, 2, 3, 1)
 
 
 class _Sample:

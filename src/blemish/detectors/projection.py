@@ -18,6 +18,7 @@ from blemish.detectors.base import Needs, Progress, part_of, weights_of
 from blemish.encoders.precision import Precision
 from blemish.errors import NotFittedError, SettingsError
 from blemish.numeric.attention import MlpBlock, TransformerBlock
+from blemish.numeric.grids import random_window
 from blemish.numeric.residual import residual
 from blemish.numeric.training import Schedule, Training, forever, seeded
 from blemish.types import RGB, Batch, Features, PatchScores
@@ -171,9 +172,7 @@ class Projection:
     def _windows(self, good: Tensor, context: Tensor, step: int) -> tuple[Tensor, Tensor]:
         """Two `(B, h, w, D)` → two `(B, N, D)`: the same square of both while crops are learned, else all patches."""
         if self.crop and step < self.crop_share * self.steps:
-            down, across = (max(0, side - self.crop) for side in good.shape[1:3])
-            top, left = (int(torch.randint(spare + 1, ())) for spare in (down, across))
-            part = (slice(None), slice(top, top + self.crop), slice(left, left + self.crop))
+            part = random_window((good.shape[1], good.shape[2]), self.crop)
             good, context = good[part], context[part]
         return good.flatten(1, 2), context.flatten(1, 2)
 

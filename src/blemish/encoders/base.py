@@ -13,7 +13,8 @@ from blemish.types import Features
 #   projection  the layer FoundAD learns on (third-last block)
 #   pair        two mid-level layers (PatchCore: stages 2 and 3 of a CNN)
 #   several     a handful of neighbouring mid-to-deep layers
-LayerRole = Literal["deep", "projection", "pair", "several"]
+#   many        eight layers across the middle of a transformer (Dinomaly); of other networks, what `several` takes
+LayerRole = Literal["deep", "projection", "pair", "several", "many"]
 
 
 @runtime_checkable

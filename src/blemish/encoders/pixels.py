@@ -15,7 +15,13 @@ from blemish.encoders.precision import Precision
 
 PATCH = 8
 STATISTICS = 15  # per colour: mean, spread, minimum, maximum, edge strength
-ROLES: dict[LayerRole, tuple[int, ...]] = {"deep": (0,), "projection": (0,), "pair": (0, 1), "several": (0, 1)}
+ROLES: dict[LayerRole, tuple[int, ...]] = {
+    "deep": (0,),
+    "projection": (0,),
+    "pair": (0, 1),
+    "several": (0, 1),
+    "many": (0, 1),
+}
 
 
 def load_pixels(
