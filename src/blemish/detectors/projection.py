@@ -19,6 +19,7 @@ from blemish.encoders.precision import Precision
 from blemish.errors import NotFittedError, SettingsError
 from blemish.numeric.attention import MlpBlock, TransformerBlock
 from blemish.numeric.residual import residual
+from blemish.numeric.standardise import Standardised
 from blemish.numeric.training import Schedule, Training, forever, seeded
 from blemish.types import RGB, Batch, Features, PatchScores
 
@@ -26,7 +27,7 @@ ProjectorKind = Literal["vit", "mlp"]
 _FIRST = 8  # batches whose good features set the projector's scale
 
 
-class Projector(nn.Module):
+class Projector(Standardised):
     """Linear `dim`→`width`; `depth` blocks, each one's result added to what went in; LayerNorm; Linear `width`→`dim`.
 
     The blocks carry residual connections of their own, the outer addition comes on top. No position embedding. Linear
@@ -35,17 +36,12 @@ class Projector(nn.Module):
     are ten times larger than the rest, as in most vision transformers.
     """
 
-    mean: Tensor
-    scale: Tensor
-
     def __init__(self, dim: int, width: int, depth: int, heads: int, kind: ProjectorKind = "vit") -> None:
-        super().__init__()
+        super().__init__(dim)
         self.enter = nn.Linear(dim, width)
         make = (lambda: TransformerBlock(width, heads)) if kind == "vit" else (lambda: MlpBlock(width))
         self.blocks = nn.ModuleList(make() for _ in range(depth))
         self.norm = nn.LayerNorm(width, eps=1e-6)
-        self.register_buffer("mean", torch.zeros(dim))
-        self.register_buffer("scale", torch.ones(dim))
         self.leave = nn.Linear(width, dim)
         for module in self.modules():
             if isinstance(module, nn.Linear):
@@ -54,17 +50,10 @@ class Projector(nn.Module):
 
     def forward(self, patches: Tensor, dropout: float = 0.0) -> Tensor:
         """`patches` `(B, N, dim)` → the good version of them, `(B, N, dim)`; `dropout` of the input, while learning."""
-        tokens = self.enter(functional.dropout((patches - self.mean) / self.scale, dropout))
+        tokens = self.enter(functional.dropout(self.standardised(patches), dropout))
         for block in self.blocks:
             tokens = tokens + block(tokens)
-        return self.leave(self.norm(tokens)).float() * self.scale + self.mean
-
-    @torch.no_grad()
-    def standardise(self, patches: Tensor) -> None:
-        """Take `mean` and `scale` from good patches `(…, dim)`."""
-        flat = patches.flatten(0, -2)
-        self.mean.copy_(flat.mean(dim=0))
-        self.scale.copy_(flat.std(dim=0).clamp_min(1e-6))
+        return self.restored(self.leave(self.norm(tokens)).float())
 
 
 class Projection:
