@@ -26,6 +26,8 @@ from blemish.numeric.training import Schedule, Training, forever, seeded
 from blemish.types import RGB, Batch, Features, PatchScores
 
 _FIRST = 8  # batches whose features set the network's scale
+_MEASURED = 2  # pictures of each of them that tell how well good patches are rebuilt
+_LEAST_ERROR = 1e-3  # standard deviations; a channel rebuilt better than that counts no more
 
 
 class Reconstruction:
@@ -38,19 +40,21 @@ class Reconstruction:
 
     `masking`: share of the patches hidden in each step of learning, in squares of `block` patches; the loss counts the
     hidden ones. At inspection `masks` complementary masks hide every patch once. `masking` 0 is a plain auto-encoder.
-    `distance`: between standardised patches, "squared" or "cosine", of the loss and of the scores. `rotations`: turned
-    copies of every good picture, at most `most_copies` of a category. `average`: decay of an exponential moving average
-    of the weights (0: the last ones). `precision` "auto" learns under bfloat16 autocast where the hardware has it;
-    scores are float32. `layers`, `pooling`, `image_size`, `framing`: see `Needs`.
+    `distance`: between standardised patches, "squared" or "cosine", of the loss and of the scores. `weighted`: in the
+    scores each channel counts in units of what is usually left of it on good patches, which then score about 1.
+    Most steps, a share of `crop_share`, learn a random square of `crop` patches' side (0: all of the picture).
+    `rotations`: turned copies of every good picture, at most `most_copies` of a category. `average`: decay of an
+    exponential moving average of the weights (0: the last ones). `precision` "auto" learns under bfloat16 autocast
+    where the hardware has it; scores are float32. `layers`, `pooling`, `image_size`, `framing`: see `Needs`.
     """
 
     def __init__(
         self,
         *,
-        width: int = 384,
-        depth: int = 6,
-        decoder_depth: int = 4,
-        heads: int = 6,
+        width: int = 256,
+        depth: int = 4,
+        decoder_depth: int = 2,
+        heads: int = 4,
         bottleneck: int = 64,
         prototypes: int = 0,
         queries: bool = False,
@@ -59,18 +63,19 @@ class Reconstruction:
         block: int = 2,
         masks: int = 4,
         distance: Distance = "squared",
+        weighted: bool = True,
         steps: int = 400,
-        learning_rate: float = 1e-3,
+        learning_rate: float = 2e-3,
         weight_decay: float = 0.05,
         schedule: Schedule = "cosine",
         warmup: int = 20,
         average: float = 0.0,
         crop: int = 12,
-        crop_share: float = 0.9,
+        crop_share: float = 0.95,
         rotations: int = 1,
         most_copies: int = 128,
         layers: LayerRole = "deep",
-        pooling: str = "top:0.01",
+        pooling: str = "top:0.03,0.1",
         image_size: int = 336,
         framing: str = "part",
         precision: Precision = "auto",
@@ -80,6 +85,7 @@ class Reconstruction:
         self.bottleneck, self.prototypes = bottleneck, prototypes
         self.queries, self.neighbourhood = queries, neighbourhood
         self.masking, self.block, self.masks, self.distance = masking, block, masks, distance
+        self.weighted = weighted
         self.steps, self.learning_rate, self.weight_decay = steps, learning_rate, weight_decay
         self.schedule, self.warmup, self.average = schedule, warmup, average
         self.crop, self.crop_share = crop, crop_share
@@ -133,6 +139,7 @@ class Reconstruction:
 
             self.loss_ = training.run(network, loss_of, progress)
         self.network_ = network
+        self.errors_ = self._errors(first) if self.weighted else torch.ones_like(network.mean)
         return self
 
     def _window(self, grid: tuple[int, int], step: int) -> Window:
@@ -141,6 +148,16 @@ class Reconstruction:
             return Window(grid)
         top, left = (int(torch.randint(max(0, side - self.crop) + 1, ())) for side in grid)
         return Window(grid, (top, left), (self.crop, self.crop))
+
+    @torch.no_grad()
+    def _errors(self, batches: Iterable[Batch]) -> Tensor:
+        """How far good patches are from what was rebuilt of them, root mean square of each channel `(D,)`."""
+        pictures = [picture[None] for batch in batches for picture in batch.features[RGB][:_MEASURED]]
+        squares = []
+        for picture in pictures:
+            patches = self.network_.standardised(picture)
+            squares.append((self._answer(patches) - patches.flatten(1, 2)).square().mean(dim=(0, 1)))
+        return torch.stack(squares).mean(dim=0).sqrt().clamp_min(_LEAST_ERROR)
 
     def _build(self, dim: int) -> AutoEncoder:
         return AutoEncoder(
@@ -159,8 +176,9 @@ class Reconstruction:
     def _residual(self, picture: Tensor) -> Tensor:
         """The distance of the patches of one picture `(1, h, w, D)` to what they should be, `(1, h, w)`."""
         patches = self.network_.standardised(picture)
-        answer = self._answer(patches)
-        return residual(answer, patches.flatten(1, 2), self.distance).view(patches.shape[:3])
+        errors = self.errors_.to(patches.device)
+        answer = self._answer(patches) / errors
+        return residual(answer, patches.flatten(1, 2) / errors, self.distance).view(patches.shape[:3])
 
     def _answer(self, patches: Tensor) -> Tensor:
         """What the patches `(1, h, w, D)` should be, `(1, h·w, D)`: each from others alone where masks are learned."""
@@ -174,9 +192,9 @@ class Reconstruction:
         return answer
 
     def state(self) -> dict[str, Tensor]:
-        """The network's weights under `network.…`, and `loss` `(steps,)`."""
+        """The network's weights under `network.…`, `errors` `(D,)` of good patches, and `loss` `(steps,)`."""
         self._check_fitted()
-        return {**weights_of(self.network_, "network"), "loss": self.loss_}
+        return {**weights_of(self.network_, "network"), "errors": self.errors_.cpu(), "loss": self.loss_}
 
     def load_state(self, state: Mapping[str, Tensor]) -> Self:
         """Take back what `state` gave."""
@@ -184,7 +202,7 @@ class Reconstruction:
         self.network_ = self._build(len(weights["mean"]))
         self.network_.load_state_dict(weights)
         self.network_.eval()
-        self.loss_ = state["loss"]
+        self.errors_, self.loss_ = state["errors"], state["loss"]
         return self
 
     def _check_fitted(self) -> None:
@@ -214,6 +232,7 @@ class Reconstruction:
                 "a share in [0, 1]",
                 isinstance(self.crop_share, (int, float)) and 0 <= self.crop_share <= 1,
             ),
+            ("weighted", "true or false", isinstance(self.weighted, bool)),
             ("rotations", "a whole number ≥ 1", _whole(self.rotations, 1)),
             ("most_copies", "a whole number ≥ 0", _whole(self.most_copies, 0)),
             ("layers", "deep, projection, pair or several", self.layers in ("deep", "projection", "pair", "several")),
