@@ -61,7 +61,7 @@ class Reconstruction:
         neighbourhood: int = 0,
         masking: float = 0.0,
         block: int = 2,
-        masks: int = 4,
+        masks: int = 2,
         distance: Distance = "squared",
         weighted: bool = True,
         steps: int = 400,
