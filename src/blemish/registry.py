@@ -114,6 +114,12 @@ ENCODERS: dict[str, EncoderEntry] = {
         "colours and their local statistics; always loads",
         staged=True,
     ),
+    "patches": EncoderEntry(
+        "blemish.encoders.patches:load_patches",
+        "none needed",
+        0,
+        "raw pixels in squares of 16 × 16, for detectors that learn a network; always loads",
+    ),
 }
 
 _CLOSEUP: dict[str, Any] = {
@@ -188,6 +194,17 @@ DETECTORS: dict[str, DetectorEntry] = {
         "blemish.detectors.noisy_decoder:NoisyDecoding",
         "noisy bottleneck and linear-attention decoder rebuild a transformer's layers, all categories in one model",
         "Guo et al., Dinomaly: The Less Is More Philosophy in Multi-Class Unsupervised Anomaly Detection, CVPR 2025",
+    ),
+    "vit-ae": DetectorEntry(
+        "blemish.detectors.reconstruction:Reconstruction",
+        "transformer auto-encoder with a bottleneck, one for all categories; what is not rebuilt is the score",
+        "the survey's reconstruction family; prototypes: Gong et al., ICCV 2019",
+    ),
+    "vit-mae": DetectorEntry(
+        "blemish.detectors.reconstruction:Reconstruction",
+        "masked auto-encoder: every patch is rebuilt from others under complementary masks; one for all categories",
+        "He et al., Masked Autoencoders Are Scalable Vision Learners, CVPR 2022",
+        {"masking": 0.5, "bottleneck": 0},
     ),
 }
 

@@ -21,7 +21,7 @@ from blemish.types import Features
 
 SIZE = 64  # pixels; small, so that every detector is through in seconds
 # Settings that make learning short, given to those that know them.
-QUICK = {"steps": 4, "depth": 1, "heads": 2, "width": 8, "rotations": 2, "image_size": SIZE}
+QUICK = {"steps": 4, "depth": 1, "decoder_depth": 1, "heads": 2, "width": 8, "rotations": 2, "image_size": SIZE}
 
 pytestmark = pytest.mark.parametrize("name", sorted(registry.DETECTORS))
 

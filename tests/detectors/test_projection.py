@@ -139,14 +139,15 @@ def test_standardising_changes_the_start_and_not_the_functions():
     torch.manual_seed(0)
     plain, scaled = Projector(DIM, 12, 1, 4), Projector(DIM, 12, 1, 4)
     patches = torch.randn(4, 9, DIM) * torch.logspace(-1, 1, DIM) + 3
-    scaled.standardise(patches)
-    torch.testing.assert_close(scaled.mean, patches.mean((0, 1)))
-    scaled.load_state_dict({**plain.state_dict(), "mean": scaled.mean, "scale": scaled.scale})
+    scaled.standard.learn(patches)
+    mean, scale = scaled.standard.mean, scaled.standard.scale
+    torch.testing.assert_close(mean, patches.mean((0, 1)))
+    scaled.load_state_dict({**plain.state_dict(), "standard.mean": mean, "standard.scale": scale})
     with torch.no_grad():  # the same function with the scaling folded into the weights
-        plain.enter.bias -= plain.enter.weight @ (scaled.mean / scaled.scale)
-        plain.enter.weight /= scaled.scale
-        plain.leave.weight *= scaled.scale[:, None]
-        plain.leave.bias.mul_(scaled.scale).add_(scaled.mean)
+        plain.enter.bias -= plain.enter.weight @ (mean / scale)
+        plain.enter.weight /= scale
+        plain.leave.weight *= scale[:, None]
+        plain.leave.bias.mul_(scale).add_(mean)
     torch.testing.assert_close(plain(patches), scaled(patches), rtol=1e-4, atol=1e-4)
 
 

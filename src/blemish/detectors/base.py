@@ -94,6 +94,11 @@ def is_whole(value: object, least: int = 1) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value >= least
 
 
+def is_share(value: object) -> bool:
+    """Whether a setting is a number in [0, 1]; true and false are none."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value <= 1
+
+
 def part_of(state: Mapping[str, Value], prefix: str) -> dict[str, Value]:
     """What a state holds under names that start with `prefix` and a dot, without these."""
     return {name.removeprefix(f"{prefix}."): t for name, t in state.items() if name.startswith(f"{prefix}.")}

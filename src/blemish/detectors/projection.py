@@ -20,6 +20,7 @@ from blemish.errors import NotFittedError, SettingsError
 from blemish.numeric.attention import MlpBlock, TransformerBlock
 from blemish.numeric.grids import random_window
 from blemish.numeric.residual import residual
+from blemish.numeric.standardise import Standardise
 from blemish.numeric.training import Schedule, Training, forever, seeded
 from blemish.types import RGB, Batch, Features, PatchScores
 
@@ -31,22 +32,18 @@ class Projector(nn.Module):
     """Linear `dim`→`width`; `depth` blocks, each one's result added to what went in; LayerNorm; Linear `width`→`dim`.
 
     The blocks carry residual connections of their own, the outer addition comes on top. No position embedding. Linear
-    weights start truncated normal (σ .02), biases at 0. `mean` and `scale` `(dim,)`, 0 and 1 unless set, standardise
-    what enters and are taken back from what leaves: the same functions can be learned, but sooner where a few channels
+    weights start truncated normal (σ .02), biases at 0. What enters can be standardised, which is taken back from what
+    leaves: the same functions can be learned, but sooner where a few channels
     are ten times larger than the rest, as in most vision transformers.
     """
 
-    mean: Tensor
-    scale: Tensor
-
     def __init__(self, dim: int, width: int, depth: int, heads: int, kind: ProjectorKind = "vit") -> None:
         super().__init__()
+        self.standard = Standardise(dim)
         self.enter = nn.Linear(dim, width)
         make = (lambda: TransformerBlock(width, heads)) if kind == "vit" else (lambda: MlpBlock(width))
         self.blocks = nn.ModuleList(make() for _ in range(depth))
         self.norm = nn.LayerNorm(width, eps=1e-6)
-        self.register_buffer("mean", torch.zeros(dim))
-        self.register_buffer("scale", torch.ones(dim))
         self.leave = nn.Linear(width, dim)
         for module in self.modules():
             if isinstance(module, nn.Linear):
@@ -55,17 +52,10 @@ class Projector(nn.Module):
 
     def forward(self, patches: Tensor, dropout: float = 0.0) -> Tensor:
         """`patches` `(B, N, dim)` → the good version of them, `(B, N, dim)`; `dropout` of the input, while learning."""
-        tokens = self.enter(functional.dropout((patches - self.mean) / self.scale, dropout))
+        tokens = self.enter(functional.dropout(self.standard(patches), dropout))
         for block in self.blocks:
             tokens = tokens + block(tokens)
-        return self.leave(self.norm(tokens)).float() * self.scale + self.mean
-
-    @torch.no_grad()
-    def standardise(self, patches: Tensor) -> None:
-        """Take `mean` and `scale` from good patches `(…, dim)`."""
-        flat = patches.flatten(0, -2)
-        self.mean.copy_(flat.mean(dim=0))
-        self.scale.copy_(flat.std(dim=0).clamp_min(1e-6))
+        return self.standard.back(self.leave(self.norm(tokens)).float())
 
 
 class Projection:
@@ -150,7 +140,7 @@ class Projection:
         with seeded(self.seed):
             projector = self._build(good.shape[-1]).to(good.device)
             if self.standardise:
-                projector.standardise(good)
+                projector.standard.learn(good)
 
             def loss_of(step: int) -> Tensor:
                 batch = next(walk)

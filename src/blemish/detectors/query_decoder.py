@@ -21,6 +21,7 @@ from blemish.encoders.precision import Precision
 from blemish.errors import NotFittedError, SettingsError
 from blemish.numeric.attention import Attention, DecoderBlock, TransformerBlock, all_but_neighbours
 from blemish.numeric.grids import on_coarsest
+from blemish.numeric.positions import sine_positions
 from blemish.numeric.residual import residual
 from blemish.numeric.standardise import Standardise
 from blemish.numeric.training import Training, forever, seeded
@@ -30,20 +31,6 @@ from blemish.types import RGB, Batch, Features, PatchScores
 SIDE = 14  # places a side that queries are learned on; other grids are interpolated
 _FIRST = 8  # batches whose good features set the scale
 _MEASURED = 24  # batches whose residuals are measured
-
-
-def sine_positions(grid: tuple[int, int], width: int) -> Tensor:
-    """`(h·w, width)`: sines and cosines of each patch's row and column, at wavelengths of 6 to 600 places.
-
-    Places are counted on a grid of `SIDE`, whatever the grid, so that the same place of the picture has the same
-    position.
-    """
-    pairs = -(-width // 4)
-    rates = 100.0 ** -(torch.arange(pairs) / pairs)  # (pairs,)
-    rows, columns = (((torch.arange(side) + 0.5) * SIDE / side)[:, None] * rates for side in grid)
-    rows, columns = (torch.cat([angle.sin(), angle.cos()], dim=1) for angle in (rows, columns))  # (h or w, 2·pairs)
-    both = torch.cat([rows[:, None].expand(-1, grid[1], -1), columns.expand(grid[0], -1, -1)], dim=2)
-    return both.flatten(0, 1)[:, :width]
 
 
 def jittered(patches: Tensor, scale: float, chance: float) -> Tensor:
@@ -87,7 +74,7 @@ class QueryDecoder(nn.Module):
         grid = (patches.shape[1], patches.shape[2])
         seen = None if self.radius is None else all_but_neighbours(grid, self.radius)
         seen = seen if seen is None else seen.to(patches.device)
-        positions = sine_positions(grid, self.width).to(patches.device)
+        positions = sine_positions(grid, self.width).flatten(0, 1).to(patches.device)  # (N, width)
         memory = self.enter(patches.flatten(1, 2)) + positions  # (B, N, width)
         for block in self.encoder:
             memory = block(memory, seen)

@@ -1,0 +1,233 @@
+"""Transformer auto-encoders, plain and masked: good patches are learned by heart, what is not rebuilt is strange.
+
+The registry's `vit-ae` has a bottleneck, `vit-mae` hides patches (He et al., "Masked Autoencoders Are Scalable Vision
+Learners", CVPR 2022) and rebuilds each of them from others. Both work on an encoder's features and, beside the encoder
+`patches`, on raw pixels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from itertools import chain
+from typing import Any, Self, get_args
+
+import torch
+from torch import Tensor
+
+from blemish.detectors.autoencoder import AutoEncoder, Window
+from blemish.detectors.base import Needs, Progress, check, is_share, is_whole, part_of, weights_of
+from blemish.encoders.base import LayerRole
+from blemish.encoders.precision import Precision
+from blemish.errors import NotFittedError
+from blemish.numeric.masking import complementary_masks, random_mask
+from blemish.numeric.pooling import pooled_counts
+from blemish.numeric.residual import Distance, residual
+from blemish.numeric.training import Schedule, Training, forever, seeded
+from blemish.types import RGB, Batch, Features, PatchScores
+
+_FIRST = 8  # batches whose features set the network's scale
+_MEASURED = 2  # pictures of each of them that tell how well good patches are rebuilt
+_LEAST_ERROR = 1e-3  # standard deviations; a channel rebuilt better than that counts no more
+
+
+class Reconstruction:
+    """One auto-encoder for all categories; a patch scores the distance between itself and what was rebuilt.
+
+    Network (see autoencoder.py): `width`, `depth` encoder and `decoder_depth` decoder blocks of `heads` heads;
+    `bottleneck` channels a token is squeezed to (0: none); `prototypes` that tokens are mixed from (0: none);
+    `queries`: the decoder starts from learned ones; `neighbourhood`: radius of the patches attention may not look at
+    (0: none). These, and masking, keep the network from copying what it has never seen.
+
+    `masking`: share of the patches hidden in each step of learning, in squares of `block` patches; the loss counts the
+    hidden ones. At inspection `masks` complementary masks hide every patch once. `masking` 0 is a plain auto-encoder.
+    `distance`: between standardised patches, "squared" or "cosine", of the loss and of the scores. `weighted`: in the
+    scores each channel counts in units of what is usually left of it on good patches, which then score about 1.
+    Most steps, a share of `crop_share`, learn a random square of `crop` patches' side (0: all of the picture).
+    `rotations`: turned copies of every good picture, at most `most_copies` of a category. `average`: decay of an
+    exponential moving average of the weights (0: the last ones). `precision` "auto" learns under bfloat16 autocast
+    where the hardware has it; scores are float32. `layers`, `pooling`, `image_size`, `framing`: see `Needs`.
+    """
+
+    def __init__(
+        self,
+        *,
+        width: int = 256,
+        depth: int = 4,
+        decoder_depth: int = 2,
+        heads: int = 4,
+        bottleneck: int = 64,
+        prototypes: int = 0,
+        queries: bool = False,
+        neighbourhood: int = 0,
+        masking: float = 0.0,
+        block: int = 2,
+        masks: int = 2,
+        distance: Distance = "squared",
+        weighted: bool = True,
+        steps: int = 400,
+        learning_rate: float = 2e-3,
+        weight_decay: float = 0.05,
+        schedule: Schedule = "cosine",
+        warmup: int = 20,
+        average: float = 0.0,
+        crop: int = 12,
+        crop_share: float = 0.95,
+        rotations: int = 1,
+        most_copies: int = 128,
+        layers: LayerRole = "deep",
+        pooling: str = "top:0.03,0.1",
+        image_size: int = 336,
+        framing: str = "part",
+        precision: Precision = "auto",
+        seed: int = 0,
+    ) -> None:
+        self.width, self.depth, self.decoder_depth, self.heads = width, depth, decoder_depth, heads
+        self.bottleneck, self.prototypes = bottleneck, prototypes
+        self.queries, self.neighbourhood = queries, neighbourhood
+        self.masking, self.block, self.masks, self.distance = masking, block, masks, distance
+        self.weighted = weighted
+        self.steps, self.learning_rate, self.weight_decay = steps, learning_rate, weight_decay
+        self.schedule, self.warmup, self.average = schedule, warmup, average
+        self.crop, self.crop_share = crop, crop_share
+        self.rotations, self.most_copies, self.layers = rotations, most_copies, layers
+        self.pooling, self.image_size, self.framing = pooling, image_size, framing
+        self.precision, self.seed = precision, seed
+        check(
+            self,
+            ("width", "a whole number of at least 1", is_whole(width)),
+            ("heads", "a whole number that divides the width", is_whole(heads) and width % heads == 0),
+            ("depth", "a whole number of at least 0", is_whole(depth, 0)),
+            ("decoder_depth", "a whole number of at least 1", is_whole(decoder_depth)),
+            ("bottleneck", "a whole number of at least 0", is_whole(bottleneck, 0)),
+            ("prototypes", "a whole number of at least 0", is_whole(prototypes, 0)),
+            ("neighbourhood", "a whole number of at least 0", is_whole(neighbourhood, 0)),
+            ("queries", "true or false", isinstance(queries, bool)),
+            ("weighted", "true or false", isinstance(weighted, bool)),
+            ("masking", "a share in [0, 1)", is_share(masking) and masking < 1),
+            ("block", "a whole number of at least 1", is_whole(block)),
+            ("masks", "a whole number of at least 2", is_whole(masks, 2)),
+            ("distance", "squared or cosine", distance in ("squared", "cosine")),
+            ("crop", "a whole number of at least 0", is_whole(crop, 0)),
+            ("crop_share", "a share in [0, 1]", is_share(crop_share)),
+            ("rotations", "a whole number of at least 1", is_whole(rotations)),
+            ("most_copies", "a whole number of at least 0", is_whole(most_copies, 0)),
+            ("layers", f"one of {', '.join(get_args(LayerRole))}", layers in get_args(LayerRole)),
+            ("image_size", "a whole number of at least 1", is_whole(image_size)),
+            ("framing", "plain or part", framing in ("plain", "part")),
+        )
+        pooled_counts(pooling, 1)
+
+    @property
+    def needs(self) -> Needs:
+        return Needs(
+            layers=self.layers,
+            rotations=self.rotations,
+            most_copies=self.most_copies,
+            augmentation=True,
+            image_size=self.image_size,
+            square=True,
+            framing=self.framing,
+            squared=True,  # 1 − cosine is half the squared distance of unit vectors
+            pooling=self.pooling,
+        )
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        return {name: value for name, value in vars(self).items() if not name.endswith("_")}
+
+    def fit(self, batches: Iterable[Batch], progress: Progress | None = None) -> Self:
+        """Learn `steps` steps; `loss_` `(steps,)` keeps the loss of every step."""
+        walk = forever(batches)
+        first = [next(walk) for _ in range(_FIRST)]
+        good = torch.cat([batch.features[RGB].flatten(0, 2) for batch in first])  # (N, D)
+        walk = chain(first, walk)
+        training = Training(
+            self.steps, self.learning_rate, self.weight_decay, self.schedule, self.warmup, self.average,
+            precision=self.precision,
+        )  # fmt: skip
+        with seeded(self.seed):
+            network = self._build(good.shape[-1]).to(good.device)
+            network.standard.learn(good)
+
+            def loss_of(step: int) -> Tensor:
+                patches = network.standard(next(walk).features[RGB])  # (B, H, W, D)
+                window = self._window((patches.shape[1], patches.shape[2]), step)
+                target = window.of(patches)  # (B, h, w, D)
+                grid, target = (target.shape[1], target.shape[2]), target.flatten(1, 2)
+                if not self.masking:
+                    return residual(network(patches, window=window), target, self.distance).mean()
+                hidden = random_mask(grid, self.masking, self.block).to(patches.device)  # (N,)
+                answer = network(patches, hidden, window)
+                return residual(answer[:, hidden], target[:, hidden], self.distance).mean()
+
+            self.loss_ = training.run(network, loss_of, progress)
+        self.network_ = network
+        self.errors_ = self._errors(first) if self.weighted else torch.ones_like(network.standard.mean)
+        return self
+
+    def _window(self, grid: tuple[int, int], step: int) -> Window:
+        """A random square of `crop` patches' side while crops are learned, else the whole grid."""
+        if not self.crop or step >= self.crop_share * self.steps:
+            return Window(grid)
+        top, left = (int(torch.randint(max(0, side - self.crop) + 1, ())) for side in grid)
+        return Window(grid, (top, left), (self.crop, self.crop))
+
+    @torch.no_grad()
+    def _errors(self, batches: Iterable[Batch]) -> Tensor:
+        """How far good patches are from what was rebuilt of them, root mean square of each channel `(D,)`."""
+        pictures = [picture[None] for batch in batches for picture in batch.features[RGB][:_MEASURED]]
+        squares = []
+        for picture in pictures:
+            patches = self.network_.standard(picture)
+            squares.append((self._answer(patches) - patches.flatten(1, 2)).square().mean(dim=(0, 1)))
+        return torch.stack(squares).mean(dim=0).sqrt().clamp_min(_LEAST_ERROR)
+
+    def _build(self, dim: int) -> AutoEncoder:
+        return AutoEncoder(
+            dim, self.width, self.depth, self.decoder_depth, self.heads,
+            self.bottleneck, self.prototypes, self.queries, self.neighbourhood,
+        )  # fmt: skip
+
+    @torch.no_grad()
+    def score(self, features: Features) -> PatchScores:
+        """What was not rebuilt of every patch, `(B, h, w)`; pictures go through one at a time, so none sees another."""
+        self._check_fitted()
+        patches = features[RGB]  # (B, h, w, D)
+        self.network_.to(patches.device)
+        return PatchScores(torch.cat([self._residual(picture[None]) for picture in patches]))
+
+    def _residual(self, picture: Tensor) -> Tensor:
+        """The distance of the patches of one picture `(1, h, w, D)` to what they should be, `(1, h, w)`."""
+        patches = self.network_.standard(picture)
+        errors = self.errors_.to(patches.device)
+        answer = self._answer(patches) / errors
+        return residual(answer, patches.flatten(1, 2) / errors, self.distance).view(patches.shape[:3])
+
+    def _answer(self, patches: Tensor) -> Tensor:
+        """What the patches `(1, h, w, D)` should be, `(1, h·w, D)`: each from others alone where masks are learned."""
+        if not self.masking:
+            return self.network_(patches)
+        answer = torch.zeros_like(patches).flatten(1, 2)
+        for hidden in complementary_masks((patches.shape[1], patches.shape[2]), self.masks, self.block):
+            if hidden.any():
+                hidden = hidden.to(patches.device)
+                answer[:, hidden] = self.network_(patches, hidden)[:, hidden]
+        return answer
+
+    def state(self) -> dict[str, Tensor]:
+        """The network's weights under `network.…`, `errors` `(D,)` of good patches, and `loss` `(steps,)`."""
+        self._check_fitted()
+        return {**weights_of(self.network_, "network"), "errors": self.errors_.cpu(), "loss": self.loss_}
+
+    def load_state(self, state: Mapping[str, Tensor]) -> Self:
+        """Take back what `state` gave."""
+        weights = part_of(state, "network")
+        self.network_ = self._build(len(weights["standard.mean"]))
+        self.network_.load_state_dict(weights)
+        self.network_.eval()
+        self.errors_, self.loss_ = state["errors"], state["loss"]
+        return self
+
+    def _check_fitted(self) -> None:
+        if not hasattr(self, "network_"):
+            raise NotFittedError("a learned auto-encoder", "one that has not learned", "call fit first")
