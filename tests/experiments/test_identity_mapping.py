@@ -12,22 +12,24 @@ from blemish.experiments.identity_mapping import LIMIT, onset
 from blemish.experiments.running import Notebook, configured
 
 
-def rows(*ratios: tuple[int, float]) -> list[dict[str, Any]]:
+def rows(*ratios: tuple[Any, float]) -> list[dict[str, Any]]:
     return [{"bottleneck": width, "made_up_ratio": ratio} for width, ratio in ratios]
 
 
 @pytest.mark.parametrize(
     ("ratios", "words"),
     [
-        (((4, 5.0), (16, 4.0), (64, 3.0)), "does not set in up to a bottleneck of 64"),
+        (((4, 5.0), (16, 4.0), (64, 3.0)), "does not set in, up to a bottleneck of 64"),
         (((4, 5.0), (16, 1.2), (64, 1.1)), "sets in at a bottleneck of 16"),
         (((4, 1.3), (16, 1.2), (64, 1.1)), "copied at every bottleneck"),
         (((4, 1.3), (16, 4.0), (64, 1.1)), "sets in at a bottleneck of 64"),  # too narrow to learn anything is no copy
         (((4, 1.3), (16, 4.0), (64, LIMIT)), "does not set in"),
         (((4, float("nan")),), "no residual"),
+        ((("none", 1.0), (4, 5.0), (16, 4.0)), "sets in at no bottleneck"),
+        ((("none", 1.0), (4, 5.0), (128, 1.4)), "sets in at a bottleneck of 128"),
     ],
 )
-def test_onset_is_the_narrowest_from_which_on_all_copy(ratios: tuple[tuple[int, float], ...], words: str) -> None:
+def test_onset_is_the_narrowest_from_which_on_all_copy(ratios: tuple[tuple[Any, float], ...], words: str) -> None:
     assert words in onset(rows(*ratios))
 
 
@@ -59,7 +61,7 @@ def test_masked_and_plain_learn_with_settings_of_their_own() -> None:
     ]
 
 
-@pytest.mark.parametrize("options", [{"maskings": [1]}, {"maskings": [-0.1]}, {"bottlenecks": [0]}, {"defects": 0}])
+@pytest.mark.parametrize("options", [{"maskings": [1]}, {"maskings": [-0.1]}, {"bottlenecks": [-1]}, {"defects": 0}])
 def test_impossible_grids_are_refused(options: dict[str, Any]) -> None:
     with pytest.raises(SettingsError):
         configured("identity-mapping", options)

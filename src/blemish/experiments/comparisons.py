@@ -28,7 +28,7 @@ from blemish.experiments.base import (
     gathered,
     matrix,
 )
-from blemish.experiments.material import encoders_named, fingerprint_of, limited
+from blemish.experiments.material import check_at_hand, encoders_named, fingerprint_of, limited
 from blemish.experiments.verdicts import RULE, Paired, compared, paired, ranked
 from blemish.metrics import auroc
 
@@ -112,6 +112,7 @@ class Comparison(Experiment):
             settings=variant.settings,
         )
         method = unlearned(run)  # SettingsError now, not in the middle
+        check_at_hand(method.chosen_encoder)
         key = {
             "variant": variant.name,
             "detector": method.detector_name,

@@ -32,7 +32,7 @@ from blemish.experiments.base import (
     places,
 )
 from blemish.experiments.comparisons import AUPRO, AUROC
-from blemish.experiments.material import fingerprint_of, limited
+from blemish.experiments.material import check_at_hand, fingerprint_of, limited
 from blemish.experiments.shots import bounded
 from blemish.experiments.verdicts import spearman
 from blemish.inspector import Inspector
@@ -40,6 +40,7 @@ from blemish.synthesis.cutpaste import made_up_defect
 from blemish.synthesis.foreground import from_pixels
 
 LIMIT = 1.5  # times the residual of the same place without defect; under it a defect counts as copied
+OPEN = "none"  # where nothing narrows what passes
 RATIO, REAL = "made_up_ratio", "real_ratio"
 
 
@@ -47,7 +48,8 @@ RATIO, REAL = "made_up_ratio", "real_ratio"
 class IdentityMapping(Experiment):
     """Bottleneck widths × masking ratios of a transformer auto-encoder.
 
-    Without masking `plain` learns, with it `masked`, both with `bottleneck` set and, for the second, `masking`.
+    Without masking `plain` learns, with it `masked`, both with `bottleneck` set and, for the second, `masking`; a
+    bottleneck of 0 is none at all.
     `defects`: made-up ones on each good test picture. `steps`, `image_size`, `shots`: of the detector.
     """
 
@@ -70,12 +72,12 @@ class IdentityMapping(Experiment):
         "most_test": None,
         "steps": None,
         "image_size": None,
-        "bottlenecks": (4, 8, 16, 32, 64, 128, 256, 512),
+        "bottlenecks": (4, 8, 16, 32, 64, 128, 256, 0),
         "maskings": (0.0, 0.25, 0.5, 0.75, 0.9),
     }
 
     shots: tuple[int | None, ...] = (8,)
-    bottlenecks: tuple[int, ...] = (4, 16, 64, 256)
+    bottlenecks: tuple[int, ...] = (4, 16, 64, 0)
     maskings: tuple[float, ...] = (0.0, 0.5, 0.75)
     plain: str = "vit-ae"
     masked: str = "vit-mae"
@@ -86,7 +88,7 @@ class IdentityMapping(Experiment):
 
     def check(self) -> None:
         super().check()
-        at_least("bottlenecks", self.bottlenecks, 1)
+        at_least("bottlenecks", self.bottlenecks, 0)
         at_least("shots", self.shots, 1)
         at_least("image_size", (self.image_size,), 1)
         at_least("steps", (self.steps,), 1)
@@ -122,6 +124,7 @@ class IdentityMapping(Experiment):
             settings={**settings, **bounded(detector, self.steps)},
         )
         method = unlearned(run)
+        check_at_hand(method.chosen_encoder)
         key = {
             "dataset": part.dataset,
             "category": part.category,
@@ -130,7 +133,7 @@ class IdentityMapping(Experiment):
             "image_size": method.image_size,
             "shots": "all" if run.shots is None else run.shots,
             "seed": seed,
-            "bottleneck": bottleneck,
+            "bottleneck": bottleneck or OPEN,
             "masking": masking,
             "data": data,
         }
@@ -168,7 +171,7 @@ class IdentityMapping(Experiment):
             masking, bottleneck = max(aurocs, key=lambda key: aurocs[key])
             told.append(
                 f"Best mean picture AUROC: {aurocs[masking, bottleneck]:.3f}, {masking_in_words(masking).lower()}, "
-                f"bottleneck {bottleneck}."
+                f"{width_in_words(bottleneck)}."
             )
         rule = (
             "Identity mapping has set in at the narrowest bottleneck from which on, for it and every wider one, "
@@ -219,21 +222,25 @@ def masking_in_words(masking: str) -> str:
 
 def onset(rows: Sequence[Row]) -> str:
     """From which bottleneck on made-up defects are copied, and how their residual goes with the bottleneck."""
-    ratios = {float(key[0]): fmean(found) for key, found in gathered(rows, RATIO, "bottleneck").items()}
+    ratios = {key[0]: fmean(found) for key, found in gathered(rows, RATIO, "bottleneck").items()}
     if not ratios:
         return "no residual was measured."
-    widths = sorted(ratios)
+    widths = sorted(ratios, key=lambda width: float("inf") if width == OPEN else float(width))
     copied = len(widths)
     while copied and ratios[widths[copied - 1]] < LIMIT:
         copied -= 1
-    shown = ", ".join(f"{ratios[width]:.2f}× at {width:g}" for width in widths)
-    trend = spearman(widths, [ratios[width] for width in widths]) if len(widths) > 2 else float("nan")
+    shown = ", ".join(f"{ratios[width]:.2f}× at {width}" for width in widths)
+    trend = spearman(range(len(widths)), [ratios[width] for width in widths]) if len(widths) > 2 else float("nan")
     tail = f" Rank correlation of the two: {trend:+.2f}." if trend == trend else ""
     if copied == len(widths):
-        return f"identity mapping does not set in up to a bottleneck of {widths[-1]:g} ({shown}).{tail}"
+        return f"identity mapping does not set in, up to {width_in_words(widths[-1])} ({shown}).{tail}"
     if copied == 0:
         return f"defects are copied at every bottleneck ({shown}).{tail}"
-    return f"identity mapping sets in at a bottleneck of {widths[copied]:g} ({shown}).{tail}"
+    return f"identity mapping sets in at {width_in_words(widths[copied])} ({shown}).{tail}"
+
+
+def width_in_words(width: str) -> str:
+    return "no bottleneck" if width == OPEN else f"a bottleneck of {width}"
 
 
 def real_residuals(tested: Answers) -> tuple[float, float]:

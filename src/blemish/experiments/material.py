@@ -10,11 +10,12 @@ import numpy as np
 
 from blemish.datasets import draw_cells
 from blemish.encoders.availability import PREFERENCE, availability
+from blemish.encoders.factory import is_folder_name
 from blemish.encoders.untrained import parse_untrained
 from blemish.errors import SettingsError, WeightsError
 from blemish.evaluation import Part
 from blemish.experiments.rows import digest
-from blemish.registry import ENCODERS
+from blemish.registry import ENCODERS, joined_names, lookup
 from blemish.types import Sample
 
 CELLS = (80, 80)  # solar cells to learn from, and to be tested on, both types together
@@ -75,7 +76,7 @@ def encoders_named(wanted: Sequence[str], transformers: bool = False, joined: bo
         else:
             if "+" in name and not joined:
                 raise SettingsError("a single encoder", repr(name), "name the two one after the other")
-            _check_at_hand(name)
+            check_at_hand(name)
             found.append(name)
     if not found:
         raise WeightsError(
@@ -88,8 +89,15 @@ def _suits(name: str, transformers: bool) -> bool:
     return bool(ENCODERS[name].megabytes) and not (transformers and ENCODERS[name].staged)
 
 
-def _check_at_hand(name: str) -> None:
-    """Raise WeightsError for packages that are not installed; what the hub brings may be fetched later."""
-    base = (parse_untrained(name) or (name,))[0]
-    if base in ENCODERS and ENCODERS[base].packages and not (state := availability(base)).loads:
-        raise WeightsError(f"the weights of the encoder {base!r}", state.why, f"run: {ENCODERS[base].get}")
+def check_at_hand(name: str) -> None:
+    """Raise now what would end a run later: SettingsError for an unknown name, WeightsError for an absent package.
+
+    What the hub brings may still be fetched.
+    """
+    for one in joined_names(name):
+        base = (parse_untrained(one) or (one,))[0]
+        if base == "auto" or (base not in ENCODERS and is_folder_name(base)):
+            continue
+        entry = lookup(base, ENCODERS, "encoder")
+        if entry.packages and not (state := availability(base)).loads:
+            raise WeightsError(f"the weights of the encoder {base!r}", state.why, f"run: {entry.get}")

@@ -33,9 +33,10 @@ class Notebook:
         self.name, self.experiment, self.folder = name, experiment, folder
         settings = {**experiment.common, "blemish": __version__}
         self.book = RowBook(folder, name, experiment.KEY, experiment.MEASURES, settings).open()
+        self.waiting: list[Cell] = []
         self.cells: list[Cell] = list(experiment.cells([*parts, *experiment.own_parts(folder)]))
         self.stale = sum(self.book.forget(cell.key, "data") for cell in self.cells)
-        self.waiting = [cell for cell in self.cells if not self.book.has(cell.key)]
+        self._recount()
 
     @property
     def finished(self) -> int:
@@ -55,8 +56,16 @@ class Notebook:
                     tell = partial(self._tell, told, cell)
                     self.book.add(cell.key, list(cell.compute(Tools(encoders, tell))))
                     self.waiting.remove(cell)
+        except BaseException:
+            self._recount()  # what ended the work may have done so between writing rows and taking note of them
+            raise
         finally:
             shutil.rmtree(work, ignore_errors=True)
+
+    def _recount(self) -> None:
+        """Learn from the folder which cells are finished."""
+        self.book.open()
+        self.waiting = [cell for cell in self.cells if not self.book.has(cell.key)]
 
     def _tell(self, told: Told, cell: Cell, words: str, at: int, of: int) -> None:
         shown = ("variant", "encoder", "bottleneck", "masking", "shots", "seed")
