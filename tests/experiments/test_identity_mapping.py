@@ -25,7 +25,7 @@ def rows(*ratios: tuple[Any, float]) -> list[dict[str, Any]]:
         (((4, 1.3), (16, 4.0), (64, 1.1)), "sets in at a bottleneck of 64"),  # too narrow to learn anything is no copy
         (((4, 1.3), (16, 4.0), (64, LIMIT)), "does not set in"),
         (((4, float("nan")),), "no residual"),
-        ((("none", 1.0), (4, 5.0), (16, 4.0)), "sets in at no bottleneck"),
+        ((("none", 1.0), (4, 5.0), (16, 4.0)), "sets in only without a bottleneck"),
         ((("none", 1.0), (4, 5.0), (128, 1.4)), "sets in at a bottleneck of 128"),
     ],
 )

@@ -236,7 +236,8 @@ def onset(rows: Sequence[Row]) -> str:
         return f"identity mapping does not set in, up to {width_in_words(widths[-1])} ({shown}).{tail}"
     if copied == 0:
         return f"defects are copied at every bottleneck ({shown}).{tail}"
-    return f"identity mapping sets in at {width_in_words(widths[copied])} ({shown}).{tail}"
+    where = "only without a bottleneck" if widths[copied] == OPEN else f"at {width_in_words(widths[copied])}"
+    return f"identity mapping sets in {where} ({shown}).{tail}"
 
 
 def width_in_words(width: str) -> str:
