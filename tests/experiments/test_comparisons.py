@@ -39,6 +39,16 @@ def test_pretraining_is_judged_against_random_weights() -> None:
     assert told.startswith("random vit is better than pretrained vit")
 
 
+def test_numbers_of_good_pictures_are_never_averaged_in_a_table() -> None:
+    few, many = of_seeds("random vit", 0.6, 0.7), [{**row, "shots": 8} for row in of_seeds("random vit", 0.9, 0.9)]
+    table = Pretraining().tables([*few, *many])[0]
+    assert table.cells == {
+        ("disc, 4 shots", "random vit"): (0.6, 0.7),
+        ("disc, 8 shots", "random vit"): (0.9, 0.9),
+    }
+    assert ("disc", "random vit") in Pretraining().tables(few)[0].cells
+
+
 def test_local_and_global_are_judged_category_by_category() -> None:
     made = configured("local-vs-global", {"detectors": ["near", "far"], "local": "near"})
     rows = [
@@ -107,6 +117,8 @@ def test_enough_is_the_least_number_near_the_best() -> None:
     )
     assert told[0] == "From 1 good picture, by mean picture AUROC: slow 0.750 ± 0.071."
     assert "8 good pictures are enough (0.950; its best mean is 0.955)" in told[1]
+    grows = Shots().verdict([*at(1, 0.7, 0.8), *at(4, 0.9, 0.9)]).sentences
+    assert grows[1] == "slow still gains at 4 good pictures, the most that were tried (0.900)."
     flat = Shots().verdict([*at(1, 0.951, 0.951), *at("all", 0.955, 0.955)]).sentences
     assert "1 good picture is enough" in flat[1]
 

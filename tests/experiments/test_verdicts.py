@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from scipy.stats import spearmanr
+from scipy.stats import spearmanr, t
 
 from blemish.experiments.verdicts import Paired, compared, paired, ranked, spearman
 
@@ -24,6 +24,8 @@ def test_pairs_are_rows_of_the_same_seed() -> None:
     assert found.pairs == 2
     assert found.mean == pytest.approx(0.3)
     assert found.error == pytest.approx(np.std([0.4, 0.2], ddof=1) / 2**0.5)
+    low, high = t.interval(0.95, 1, loc=found.mean, scale=found.error)
+    assert found.margin == pytest.approx((high - low) / 2)
 
 
 @pytest.mark.parametrize(
@@ -33,6 +35,7 @@ def test_pairs_are_rows_of_the_same_seed() -> None:
         ([0.90, 0.91, 0.90], [0.95, 0.96, 0.94], -1, "b is better than a"),
         ([0.95, 0.85, 0.90], [0.90, 0.92, 0.91], 0, "No difference between a and b"),  # the spread swallows it
         ([0.903, 0.903, 0.903], [0.9, 0.9, 0.9], 0, "No difference between a and b"),  # sure, but too small to matter
+        ([0.95, 0.96], [0.90, 0.90], 0, "No difference between a and b"),  # two pairs say little, however near
         ([0.95], [0.90], 0, "one pair alone"),
         ([0.95], [], 0, "cannot be compared"),
     ],

@@ -156,10 +156,13 @@ class Comparison(Experiment):
         return Verdict(tuple(self.best_against_rest(rows)), RULE)
 
     def tables(self, rows: Sequence[Row]) -> list[Matrix]:
+        several = len({row["shots"] for row in rows}) > 1
+        named = [{**row, "pictures": f"{row['category']}, {row['shots']} shots"} for row in rows]
+        down = "pictures" if several else "category"
         found = [
-            matrix(rows, AUROC, "category", "variant", "Picture AUROC"),
-            matrix(rows, AUPRO, "category", "variant", "AUPRO at 30 %"),
-            matrix(rows, "ms_per_picture", "category", "variant", "Time a picture, ms", higher_is_better=None),
+            matrix(named, AUROC, down, "variant", "Picture AUROC"),
+            matrix(named, AUPRO, down, "variant", "AUPRO at 30 %"),
+            matrix(named, "ms_per_picture", down, "variant", "Time a picture, ms", higher_is_better=None),
         ]
         return [table for table in found if table.cells]
 

@@ -53,6 +53,9 @@ class Shots(Comparison):
                 continue
             best = max(means.values())
             enough = next(k for k, mean in means.items() if mean >= best - ENOUGH)
+            if enough == list(means)[-1] and enough != "all" and len(means) > 1:
+                told.append(f"{name} still gains at {shots_in_words(enough)}, the most that were tried ({best:.3f}).")
+                continue
             told.append(
                 f"{name}: {shots_in_words(enough)} {'is' if enough == '1' else 'are'} enough ({means[enough]:.3f}; "
                 f"its best mean is {best:.3f})."

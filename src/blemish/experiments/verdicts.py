@@ -8,17 +8,18 @@ from dataclasses import dataclass
 from statistics import fmean, stdev
 
 import numpy as np
+from scipy.special import stdtrit
 
 from blemish.experiments.base import Row
 from blemish.words import count_in_words
 
 LEAST = 0.005  # a difference that matters, however sure it is: half a point of AUROC
-ERRORS = 2.0  # standard errors that a difference must exceed to count as shown
+SURE = 0.95  # confidence with which a difference must not be chance (Student, Biometrika 1908)
 MONOTONIC = 0.8  # a rank correlation from which one quantity is said to grow with another
 RULE = (
     f"A counts as better than B when the mean of their paired differences (same category, same good pictures, same "
-    f"seed) is over {LEAST:g} and over {ERRORS:g} of its standard errors. Pairs of one category share their test "
-    "pictures, so that the errors are those of repeating this experiment, not of taking other parts."
+    f"seed) is over {LEAST:g} and its {100 * SURE:g} % confidence interval (Student's t) leaves out 0. Pairs of one "
+    "category share their test pictures: the interval is that of repeating this experiment, not of taking other parts."
 )
 
 
@@ -31,9 +32,14 @@ class Paired:
     error: float
 
     @property
+    def margin(self) -> float:
+        """Half the width of the mean's confidence interval."""
+        return float(stdtrit(self.pairs - 1, (1 + SURE) / 2)) * self.error if self.pairs > 1 else math.nan
+
+    @property
     def shown(self) -> int:
         """1 when the first is better, -1 when the second is, 0 when the numbers show no difference."""
-        sure = self.pairs > 1 and abs(self.mean) > max(LEAST, ERRORS * self.error)
+        sure = self.pairs > 1 and abs(self.mean) > max(LEAST, self.margin)
         return 0 if not sure else 1 if self.mean > 0 else -1
 
 
@@ -62,7 +68,7 @@ def compared(first: str, second: str, found: Paired, measure: str) -> str:
     by = f"{found.mean:+.3f}"
     if found.pairs == 1:
         return f"{first} minus {second}: {by} {measure} in one pair alone, which may be chance."
-    pairs = f"{by} ± {found.error:.3f}, {count_in_words(found.pairs, 'pair')}"
+    pairs = f"{by} ± {found.margin:.3f}, {count_in_words(found.pairs, 'pair')}"
     if found.shown:
         better, worse = (first, second) if found.shown > 0 else (second, first)
         return f"{better} is better than {worse} in {measure} ({first} minus {second}: {pairs})."
