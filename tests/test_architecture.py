@@ -20,6 +20,7 @@ ORDER = (
     {"recognition", "held_out", "inputs", "model_folder"},
     {"inspector"},
     {"evaluation"},
+    {"experiments"},
     {"report", "export"},
     {"cli", "serve", "runtime"},
 )

@@ -456,3 +456,12 @@ def mean_rows(rows: Iterable[Mapping[str, Any]], by: Sequence[str]) -> list[dict
             facts[name] = sum(values) / len(values) if values else math.nan
         means.append(facts)
     return means
+
+
+def csv_cell(value: Any) -> Any:
+    """Six digits are more than any measure means; nan is an empty cell, truth is written small."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, float):
+        return "" if value != value else f"{value:.6g}"
+    return value

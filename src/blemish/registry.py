@@ -50,6 +50,15 @@ class DetectorEntry:
     encoders: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True)
+class ExperimentEntry:
+    """An experiment: its class as "module:Class", what it asks in a few words, and who asked it first."""
+
+    target: str
+    summary: str
+    source: str = ""
+
+
 def _hub(hub: str, licence: str, megabytes: int, note: str, staged: bool = False) -> EncoderEntry:
     return EncoderEntry(
         "blemish.encoders.backbone:load_backbone",
@@ -205,6 +214,56 @@ DETECTORS: dict[str, DetectorEntry] = {
         "masked auto-encoder: every patch is rebuilt from others under complementary masks; one for all categories",
         "He et al., Masked Autoencoders Are Scalable Vision Learners, CVPR 2022",
         {"masking": 0.5, "bottleneck": 0},
+    ),
+}
+
+
+_SURVEY = "survey of reconstruction, feature and few-shot methods"
+_FOUNDAD = "FoundAD, ICLR 2026"
+
+EXPERIMENTS: dict[str, ExperimentEntry] = {
+    "cnn-vs-attention": ExperimentEntry(
+        "blemish.experiments.comparisons:CnnVsAttention",
+        "a memory bank of convolutional patches against one whose patches carry context by attention",
+        f"{_SURVEY}, (a)",
+    ),
+    "pretraining": ExperimentEntry(
+        "blemish.experiments.comparisons:Pretraining",
+        "frozen pretrained transformers against the same with random weights, in a memory bank",
+        f"{_SURVEY}, (b)",
+    ),
+    "identity-mapping": ExperimentEntry(
+        "blemish.experiments.identity_mapping:IdentityMapping",
+        "bottleneck × masking ratio of an auto-encoder, until it copies defects too",
+        f"{_SURVEY}, (d)",
+    ),
+    "local-vs-global": ExperimentEntry(
+        "blemish.experiments.comparisons:LocalVsGlobal",
+        "which defects need the view of the whole picture; brings a generated set of wrong co-occurrences",
+        f"{_SURVEY}, (e)",
+    ),
+    "area-distance": ExperimentEntry(
+        "blemish.experiments.area_distance:AreaDistance",
+        "distance of features to those of the good picture against the area of a made-up defect",
+        f"{_FOUNDAD}, figure 2",
+    ),
+    "foundad-encoders": ExperimentEntry(
+        "blemish.experiments.foundad_ablations:FoundadEncoders", "FoundAD on every encoder at hand", _FOUNDAD
+    ),
+    "foundad-projector": ExperimentEntry(
+        "blemish.experiments.foundad_ablations:FoundadProjector",
+        "FoundAD's projector: attention of depth 4, 6, 8 against perceptrons",
+        _FOUNDAD,
+    ),
+    "foundad-layers-and-k": ExperimentEntry(
+        "blemish.experiments.foundad_ablations:FoundadLayersAndK",
+        "FoundAD by the block it learns on and the patches in its picture score",
+        _FOUNDAD,
+    ),
+    "shots": ExperimentEntry(
+        "blemish.experiments.shots:Shots",
+        "detectors over 1, 2, 4, 8 and all good pictures",
+        f"{_FOUNDAD}; AnomalyDINO, WACV 2025",
     ),
 }
 

@@ -10,6 +10,8 @@ from cli_parts import Blemish, Process
 
 from blemish.registry import DETECTORS, ENCODERS
 
+COMMANDS = ("fit", "inspect", "evaluate", "experiment", "calibrate", "list", "doctor", "demo")
+
 
 def processor_seconds(code: str) -> float:
     """The least processor time of three runs of some Python, which other work on the machine hardly changes."""
@@ -41,11 +43,11 @@ finally:
 def test_help_names_every_command(process: Process) -> None:
     ended = process("--help")
     assert ended.returncode == 0
-    for name in ("fit", "inspect", "evaluate", "calibrate", "list", "doctor", "demo"):
+    for name in COMMANDS:
         assert name in ended.stdout
 
 
-@pytest.mark.parametrize("command", ["fit", "inspect", "evaluate", "calibrate", "list", "doctor", "demo"])
+@pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_explains_itself(blemish: Blemish, command: str) -> None:
     result = blemish(command, "--help")
     assert result.exit_code == 0

@@ -12,7 +12,9 @@ from blemish.metrics.ranking import auroc
 from blemish.report.charts import (
     Bar,
     Group,
+    Line,
     bar_chart,
+    curve_chart,
     histogram,
     loss_chart,
     nice_ticks,
@@ -121,3 +123,22 @@ def test_ticks_are_round_and_inside(low, high):
 def test_small_multiples_hold_every_chart(read):
     charts = [bar_chart([Bar("a", 1)], title=str(i)) for i in range(5)]
     assert len(read(small_multiples(charts)).all("svg")) == 5
+
+
+def test_places_on_the_axis_can_have_names_and_points_their_spread() -> None:
+    line = Line("a", np.array([0.0, 1.0]), np.array([0.5, 0.9]), spread=np.array([0.1, 0.0]))
+    drawn = curve_chart(
+        [line],
+        title="t",
+        x_label="x",
+        y_label="y",
+        x_range=(0, 1),
+        y_range=(0, 1),
+        x_names={0.0: "one", 1.0: "all"},
+        level=("chance", 0.5),
+    )
+    for words in (">one<", ">all<", ">chance<", "a: 0.5 ± 0.1", "a: 0.9<"):
+        assert words in drawn
+    assert drawn.count("<polyline") == 3  # the curve and two whiskers
+    low, high = re.findall(r'points="[\d.]+,([\d.]+) [\d.]+,([\d.]+)"', drawn)[1]
+    assert float(low) - float(high) == pytest.approx(0.2 * (270 - 38 - 12), abs=0.2)

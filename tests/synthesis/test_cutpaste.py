@@ -76,3 +76,10 @@ def test_tiny_pictures(shape):
         altered, mask = made_up_defect(picture, None, np.random.default_rng(seed))
         assert altered.shape == shape
         assert mask.any()
+
+
+@pytest.mark.parametrize("share", [0.005, 0.05, 0.4])
+def test_a_rectangle_can_have_a_share_of_the_picture(share: float) -> None:
+    picture = np.random.default_rng(0).integers(0, 256, (120, 160, 3), dtype=np.uint8)
+    areas = [rectangle(picture, None, np.random.default_rng(seed), share)[1].mean() for seed in range(20)]
+    assert np.median(areas) == pytest.approx(share, rel=0.15)

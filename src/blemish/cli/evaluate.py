@@ -169,7 +169,7 @@ def written_rows(path: Path, rescued: Path) -> Iterator[Callable[[dict[str, Any]
     """Yields `write(row)`, after which the row is on disk; an error after some rows makes `path` become `rescued`."""
     from blemish.cli.console import say
     from blemish.datasets.files import shown
-    from blemish.evaluation import COLUMNS
+    from blemish.evaluation import COLUMNS, csv_cell
 
     count = 0
     try:
@@ -179,7 +179,7 @@ def written_rows(path: Path, rescued: Path) -> Iterator[Callable[[dict[str, Any]
 
             def write(row: dict[str, Any]) -> None:
                 nonlocal count
-                rows.writerow({name: cell(value) for name, value in row.items()})
+                rows.writerow({name: csv_cell(value) for name, value in row.items()})
                 file.flush()
                 count += 1
 
@@ -189,15 +189,6 @@ def written_rows(path: Path, rescued: Path) -> Iterator[Callable[[dict[str, Any]
             path.replace(rescued)
             say(f"rows of the runs that were finished: {shown(rescued)}", err=True)
         raise
-
-
-def cell(value: Any) -> Any:
-    """Six digits are more than any measure means; nan is an empty cell, truth is written small."""
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, float):
-        return "" if value != value else f"{value:.6g}"
-    return value
 
 
 def means_table(rows: Sequence[dict[str, Any]]) -> Table:

@@ -1,4 +1,4 @@
-"""`blemish list`: encoders, detectors and datasets, their licences, sizes, and whether they can load now."""
+"""`blemish list`: encoders, detectors, datasets and experiments; licences, sizes, whether they can load now."""
 
 from __future__ import annotations
 
@@ -18,18 +18,20 @@ class What(StrEnum):
     encoders = "encoders"
     detectors = "detectors"
     datasets = "datasets"
+    experiments = "experiments"
 
 
 def listing(
-    what: Annotated[What | None, typer.Argument(help="Which list; all three if unset.", show_default=False)] = None,
+    what: Annotated[What | None, typer.Argument(help="Which list; all of them if unset.", show_default=False)] = None,
 ) -> None:
-    """List encoders, detectors and datasets: licence, size, what each needs, whether it can load now."""
+    """List encoders, detectors, datasets and experiments: licence, size, what each needs, whether it can load now."""
     from blemish.cli.console import show
 
     tables: dict[What, Callable[[], Table]] = {
         What.encoders: encoders,
         What.detectors: detectors,
         What.datasets: datasets,
+        What.experiments: experiments,
     }
     for kind in [what] if what else tables:
         show(tables[kind]())
@@ -73,6 +75,17 @@ def datasets() -> Table:
         loads = "from its folder" if not info.package else "yes" if is_installed(info.package) else "no"
         facts = (str(info.categories), str(info.pictures), info.size, info.licence)
         table.add_row(info.name, loads, *facts, f"{info.title}; {origin}")
+    return table
+
+
+def experiments() -> Table:
+    """One row an experiment."""
+    from blemish.cli.console import table_of
+    from blemish.registry import EXPERIMENTS
+
+    table = table_of("Experiments", "name", "what it compares", "source")
+    for name, entry in EXPERIMENTS.items():
+        table.add_row(name, entry.summary, entry.source)
     return table
 
 

@@ -19,6 +19,7 @@ from blemish.cli.calibrate import calibrate
 from blemish.cli.demo import demo
 from blemish.cli.doctor import doctor
 from blemish.cli.evaluate import evaluate
+from blemish.cli.experiment import experiment
 from blemish.cli.fit import fit
 from blemish.cli.inspect import inspect
 from blemish.cli.listing import listing
@@ -99,6 +100,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "fit": fit,
     "inspect": inspect,
     "evaluate": evaluate,
+    "experiment": experiment,
     "calibrate": calibrate,
     "list": listing,
     "doctor": doctor,

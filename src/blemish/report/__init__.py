@@ -2,6 +2,7 @@
 
 from blemish.report.evaluation import write_evaluation_report
 from blemish.report.evidence import CalibrationFacts
+from blemish.report.experiment import write_experiment_report
 from blemish.report.inspection import write_inspection_report
 from blemish.report.overlays import draw_overlay, light_copy, thumbnail, triptych
 
@@ -12,5 +13,6 @@ __all__ = [
     "thumbnail",
     "triptych",
     "write_evaluation_report",
+    "write_experiment_report",
     "write_inspection_report",
 ]

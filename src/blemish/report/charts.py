@@ -7,7 +7,7 @@ A chart on its own (outside a page) falls back to the light colours.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -29,12 +29,13 @@ class Group:
 
 @dataclass(frozen=True)
 class Line:
-    """One curve: x `(n,)`, y `(n,)`."""
+    """One curve: x `(n,)`, y `(n,)`; with `spread` `(n,)` every point is a dot with whiskers that far up and down."""
 
     name: str
     x: np.ndarray
     y: np.ndarray
     tone: str = "accent"
+    spread: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -159,14 +160,20 @@ def curve_chart(
     says: str | None = None,
     diagonal: bool = False,
     marks: Sequence[tuple[float, float, str]] = (),
+    x_names: Mapping[float, str] | None = None,
+    level: tuple[str, float] | None = None,
     width: int = 500,
     height: int = 270,
 ) -> Markup:
-    """Curves over a grid. `marks` are named points (x, y, name); `diagonal` draws what guessing would give."""
+    """Curves over a grid. `marks` are named points (x, y, name); `diagonal` draws what guessing would give.
+
+    `x_names` stand under the places they name instead of numbers; `level` is a named height to compare with.
+    """
     scale_x = _scale(*x_range, _LEFT, width - _RIGHT)
     scale_y = _scale(*y_range, height - _BOTTOM, _TOP)
     parts = [_y_axis(nice_ticks(*y_range), scale_y, _LEFT, width - _RIGHT, y_label, height)]
-    parts.append(_x_axis(nice_ticks(*x_range, 5), scale_x, height - _BOTTOM, x_label))
+    ticks = list(x_names) if x_names else nice_ticks(*x_range, 5)
+    parts.append(_x_axis(ticks, scale_x, height - _BOTTOM, x_label, names=x_names))
     if diagonal:
         ends = {
             "x1": scale_x(x_range[0]),
@@ -175,9 +182,14 @@ def curve_chart(
             "y2": scale_y(y_range[1]),
         }
         parts.append(element("line", **ends, class_="chance"))
+    if level is not None and y_range[0] <= level[1] <= y_range[1]:
+        y = scale_y(level[1])
+        parts.append(element("line", x1=_LEFT, x2=width - _RIGHT, y1=y, y2=y, class_="chance"))
+        parts.append(_text(width - _RIGHT - 4, y - 5, level[0], "end", "tick"))
     for line in lines:
         points = " ".join(f"{scale_x(x):.1f},{scale_y(y):.1f}" for x, y in zip(line.x, line.y, strict=True))
         parts.append(element("polyline", points=points, class_=f"curve t-{line.tone}"))
+        parts += _whiskers(line, scale_x, scale_y)
     for x, y, name in marks:
         at_right = scale_x(x) > 0.6 * width
         parts.append(element("circle", cx=scale_x(x), cy=scale_y(y), r=4.5, class_="mark"))
@@ -185,6 +197,20 @@ def curve_chart(
         parts.append(_text(scale_x(x) + (-8 if at_right else 8), below, name, "end" if at_right else "start", "label"))
     legend = _legend([(line.name, line.tone) for line in lines]) if len(lines) > 1 else None
     return _figure(title, says or f"{title}: {y_label} over {x_label}", width, height, *parts, below=legend)
+
+
+def _whiskers(line: Line, scale_x: Callable[[float], float], scale_y: Callable[[float], float]) -> list[Markup]:
+    """The spread of every point of a line as an upright stroke, and a dot that tells its value."""
+    if line.spread is None:
+        return []
+    parts = []
+    for x, y, spread in zip(line.x.tolist(), line.y.tolist(), line.spread.tolist(), strict=True):
+        at = f"{scale_x(x):.1f},{scale_y(y - spread):.1f} {scale_x(x):.1f},{scale_y(y + spread):.1f}"
+        parts.append(element("polyline", points=at, class_=f"curve t-{line.tone}"))
+        told = element("title", f"{line.name}: {number(y)}" + (f" ± {number(spread)}" if spread else ""))
+        ends = {"x": scale_x(x) - 3, "y": scale_y(y) - 3, "width": 6, "height": 6, "rx": 3}
+        parts.append(element("rect", told, **ends, class_=f"bar t-{line.tone}"))
+    return parts
 
 
 def roc_points(scores: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -313,13 +339,19 @@ def _text(x: float, y: float, words: str, anchor: str, class_: str) -> Markup:
 
 
 def _x_axis(
-    ticks: Sequence[float], scale: Callable[[float], float], y: float, label: str, last_prefix: str = ""
+    ticks: Sequence[float],
+    scale: Callable[[float], float],
+    y: float,
+    label: str,
+    last_prefix: str = "",
+    names: Mapping[float, str] | None = None,
 ) -> Markup:
     parts = [element("line", x1=scale(-math.inf), x2=scale(math.inf), y1=y, y2=y, class_="axis")]
     for i, tick in enumerate(ticks):
         prefix = last_prefix if i == len(ticks) - 1 else ""
         parts.append(element("line", x1=scale(tick), x2=scale(tick), y1=y, y2=y + 4, class_="axis"))
-        parts.append(_text(scale(tick), y + 16, prefix + f"{tick:,.6g}", "middle", "tick"))
+        words = names[tick] if names else prefix + f"{tick:,.6g}"
+        parts.append(_text(scale(tick), y + 16, words, "middle", "tick"))
     middle = (scale(-math.inf) + scale(math.inf)) / 2
     return join(*parts, _text(middle, y + 33, label, "middle", "label"))
 

@@ -34,11 +34,14 @@ def made_up_defect(
 
 
 def rectangle(
-    picture: np.ndarray, foreground: np.ndarray | None, rng: np.random.Generator
+    picture: np.ndarray, foreground: np.ndarray | None, rng: np.random.Generator, share: float | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """A jittered rectangle, `AREA` of the picture and of `ASPECT`; arguments and result as in `made_up_defect`."""
+    """A jittered rectangle of `ASPECT`; arguments and result as in `made_up_defect`.
+
+    It takes `share` of the picture, drawn from `AREA` where that is None; less where a side is too short.
+    """
     height, width = picture.shape[:2]
-    area = rng.uniform(*AREA) * height * width
+    area = (rng.uniform(*AREA) if share is None else share) * height * width
     aspect = math.exp(rng.uniform(math.log(ASPECT[0]), math.log(ASPECT[1])))
     high = int(np.clip(round(math.sqrt(area / aspect)), 1, height))
     wide = int(np.clip(round(math.sqrt(area * aspect)), 1, width))

@@ -1,0 +1,162 @@
+"""`blemish experiment`: ask a question of the methods; a page with the answer, and rows that a later run extends."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from blemish.cli.options import Device, DeviceName, ImageSize, Out, Settings
+from blemish.registry import EXPERIMENTS
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from blemish.evaluation import Part
+    from blemish.experiments.base import Experiment
+    from blemish.experiments.running import Notebook
+
+
+class Size(StrEnum):
+    """How much is measured."""
+
+    small = "small"
+    full = "full"
+
+
+# Options of the command and the experiment's options that they may stand for, the first that it has.
+NAMES: dict[str, tuple[str, ...]] = {
+    "--seeds": ("seeds",),
+    "--shots": ("shots",),
+    "--detector": ("detectors", "detector"),
+    "--encoder": ("encoders", "encoder"),
+    "--image-size": ("image_size",),
+}
+
+
+def experiment(
+    name: Annotated[str, typer.Argument(metavar="NAME", help=f"One of: {', '.join(EXPERIMENTS)}.")],
+    out: Out,
+    datasets: Annotated[
+        list[Path] | None,
+        typer.Argument(metavar="[DATASET...]", help="Labelled datasets; the solar cells of elpv-dataset if none."),
+    ] = None,
+    categories: Annotated[
+        list[str] | None, typer.Option("--category", metavar="C ...", help="These categories alone.")
+    ] = None,
+    seeds: Annotated[str | None, typer.Option("--seeds", metavar="0,1,2", help="One repetition for each.")] = None,
+    shots: Annotated[
+        list[str] | None, typer.Option("--shots", metavar="K|all ...", help="Learn from K good pictures, or from all.")
+    ] = None,
+    detectors: Annotated[
+        list[str] | None, typer.Option("--detector", metavar="D ...", help="These detectors instead.")
+    ] = None,
+    encoders: Annotated[
+        list[str] | None,
+        typer.Option("--encoder", metavar="NAME|FOLDER|all ...", help="These encoders; all: those that load now."),
+    ] = None,
+    image_size: ImageSize = None,
+    size: Annotated[
+        Size, typer.Option("--size", help="small: minutes on two cores; full: as published, where that is known.")
+    ] = Size.small,
+    device: DeviceName = Device.auto,
+    settings: Settings = None,
+) -> None:
+    """Answer a question by measuring; writes report.html and results.csv into OUT.
+
+    Rows that are in OUT already are not measured again, so that the same command goes on where it was ended, and more
+    seeds, categories or detectors add to them. Further options of an experiment are set with --set.
+    """
+    from blemish.cli.console import say, say_where
+    from blemish.cli.evaluate import comma_separated, parse_seed, parse_shots
+    from blemish.cli.settings import parse_settings
+    from blemish.experiments.running import Notebook, configured
+
+    given: dict[str, Any] = {
+        "--seeds": seeds and [parse_seed(text) for text in comma_separated([seeds])],
+        "--shots": shots and [parse_shots(text) for text in comma_separated(shots)],
+        "--detector": detectors and comma_separated(detectors),
+        "--encoder": encoders and comma_separated(encoders),
+        "--image-size": image_size,
+    }
+    asked = options_of(
+        name, {option: value for option, value in given.items() if value}, parse_settings(settings or [])
+    )
+    made = configured(name, {**asked, "device": device.value}, full=size is Size.full)
+    book = Notebook(name, made, parts_given(datasets or [], categories), out)
+    if book.stale:
+        say(f"{book.stale} rows of pictures that have changed since are measured again", err=True)
+    if book.finished:
+        say(f"{book.finished} of {len(book.cells)} cells are there already", err=True)
+    measure(book, out, made)
+    for sentence in made.verdict(book.book.rows).sentences:
+        say(sentence)
+    say_where("Report", out / "report.html")
+
+
+def options_of(name: str, given: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The experiment's options that the command's options mean. SettingsError for one that it does not have."""
+    from dataclasses import fields
+
+    from blemish.errors import SettingsError
+    from blemish.registry import lookup, resolve
+
+    kind = resolve(lookup(name, EXPERIMENTS, "experiment").target)
+    known = {field.name: str(field.type) for field in fields(kind)}
+    asked = dict(settings)
+    for option, value in given.items():
+        meant = next((one for one in NAMES[option] if one in known), None)
+        if meant is None:
+            takes = [option for option, names in NAMES.items() if set(names) & set(known)]
+            raise SettingsError(f"options that {name} has: {', '.join(takes)}", option, "leave it out")
+        several = known[meant].startswith("tuple")
+        if not several and isinstance(value, list) and len(value) > 1:
+            raise SettingsError(
+                f"one {option} for {name}", f"{len(value)}", "name one, and another folder for the others"
+            )
+        asked[meant] = value[0] if isinstance(value, list) and not several else value
+    return asked
+
+
+def parts_given(datasets: Sequence[Path], categories: Sequence[str] | None) -> list[Part]:
+    """The categories of the datasets, or of the solar cells where none is given."""
+    from blemish.cli.console import say
+    from blemish.cli.evaluate import comma_separated, parts_of
+    from blemish.errors import DatasetError
+    from blemish.experiments.material import solar_parts
+
+    if datasets:
+        return parts_of(datasets, categories)
+    parts = list(solar_parts())
+    say("No dataset given: solar cells of the package elpv-dataset (good and defective, without masks).", err=True)
+    wanted = comma_separated(categories or [part.category for part in parts])
+    if missing := set(wanted) - {part.category for part in parts}:
+        raise DatasetError(
+            "categories of the solar cells: mono, poly", ", ".join(sorted(missing)), "correct --category"
+        )
+    return [part for part in parts if part.category in wanted]
+
+
+def measure(book: Notebook, out: Path, made: Experiment) -> None:
+    """Do what is left; the page is written from all rows, also when something ends the work early."""
+    from blemish.cli.console import say
+    from blemish.cli.progress import progress_bar
+    from blemish.report import write_experiment_report
+
+    command = shlex.join(["blemish", *sys.argv[1:]])
+    try:
+        with progress_bar(book.name, len(book.cells)) as move:
+            book.work(lambda words, done, total: move(done, total, words=words))
+    except BaseException:
+        if book.book.rows:
+            say(f"{book.finished} of {len(book.cells)} cells are finished; the same command goes on", err=True)
+        raise
+    finally:
+        if book.book.rows:
+            write_experiment_report(
+                out / "report.html", book.name, made, book.book.rows, missing=len(book.waiting), command=command
+            )
