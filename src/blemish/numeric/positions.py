@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-EXTENT = 14.0  # a picture's side in the units of the sines: neighbours still differ clearly on grids of 14 to 40 patches
+EXTENT = 14.0  # the side of a picture in the units of the sines: neighbours differ on grids of up to 40 patches
 
 
 def sine_positions(grid: tuple[int, int], width: int) -> Tensor:
