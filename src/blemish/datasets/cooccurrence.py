@@ -22,7 +22,7 @@ from blemish.errors import DatasetError, SettingsError
 from blemish.types import Sample
 
 NAME = "cooccurrence"
-KINDS = ("wrong_pair", "wrong_count")
+KINDS = ("wrong_count", "wrong_pair")
 HEXAGON, SQUARE = 6, 4  # corners of the two kinds of nut
 COLOURS = {HEXAGON: (176.0, 148.0, 92.0), SQUARE: (142.0, 150.0, 160.0)}  # brass, zinc
 RADIUS = 0.105  # of a nut's inscribed circle, in picture sides
@@ -99,7 +99,7 @@ def _samples(seed: int, split: str, kind: str, count: int, size: int) -> Iterato
     if count < 1:
         raise SettingsError("at least 1 picture of each kind", str(count), "raise it")
     if size < LEAST_SIZE or seed < 0:
-        raise SettingsError(f"a seed ≥ 0 and a size ≥ {LEAST_SIZE} pixels", f"{seed} and {size}", "raise it")
+        raise SettingsError(f"a seed ≥ 0 and a size ≥ {LEAST_SIZE} pixels", f"{seed} and {size}", "raise them")
     return (_sample(seed, split, kind, index, size) for index in range(count))
 
 
