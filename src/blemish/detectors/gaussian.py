@@ -48,7 +48,7 @@ class PositionGaussians:
         layers: LayerRole = "pair",
         channels: int = 100,
         epsilon: float = 0.01,
-        shrinkage: float = 10.0,
+        shrinkage: float = 100.0,
         standardise: bool = True,
         aggregation: int = 1,
         grid: Grid = "finest",

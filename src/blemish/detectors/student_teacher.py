@@ -122,7 +122,7 @@ class StudentTeacher:
         layers: LayerRole = "several",
         width: int = 128,
         depth: int = 1,
-        steps: int = 400,
+        steps: int = 800,
         learning_rate: float = 2e-3,
         weight_decay: float = 1e-4,
         schedule: Schedule = "cosine",
