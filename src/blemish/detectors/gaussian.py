@@ -83,7 +83,7 @@ class PositionGaussians:
         return {name: getattr(self, name) for name in _SETTINGS}
 
     def fit(self, batches: Iterable[Batch], progress: Progress | None = None) -> Self:
-        """Means and whitening matrices of each category, from sums: no more is held than two matrices a position."""
+        """Means and whitening matrices of each category, from sums: memory does not grow with the pictures."""
         sums: dict[str, Sums] = {}
         for batch in batches:
             patches = joined(batch.features.layers[RGB], self.aggregation, self.grid)  # (B, h, w, D)

@@ -111,9 +111,9 @@ class StudentTeacher:
     `width` and `depth` are the student's (see `Student`). Learning makes the mean of 1 − cos between the student's and
     the teacher's patches small, summed over layers, with AdamW for `steps` batches; `learning_rate`, `weight_decay`,
     `schedule`, `warmup`: see `Training`. `standardise`: the teacher's channels are divided by their standard deviation
-    over good patches. `augmentation`: flips, quarter turns, colour and blur of the good pictures, which the teacher
-    sees too. `rotations`, `pooling`, `image_size`, `square`, `framing`: see `Needs`. `precision` "auto" learns under
-    bfloat16 autocast where the hardware has it; scores are always float32.
+    over good patches. Good pictures are augmented, which the teacher sees too. `rotations`, `pooling`, `image_size`,
+    `square`, `framing`: see `Needs`. `precision` "auto" learns under bfloat16 autocast where the hardware has it;
+    scores are always float32.
     """
 
     def __init__(
@@ -128,7 +128,6 @@ class StudentTeacher:
         schedule: Schedule = "cosine",
         warmup: int = 20,
         standardise: bool = True,
-        augmentation: bool = True,
         rotations: int = 1,
         pooling: str = "top:0.01",
         image_size: int = 224,
@@ -140,7 +139,7 @@ class StudentTeacher:
         self.layers, self.width, self.depth = layers, width, depth
         self.steps, self.learning_rate, self.weight_decay = steps, learning_rate, weight_decay
         self.schedule, self.warmup, self.standardise = schedule, warmup, standardise
-        self.augmentation, self.rotations, self.pooling = augmentation, rotations, pooling
+        self.rotations, self.pooling = rotations, pooling
         self.image_size, self.square, self.framing = image_size, square, framing
         self.precision, self.seed = precision, seed
         self._check()
@@ -150,7 +149,7 @@ class StudentTeacher:
         return Needs(
             layers=self.layers,
             rotations=self.rotations,
-            augmentation=self.augmentation,
+            augmentation=True,
             image_size=self.image_size,
             square=self.square,
             framing=self.framing,
@@ -230,7 +229,7 @@ class StudentTeacher:
             among(self, "framing", "plain", "part"),
             *whole(self, 1, "width", "depth", "steps", "rotations", "image_size"),
             *whole(self, 0, "warmup", "seed"),
-            *flags(self, "standardise", "augmentation", "square"),
+            *flags(self, "standardise", "square"),
         )
         check(self, wishes)
 
