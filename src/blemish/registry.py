@@ -188,6 +188,24 @@ DETECTORS: dict[str, DetectorEntry] = {
             "square": False,
         },
     ),
+    "sa-patchcore": DetectorEntry(
+        "blemish.detectors.attention_bank:AttentionBank",
+        "memory bank of patches that attend to the whole picture: wrong number, wrong pairing",
+        "Ishida et al., SA-PatchCore, IEEE Access 2023",
+        encoders=("efficientnet-lite2", "efficientnet-lite0"),
+    ),
+    "padim": DetectorEntry(
+        "blemish.detectors.gaussian:PositionGaussians",
+        "a Gaussian of good patches at each place; for parts that always lie alike",
+        "Defard et al., PaDiM, ICPR 2021",
+        encoders=("efficientnet-lite2", "efficientnet-lite0"),
+    ),
+    "student-teacher": DetectorEntry(
+        "blemish.detectors.student_teacher:StudentTeacher",
+        "reverse distillation: a student rebuilds the encoder's layers from a compact embedding",
+        "Deng & Li, Anomaly Detection via Reverse Distillation from One-Class Embedding, CVPR 2022",
+        encoders=("efficientnet-lite2", "efficientnet-lite0"),
+    ),
     "foundad": DetectorEntry(
         "blemish.detectors.projection:Projection",
         "one learned manifold projector for all categories; the residual is the score",

@@ -10,6 +10,7 @@ import torch
 
 from blemish.detectors.base import Detector
 from blemish.detectors.memory_bank import MemoryBank, _Sample
+from blemish.detectors.patches import joined
 from blemish.errors import NotFittedError, SettingsError
 from blemish.types import RGB, Batch, Features
 
@@ -60,7 +61,7 @@ def test_cosine_distances_equal_a_loop() -> None:
 
 def test_aggregation_averages_what_lies_inside_the_grid() -> None:
     layer = features(1).layers[RGB][0]
-    averaged = MemoryBank()._aggregated(layer)
+    averaged = joined([layer], aggregation=3)
     for y, x in ((0, 0), (0, 4), (3, 5), (7, 9)):
         around = layer[0, max(y - 1, 0) : y + 2, max(x - 1, 0) : x + 2].reshape(-1, 6)
         torch.testing.assert_close(averaged[0, y, x], around.mean(0))

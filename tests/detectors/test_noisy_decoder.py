@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from blemish.detectors.noisy_decoder import NoisyDecoder, NoisyDecoding, in_groups, joined, loose_loss
+from blemish.detectors.noisy_decoder import NoisyDecoder, NoisyDecoding, in_groups, loose_loss, side_by_side
 from blemish.errors import NotFittedError, SettingsError
 from blemish.metrics import auroc
 from blemish.types import RGB, Batch, Features
@@ -89,8 +89,8 @@ def test_eight_layers_and_blocks_in_two_groups():
 
 def test_equal_layers_are_averaged_and_others_put_side_by_side():
     one, two, wide = torch.randn(2, 5, 4), torch.randn(2, 5, 4), torch.randn(2, 5, 6)
-    torch.testing.assert_close(joined([one, two]), (one + two) / 2)
-    assert torch.equal(joined([one, wide]), torch.cat([one, wide], -1))
+    torch.testing.assert_close(side_by_side([one, two]), (one + two) / 2)
+    assert torch.equal(side_by_side([one, wide]), torch.cat([one, wide], -1))
 
 
 def test_the_last_blocks_rebuild_the_first_group():

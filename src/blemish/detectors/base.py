@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol, Self, TypeVar, runtime_checkable
 
 from blemish.encoders.base import LayerRole
-from blemish.errors import SettingsError
 from blemish.types import RGB, Batch, Features, PatchScores
 
 if TYPE_CHECKING:
@@ -80,23 +79,6 @@ class Detector(Protocol):
     def load_state(self, state: Mapping[str, torch.Tensor]) -> Self:
         """Take back what `state` gave; scores afterwards are bit-identical."""
         ...
-
-
-def check(settings: object, *wishes: tuple[str, str, bool]) -> None:
-    """Raise SettingsError for the first of (name, what it must be, whether it is) that `settings` does not fulfil."""
-    for name, expected, holds in wishes:
-        if not holds:
-            raise SettingsError(f"{name} to be {expected}", repr(getattr(settings, name)), "correct this setting")
-
-
-def is_whole(value: object, least: int = 1) -> bool:
-    """Whether a setting is a whole number of at least `least`; true and false are none."""
-    return isinstance(value, int) and not isinstance(value, bool) and value >= least
-
-
-def is_share(value: object) -> bool:
-    """Whether a setting is a number in [0, 1]; true and false are none."""
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value <= 1
 
 
 def part_of(state: Mapping[str, Value], prefix: str) -> dict[str, Value]:

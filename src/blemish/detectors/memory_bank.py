@@ -10,22 +10,22 @@ of the part alone in one pose (see part_framing.py), and several shares of the l
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any, Literal, Self, get_args
+from typing import Any, Self, get_args
 
 import torch
 from torch import Tensor
-from torch.nn.functional import avg_pool2d, normalize
+from torch.nn.functional import normalize
 
 from blemish.detectors.base import Needs, Progress
+from blemish.detectors.categories import answering, key_of, names_of
+from blemish.detectors.checks import among, check, flags, is_number, is_whole, whole
+from blemish.detectors.patches import Grid, joined
 from blemish.encoders.base import LayerRole
 from blemish.errors import NotFittedError, SettingsError
 from blemish.numeric.background import foreground, learn_background
 from blemish.numeric.coreset import k_centre
-from blemish.numeric.grids import on_coarsest
 from blemish.numeric.neighbours import Metric, Neighbours
 from blemish.types import RGB, Batch, Features, PatchScores
-
-UNNAMED = ""  # the category of pictures that come without one
 
 
 class MemoryBank:
@@ -56,7 +56,7 @@ class MemoryBank:
         aggregation: int = 3,
         unit_layers: bool = False,
         standardise: bool = False,
-        grid: Literal["finest", "coarsest"] = "finest",
+        grid: Grid = "finest",
         metric: Metric = "l2",
         coreset: float = 0.1,
         least_patches: int = 2048,
@@ -105,7 +105,7 @@ class MemoryBank:
         samples: dict[str, _Sample] = {}
         shown: dict[str, list[Tensor]] = {}
         for batch in batches:
-            for name, patches in zip(_names(batch.features), self._patches(batch.features), strict=True):
+            for name, patches in zip(names_of(batch.features), self._patches(batch.features), strict=True):
                 samples.setdefault(name, _Sample(self.sample, self.seed)).add(patches.flatten(0, 1))
                 if self.background and len(pictures := shown.setdefault(name, [])) < _SHOWN:
                     pictures.append(patches)
@@ -128,7 +128,7 @@ class MemoryBank:
     def score(self, features: Features) -> PatchScores:
         """Distances to the nearest remembered patch `(B, h, w)`; also picture scores when `reweight` is set."""
         scores, pictures = [], []
-        for name, patches in zip(_names(features), self._patches(features), strict=True):  # (h, w, D)
+        for name, patches in zip(names_of(features), self._patches(features), strict=True):  # (h, w, D)
             category = self.category_for(name)
             bank = self._bank(category, patches.device)
             rows = self._scaled(category, patches.flatten(0, 1))  # (h·w, D)
@@ -142,9 +142,9 @@ class MemoryBank:
 
     def state(self) -> dict[str, Tensor]:
         self._check_fitted()
-        state = {_key("bank", name): rows for name, rows in self.patches_.items()}
-        state |= {_key("background", name): axis for name, axis in self.backgrounds_.items()}
-        return state | {_key("scale", name): scale for name, scale in self.scales_.items()}
+        state = {key_of("bank", name): rows for name, rows in self.patches_.items()}
+        state |= {key_of("background", name): axis for name, axis in self.backgrounds_.items()}
+        return state | {key_of("scale", name): scale for name, scale in self.scales_.items()}
 
     def load_state(self, state: Mapping[str, Tensor]) -> Self:
         self.banks_, self.patches_, self.backgrounds_, self.scales_ = {}, {}, {}, {}
@@ -160,23 +160,12 @@ class MemoryBank:
         return self
 
     def _patches(self, features: Features) -> Tensor:
-        """Patches `(B, h, w, D)` on one grid, each layer averaged over its neighbourhood before joining."""
-        layers = tuple(self._aggregated(layer) for layer in features.layers[RGB])
-        if self.grid == "coarsest":
-            layers = on_coarsest(layers)
-        return Features({RGB: layers})[RGB]
+        """Patches `(B, h, w, D)` on one grid."""
+        return joined(features.layers[RGB], self.aggregation, self.grid, self.unit_layers)
 
     def _scaled(self, category: str, rows: Tensor) -> Tensor:
         scale = self.scales_.get(category)
         return rows if scale is None else rows / scale.to(rows.device)
-
-    def _aggregated(self, layer: Tensor) -> Tensor:
-        layer = layer.float()
-        if self.aggregation > 1:
-            planes, side = layer.permute(0, 3, 1, 2), self.aggregation
-            planes = avg_pool2d(planes, side, stride=1, padding=side // 2, count_include_pad=False)
-            layer = planes.permute(0, 2, 3, 1)
-        return normalize(layer, dim=-1) if self.unit_layers else layer
 
     def _thinned(self, rows: Tensor) -> Tensor:
         """The coreset of `rows` `(N, D)`."""
@@ -200,14 +189,7 @@ class MemoryBank:
     def category_for(self, name: str) -> str:
         """Which bank answers for a picture of category `name`."""
         self._check_fitted()
-        if name in self.banks_:
-            return name
-        if UNNAMED in self.banks_:
-            return UNNAMED
-        if name == UNNAMED and len(self.banks_) == 1:
-            return next(iter(self.banks_))
-        known = ", ".join(map(repr, self.banks_))
-        raise SettingsError(f"a category among {known}", repr(name) if name else "none", "name the picture's category")
+        return answering(name, self.banks_)
 
     def _reweighted(self, bank: Neighbours, patches: Tensor, distance: Tensor, index: Tensor) -> Tensor:
         """PatchCore's picture score, equation 7: the largest distance s*, less where its bank patch m* is a lonely one.
@@ -230,25 +212,17 @@ class MemoryBank:
 
     def _check(self) -> None:
         wishes = (
-            ("layers", f"one of {', '.join(get_args(LayerRole))}", self.layers in get_args(LayerRole)),
-            ("aggregation", "an odd number ≥ 1", _whole(self.aggregation, 1) and self.aggregation % 2 == 1),
-            ("grid", "finest or coarsest", self.grid in ("finest", "coarsest")),
-            ("framing", "plain or part", self.framing in ("plain", "part")),
-            ("metric", "l2 or cosine", self.metric in ("l2", "cosine")),
-            ("coreset", "a share in (0, 1]", _number(self.coreset) and 0 < self.coreset <= 1),
-            ("least_patches", "a whole number ≥ 1", _whole(self.least_patches, 1)),
-            ("most_patches", "a whole number ≥ 1", _whole(self.most_patches, 1)),
-            ("sample", "a whole number ≥ 1", _whole(self.sample, 1)),
-            ("reweight", "a whole number ≥ 0", _whole(self.reweight, 0)),
-            ("rotations", "a whole number ≥ 1", _whole(self.rotations, 1)),
-            ("most_copies", "a whole number ≥ 1", _whole(self.most_copies, 1)),
-            ("image_size", "a whole number ≥ 1", _whole(self.image_size, 1)),
-            ("seed", "a whole number ≥ 0", _whole(self.seed, 0)),
+            among(self, "layers", *get_args(LayerRole)),
+            ("aggregation", "an odd number ≥ 1", is_whole(self.aggregation, 1) and self.aggregation % 2 == 1),
+            among(self, "grid", "finest", "coarsest"),
+            among(self, "framing", "plain", "part"),
+            among(self, "metric", "l2", "cosine"),
+            ("coreset", "a share in (0, 1]", is_number(self.coreset) and 0 < self.coreset <= 1),
+            *whole(self, 1, "least_patches", "most_patches", "sample", "rotations", "most_copies", "image_size"),
+            *whole(self, 0, "reweight", "seed"),
+            *flags(self, "unit_layers", "standardise", "background", "flips", "square"),
         )
-        flags = tuple((n, "true or false", isinstance(getattr(self, n), bool)) for n in _FLAGS)
-        for name, expected, holds in (*wishes, *flags):
-            if not holds:
-                raise SettingsError(f"{name} to be {expected}", repr(getattr(self, name)), "correct this setting")
+        check(self, *wishes)
 
 
 class _Sample:
@@ -278,23 +252,6 @@ class _Sample:
         self.parts, self.held = [(rows, numbers)], len(rows)
 
 
-def _names(features: Features) -> tuple[str, ...]:
-    return features.categories if features.categories is not None else (UNNAMED,) * len(features)
-
-
-def _key(kind: str, category: str) -> str:
-    return f"{kind}/{category}" if category else kind
-
-
-def _whole(value: object, least: int) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= least
-
-
-def _number(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
-
-
 _SHOWN = 32  # pictures of a category that tell part from background
 _LEAST_SPREAD = 1e-3  # added to a channel's standard deviation, which may be 0
-_FLAGS = ("unit_layers", "standardise", "background", "flips", "square")
 _SETTINGS = tuple(MemoryBank.__init__.__kwdefaults__ or ())

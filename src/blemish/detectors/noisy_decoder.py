@@ -15,7 +15,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
-from blemish.detectors.base import Needs, Progress, check, is_whole, part_of, weights_of
+from blemish.detectors.base import Needs, Progress, part_of, weights_of
+from blemish.detectors.checks import check, is_whole
 from blemish.encoders.base import LayerRole
 from blemish.encoders.precision import Precision
 from blemish.errors import NotFittedError, SettingsError
@@ -37,7 +38,7 @@ def in_groups(items: Sequence[Any], groups: int) -> list[Sequence[Any]]:
     return [items[start:end] for start, end in pairwise(ends)]
 
 
-def joined(layers: Sequence[Tensor]) -> Tensor:
+def side_by_side(layers: Sequence[Tensor]) -> Tensor:
     """Layers `(…, D)` as one: their mean where they are equally wide, else side by side."""
     alike = len({layer.shape[-1] for layer in layers}) == 1
     return torch.stack(list(layers)).mean(0) if alike else torch.cat(list(layers), dim=-1)
@@ -99,17 +100,17 @@ class NoisyDecoder(nn.Module):
 
     def targets(self, layers: Sequence[Tensor]) -> list[Tensor]:
         """What is to be rebuilt of `layers` `(B, N, D)`: one `(B, N, D)` a group."""
-        return [joined(part) for part in in_groups(self.scaled(layers), self.groups)]
+        return [side_by_side(part) for part in in_groups(self.scaled(layers), self.groups)]
 
     def forward(self, layers: Sequence[Tensor]) -> list[Tensor]:
         """`layers` `(B, N, D)` → the answer for each group, `(B, N, D)`."""
-        tokens = self.bottleneck(self.enter(joined(self.scaled(layers))))  # (B, N, width)
+        tokens = self.bottleneck(self.enter(side_by_side(self.scaled(layers))))  # (B, N, width)
         decoded = []
         for block in self.blocks:
             tokens = block(tokens)
             decoded.append(tokens)
         parts = in_groups(decoded[::-1], self.groups)
-        return [leave(joined(part)).float() for leave, part in zip(self.leave, parts, strict=True)]
+        return [leave(side_by_side(part)).float() for leave, part in zip(self.leave, parts, strict=True)]
 
     def learn_scales(self, layers: Iterable[Tensor]) -> None:
         """Standardise by good patches `(…, D)` of each layer."""

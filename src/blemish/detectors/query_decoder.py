@@ -15,12 +15,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from blemish.detectors.base import Needs, Progress, check, is_whole, part_of, weights_of
+from blemish.detectors.base import Needs, Progress, part_of, weights_of
+from blemish.detectors.checks import check, is_whole
+from blemish.detectors.patches import joined
 from blemish.encoders.base import LayerRole
 from blemish.encoders.precision import Precision
 from blemish.errors import NotFittedError, SettingsError
 from blemish.numeric.attention import Attention, DecoderBlock, TransformerBlock, all_but_neighbours
-from blemish.numeric.grids import on_coarsest
 from blemish.numeric.positions import sine_positions
 from blemish.numeric.residual import residual
 from blemish.numeric.standardise import Standardise
@@ -239,4 +240,4 @@ def moments_of(network: QueryDecoder, batches: Iterable[Tensor]) -> Tensor:
 
 def patches_of(features: Features) -> Tensor:
     """All layers side by side on the coarsest grid, `(B, h, w, ΣD)`."""
-    return torch.cat(on_coarsest(features.layers[RGB]), dim=-1)
+    return joined(features.layers[RGB], grid="coarsest")

@@ -15,7 +15,8 @@ import torch
 from torch import Tensor
 
 from blemish.detectors.autoencoder import AutoEncoder, Window
-from blemish.detectors.base import Needs, Progress, check, is_share, is_whole, part_of, weights_of
+from blemish.detectors.base import Needs, Progress, part_of, weights_of
+from blemish.detectors.checks import check, is_share, is_whole
 from blemish.encoders.base import LayerRole
 from blemish.encoders.precision import Precision
 from blemish.errors import NotFittedError

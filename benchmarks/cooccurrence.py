@@ -1,0 +1,76 @@
+"""Which detectors see that parts of the right texture stand in the wrong number or pairing?
+
+    python benchmarks/cooccurrence.py                       # sa-patchcore beside patchcore, three generated sets
+    python benchmarks/cooccurrence.py --detectors sa-patchcore --seeds 0
+
+Each set comes from blemish.datasets.cooccurrence: 30 good pictures to learn from, 20 good ones and 20 of each kind of
+defect to test on. Every detector has its registered settings and the same encoder. The row `all` of a set joins both
+kinds of defect. Thresholds are not learned, which the AUROC does not need. Writes benchmarks/results/cooccurrence.csv.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from blemish import encoders
+from blemish.batches import GoodPictures
+from blemish.datasets.cooccurrence import KINDS, NAME, cooccurrence
+from blemish.detectors import factory
+from blemish.framing import build_framing, pixels_of
+from blemish.held_out import answers
+from blemish.metrics import auroc
+
+RESULTS = Path(__file__).parent / "results" / "cooccurrence.csv"
+HEAD = ("seed", "kind", "detector", "image_auroc")
+
+
+def measured(name: str, encoder_name: str, seed: int) -> list[dict[str, object]]:
+    """One row a kind of defect, and one for both."""
+    category = cooccurrence(seed)
+    learned, tested = ([np.asarray(s.picture) for s in samples] for samples in (category.train, category.test))
+    detector = factory.build(name, offered={"seed": seed})
+    needs = detector.needs.affordable(len(learned))
+    encoder = encoders.build(encoder_name, role=needs.layers, device="cpu")
+    framing = build_framing(
+        needs.framing, image_size=needs.image_size, multiple=encoder.multiple, square=needs.square
+    ).fit(learned)
+    prepare = partial(pixels_of, framing)
+    names = [NAME] * len(learned)
+    poses = [framing.poses] * len(learned)
+    detector.fit(GoodPictures(learned, encoder, needs, prepare, names, seed, poses=poses))
+    encoded = (encoder.encode(prepare(picture)[None]).with_categories([NAME]) for picture in tested)
+    scores = np.array([answers(detector, features)[0][0] for features in encoded])
+    kinds = np.array([sample.defect for sample in category.test])
+    rows = []
+    for kind in (*KINDS, "all"):
+        chosen = (kinds == "") | (kinds == kind) | (kind == "all")
+        value = auroc(scores[chosen], (kinds[chosen] != "").astype(int))
+        rows.append(dict(zip(HEAD, (seed, kind, name, f"{value:.4f}"), strict=True)))
+    return rows
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--detectors", nargs="+", default=["patchcore", "sa-patchcore"])
+    parser.add_argument("--encoder", default="efficientnet-lite2")
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
+    parser.add_argument("-o", "--output", type=Path, default=RESULTS)
+    arguments = parser.parse_args()
+    with arguments.output.open("w", newline="", encoding="utf-8") as file:
+        table = csv.DictWriter(file, HEAD, lineterminator="\n")
+        table.writeheader()
+        for seed in arguments.seeds:
+            for name in arguments.detectors:
+                for row in measured(name, arguments.encoder, seed):
+                    table.writerow(row)
+                    file.flush()
+                    print(*row.values(), flush=True)
+
+
+if __name__ == "__main__":
+    main()
