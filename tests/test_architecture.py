@@ -17,9 +17,9 @@ ORDER = (
     {"detectors"},
     {"batches"},
     {"metrics", "calibration", "maps", "framing", "part_framing", "copies"},
-    {"recognition", "held_out", "inputs", "model_folder"},
+    {"recognition", "held_out", "inputs", "model_folder", "cleaning"},
     {"inspector"},
-    {"evaluation"},
+    {"evaluation", "diagnosis"},
     {"report", "export"},
     {"cli", "serve", "runtime"},
 )

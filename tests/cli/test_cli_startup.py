@@ -41,11 +41,11 @@ finally:
 def test_help_names_every_command(process: Process) -> None:
     ended = process("--help")
     assert ended.returncode == 0
-    for name in ("fit", "inspect", "evaluate", "calibrate", "list", "doctor", "demo"):
+    for name in ("fit", "inspect", "evaluate", "calibrate", "diagnose", "list", "doctor", "demo"):
         assert name in ended.stdout
 
 
-@pytest.mark.parametrize("command", ["fit", "inspect", "evaluate", "calibrate", "list", "doctor", "demo"])
+@pytest.mark.parametrize("command", ["fit", "inspect", "evaluate", "calibrate", "diagnose", "list", "doctor", "demo"])
 def test_every_command_explains_itself(blemish: Blemish, command: str) -> None:
     result = blemish(command, "--help")
     assert result.exit_code == 0
