@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 import torch
 
-from blemish import Inspector, Sample
+from blemish import Inspector, Prediction, Region, Sample
 from blemish.calibration import Calibration
 from blemish.detectors.base import Needs, Progress
 from blemish.detectors.memory_bank import MemoryBank
-from blemish.diagnosis import Diagnosis, Limits, Sign, allowed_alarms, diagnose, is_bank, thinned
+from blemish.diagnosis import Diagnosis, Inspected, Limits, Sign, allowed_alarms, diagnose, is_bank, light, thinned
 from blemish.encoders.pixels import load_pixels
 from blemish.errors import DatasetError, NotFittedError, SettingsError
 from blemish.types import RGB, Batch, Features, PatchScores
@@ -258,3 +258,17 @@ def test_banks_are_found_in_any_detector(discs: list[np.ndarray]) -> None:
     whole, half = model.detector_.state(), thinned(model.detector_, 0.5).state()
     for name in whole:
         assert len(half[name]) == (round(len(whole[name]) / 2) if is_bank(name) else len(whole[name]))
+
+
+def test_huge_pictures_are_kept_in_small(discs: list[np.ndarray], part: Draw) -> None:
+    seen = Inspected(np.zeros((2000, 1600, 3), np.uint8), Prediction(
+        1, 0.1, 0.5, True, np.zeros((2000, 1600), np.float32), (Region((100, 201, 300, 401), 8000, 1, 1, (200, 300)),)
+    ), np.ones((2000, 1600), bool))  # fmt: skip
+    small = light(seen)
+    assert small.mask is not None
+    assert small.picture.shape[:2] == small.mask.shape == small.prediction.map.shape == (1000, 800)
+    assert small.prediction.regions == (Region((50, 100, 150, 201), 2000, 1, 1, (100, 150)),)
+    assert light(small) is small
+    model = fitted([part(seed=i, size=(1540, 160)) for i in range(3)], MemoryBank(image_size=64, square=True))
+    found = diagnose(model, [part(seed=i, size=(1540, 160)) for i in range(4)])
+    assert verdicts(found)["identity mapping"] == verdicts(found)["domain gap"] == "ok"

@@ -43,6 +43,7 @@ Verdict = Literal["ok", "warn", "not measured"]
 MOST = 16  # learned pictures looked at, and as many new ones
 OBVIOUS = 0.1  # of the part that the spot covers from which the encoder alone is judged
 ENCODED = 8  # pictures that the encoder is judged on, at most
+KEPT = 768  # pixels of the longer side of pictures that are kept, at least
 PIXELS = 500  # of a spot that are compared, at most
 CERTAIN = 0.01  # chance at which more false alarms than wished are no accident
 SHARES = (0.25, 0.5, 1.0)  # of what is stored that the time is measured with
@@ -259,28 +260,52 @@ def gather(
             failures.append((sample.name, str(error)))
     chosen = [[kind[i] for i in spread(len(kind), MOST)] if kind else [] for kind in kinds]
     total, done = 2 * sum(map(len, chosen)), 0
+    learned: list[Inspected] = []
+    new: list[Inspected] = []
+    pairs: list[tuple[Inspected, Inspected]] = []
 
     def inspected(picture: np.ndarray, name: str, known_as: str | None, mask: np.ndarray | None = None) -> Inspected:
         nonlocal done
         done += 1
         if progress:
             progress(min(done, total), total, {})
-        return Inspected(picture, replace(inspector.inspect(picture, known_as), source=name), mask)
+        return light(Inspected(picture, replace(inspector.inspect(picture, known_as), source=name), mask))
 
-    learned, new = ([inspected(load_picture(s.picture), s.name, category) for s in some] for some in chosen)
-    hosts = [seen for seen in new if seen.prediction.is_known]
-    stand_ins = not hosts
-    if stand_ins:
-        copies = [slight_copies(seen.picture, 1, seed=seed + i)[0] for i, seen in enumerate(learned)]
-        hosts = [
-            inspected(copy, seen.prediction.source, seen.prediction.category)
-            for copy, seen in zip(copies, learned, strict=True)
-        ]
-    pairs = []
-    for i, host in enumerate(hosts):
-        altered, mask = spot(host.picture, from_pixels(host.picture), np.random.default_rng((seed, i)))
-        pairs.append((host, inspected(altered, host.prediction.source, host.prediction.category, mask)))
+    def spotted(picture: np.ndarray, name: str, known_as: str | None) -> Inspected:
+        altered, mask = spot(picture, from_pixels(picture), np.random.default_rng((seed, len(pairs))))
+        return inspected(altered, name, known_as, mask)
+
+    for kind, some in zip((learned, new), chosen, strict=True):
+        for sample in some:
+            picture = load_picture(sample.picture)
+            kind.append(inspected(picture, sample.name, category))
+            if kind is new and kind[-1].prediction.is_known:
+                pairs.append((kind[-1], spotted(picture, sample.name, kind[-1].prediction.category)))
+    stand_ins = not pairs
+    for sample, seen in zip(chosen[0] if stand_ins else (), learned if stand_ins else (), strict=True):
+        (copy,) = slight_copies(load_picture(sample.picture), 1, seed=seed + len(pairs))
+        named = sample.name, seen.prediction.category
+        pairs.append((inspected(copy, *named), spotted(copy, *named)))
     return Evidence(inspector, learned, new, pairs, stand_ins, failures, seed)
+
+
+def light(seen: Inspected) -> Inspected:
+    """The same, every nth pixel of it, so that dozens of huge pictures can be kept: the longer side under 2 `KEPT`."""
+    step = max(seen.picture.shape[:2]) // KEPT
+    if step < 2:
+        return seen
+    thin = (slice(None, None, step), slice(None, None, step))
+    regions = tuple(
+        replace(
+            region,
+            box=tuple(edge // step for edge in region.box[:2]) + tuple(-(-edge // step) for edge in region.box[2:]),
+            area=max(1, region.area // step**2),
+            centroid=(region.centroid[0] / step, region.centroid[1] / step),
+        )
+        for region in seen.prediction.regions
+    )
+    prediction = replace(seen.prediction, map=seen.prediction.map[thin].copy(), regions=regions)
+    return Inspected(seen.picture[thin].copy(), prediction, None if seen.mask is None else seen.mask[thin].copy())
 
 
 def identity_mapping(evidence: Evidence, limits: Limits) -> Sign:
