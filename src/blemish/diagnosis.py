@@ -179,7 +179,7 @@ def diagnose(
 class Evidence:
     """What all signs are measured on.
 
-    `learned` and `new` are good pictures, `pairs` known good ones without and with a made-up spot: new ones, or, where
+    `learned` and `new` are good pictures, `pairs` known good ones without and made-up spot: new ones, or, where
     there are none (`stand_ins`), slightly changed copies of learned ones.
     """
 
@@ -220,7 +220,7 @@ class Evidence:
         kinds = {
             "good, learned": np.array([self.level(seen) for seen in self.learned]),
             "good, not learned": self.held_out,
-            "with a made-up spot": np.array([self.level(altered) for _, altered in self.pairs]),
+            "made-up spot": np.array([self.level(altered) for _, altered in self.pairs]),
         }
         return {name: values for name, values in kinds.items() if len(values)}
 

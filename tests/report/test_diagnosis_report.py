@@ -40,7 +40,7 @@ def failing(predict, grain):
     bars = {f"milliseconds in the detector with {share} % of the patches": 1.0 * share for share in (25, 50, 100)}
     grows = Sign("growth", "Grows.", (Measure("ms", 1.0, 200.0),), facts=bars | {"patches stored": 10})
     gap = Sign("domain gap", "Gap.", (Measure("unknown", None, 0.25, why="no picture given"),))
-    scores = {"good, learned": np.ones(3), "with a made-up spot": np.array([2.0, 3.0])}
+    scores = {"good, learned": np.ones(3), "made-up spot": np.array([2.0, 3.0])}
     return Diagnosis((identity, over, gap, grows), ("Looked at 3.",), scores, (("x<y>.png", "expected <a>"),))
 
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 _SIDE = 380  # pixels of a shown picture
 _TONES = {"ok": "good", "warn": "warn", "not measured": ""}
-_GROUPS = {"good, learned": "calm", "good, not learned": "good", "with a made-up spot": "defect"}
+_GROUPS = {"good, learned": "calm", "good, not learned": "good", "made-up spot": "defect"}
 _WITH = "milliseconds in the detector with "  # opens the names of facts that are drawn as bars
 
 
