@@ -19,6 +19,7 @@ import numpy as np
 from blemish import encoders, registry
 from blemish.batches import GoodPictures
 from blemish.calibration import Calibration, Evidence, check_rate
+from blemish.cleaning import SetAside, suspects
 from blemish.copies import slight_copies
 from blemish.datasets import load_picture
 from blemish.detectors import factory
@@ -69,7 +70,8 @@ class Inspector:
     detector's choice.
     Further settings go to the detector; an unknown one is a SettingsError that names those there are.
 
-    After `fit`: `encoder_`, `framings_` by category, `detector_`, `recogniser_`, and `calibrations` by category.
+    After `fit`: `encoder_`, `framings_` by category, `detector_`, `recogniser_`, `set_aside_`, and `calibrations` by
+    category.
     """
 
     def __init__(
@@ -108,33 +110,25 @@ class Inspector:
         pictures: Pictures,
         category: str | None = None,
         progress: Progress | None = None,
+        clean: bool = False,
     ) -> Self:
         """Learn from good pictures: files, folders, dataset roots, arrays `(H, W, 3)`, PIL pictures or samples.
 
         Pictures of several categories make one model for all of them; `category` names that of all pictures given.
+        `clean` sets aside those that are probably no good ones (see cleaning.py); `set_aside_` names them.
         `progress(done, total, facts)` is called while encoding, learning, and gaining evidence. Raises DatasetError
         when there are no good pictures, or some that are known to be defective.
         """
         samples, marks = distinct(good_samples(pictures, category))
-        names = [sample.category or "" for sample in samples]
-        loaded = LoadedPictures(samples)
-        needs = self.detector.needs.affordable(max(Counter(names).values()))
-        encoder = self._built_encoder(needs)
-        framings = {
-            name: self._unlearned_framing(encoder, needs).fit(loaded[i] for i in members)
-            for name, members in positions(names).items()
-        }
+        encoder = self._built_encoder(self.detector.needs)
+        aside = self._suspects(samples, marks, encoder, progress) if clean else ()
+        if aside:
+            gone = {(one.category, one.mark) for one in aside}
+            left = [i for i, sample in enumerate(samples) if (sample.category, marks[i]) not in gone]
+            samples, marks = [samples[i] for i in left], [marks[i] for i in left]
+        good, framings = self._framed(samples, encoder, progress)
+        loaded, needs, names = good.pictures, good.needs, list(good.categories or ())
         frames = [framings[name] for name in names]
-        good = GoodPictures(
-            loaded,
-            encoder,
-            needs,
-            [partial(pixels_of, own) for own in frames],
-            names,
-            self.seed,
-            progress=progress,
-            poses=[own.poses for own in frames],
-        )
         plan = plan_evidence(names, needs, self.false_alarm_rate, self.seed)
         settings = self.detector.settings
         make = type(self.detector)
@@ -163,6 +157,7 @@ class Inspector:
         self.glance_ = glance
         self.calibrations = {name or None: calibration for name, calibration in found.items()}
         self.learned_ = {marks[i] for i in plan.learned}
+        self.set_aside_ = aside
         self.thumbnails_ = thumbnail_sheet([loaded[i] for i in spread(len(loaded), THUMBNAILS)])
         return self
 
@@ -256,6 +251,7 @@ class Inspector:
             "seed": self.seed,
             "categories": list(self.calibrations),
             "learned": sorted(self.learned_),
+            "set_aside": [one.to_dict() for one in self.set_aside_],
         }
         calibration = [{"category": name} | c.to_dict() for name, c in self.calibrations.items()]
         return save_model(folder, Model(settings, tensors, calibration, self.thumbnails_))
@@ -308,6 +304,7 @@ class Inspector:
         self.detector_ = self.detector.load_state(part_of(model.tensors, "detector"))
         self.calibrations = {entry["category"]: Calibration.from_dict(entry) for entry in model.calibration}
         self.learned_ = set(settings["learned"])
+        self.set_aside_ = tuple(SetAside(**one) for one in settings.get("set_aside", ()))
         self.thumbnails_ = model.thumbnails
         return self
 
@@ -330,6 +327,34 @@ class Inspector:
     def categories(self) -> tuple[str, ...]:
         """The named categories the model learned, none for a model of one unnamed category."""
         return tuple(name for name in self.calibrations if name is not None)
+
+    def _framed(
+        self, samples: Sequence[Sample], encoder: Encoder, progress: Progress | None
+    ) -> tuple[GoodPictures, dict[str, Framing]]:
+        """The good pictures as batches, and the framing of each category, learned from them."""
+        names = [sample.category or "" for sample in samples]
+        loaded = LoadedPictures(samples)
+        needs = self.detector.needs.affordable(max(Counter(names).values()))
+        framings = {
+            name: self._unlearned_framing(encoder, needs).fit(loaded[i] for i in members)
+            for name, members in positions(names).items()
+        }
+        frames = [framings[name] for name in names]
+        prepare = [partial(pixels_of, own) for own in frames]
+        poses = [own.poses for own in frames]
+        good = GoodPictures(loaded, encoder, needs, prepare, names, self.seed, progress=progress, poses=poses)
+        return good, framings
+
+    def _suspects(
+        self, samples: Sequence[Sample], marks: Sequence[str], encoder: Encoder, progress: Progress | None
+    ) -> tuple[SetAside, ...]:
+        """Which of the good pictures are probably none, the strangest first."""
+        found = suspects(self._framed(samples, encoder, None)[0], progress)
+        aside = [
+            SetAside(samples[i].name, samples[i].category, score, limit, marks[i])
+            for i, (score, limit) in found.items()
+        ]
+        return tuple(sorted(aside, key=lambda one: -one.score))
 
     def _inspected(
         self, samples: Iterator[Sample | BlemishError], category: str | None, size: int

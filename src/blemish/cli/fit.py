@@ -38,6 +38,9 @@ def fit(
     category: Category = None,
     device: DeviceName = Device.auto,
     settings: Settings = None,
+    clean: Annotated[
+        bool, typer.Option("--clean", help="Set aside pictures that are probably defective; they are listed.")
+    ] = False,
 ) -> None:
     """Learn from good pictures and save a model.
 
@@ -47,7 +50,7 @@ def fit(
     from blemish.cli.console import say, say_where
     from blemish.cli.progress import progress_bar
     from blemish.cli.settings import parse_settings
-    from blemish.cli.words import model_in_words
+    from blemish.cli.words import model_in_words, set_aside_in_words
     from blemish.datasets import draw_shots, good_pictures
 
     chosen = parse_settings(settings or [])
@@ -65,8 +68,8 @@ def fit(
         **chosen,
     )
     with progress_bar("learning", len(samples)) as move:
-        inspector.fit(samples, category=category, progress=move)
+        inspector.fit(samples, category=category, progress=move, clean=clean)
     inspector.save(model)
-    for line in model_in_words(inspector):
+    for line in [*model_in_words(inspector), *(set_aside_in_words(inspector) if clean else ())]:
         say(line)
     say_where("Saved", model)

@@ -17,6 +17,7 @@ from typer.core import TyperGroup
 
 from blemish.cli.calibrate import calibrate
 from blemish.cli.demo import demo
+from blemish.cli.diagnose import diagnose
 from blemish.cli.doctor import doctor
 from blemish.cli.evaluate import evaluate
 from blemish.cli.experiment import experiment
@@ -102,6 +103,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "evaluate": evaluate,
     "experiment": experiment,
     "calibrate": calibrate,
+    "diagnose": diagnose,
     "list": listing,
     "doctor": doctor,
     "demo": demo,

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
+
+from blemish.datasets.files import shown
+from blemish.words import count_in_words
 
 if TYPE_CHECKING:
     from blemish.calibration import Evidence
@@ -32,7 +36,16 @@ def model_facts(inspector: Inspector) -> dict[str, object]:
     }
     if categories:
         facts["categories"] = categories
+    if inspector.set_aside_:
+        facts["set aside while learning"] = [one.file for one in inspector.set_aside_]
     return facts
+
+
+def set_aside_in_words(inspector: Inspector) -> list[str]:
+    """One line on how many pictures were set aside, one on each; scores are times the median picture's."""
+    aside, learned = inspector.set_aside_, len(inspector.learned_)
+    lines = [f"Set aside: {count_in_words(len(aside), 'picture')} that stood out from the others; {learned} learned."]
+    return lines + [f"  {shown(Path(one.file))}  {one.score:.2f}× (limit {one.limit:.2f}×)" for one in aside]
 
 
 def calibration_facts(inspector: Inspector) -> list[CalibrationFacts]:

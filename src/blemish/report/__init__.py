@@ -1,5 +1,6 @@
 """What people see: overlays on pictures, charts as SVG, and self-contained HTML pages. Loads no torch."""
 
+from blemish.report.diagnosis import write_diagnosis_report
 from blemish.report.evaluation import write_evaluation_report
 from blemish.report.evidence import CalibrationFacts
 from blemish.report.experiment import write_experiment_report
@@ -12,6 +13,7 @@ __all__ = [
     "light_copy",
     "thumbnail",
     "triptych",
+    "write_diagnosis_report",
     "write_evaluation_report",
     "write_experiment_report",
     "write_inspection_report",

