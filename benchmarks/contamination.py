@@ -15,20 +15,19 @@ from __future__ import annotations
 
 import argparse
 import csv
-import os
 from collections.abc import Iterator
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
 
 import numpy as np
+from pictures import DATA
 
 from blemish import Inspector, Sample
 from blemish.datasets import load_dataset
 from blemish.metrics import auroc
 
 RESULTS = Path(__file__).parent / "results" / "contamination.csv"
-DATA = Path(os.environ.get("BLEMISH_DATA", "data"))
 HEAD = ("detector", "seed", "contamination", "clean", "image_auroc", "removed_defective", "removed_good")
 
 

@@ -115,4 +115,6 @@ for name, command in COMMANDS.items():
 def main() -> None:
     """The entry point: a polite kill ends like Ctrl-C does, so that temporary files are cleared away."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(TERMINATED))
+    # Torch's threads spin while they wait; beside other programs on few cores that makes both several times slower.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     app()
