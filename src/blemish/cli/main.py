@@ -115,6 +115,8 @@ for name, command in COMMANDS.items():
 def main() -> None:
     """The entry point: a polite kill ends like Ctrl-C does, so that temporary files are cleared away."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(TERMINATED))
-    # Torch's threads spin while they wait; beside other programs on few cores that makes both several times slower.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    # Torch's threads spin long while they wait, which slows all programs where cores are few; a thirtieth is enough
+    # (benchmarks/waiting_threads.py).
+    if "OMP_WAIT_POLICY" not in os.environ:
+        os.environ.setdefault("GOMP_SPINCOUNT", "10000")
     app()
