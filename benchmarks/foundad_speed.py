@@ -48,6 +48,7 @@ EXACT = {
     "average": 0.0,
     "precision": "fp32",
     "framing": "plain",
+    "top": 10,
 }
 
 

@@ -18,7 +18,7 @@ from torch import Tensor
 from blemish.detectors.base import Needs, Progress, part_of
 from blemish.detectors.memory_bank import MemoryBank
 from blemish.errors import NotFittedError, SettingsError
-from blemish.numeric.pooling import picture_score
+from blemish.numeric.pooling import SEVERAL_SHARES, picture_score
 from blemish.types import CONTEXT, RGB, Batch, Features, PatchScores
 
 HALVES = {"local": RGB, "context": CONTEXT}  # which modality each half looks at
@@ -48,7 +48,7 @@ class Hybrid:
         sample: int = 65536,
         rotations: int = 8,
         most_copies: int = 128,
-        pooling: str = "top:0.001,0.003,0.01,0.03",
+        pooling: str = SEVERAL_SHARES,
         image_size: int = 512,
         framing: str = "part",
         seed: int = 0,

@@ -19,6 +19,7 @@ from blemish.encoders.precision import Precision
 from blemish.errors import NotFittedError, SettingsError
 from blemish.numeric.attention import MlpBlock, TransformerBlock
 from blemish.numeric.grids import random_window
+from blemish.numeric.pooling import SEVERAL_SHARES
 from blemish.numeric.residual import residual
 from blemish.numeric.standardise import Standardise
 from blemish.numeric.training import Schedule, Training, forever, seeded
@@ -62,12 +63,13 @@ class Projection:
     """FoundAD (`foundad`): one projector for all categories, patch score = mean squared residual over channels.
 
     `width` None is half the feature width, rounded up to a multiple of `heads`. `dropout` acts on the input while
-    learning, `gate` is the chance that a picture shows its made-up defect. `top` patches make the picture score.
+    learning, `gate` is the chance that a picture shows its made-up defect. The mean of the `top` largest patch
+    scores is the picture's; None joins the means of several shares of them.
     `precision` "auto" learns under bfloat16 autocast where the hardware has it; scores are always float32.
 
     The network, the loss, the made-up defects, the augmentation and the optimiser are the authors'. Their way is
-    `framing="plain", steps=2000, learning_rate=1e-3, schedule="constant", warmup=0, crop=0, standardise=False`. By
-    default the part is framed close up (see part_framing.py) and learning is made short: a warm-up and half a cosine
+    `framing="plain", steps=2000, learning_rate=1e-3, schedule="constant", warmup=0, crop=0, standardise=False, top=10`.
+    By default the part is framed close up (see part_framing.py) and learning is made short: a warm-up and half a cosine
     (`schedule`, `warmup`); in the first `crop_share` of the steps only a square of `crop` patches' side, at a random
     place of the picture, which the projector allows because it knows no positions; its ends scaled to the good features
     (`standardise`). `rotations` turned copies of every good picture are learned too.
@@ -93,7 +95,7 @@ class Projection:
         rotations: int = 1,
         standardise: bool = True,
         average: float = 0.0,
-        top: int = 10,
+        top: int | None = None,
         image_size: int = 336,
         framing: str = "part",
         precision: Precision = "auto",
@@ -119,7 +121,7 @@ class Projection:
             square=True,
             framing=self.framing,
             squared=True,
-            pooling=f"top:{self.top}",
+            pooling=SEVERAL_SHARES if self.top is None else f"top:{self.top}",
         )
 
     @property

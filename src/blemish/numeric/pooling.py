@@ -8,6 +8,8 @@ import numpy as np
 
 from blemish.errors import SettingsError
 
+SEVERAL_SHARES = "top:0.001,0.003,0.01,0.03"  # small and large defects alike
+
 
 def picture_score(patches: np.ndarray, pooling: str = "top:0.01") -> float:
     """One score for a picture from its patch scores `(h, w)`.
