@@ -65,7 +65,12 @@ def _sign(sign: Sign, diagnosis: Diagnosis) -> Markup:
     rows = [
         [m.name, "–" if m.value is None else number(m.value), wanted_in_words(m), _verdict(m)] for m in sign.measures
     ]
-    measured = table(["measure", "value", "wanted", "verdict"], rows, caption=sign.means, numeric=frozenset({1, 2}))
+    measured = table(
+        ["measure", "value", "wanted", "verdict"],
+        rows,
+        caption=f"Looked for: {sign.means}",
+        numeric=frozenset({1, 2}),
+    )
     do = element("ul", *(element("li", _code(line)) for line in sign.advice)) if sign.verdict == "warn" else None
     shown = [_views(words, seen) for words, seen in sign.shown]
     return section(
