@@ -26,7 +26,7 @@ from blemish.detectors.base import Progress
 from blemish.errors import DatasetError
 from blemish.held_out import plain_features
 from blemish.recognition import positions, spread
-from blemish.types import Features
+from blemish.types import Features, Sample
 
 LEAST = 6  # good pictures of a category; among fewer nothing stands out reliably
 MOST_ASIDE = 0.2  # of a category's pictures that are set aside; what is more common is how the parts are
@@ -54,6 +54,17 @@ class SetAside:
     def to_dict(self) -> dict[str, Any]:
         """Ready for JSON; of the file its name alone, for a saved model holds no places of the machine."""
         return asdict(self) | {"file": Path(self.file).name}
+
+
+def set_aside(
+    good: GoodPictures, samples: Sequence[Sample], marks: Sequence[str], progress: Progress | None = None
+) -> tuple[SetAside, ...]:
+    """Which of the good pictures are probably none, the strangest first; `marks` are the samples' fingerprints."""
+    aside = [
+        SetAside(samples[i].name, samples[i].category, score, limit, marks[i])
+        for i, (score, limit) in suspects(good, progress).items()
+    ]
+    return tuple(sorted(aside, key=lambda one: -one.score))
 
 
 def suspects(good: GoodPictures, progress: Progress | None = None) -> dict[int, tuple[float, float]]:

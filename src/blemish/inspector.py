@@ -19,7 +19,7 @@ import numpy as np
 from blemish import encoders, registry
 from blemish.batches import GoodPictures
 from blemish.calibration import Calibration, Evidence, check_rate
-from blemish.cleaning import SetAside, suspects
+from blemish.cleaning import SetAside, set_aside
 from blemish.copies import slight_copies
 from blemish.datasets import load_picture
 from blemish.detectors import factory
@@ -121,12 +121,13 @@ class Inspector:
         """
         samples, marks = distinct(good_samples(pictures, category))
         encoder = self._built_encoder(self.detector.needs)
-        aside = self._suspects(samples, marks, encoder, progress) if clean else ()
+        good, framings = self._framed(samples, encoder, progress)
+        aside = set_aside(good, samples, marks, progress) if clean else ()
         if aside:
             gone = {(one.category, one.mark) for one in aside}
             left = [i for i, sample in enumerate(samples) if (sample.category, marks[i]) not in gone]
             samples, marks = [samples[i] for i in left], [marks[i] for i in left]
-        good, framings = self._framed(samples, encoder, progress)
+            good, framings = self._framed(samples, encoder, progress)
         loaded, needs, names = good.pictures, good.needs, list(good.categories or ())
         frames = [framings[name] for name in names]
         plan = plan_evidence(names, needs, self.false_alarm_rate, self.seed)
@@ -142,7 +143,6 @@ class Inspector:
             good, plan, detector, lambda: make(**settings), copies_of, self.false_alarm_rate, progress
         )
         glance = self._glance(encoder, len(framings))
-
         recognising = nearest_part(encoder)
 
         def look(index: int, picture: np.ndarray) -> Features:
@@ -344,17 +344,6 @@ class Inspector:
         poses = [own.poses for own in frames]
         good = GoodPictures(loaded, encoder, needs, prepare, names, self.seed, progress=progress, poses=poses)
         return good, framings
-
-    def _suspects(
-        self, samples: Sequence[Sample], marks: Sequence[str], encoder: Encoder, progress: Progress | None
-    ) -> tuple[SetAside, ...]:
-        """Which of the good pictures are probably none, the strangest first."""
-        found = suspects(self._framed(samples, encoder, None)[0], progress)
-        aside = [
-            SetAside(samples[i].name, samples[i].category, score, limit, marks[i])
-            for i, (score, limit) in found.items()
-        ]
-        return tuple(sorted(aside, key=lambda one: -one.score))
 
     def _inspected(
         self, samples: Iterator[Sample | BlemishError], category: str | None, size: int

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from blemish.errors import DatasetError, SettingsError
-from blemish.numeric.training import Training, forever, learning_rate, seeded
+from blemish.numeric.training import Training, begun, forever, learning_rate, seeded
 
 
 def test_seeded_gives_the_same_inside_and_changes_nothing_outside():
@@ -27,6 +27,12 @@ def test_forever_walks_again_and_refuses_nothing():
     assert list(islice(forever([1, 2, 3]), 7)) == [1, 2, 3, 1, 2, 3, 1]
     with pytest.raises(DatasetError):
         next(forever([]))
+
+
+def test_a_walk_that_was_begun_still_has_its_first_items():
+    first, walk = begun(forever([1, 2, 3]), 4)
+    assert first == [1, 2, 3, 1]
+    assert list(islice(walk, 6)) == [1, 2, 3, 1, 2, 3]
 
 
 def test_schedules():

@@ -8,7 +8,7 @@ by one, and the loss loosens its grip on patches that are rebuilt well already.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from itertools import chain, pairwise
+from itertools import pairwise
 from typing import Any, Self, cast
 
 import torch
@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from blemish.detectors.base import Needs, Progress, part_of, weights_of
-from blemish.detectors.checks import check, is_whole
+from blemish.detectors.checks import check, is_whole, whole
 from blemish.encoders.base import LayerRole
 from blemish.encoders.precision import Precision
 from blemish.errors import NotFittedError, SettingsError
@@ -24,7 +24,7 @@ from blemish.numeric.attention import AttentionKind, DecoderBlock
 from blemish.numeric.grids import on_coarsest, random_window
 from blemish.numeric.residual import residual
 from blemish.numeric.standardise import Standardise
-from blemish.numeric.training import Training, forever, seeded
+from blemish.numeric.training import Training, begun, forever, seeded
 from blemish.numeric.whiten import Whiten
 from blemish.types import RGB, Batch, Features, PatchScores
 
@@ -198,19 +198,14 @@ class NoisyDecoding:
         self.precision, self.seed = precision, seed
         check(
             self,
+            *whole(self, 1, "depth", "heads", "groups", "rotations", "image_size"),
+            *whole(self, 0, "crop", "most_copies"),
             ("width", "a whole number of at least 1, or None", width is None or is_whole(width)),
-            ("depth", "a whole number of at least 1", is_whole(depth)),
-            ("heads", "a whole number of at least 1", is_whole(heads)),
-            ("groups", "a whole number of at least 1", is_whole(groups)),
             ("dropout", "in [0, 1)", 0 <= dropout < 1),
             ("attention", '"linear" or "softmax"', attention in ("linear", "softmax")),
             ("easiest", "in [0, 1)", 0 <= easiest < 1),
             ("factor", "in [0, 1]", 0 <= factor <= 1),
             ("ramp", "in [0, 1]", 0 <= ramp <= 1),
-            ("crop", "a whole number of at least 0", is_whole(crop, 0)),
-            ("rotations", "a whole number of at least 1", is_whole(rotations)),
-            ("most_copies", "a whole number of at least 0", is_whole(most_copies, 0)),
-            ("image_size", "a whole number of at least 1", is_whole(image_size)),
         )
 
     @property
@@ -234,8 +229,7 @@ class NoisyDecoding:
     def fit(self, batches: Iterable[Batch], progress: Progress | None = None) -> Self:
         """Learn `steps` steps from good pictures alone; `loss_` `(steps,)` keeps the loss of every step."""
         walk = (on_coarsest(batch.features.layers[RGB]) for batch in forever(batches))
-        first = [next(walk) for _ in range(_FIRST)]
-        learned = chain(first, walk)
+        first, learned = begun(walk, _FIRST)
         training = Training(
             self.steps, self.learning_rate, self.weight_decay, "cosine", self.warmup, self.average, self.clip,
             self.precision,

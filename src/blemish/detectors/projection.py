@@ -7,7 +7,6 @@ of a good picture, or of the same picture with a made-up defect, and learns to a
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from itertools import chain
 from typing import Any, Literal, Self
 
 import torch
@@ -22,7 +21,7 @@ from blemish.numeric.grids import random_window
 from blemish.numeric.pooling import SEVERAL_SHARES
 from blemish.numeric.residual import residual
 from blemish.numeric.standardise import Standardise
-from blemish.numeric.training import Schedule, Training, forever, seeded
+from blemish.numeric.training import Schedule, Training, begun, forever, seeded
 from blemish.types import RGB, Batch, Features, PatchScores
 
 ProjectorKind = Literal["vit", "mlp"]
@@ -130,11 +129,9 @@ class Projection:
 
     def fit(self, batches: Iterable[Batch], progress: Progress | None = None) -> Self:
         """Learn `steps` steps from batches that carry `altered`; `loss_` `(steps,)` keeps the loss of every step."""
-        walk = forever(batches)
         # Pictures of one size share a batch, so that a single one may show a single category.
-        first = [next(walk) for _ in range(_FIRST)]
+        first, walk = begun(forever(batches), _FIRST)
         good = torch.cat([batch.features[RGB].flatten(0, 2) for batch in first])  # (N, D)
-        walk = chain(first, walk)
         training = Training(
             self.steps, self.learning_rate, self.weight_decay, self.schedule, self.warmup, self.average,
             precision=self.precision,

@@ -8,7 +8,6 @@ learned query instead of the patch, and while learning the input is jittered.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from itertools import chain
 from typing import Any, Self
 
 import torch
@@ -16,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from blemish.detectors.base import Needs, Progress, part_of, weights_of
-from blemish.detectors.checks import check, is_whole
+from blemish.detectors.checks import check, is_whole, whole
 from blemish.detectors.patches import joined
 from blemish.encoders.base import LayerRole
 from blemish.encoders.precision import Precision
@@ -25,7 +24,7 @@ from blemish.numeric.attention import Attention, DecoderBlock, TransformerBlock,
 from blemish.numeric.positions import sine_positions
 from blemish.numeric.residual import residual
 from blemish.numeric.standardise import Standardise
-from blemish.numeric.training import Training, forever, seeded
+from blemish.numeric.training import Training, begun, forever, seeded
 from blemish.numeric.whiten import Whiten
 from blemish.types import RGB, Batch, Features, PatchScores
 
@@ -138,15 +137,11 @@ class QueryDecoding:
         self.precision, self.seed = precision, seed
         check(
             self,
-            ("width", "a whole number of at least 1", is_whole(width)),
-            ("depth", "a whole number of at least 1", is_whole(depth)),
-            ("heads", "a whole number of at least 1", is_whole(heads)),
+            *whole(self, 1, "width", "depth", "heads", "rotations", "image_size"),
+            *whole(self, 0, "most_copies"),
             ("radius", "a whole number of at least 0, or None", radius is None or is_whole(radius, 0)),
             ("jitter", "at least 0", jitter >= 0),
             ("jitter_chance", "in [0, 1]", 0 <= jitter_chance <= 1),
-            ("rotations", "a whole number of at least 1", is_whole(rotations)),
-            ("most_copies", "a whole number of at least 0", is_whole(most_copies, 0)),
-            ("image_size", "a whole number of at least 1", is_whole(image_size)),
         )
         if width % heads:
             raise SettingsError(f"a width that {heads} heads divide", str(width), "change width or heads")
@@ -171,8 +166,7 @@ class QueryDecoding:
     def fit(self, batches: Iterable[Batch], progress: Progress | None = None) -> Self:
         """Learn `steps` steps from good pictures alone; `loss_` `(steps,)` keeps the loss of every step."""
         walk = (patches_of(batch.features) for batch in forever(batches))  # each (B, h, w, D)
-        first = [next(walk) for _ in range(_FIRST)]
-        learned = chain(first, walk)
+        first, learned = begun(walk, _FIRST)
         training = Training(
             self.steps, self.learning_rate, self.weight_decay, "cosine", self.warmup, self.average, self.clip,
             self.precision,

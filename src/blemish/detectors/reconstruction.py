@@ -8,7 +8,6 @@ Learners", CVPR 2022) and rebuilds each of them from others. Both work on an enc
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from itertools import chain
 from typing import Any, Self, get_args
 
 import torch
@@ -16,14 +15,14 @@ from torch import Tensor
 
 from blemish.detectors.autoencoder import AutoEncoder, Window
 from blemish.detectors.base import Needs, Progress, part_of, weights_of
-from blemish.detectors.checks import check, is_share, is_whole
+from blemish.detectors.checks import check, is_share, is_whole, whole
 from blemish.encoders.base import LayerRole
 from blemish.encoders.precision import Precision
 from blemish.errors import NotFittedError
 from blemish.numeric.masking import complementary_masks, random_mask
 from blemish.numeric.pooling import pooled_counts
 from blemish.numeric.residual import Distance, residual
-from blemish.numeric.training import Schedule, Training, forever, seeded
+from blemish.numeric.training import Schedule, Training, begun, forever, seeded
 from blemish.types import RGB, Batch, Features, PatchScores
 
 _FIRST = 8  # batches whose features set the network's scale
@@ -95,25 +94,16 @@ class Reconstruction:
         self.precision, self.seed = precision, seed
         check(
             self,
-            ("width", "a whole number of at least 1", is_whole(width)),
+            *whole(self, 2, "masks"),
+            *whole(self, 1, "width", "decoder_depth", "block", "rotations", "image_size"),
+            *whole(self, 0, "depth", "bottleneck", "prototypes", "neighbourhood", "crop", "most_copies"),
             ("heads", "a whole number that divides the width", is_whole(heads) and width % heads == 0),
-            ("depth", "a whole number of at least 0", is_whole(depth, 0)),
-            ("decoder_depth", "a whole number of at least 1", is_whole(decoder_depth)),
-            ("bottleneck", "a whole number of at least 0", is_whole(bottleneck, 0)),
-            ("prototypes", "a whole number of at least 0", is_whole(prototypes, 0)),
-            ("neighbourhood", "a whole number of at least 0", is_whole(neighbourhood, 0)),
             ("queries", "true or false", isinstance(queries, bool)),
             ("weighted", "true or false", isinstance(weighted, bool)),
             ("masking", "a share in [0, 1)", is_share(masking) and masking < 1),
-            ("block", "a whole number of at least 1", is_whole(block)),
-            ("masks", "a whole number of at least 2", is_whole(masks, 2)),
             ("distance", "squared or cosine", distance in ("squared", "cosine")),
-            ("crop", "a whole number of at least 0", is_whole(crop, 0)),
             ("crop_share", "a share in [0, 1]", is_share(crop_share)),
-            ("rotations", "a whole number of at least 1", is_whole(rotations)),
-            ("most_copies", "a whole number of at least 0", is_whole(most_copies, 0)),
             ("layers", f"one of {', '.join(get_args(LayerRole))}", layers in get_args(LayerRole)),
-            ("image_size", "a whole number of at least 1", is_whole(image_size)),
             ("framing", "plain or part", framing in ("plain", "part")),
         )
         pooled_counts(pooling, 1)
@@ -138,10 +128,8 @@ class Reconstruction:
 
     def fit(self, batches: Iterable[Batch], progress: Progress | None = None) -> Self:
         """Learn `steps` steps; `loss_` `(steps,)` keeps the loss of every step."""
-        walk = forever(batches)
-        first = [next(walk) for _ in range(_FIRST)]
+        first, walk = begun(forever(batches), _FIRST)
         good = torch.cat([batch.features[RGB].flatten(0, 2) for batch in first])  # (N, D)
-        walk = chain(first, walk)
         training = Training(
             self.steps, self.learning_rate, self.weight_decay, self.schedule, self.warmup, self.average,
             precision=self.precision,

@@ -8,7 +8,6 @@ answers every layer from the deepest to the shallowest. It has learned to do so 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from itertools import chain
 from typing import Any, Self
 
 import torch
@@ -22,7 +21,7 @@ from blemish.encoders.precision import Precision
 from blemish.errors import NotFittedError
 from blemish.numeric.grids import on_coarsest
 from blemish.numeric.residual import residual
-from blemish.numeric.training import Schedule, Training, forever, seeded
+from blemish.numeric.training import Schedule, Training, begun, forever, seeded
 from blemish.types import RGB, Batch, Features, PatchScores
 
 _FIRST = 8  # batches whose good features set the scale of the channels
@@ -162,10 +161,8 @@ class StudentTeacher:
 
     def fit(self, batches: Iterable[Batch], progress: Progress | None = None) -> Self:
         """Learn `steps` steps from good pictures; `loss_` `(steps,)` keeps the loss of every step."""
-        walk = forever(batches)
-        first = [next(walk) for _ in range(_FIRST)]
+        first, walk = begun(forever(batches), _FIRST)
         good = [batch.features.layers[RGB] for batch in first]
-        walk = chain(first, walk)
         training = Training(
             self.steps, self.learning_rate, self.weight_decay, self.schedule, self.warmup, precision=self.precision
         )

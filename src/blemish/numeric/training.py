@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import chain, islice
 from typing import Literal, TypeVar
 
 import torch
@@ -35,6 +36,12 @@ def forever(items: Iterable[Item]) -> Iterator[Item]:
             yield item
         if empty:
             raise DatasetError("at least one good picture to learn from", "none", "give good pictures")
+
+
+def begun(walk: Iterator[Item], count: int) -> tuple[list[Item], Iterator[Item]]:
+    """The first `count` items of a walk, to measure something on, and the same walk, still from its first item on."""
+    first = list(islice(walk, count))
+    return first, chain(first, walk)
 
 
 def learning_rate(step: int, steps: int, peak: float, schedule: Schedule, warmup: int) -> float:
