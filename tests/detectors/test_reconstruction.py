@@ -103,7 +103,7 @@ def left_of_a_push(batches: list[Batch], **settings: Any) -> float:
     """
     random = torch.Generator().manual_seed(3)
     mixed = [Batch(features(batch.features[RGB] + torch.randn(8, *GRID, DIM, generator=random))) for batch in batches]
-    detector = learned(mixed, steps=200, weighted=False, **settings)
+    detector = learned(mixed, steps=200, whiten=False, **settings)
     good, bad, pushed = good_and_pushed(8, 1000)
     push = ((bad - good) / detector.network_.standard.scale)[pushed].square().mean(-1)
     return float((detector.score(features(bad)).patches[pushed] / push).median())
@@ -117,7 +117,7 @@ def test_a_wide_open_auto_encoder_copies_a_defect_and_a_narrow_one_does_not(batc
 
 
 @pytest.mark.parametrize("cure", [{}, MASKED], ids=str)
-def test_good_patches_score_about_one_when_weighted(batches, cure):
+def test_good_patches_score_about_one_when_whitened(batches, cure):
     good = features(good_and_pushed(16, 2000)[0])
     assert float(learned(batches, **cure).score(good).patches.mean()) == pytest.approx(1, abs=0.5)
 
@@ -221,7 +221,7 @@ def test_windows_are_squares_and_end_before_the_last_steps():
         {"distance": "far"},
         {"crop": -1},
         {"crop_share": 2},
-        {"weighted": 1},
+        {"whiten": 1},
         {"rotations": 0},
         {"layers": "all"},
         {"pooling": "top:none"},
