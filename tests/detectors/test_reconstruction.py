@@ -105,7 +105,7 @@ def left_of_a_push(batches: list[Batch], **settings: Any) -> float:
     mixed = [Batch(features(batch.features[RGB] + torch.randn(8, *GRID, DIM, generator=random))) for batch in batches]
     detector = learned(mixed, steps=200, whiten=False, **settings)
     good, bad, pushed = good_and_pushed(8, 1000)
-    push = ((bad - good) / detector.network_.standard.scale)[pushed].square().mean(-1)
+    push = ((bad - good) / detector.learned_.network.standard.scale)[pushed].square().mean(-1)
     return float((detector.score(features(bad)).patches[pushed] / push).median())
 
 
