@@ -7,7 +7,7 @@ Learners", CVPR 2022) and rebuilds each of them from others. Both work on an enc
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Self, get_args
 
 import torch
@@ -15,15 +15,15 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from blemish.detectors.autoencoder import AutoEncoder, Window
-from blemish.detectors.base import Needs, Progress, part_of, weights_of
+from blemish.detectors.base import Needs, Progress, settings_of
 from blemish.detectors.checks import check, is_share, is_whole, whole
+from blemish.detectors.learned import Learned, learned_by, training_of
 from blemish.encoders.base import LayerRole
 from blemish.encoders.precision import Precision
-from blemish.errors import NotFittedError
 from blemish.numeric.masking import complementary_masks, random_mask
 from blemish.numeric.pooling import SEVERAL_SHARES, pooled_counts
 from blemish.numeric.residual import Distance, residual
-from blemish.numeric.training import Schedule, Training, begun, forever, seeded
+from blemish.numeric.training import Schedule, begun, forever, seeded
 from blemish.types import RGB, Batch, Features, PatchScores
 
 _FIRST = 8  # batches whose features set the network's scale
@@ -107,6 +107,7 @@ class Reconstruction:
             ("framing", "plain or part", framing in ("plain", "part")),
         )
         pooled_counts(pooling, 1)
+        training_of(self).check()
 
     @property
     def needs(self) -> Needs:
@@ -124,18 +125,15 @@ class Reconstruction:
 
     @property
     def settings(self) -> dict[str, Any]:
-        return {name: value for name, value in vars(self).items() if not name.endswith("_")}
+        return settings_of(self)
 
     def fit(self, batches: Iterable[Batch], progress: Progress | None = None) -> Self:
         """Learn `steps` steps; `loss_` `(steps,)` keeps the loss of every step."""
         first, walk = begun(forever(batches), _FIRST)
         good = torch.cat([batch.features[RGB].flatten(0, 2) for batch in first])  # (N, D)
-        training = Training(
-            self.steps, self.learning_rate, self.weight_decay, self.schedule, self.warmup, self.average,
-            precision=self.precision,
-        )  # fmt: skip
         with seeded(self.seed):
-            network = self._build(good.shape[-1]).to(good.device)
+            dims = (good.shape[-1],)
+            network = self._build(dims).to(good.device)
             network.standard.learn(good)
 
             def loss_of(step: int) -> Tensor:
@@ -149,11 +147,16 @@ class Reconstruction:
                 answer = network(patches, hidden, window)
                 return residual(answer[:, hidden], target[:, hidden], self.distance).mean()
 
-            self.loss_ = training.run(network, loss_of, progress)
-        self.network_ = network
+            loss = training_of(self).run(network, loss_of, progress)
         if self.whiten:
-            network.whiten.learn(self._moments(first))
+            network.whiten.learn(self._moments(network, first))
+        self.learned_ = Learned(network, dims, loss)
         return self
+
+    @property
+    def loss_(self) -> Tensor:
+        """The loss of every step `(steps,)`."""
+        return learned_by(self).loss
 
     def _window(self, grid: tuple[int, int], step: int) -> Window:
         """A random square of `crop` patches' side while crops are learned, else the whole grid."""
@@ -163,69 +166,59 @@ class Reconstruction:
         return Window(grid, (top, left), (self.crop, self.crop))
 
     @torch.no_grad()
-    def _moments(self, batches: Iterable[Batch]) -> Tensor:
+    def _moments(self, network: AutoEncoder, batches: Iterable[Batch]) -> Tensor:
         """The mean of r rᵀ over what is left, r, of the patches of good pictures, `(D, D)`."""
         pictures = [picture[None] for batch in batches for picture in batch.features[RGB][:_MEASURED]]
         moments = []
-        for answer, target in map(self._answered, pictures):
+        for answer, target in (self._answered(network, picture) for picture in pictures):
             left = (answer - target).flatten(0, 1)  # (N, D)
             moments.append(left.T @ left / len(left))
         return torch.stack(moments).mean(dim=0)
 
-    def _build(self, dim: int) -> AutoEncoder:
+    def _build(self, dims: Sequence[int]) -> AutoEncoder:
         return AutoEncoder(
-            dim, self.width, self.depth, self.decoder_depth, self.heads,
+            sum(dims), self.width, self.depth, self.decoder_depth, self.heads,
             self.bottleneck, self.prototypes, self.queries, self.neighbourhood,
         )  # fmt: skip
 
     @torch.no_grad()
     def score(self, features: Features) -> PatchScores:
         """What was not rebuilt of every patch, `(B, h, w)`; pictures go through one at a time, so none sees another."""
-        self._check_fitted()
         patches = features[RGB]  # (B, h, w, D)
-        self.network_.to(patches.device)
-        return PatchScores(torch.cat([self._residual(picture[None]) for picture in patches]))
+        network = learned_by(self).on(patches.device)
+        return PatchScores(torch.cat([self._residual(network, picture[None]) for picture in patches]))
 
-    def _residual(self, picture: Tensor) -> Tensor:
+    def _residual(self, network: AutoEncoder, picture: Tensor) -> Tensor:
         """The distance of the patches of one picture `(1, h, w, D)` to what they should be, `(1, h, w)`."""
-        answer, target = self._answered(picture)
+        answer, target = self._answered(network, picture)
         if self.whiten:
-            left = residual(self.network_.whiten(answer), self.network_.whiten(target))
+            left = residual(network.whiten(answer), network.whiten(target))
         else:
             left = residual(answer, target, self.distance)
         return left.view(picture.shape[:3])
 
-    def _answered(self, picture: Tensor) -> tuple[Tensor, Tensor]:
+    def _answered(self, network: AutoEncoder, picture: Tensor) -> tuple[Tensor, Tensor]:
         """What the patches `(1, h, w, D)` should be and what they are, `(1, N, D)`; unit vectors for the cosine."""
-        patches = self.network_.standard(picture)
-        pair = self._answer(patches), patches.flatten(1, 2)
+        patches = network.standard(picture)
+        pair = self._answer(network, patches), patches.flatten(1, 2)
         return (normalize(pair[0], dim=-1), normalize(pair[1], dim=-1)) if self.distance == "cosine" else pair
 
-    def _answer(self, patches: Tensor) -> Tensor:
+    def _answer(self, network: AutoEncoder, patches: Tensor) -> Tensor:
         """What the patches `(1, h, w, D)` should be, `(1, h·w, D)`: each from others alone where masks are learned."""
         if not self.masking:
-            return self.network_(patches)
+            return network(patches)
         answer = torch.zeros_like(patches).flatten(1, 2)
         for hidden in complementary_masks((patches.shape[1], patches.shape[2]), self.masks, self.block):
             if hidden.any():
                 hidden = hidden.to(patches.device)
-                answer[:, hidden] = self.network_(patches, hidden)[:, hidden]
+                answer[:, hidden] = network(patches, hidden)[:, hidden]
         return answer
 
     def state(self) -> dict[str, Tensor]:
-        """The network's weights under `network.…`, and `loss` `(steps,)`."""
-        self._check_fitted()
-        return {**weights_of(self.network_, "network"), "loss": self.loss_}
+        """The network, its width and its loss (see learned.py)."""
+        return learned_by(self).state()
 
     def load_state(self, state: Mapping[str, Tensor]) -> Self:
         """Take back what `state` gave."""
-        weights = part_of(state, "network")
-        self.network_ = self._build(len(weights["standard.mean"]))
-        self.network_.load_state_dict(weights)
-        self.network_.eval()
-        self.loss_ = state["loss"]
+        self.learned_ = Learned.from_state(state, self._build)
         return self
-
-    def _check_fitted(self) -> None:
-        if not hasattr(self, "network_"):
-            raise NotFittedError("a learned auto-encoder", "one that has not learned", "call fit first")
