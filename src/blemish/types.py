@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 RGB = "rgb"  # the key of the picture's own features; further modalities bring their own keys
 CONTEXT = "context"  # the same picture as a second encoder sees it (encoders/joint.py)
+POINTS = "points"  # the key of the measured surface's features
 
 
 @dataclass(frozen=True)
@@ -95,16 +96,29 @@ class Features:
 
 
 @dataclass(frozen=True)
+class Prompts:
+    """Sentences about one category as a text encoder embeds them: rows of unit length, `(S, D)` float32.
+
+    `normal` describe good parts of it; `abnormal` `(A, D)` defective ones, None where nobody asked for them.
+    """
+
+    normal: torch.Tensor
+    abnormal: torch.Tensor | None = None
+
+
+@dataclass(frozen=True)
 class Batch:
     """What a detector learns from: good pictures' features and, if it asked for them, the same with made-up defects.
 
     `altered` are the features of the same pictures after a made-up defect was pasted in, `altered_mask` `(B, h, w)`
     bool tells which patches it covers (finest grid). Both are None for detectors that learn from good parts alone.
+    `prompts` maps each category to its sentences, for detectors that asked for text.
     """
 
     features: Features
     altered: Features | None = None
     altered_mask: torch.Tensor | None = None
+    prompts: Mapping[str, Prompts] | None = None
 
 
 @dataclass(frozen=True)

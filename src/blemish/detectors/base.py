@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Protocol, Self, TypeVar, runtime_checkable
+from typing import TYPE_CHECKING, Any, Literal, Protocol, Self, TypeVar, runtime_checkable
 
 from blemish.encoders.base import LayerRole
 from blemish.types import RGB, Batch, Features, PatchScores
@@ -18,12 +18,21 @@ Value = TypeVar("Value")
 Progress = Callable[[int, int, Mapping[str, float]], None]
 
 
+# Which sentences about a category a detector wants (see text/prompts.py).
+#   object       normal states of the named object
+#   ensemble     many states × many templates, normal and abnormal
+#   contrastive  the same, the abnormal ones about the kinds of defect that are made up while learning
+TextWish = Literal["object", "ensemble", "contrastive"]
+
+
 @dataclass(frozen=True)
 class Needs:
     """What a detector needs from whoever feeds it; the feeder (batches.py) renders it, the detector never does."""
 
     layers: LayerRole | tuple[LayerRole, ...] = "deep"  # several: one for each part of a joint encoder
     modalities: tuple[str, ...] = (RGB,)
+    text: TextWish | None = None  # which sentences Batch.prompts holds for every category; None: no text
+    points_stride: int = 8  # pixels between the points that an encoder of points describes
     rotations: int = 1  # copies of every good picture, evenly spaced over 360°, the original first
     flips: bool = False  # the mirrored copies as well
     most_copies: int = 0  # of the good pictures of a category, at most; 0: no limit (see `affordable`)
