@@ -14,6 +14,7 @@ ORDER = (
     {"types", "errors", "optional", "registry", "words"},
     {"datasets", "synthesis"},
     {"numeric", "encoders"},
+    {"text"},
     {"detectors"},
     {"batches"},
     {"metrics", "calibration", "maps", "framing", "part_framing", "copies"},

