@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy import ndimage
 
 from blemish.errors import SettingsError
 from blemish.synthesis.scan_defects import GROUP, KINDS, kinds_for, made_up_scan_defect
@@ -50,6 +51,7 @@ def test_the_mask_is_exactly_what_changed(kind: str | None) -> None:
 def test_a_kind_changes_its_own_modality_alone(kind: str) -> None:
     scan = scan_of()
     measured = np.isfinite(scan[..., 3:]).all(-1)
+    near = ndimage.binary_dilation(measured, iterations=2)  # lost points between measured ones belong to the part
     for seed in range(8):
         altered, mask = made_up_scan_defect(scan, np.random.default_rng(seed), kind)
         picture = (altered[..., :3] != scan[..., :3]).any()
@@ -57,7 +59,8 @@ def test_a_kind_changes_its_own_modality_alone(kind: str) -> None:
         assert (picture, points) == {"geometry": (False, True), "colour": (True, False), "both": (True, True)}[
             GROUP[kind]
         ]
-        assert not (mask & ~measured).any()  # on the part, and no point is invented
+        assert not (mask & ~near).any()  # on the part
+        assert np.isnan(altered[~measured, 3:]).all()  # no point is invented
         assert altered[..., :3].min() >= 0
         assert altered[..., :3].max() <= 255
 
@@ -82,6 +85,16 @@ def test_a_missing_modality_stays_missing(missing: slice) -> None:
     lacking = "stain" if missing.start == 0 else "hole"
     with pytest.raises(SettingsError, match="that the scan can show"):
         made_up_scan_defect(scan, np.random.default_rng(0), lacking)
+
+
+def test_a_stain_covers_lost_points_too() -> None:
+    scan = scan_of()
+    scan[..., :3] = 128
+    measured = np.isfinite(scan[..., 3:]).all(-1)
+    masks = [made_up_scan_defect(scan, np.random.default_rng(seed), "stain")[1] for seed in range(20)]
+    assert any((mask & ~measured).any() for mask in masks)
+    for mask in masks:
+        assert np.array_equal(ndimage.binary_fill_holes(mask), mask)
 
 
 def test_kinds_for_what_is_there() -> None:

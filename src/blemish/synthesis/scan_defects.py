@@ -32,9 +32,10 @@ LOST = 0.6  # of a hole's points that are missing, at most
 HEIGHT = (0.3, 0.9)  # of the radius, that a lump stands out
 SCAR_WIDTH = (1.0, 3.0)  # pixels, half
 SCAR_LENGTH = (0.2, 0.8)  # of the part's width
-SCAR_DEPTH = (0.5, 3.0)  # of the distance between two points
+SCAR_DEPTH = (1.0, 3.0)  # of the distance between two points
 OPACITY = (0.3, 0.8)  # of a stain
 GRAIN = 12.0  # standard deviation of a lump's own texture, grey levels
+GAP = 2  # pixels, half: lost points within the part that a stain covers as well
 LEAST_PART = 16  # points; with fewer the picture tells where the part is
 TRIES = 8
 
@@ -159,9 +160,10 @@ GROUP = {
 
 
 def _part(scan: np.ndarray, seen: np.ndarray, measured: np.ndarray) -> np.ndarray:
-    """Where a defect may lie, `(H, W)` bool: measured points, else the part in the picture, else anywhere."""
+    """Where a defect may lie, `(H, W)` bool: measured points and gaps between them, else the part in the picture."""
     if measured.sum() >= LEAST_PART or not seen.any():
-        return measured
+        closed = ndimage.binary_closing(np.pad(measured, GAP), iterations=GAP)[GAP:-GAP, GAP:-GAP]
+        return measured | closed
     part = from_pixels(_picture(scan)) & seen
     return part if part.any() else seen
 
