@@ -12,7 +12,7 @@ from math import isfinite
 from typing import Literal, get_args
 
 import numpy as np
-from scipy.sparse import coo_array, csr_array
+from scipy.sparse import coo_array
 from scipy.spatial import cKDTree
 
 from blemish.encoders.base import LayerRole
@@ -20,7 +20,18 @@ from blemish.encoders.layers import resolve_layers
 from blemish.encoders.precision import Precision
 from blemish.encoders.surface import SurfaceEncoder, check_stride
 from blemish.errors import SettingsError
-from blemish.numeric.surfaces import any_valid, at_offsets, cross, disc, measured, normals_at, representatives, spacing
+from blemish.numeric.surfaces import (
+    any_valid,
+    at_offsets,
+    cell_means,
+    cross,
+    disc,
+    dot,
+    measured,
+    normals_at,
+    representatives,
+    spacing,
+)
 
 BINS = 11  # for each of three angles
 SIZE = 3 * BINS
@@ -87,7 +98,7 @@ class PointHistograms:
             known = normals.any(axis=1)
             rows, columns, normals = rows[known], columns[known], normals[known].astype(np.float32)
             places = points[rows, columns] - points[valid].mean(axis=0)  # small numbers lose less in float32
-            mean = _cell_means(rows // self.stride * cells.shape[1] + columns // self.stride, cells.size)
+            mean = cell_means(rows // self.stride * cells.shape[1] + columns // self.stride, cells.size)
             for index, radius in enumerate(self.radii):
                 reach = radius * between if self.unit == "spacing" else radius
                 i, j = self._pairs(places, rows // side, columns // side, reach, reach / between / side)
@@ -99,7 +110,7 @@ class PointHistograms:
     ) -> tuple[np.ndarray, np.ndarray]:
         """Each pair of points no more than `reach` metres apart, once; found on the grid unless all are wanted."""
         if self.neighbours is None:
-            return tuple(cKDTree(places).query_pairs(reach, output_type="ndarray").T)  # type: ignore[return-value]
+            return tuple(cKDTree(places).query_pairs(reach, output_type="ndarray").T)
         if not len(rows):
             return rows, rows
         numbers = np.full((rows.max() + 1, columns.max() + 1), -1)
@@ -119,12 +130,6 @@ def _square_side(stride: int) -> int:
     return max(side for side in range(1, max(1, stride // 4) + 1) if stride % side == 0)
 
 
-def _cell_means(cells: np.ndarray, count: int) -> csr_array:
-    """The matrix `(count, N)` that averages rows of N points over the cells they lie in."""
-    share = 1 / np.bincount(cells, minlength=count).astype(np.float32)[cells] if len(cells) else np.zeros(0, np.float32)
-    return csr_array((share, (cells, np.arange(len(cells)))), shape=(count, len(cells)))
-
-
 def point_histograms(points: np.ndarray, normals: np.ndarray, i: np.ndarray, j: np.ndarray) -> np.ndarray:
     """FPFH of N points, `(N, 33)`: three histograms that add up to 200 each, 0 for points without neighbours.
 
@@ -134,8 +139,8 @@ def point_histograms(points: np.ndarray, normals: np.ndarray, i: np.ndarray, j: 
     count = len(points)
     across = points[j] - points[i]  # (P, 3)
     squared = np.einsum("pc,pc->p", across, across)
-    bins = pair_bins(across.T, squared, normals[i].T, normals[j].T)  # (3, P), the same from either end
-    places = np.concatenate([(i * SIZE + bins).ravel(), (j * SIZE + bins).ravel()])
+    bins = pair_bins(across.T, squared, normals[i].T, normals[j].T)  # (4, P)
+    places = np.concatenate([(i * SIZE + bins[:3]).ravel(), (j * SIZE + bins[[0, 1, 3]]).ravel()])
     pairs = np.bincount(i, minlength=count) + np.bincount(j, minlength=count)  # (N,)
     simple = np.bincount(places, minlength=count * SIZE).reshape(count, SIZE).astype(points.dtype)
     simple *= (100 / np.maximum(pairs, 1)).astype(points.dtype)[:, None]  # (N, 33)
@@ -149,22 +154,24 @@ def point_histograms(points: np.ndarray, normals: np.ndarray, i: np.ndarray, j: 
 
 
 def pair_bins(across: np.ndarray, squared: np.ndarray, ours: np.ndarray, theirs: np.ndarray) -> np.ndarray:
-    """The bins of a pair's three angles among 33, `(3, P)`; `across` leads from our end to theirs, all `(3, P)`.
+    """The bins of a pair's angles θ, α, φ among 33, and of φ from their end, `(4, P)`; `across` leads from us to them.
 
-    Of the two ends, the one whose normal lies closer to the line between them spans the frame u, v, w.
+    Of the two ends, the one whose normal lies closer to the line between them spans the frame u, v, w, so the angles
+    are the same from either end. Only where both lie equally close does each end take itself, and φ may differ.
     """
     length = np.sqrt(squared)
     along = across / np.where(length > 0, length, 1)
-    here, there = (ours * along).sum(axis=0), (theirs * along).sum(axis=0)
+    here, there = dot(ours, along), dot(theirs, along)
     swap = np.abs(here) < np.abs(there)
     u, other = np.where(swap, theirs, ours), np.where(swap, ours, theirs)
     along = np.where(swap, -along, along)
     phi = np.where(swap, -there, here)
+    phi_of_them = np.where(np.abs(here) == np.abs(there), -there, phi)
     v = cross(along, u)
-    size = np.sqrt((v * v).sum(axis=0))
+    size = np.sqrt(dot(v, v))
     v /= np.where(size > 0, size, 1)
-    alpha = (v * other).sum(axis=0)
-    theta = np.arctan2((cross(u, v) * other).sum(axis=0), (u * other).sum(axis=0))
-    parts = np.stack([(theta + np.pi) / (2 * np.pi), (alpha + 1) / 2, (phi + 1) / 2])  # in [0, 1]
+    alpha = dot(v, other)
+    theta = np.arctan2(dot(cross(u, v), other), dot(u, other))
+    parts = np.stack([(theta + np.pi) / (2 * np.pi), (alpha + 1) / 2, (phi + 1) / 2, (phi_of_them + 1) / 2])
     parts[:, (length == 0) | (size == 0)] = 0.5
-    return np.clip(np.floor(parts * BINS).astype(np.int64), 0, BINS - 1) + np.arange(0, SIZE, BINS)[:, None]
+    return np.clip(np.floor(parts * BINS).astype(np.int64), 0, BINS - 1) + BINS * np.array([0, 1, 2, 2])[:, None]

@@ -1,4 +1,4 @@
-"""A `PointsEncoder` made of a function on one surface and the facts about it; what needs no weights stands behind it."""
+"""A `PointsEncoder` made of a function on one surface and the facts about it; for methods that need no weights."""
 
 from __future__ import annotations
 

@@ -6,7 +6,10 @@ that is seen, columns × rows points away from whoever sees it, so no place of a
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
+from scipy.sparse import csr_array
 
 GOLDEN_ANGLE = np.pi * (3 - np.sqrt(5))
 
@@ -41,7 +44,9 @@ def disc(radius: float, most: int | None = None) -> np.ndarray:
     return np.unique(offsets[offsets.any(axis=1)], axis=0)
 
 
-def at_offsets(grid: np.ndarray, rows: np.ndarray, columns: np.ndarray, offsets: np.ndarray, empty: float) -> np.ndarray:
+def at_offsets(
+    grid: np.ndarray, rows: np.ndarray, columns: np.ndarray, offsets: np.ndarray, empty: float
+) -> np.ndarray:
     """What `grid` `(H, W, …)` holds at each of N places plus each of K offsets, `(N, K, …)`; `empty` off the grid."""
     reach = int(np.abs(offsets).max(initial=0))
     wide = np.pad(grid, ((reach, reach), (reach, reach), *[(0, 0)] * (grid.ndim - 2)), constant_values=empty)
@@ -52,9 +57,7 @@ def at_offsets(grid: np.ndarray, rows: np.ndarray, columns: np.ndarray, offsets:
 
 def representatives(valid: np.ndarray, side: int) -> tuple[np.ndarray, np.ndarray]:
     """Rows and columns of one valid point in each square of `side` that has any: the one closest to its centre."""
-    height, width = valid.shape
-    squares = valid.reshape(height // side, side, width // side, side).transpose(0, 2, 1, 3)
-    squares = squares.reshape(height // side, width // side, side * side)
+    squares = _squares(valid[None], side)[0]  # (h, w, side²)
     rows, columns = np.divmod(np.arange(side * side), side)
     middle = (side - 1) / 2
     order = np.argsort((rows - middle) ** 2 + (columns - middle) ** 2, kind="stable")
@@ -87,102 +90,107 @@ def normals_at(points: np.ndarray, rows: np.ndarray, columns: np.ndarray, radius
 
 def facing(normals: np.ndarray, along_columns: np.ndarray, along_rows: np.ndarray) -> np.ndarray:
     """`normals` `(3, …)` turned to the viewer, given the surface's directions along columns and rows, `(3, …)`."""
-    away = (normals * cross(along_columns, along_rows)).sum(axis=0) > 0
+    away = dot(normals, cross(along_columns, along_rows)) > 0
     return np.where(away, -normals, normals)
 
 
-def cross(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+def dot(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """The dot product of vectors along the first axis, `(3, …)`."""
+    return a[0] * b[0] + a[1] * b[1] + a[2] * b[2]
+
+
+def cross(a: Sequence[np.ndarray] | np.ndarray, b: Sequence[np.ndarray] | np.ndarray) -> np.ndarray:
     """The cross product of vectors along the first axis, `(3, …)`; several times as fast as numpy's."""
     return np.stack([a[1] * b[2] - a[2] * b[1], a[2] * b[0] - a[0] * b[2], a[0] * b[1] - a[1] * b[0]])
 
 
 def principal(covariance: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Eigenvalues, ascending, `(3, …)`, and the unit eigenvector of the smallest, `(3, …)`, in closed form.
+    """Eigenvalues, ascending, `(3, N)`, and the unit eigenvector of the smallest, `(3, N)`, in closed form.
 
-    `covariance` `(6, …)` float64 holds xx, xy, xz, yy, yz, zz. The vector is 0 where it is not determined.
+    `covariance` `(6, N)` float64 holds xx, xy, xz, yy, yz, zz. The vector is 0 where it is not determined.
     """
     xx, xy, xz, yy, yz, zz = covariance
     mean = (xx + yy + zz) / 3
     a, b, c = xx - mean, yy - mean, zz - mean
-    off = xy * xy + xz * xz + yz * yz
-    size = np.sqrt((a * a + b * b + c * c + 2 * off) / 6)
-    cubed = a * (b * c - yz * yz) - xy * (xy * c - yz * xz) + xz * (xy * yz - b * xz)  # determinant
-    with np.errstate(invalid="ignore", divide="ignore"):
-        ratio = np.where(size > 0, np.clip(cubed / (2 * size**3), -1, 1), 1)
-    angle = np.arccos(ratio) / 3
-    largest, smallest = mean + 2 * size * np.cos(angle), mean + 2 * size * np.cos(angle + 2 * np.pi / 3)
+    xy2, xz2, yz2 = xy * xy, xz * xz, yz * yz
+    size = np.sqrt((a * a + b * b + c * c + 2 * (xy2 + xz2 + yz2)) / 6)
+    determinant = a * (b * c - yz2) - b * xz2 - c * xy2 + 2 * xy * xz * yz
+    ratio = determinant / np.where(size > 0, 2 * size * size * size, 1)
+    angle = np.arccos(np.clip(ratio, -1, 1)) / 3
+    cosine, sine = np.cos(angle), np.sin(angle)
+    largest, smallest = mean + 2 * size * cosine, mean - size * (cosine + np.sqrt(3) * sine)
     values = np.stack([smallest, 3 * mean - largest - smallest, largest]).clip(min=0)
-    first, second, third = (
-        np.stack([xx - smallest, xy, xz]),
-        np.stack([xy, yy - smallest, yz]),
-        np.stack([xz, yz, zz - smallest]),
-    )
+    first, second, third = (xx - smallest, xy, xz), (xy, yy - smallest, yz), (xz, yz, zz - smallest)
     # All rows are orthogonal to the vector; the longest cross product of two of them is the most exact.
     best = cross(first, second)
-    longest = (best * best).sum(axis=0)
+    longest = dot(best, best)
     for other in (cross(first, third), cross(second, third)):
-        length = (other * other).sum(axis=0)
-        best, longest = np.where(length > longest, other, best), np.maximum(longest, length)
+        length = dot(other, other)
+        better = length > longest
+        np.copyto(best, other, where=better)
+        np.copyto(longest, length, where=better)
     determined = longest > (1e-12 * (mean * 3) ** 2) ** 2
     return values, np.where(determined, best / np.sqrt(np.where(determined, longest, 1)), 0)
 
 
 class BoxMeans:
-    """Means over the valid points in squares around every point, for any number of sides, by summed-area tables.
+    """Means over the valid points in squares around every point, for several sides, by summed-area tables.
 
-    `values` `(C, H, W)` may hold anything where not `valid` `(H, W)`. float64 inside: the tables hold sums of it all.
+    `values` `(C, H, W)` are 0 where nothing is valid, `valid` `(H, W)` bool. float64 inside: the tables hold sums of
+    it all. No square may reach further than `most` points to each side.
     """
 
-    def __init__(self, values: np.ndarray, valid: np.ndarray) -> None:
-        self.valid = valid
-        self._table = _summed(np.where(valid, values, 0))
-        self._count = _summed(valid[None].astype(np.float64))
+    def __init__(self, values: np.ndarray, valid: np.ndarray, most: int) -> None:
+        self.most = most
+        self._table = _summed(np.concatenate([values, valid[None]]), most)  # (C + 1, H + 1 + 2·most, …)
 
-    def __call__(self, half: int) -> np.ndarray:
-        """Means over squares of 2·half + 1 points, cut at the border, `(C, H, W)`; 0 where no point is valid."""
-        return _boxes(self._table, half) / np.maximum(_boxes(self._count, half), 1)
+    def __call__(self, half: int) -> tuple[np.ndarray, np.ndarray]:
+        """Means over squares of 2·half + 1 points `(C, H, W)`, 0 where no point is valid, and how many are `(H, W)`."""
+        low, side = self.most - half, 2 * half + 1
+        stop = -low or None
+        rows = self._table[:, low + side : stop] - self._table[:, low : -low - side]
+        sums = rows[:, :, low + side : stop] - rows[:, :, low : -low - side]
+        count = sums[-1].round()
+        return sums[:-1] / np.maximum(count, 1), count
 
-    def missing(self, half: int) -> np.ndarray:
-        """The share of such a square on the grid that holds no valid point, `(H, W)`."""
-        area = _boxes(_summed(np.ones((1, *self.valid.shape))), half)
-        return (1 - _boxes(self._count, half) / area)[0]
 
-
-def _summed(values: np.ndarray) -> np.ndarray:
-    """The summed-area table `(C, H + 1, W + 1)` of `(C, H, W)`."""
-    table = np.zeros((len(values), values.shape[1] + 1, values.shape[2] + 1))
-    np.cumsum(values, axis=1, out=table[:, 1:, 1:])
-    np.cumsum(table[:, 1:, 1:], axis=2, out=table[:, 1:, 1:])
+def _summed(values: np.ndarray, margin: int) -> np.ndarray:
+    """The summed-area table of `(C, H, W)` with zeros to all sides, `(C, H + 1 + 2·margin, W + 1 + 2·margin)`."""
+    count, height, width = values.shape
+    table = np.zeros((count, height + 1 + 2 * margin, width + 1 + 2 * margin))
+    inner = table[:, margin + 1 : margin + 1 + height, margin + 1 : margin + 1 + width]
+    np.cumsum(values, axis=1, out=inner)
+    np.cumsum(inner, axis=2, out=inner)
+    table[:, margin + 1 + height :] = table[:, margin + height, None]
+    table[:, :, margin + 1 + width :] = table[:, :, margin + width, None]
     return table
 
 
-def _boxes(table: np.ndarray, half: int) -> np.ndarray:
-    """Sums over squares of 2·half + 1 around every point, `(C, H, W)`."""
-    for axis in (1, 2):
-        length = table.shape[axis] - 1
-        places = np.arange(length)
-        ends, starts = np.minimum(places + half + 1, length), np.maximum(places - half, 0)
-        table = table.take(ends, axis=axis) - table.take(starts, axis=axis)
-    return table
+def extent(valid: np.ndarray, side: int) -> tuple[slice, slice]:
+    """The rows and columns, in whole squares of `side`, beyond which nothing is valid."""
+    ranges = []
+    for axis in (1, 0):
+        places = np.flatnonzero(valid.any(axis=axis)) // side
+        ranges.append(slice(places[0] * side, (places[-1] + 1) * side) if len(places) else slice(0, 0))
+    return ranges[0], ranges[1]
 
 
-def pooled(values: np.ndarray, valid: np.ndarray, side: int) -> np.ndarray:
-    """The mean of `values` `(C, H, W)` over the valid points of each square of `side`, `(h, w, C)`; 0 where none is."""
-    counts = _squares(valid[None].astype(values.dtype), side).sum(axis=-1)  # (1, h, w)
-    sums = _squares(np.where(valid, values, 0), side).sum(axis=-1)  # (C, h, w)
-    return (sums / np.maximum(counts, 1)).transpose(1, 2, 0)
+def cell_means(cells: np.ndarray, count: int) -> csr_array:
+    """The matrix `(count, N)` that averages rows of N points over the cells, numbered below `count`, they lie in."""
+    share = 1 / np.bincount(cells, minlength=count)[cells]
+    return csr_array((share.astype(np.float32), (cells, np.arange(len(cells)))), shape=(count, len(cells)))
 
 
-def farthest(values: np.ndarray, valid: np.ndarray, side: int) -> np.ndarray:
-    """Of `values` `(C, H, W)` the one farthest from 0 among the valid points of each square of `side`, `(h, w, C)`."""
-    squares = _squares(np.where(valid, values, 0), side)  # (C, h, w, side²)
+def farthest(values: np.ndarray, side: int) -> np.ndarray:
+    """Of `values` `(C, H, W)` the one farthest from 0 in each square of `side`, `(h, w, C)`."""
+    squares = _squares(values, side)  # (C, h, w, side²)
     low, high = squares.min(axis=-1), squares.max(axis=-1)
     return np.where(-low > high, low, high).transpose(1, 2, 0)
 
 
 def any_valid(valid: np.ndarray, side: int) -> np.ndarray:
     """Which squares of `side` hold a valid point, `(h, w)` bool."""
-    return _squares(valid[None], side).any(axis=-1)[0]
+    return np.asarray(_squares(valid[None], side)[0].any(axis=-1))
 
 
 def _squares(values: np.ndarray, side: int) -> np.ndarray:
