@@ -46,7 +46,7 @@ def load_fpfh(
     device: str = "cpu",
     precision: Precision = "auto",
     stride: int = 8,
-    radii: Sequence[float] = (6.0, 12.0),
+    radii: Sequence[float] = (8.0, 16.0),
     unit: Unit = "spacing",
     normal_radius: float = 3.0,
     neighbours: int | None = 48,
@@ -77,7 +77,7 @@ class PointHistograms:
 
     def __post_init__(self) -> None:
         if not self.radii or not all(isfinite(radius) and radius > 0 for radius in self.radii):
-            raise SettingsError("one or more positive radii", f"{list(self.radii)}", "such as 6 and 12 point spacings")
+            raise SettingsError("one or more positive radii", f"{list(self.radii)}", "such as 8 and 16 point spacings")
         if self.unit not in get_args(Unit):
             raise SettingsError("the unit spacing or metres", repr(self.unit), "choose one of them")
         if not (isfinite(self.normal_radius) and self.normal_radius >= 1):

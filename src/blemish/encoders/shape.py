@@ -41,7 +41,7 @@ def load_shape(
     device: str = "cpu",
     precision: Precision = "auto",
     stride: int = 8,
-    scales: Sequence[int] = (2, 4, 8),
+    scales: Sequence[int] = (3, 6, 12),
 ) -> SurfaceEncoder:
     """One layer of 7 numbers a scale and 3 more; a scale looks at squares of 2·scale + 1 points.
 
@@ -68,7 +68,7 @@ class ShapeStatistics:
         whole = all(isinstance(scale, int) and not isinstance(scale, bool) and scale >= 1 for scale in self.scales)
         if not self.scales or not whole or list(self.scales) != sorted(set(self.scales)):
             raise SettingsError(
-                "growing scales of 1 or more whole points", f"{list(self.scales)}", "such as 2, 4 and 8"
+                "growing scales of 1 or more whole points", f"{list(self.scales)}", "such as 3, 6 and 12"
             )
 
     @property

@@ -129,7 +129,7 @@ def principal(covariance: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         better = length > longest
         np.copyto(best, other, where=better)
         np.copyto(longest, length, where=better)
-    determined = longest > (1e-12 * (mean * 3) ** 2) ** 2
+    determined = longest > (1e-7 * (mean * 3) ** 2) ** 2  # the values themselves are known to about 1e-8
     return values, np.where(determined, best / np.sqrt(np.where(determined, longest, 1)), 0)
 
 
