@@ -153,6 +153,7 @@ def test_settings_are_part_of_the_weights() -> None:
         {"normal_radius": 0.5},
         {"neighbours": 0},
         {"neighbours": True},
+        {"neighbours": 2.5},
         {"layers": (1,)},
     ],
 )

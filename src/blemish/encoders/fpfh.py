@@ -82,7 +82,8 @@ class PointHistograms:
             raise SettingsError("the unit spacing or metres", repr(self.unit), "choose one of them")
         if not (isfinite(self.normal_radius) and self.normal_radius >= 1):
             raise SettingsError("a normal_radius of 1 point spacing or more", f"{self.normal_radius}", "3 suits most")
-        if self.neighbours is not None and (isinstance(self.neighbours, bool) or self.neighbours < 2):
+        whole = isinstance(self.neighbours, int) and not isinstance(self.neighbours, bool)
+        if self.neighbours is not None and not (whole and self.neighbours >= 2):
             raise SettingsError("2 neighbours or more, or None for all", repr(self.neighbours), "48 suits most")
 
     def __call__(self, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
