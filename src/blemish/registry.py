@@ -22,6 +22,7 @@ class EncoderEntry:
     `kwargs`; that of a text encoder with the name, `device` and `kwargs`. `packages` are the importable packages that
     bring it, `hub` its id on the Hugging Face hub ("" for none), `megabytes` the size of its weights, `needs` "" |
     "offline" (an extra) | "package" | "download", and `get` the command that brings the weights. `staged`: see there.
+    `modality` is "rgb" for what looks at pictures, "points" for what looks at measured surfaces.
     """
 
     target: str
@@ -34,6 +35,7 @@ class EncoderEntry:
     packages: tuple[str, ...] = ()
     hub: str = ""
     staged: bool = False  # layers are stages of growing stride (convolutional, windowed), not blocks of one
+    modality: str = "rgb"
 
 
 @dataclass(frozen=True)
@@ -128,6 +130,20 @@ ENCODERS: dict[str, EncoderEntry] = {
         "none needed",
         0,
         "raw pixels in squares of 16 × 16, for detectors that learn a network; always loads",
+    ),
+    "points-fpfh": EncoderEntry(
+        "blemish.encoders.fpfh:load_fpfh",
+        "none needed",
+        0,
+        "measured surfaces: histograms of how normals turn, at two radii; always loads",
+        modality="points",
+    ),
+    "points-shape": EncoderEntry(
+        "blemish.encoders.shape:load_shape",
+        "none needed",
+        0,
+        "measured surfaces: curvature, height and spread of normals, at three scales; always loads",
+        modality="points",
     ),
 }
 
