@@ -38,8 +38,8 @@ def is_category(folder: Path) -> bool:
 
 
 def is_mask(inside: tuple[str, ...]) -> bool:
-    """True for a path (its parts below the category folder) among the masks."""
-    return inside[1:2] == (DATA,) and inside[-1].endswith("_mask.png")
+    """True for a path (its parts below the category folder) among the masks of test parts."""
+    return inside[:2] == (TEST, DATA) and inside[-1].endswith("_mask.png")
 
 
 def load_category(folder: Path) -> Category:

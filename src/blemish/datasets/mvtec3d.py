@@ -32,8 +32,8 @@ def is_category(folder: Path) -> bool:
 
 
 def is_mask(inside: tuple[str, ...]) -> bool:
-    """True for a path (its parts below the category folder) among the masks."""
-    return inside[2:3] == (MASKS,)
+    """True for a path (its parts below the category folder) among the masks of defects."""
+    return inside[2:3] == (MASKS,) and inside[1] != GOOD
 
 
 def load_category(folder: Path) -> Category:

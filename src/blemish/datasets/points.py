@@ -67,8 +67,8 @@ def measured(points: np.ndarray) -> np.ndarray:
 def _read_tiff(path: Path, max_pixels: int | None) -> np.ndarray:
     tifffile = need("tifffile", "3d", "points in TIFF files")
     with reading(path, "points"), tifffile.TiffFile(path) as file:
-        _check_size(file.pages[0].shape, path, max_pixels)
-        return np.asarray(file.asarray(key=0))
+        _check_size(file.series[0].shape, path, max_pixels)
+        return np.asarray(file.asarray(series=0))
 
 
 def _read_npy(path: Path, max_pixels: int | None) -> np.ndarray:

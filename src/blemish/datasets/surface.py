@@ -15,8 +15,8 @@ STRIP = 10 / 600  # width of the border strip over the short side: 10 pixels in 
 LEAST_BORDER = 0.2  # share of the strip that must be measured: where it is empty, the ground is gone already
 EXPLAINED = 0.6  # share of the strip's points that must lie on the plane
 LEAST_LEFT = 0.005  # share of the points that must stand out: a plane that takes all is the part itself
-RELIEF = 0.25  # share of a low part's height that the band may take
-NOISE = 4.0  # standard deviations of the ground that the band is wide at least
+RELIEF = 0.25  # share of a low part's usual height that the band may take
+NOISE = 6.0  # standard deviations of the ground that the band is wide at least: the ground may bend a little, too
 TRIALS, LOOKED_AT = 200, 2000  # planes that RANSAC tries, on so many points of the strip at most
 REFITS = 5
 SPECK = 5e-4  # share of the grid up to which a cluster is noise
@@ -26,8 +26,8 @@ GAP = 8.0  # usual distances between neighbours from which two neighbours lie on
 def remove_plane(points: np.ndarray, band: float = 0.005, seed: int = 0) -> np.ndarray:
     """Points without the plane they lie on: those within `band` metres of it become NaN.
 
-    On a low part the band is narrower (a quarter of what rises above the ground, but not less than the ground's own
-    noise). Points are left as they are where the border holds hardly any, where no plane explains the border, and
+    Under low parts the band is narrower: a quarter of the height at which most of the part lies, but not less than the
+    ground's own unevenness. Points are left as they are where the border holds hardly any, where no plane explains the border, and
     where hardly anything stands out from it. A flat part that reaches the border all round cannot be told from a
     ground.
     """
@@ -40,7 +40,7 @@ def remove_plane(points: np.ndarray, band: float = 0.005, seed: int = 0) -> np.n
     standing = away[away > min(NOISE * noise, band)]
     if len(standing) < least:
         return points
-    near = min(band, max(NOISE * noise, RELIEF * float(np.percentile(standing, 90))))
+    near = min(band, max(NOISE * noise, RELIEF * float(np.median(standing))))
     if (away > near).sum() < least:
         return points
     return np.where((away <= near)[..., None], np.float32(np.nan), points)
