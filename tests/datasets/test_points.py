@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -81,6 +82,10 @@ def test_millimetres_are_refused(points: np.ndarray, tmp_path: Path) -> None:
     small_part[..., 2] += 400
     with pytest.raises(PictureError, match="divide the points by 1000"):
         load_points(small_part)
+    around_zero = points * 1000
+    around_zero[..., 2] -= 400
+    with pytest.raises(PictureError, match="divide the points by 1000"):
+        load_points(around_zero)
     points[0, 0] = (0.1, 0.1, 90.0)  # a single flying point says nothing about the unit
     assert measured(load_points(points)).any()
 
@@ -106,10 +111,21 @@ def test_damaged_and_absent_files_are_named(points: np.ndarray, tmp_path: Path) 
         load_points(tmp_path / "cloud.ply")
 
 
-def test_pickles_are_not_opened(tmp_path: Path) -> None:
-    np.save(tmp_path / "code.npy", np.array([[{}]], dtype=object), allow_pickle=True)
+class Harm:
+    """Makes a folder when it is unpickled."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return os.mkdir, (str(self.folder),)
+
+
+def test_no_code_in_a_file_is_run(tmp_path: Path) -> None:
+    np.save(tmp_path / "code.npy", np.array([[Harm(tmp_path / "done")]], dtype=object), allow_pickle=True)
     with pytest.raises(PictureError, match=r"code\.npy"):
         load_points(tmp_path / "code.npy")
+    assert not (tmp_path / "done").exists()
 
 
 def test_large_clouds_are_refused_before_they_are_read(points: np.ndarray, tmp_path: Path) -> None:

@@ -8,7 +8,15 @@ import pytest
 from scan_parts import heights, points_of, rotation
 
 from blemish.datasets.points import measured
-from blemish.datasets.surface import GAP, keep_clusters, pad_square, remove_plane, resize_points, square_margins
+from blemish.datasets.surface import (
+    GAP,
+    border_plane,
+    keep_clusters,
+    pad_square,
+    remove_plane,
+    resize_points,
+    square_margins,
+)
 
 BAND = 0.005
 
@@ -43,6 +51,22 @@ def test_the_frame_of_coordinates_does_not_matter(seed: int) -> None:
     left = measured(remove_plane(turned))
     clear = abs(height - BAND) > 1e-3
     assert np.array_equal(left[clear], (height > BAND)[clear])
+
+
+@pytest.mark.parametrize(("rows", "columns", "low"), [(20, 60, 0.002), (30, 160, 0.004), (60, 60, 0.004)])
+@pytest.mark.parametrize("seed", range(3))
+def test_the_plane_is_exact(rows: int, columns: int, low: float, seed: int) -> None:
+    """Although something lies on the border that is within the band."""
+    height = heights(160, top=0.03)
+    height[:rows, :columns] = low
+    tilt = (0.2, -0.3)
+    found = border_plane(points_of(height, tilt, noise=3e-4, seed=seed), BAND, seed)
+    assert found is not None
+    centre, normal, noise = found
+    truth = np.array([-tilt[0], -tilt[1], 1]) / np.sqrt(1 + tilt[0] ** 2 + tilt[1] ** 2)
+    assert abs(normal @ truth) > np.cos(np.deg2rad(0.1))
+    assert abs((centre - (0, 0, 0.4)) @ truth) < 1e-4
+    assert noise == pytest.approx(3e-4, rel=0.4)
 
 
 def test_a_low_part_narrows_the_band() -> None:

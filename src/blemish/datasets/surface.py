@@ -2,6 +2,7 @@
 
 The steps of BTF (Horwitz and Hoshen, CVPRW 2023) that later methods on MVTec 3D-AD share: the plane that a part lies on
 is fitted by RANSAC (Fischler and Bolles, 1981) to a strip along the border, and the points near it are taken away.
+Planes compete by their median distance (Rousseeuw, 1984), so that the ground need only be more than half of the border.
 All functions take points `(H, W, 3)` in metres with NaN in the holes, and change nothing in place.
 """
 
@@ -27,9 +28,9 @@ def remove_plane(points: np.ndarray, band: float = 0.005, seed: int = 0) -> np.n
     """Points without the plane they lie on: those within `band` metres of it become NaN.
 
     Under low parts the band is narrower: a quarter of the height at which most of the part lies, but not less than the
-    ground's own unevenness. Points are left as they are where the border holds hardly any, where no plane explains the border, and
-    where hardly anything stands out from it. A flat part that reaches the border all round cannot be told from a
-    ground.
+    ground's own unevenness. Points are left as they are where the border holds hardly any, where no plane explains the
+    border, and where hardly anything stands out from it. A flat part that reaches the border all round cannot be told
+    from a ground.
     """
     ground = border_plane(points, band, seed)
     if ground is None:
@@ -61,17 +62,19 @@ def border_plane(points: np.ndarray, band: float, seed: int = 0) -> tuple[np.nda
         return None
     random = np.random.default_rng(seed)
     some = border if len(border) <= LOOKED_AT else random.choice(border, LOOKED_AT, replace=False)
-    found = _ransac(some, band, random)
+    found = _ransac(some, random)
     if found is None:
         return None
     centre, normal = found
     for _ in range(REFITS):  # the best of three points is coarse: what leans on the ground must not tilt it
         away = np.abs((border - centre) @ normal)
         on = away <= min(band, max(3 * _deviation(away), 1e-9))
+        if on.sum() < 3:
+            return None
         centre, normal = _fit(border[on])
     away = np.abs((border - centre) @ normal)
-    on = away <= band
-    return (centre, normal, _deviation(away[on])) if on.mean() >= EXPLAINED else None
+    noise = float(np.sqrt((away[on] ** 2).mean()))
+    return (centre, normal, noise) if (away <= band).mean() >= EXPLAINED else None
 
 
 def keep_clusters(points: np.ndarray, speck: float = SPECK) -> np.ndarray:
@@ -130,8 +133,11 @@ def resize_points(points: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     return points[rows[:, None], columns]
 
 
-def _ransac(points: np.ndarray, band: float, random: np.random.Generator) -> tuple[np.ndarray, np.ndarray] | None:
-    """The plane (point, unit normal) through three of `points` `(N, 3)` that lies nearest to all within `band`."""
+def _ransac(points: np.ndarray, random: np.random.Generator) -> tuple[np.ndarray, np.ndarray] | None:
+    """The plane (point, unit normal) through three of `points` `(N, 3)` that lies nearest to the nearer half of them.
+
+    Not the one with the most points within the band: that would lean towards whatever low thing lies on the border.
+    """
     triples = points[random.integers(0, len(points), (TRIALS, 3))]  # (T, 3, 3)
     normals = np.cross(triples[:, 1] - triples[:, 0], triples[:, 2] - triples[:, 0])  # (T, 3)
     lengths = np.linalg.norm(normals, axis=1)
@@ -140,7 +146,7 @@ def _ransac(points: np.ndarray, band: float, random: np.random.Generator) -> tup
         return None
     centres, normals = triples[sound, 0], normals[sound] / lengths[sound, None]
     away = np.abs(points @ normals.T - (centres * normals).sum(axis=1))  # (N, T)
-    best = int((np.minimum(away, band) ** 2).sum(axis=0).argmin())
+    best = int(np.median(away, axis=0).argmin())
     return centres[best], normals[best]
 
 
