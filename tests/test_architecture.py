@@ -17,7 +17,7 @@ ORDER = (
     {"text"},
     {"detectors"},
     {"batches"},
-    {"metrics", "calibration", "maps", "framing", "part_framing", "copies"},
+    {"metrics", "calibration", "maps", "framing", "part_framing", "scan_framing", "copies"},
     {"recognition", "held_out", "inputs", "model_folder", "cleaning"},
     {"inspector"},
     {"evaluation", "diagnosis"},
