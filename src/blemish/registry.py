@@ -21,7 +21,8 @@ class EncoderEntry:
     `target` is the function that loads it, called with the name, `role`, `layers`, `device`, `precision` and
     `kwargs`. `packages` are the importable packages that bring it, `hub` its id on the Hugging Face hub ("" for
     none), `megabytes` the size of its weights, `needs` "" | "offline" (an extra) | "package" | "download", and
-    `get` the command that brings the weights. `staged`: see there.
+    `get` the command that brings the weights. `variable` is the environment variable that says where they lie.
+    `modality` is what it encodes: "rgb" or "points". `staged`: see there.
     """
 
     target: str
@@ -34,6 +35,8 @@ class EncoderEntry:
     packages: tuple[str, ...] = ()
     hub: str = ""
     staged: bool = False  # layers are stages of growing stride (convolutional, windowed), not blocks of one
+    modality: str = "rgb"
+    variable: str = ""
 
 
 @dataclass(frozen=True)
@@ -128,6 +131,16 @@ ENCODERS: dict[str, EncoderEntry] = {
         "none needed",
         0,
         "raw pixels in squares of 16 × 16, for detectors that learn a network; always loads",
+    ),
+    "point-mae": EncoderEntry(
+        "blemish.encoders.point_mae:load_point_mae",
+        "MIT",
+        116,
+        "transformer over groups of measured points, masked auto-encoding; published or learned from own scans",
+        needs="download",
+        get="blemish pretrain point-mae GOOD -o OUT && export BLEMISH_POINT_MAE=OUT",
+        modality="points",
+        variable="BLEMISH_POINT_MAE",
     ),
 }
 
