@@ -43,7 +43,7 @@ def load_point_mae(
     most_points: int = 8192,
     smooth: bool = False,
 ) -> PointMae:
-    """The encoder of the weights at `source` (a file, or a folder of `blemish pretrain`), or where BLEMISH_POINT_MAE says.
+    """The encoder of the weights at `source` (a file, or a folder of `blemish pretrain`) or at BLEMISH_POINT_MAE.
 
     `layers` are blocks from 0, by default those of LAYERS or, of a shorter network, the same shares of it, whatever the
     `role`; blocks after the last one taken are dropped. Raises `WeightsError` when weights are missing or unusable.
@@ -71,11 +71,11 @@ def load_point_mae(
 class PointMae:
     """A `PointsEncoder`: a surface's points, brought to the unit sphere, through a frozen `PointTransformer`.
 
-    Of each surface at most `most_points`, evenly over the grid, are looked at, so that a group of `group_size` means the
-    same whatever the resolution. `groups` centres are spread over them. Each cell of the grid gets the features of its
-    three nearest centres by inverse squared distance; with `smooth` it is averaged with its eight neighbours. A surface
-    has no more groups and no larger ones than it has points. The batch norms and the blocks after the last of `layers`
-    are folded into `network` or dropped from it.
+    Of each surface at most `most_points`, evenly over the grid, are looked at, so that a group of `group_size` means
+    the same whatever the resolution. `groups` centres are spread over them. Each cell of the grid gets the features
+    of its three nearest centres by inverse squared distance; with `smooth` it is averaged with its eight neighbours. A
+    surface has no more groups and no larger ones than it has points. `network` is changed for good: its batch norms are
+    folded away, the blocks after the last of `layers` dropped.
     """
 
     def __init__(
@@ -105,7 +105,7 @@ class PointMae:
         self.name, self.licence, self.weights = name, licence, weights
         self.modalities: tuple[str, ...] = (POINTS,)
         self.layers = resolve_layers(layers, LAYERS, len(network.blocks), name)
-        self.dims = (network.width * len(self.layers),)
+        self.dims: tuple[int, ...] = (network.width * len(self.layers),)
         self.stride = self.multiple = stride
         self.groups, self.group_size, self.most_points, self.smooth = groups, group_size, most_points, smooth
         self.device = resolve_device(device)
@@ -115,10 +115,12 @@ class PointMae:
         self.network = prepare(network, self.device, self.precision)
 
     def __repr__(self) -> str:
-        return f"<encoder {self.name}, layers {list(self.layers)}, stride {self.stride}, {self.precision}, {self.device}>"
+        return (
+            f"<encoder {self.name}, layers {list(self.layers)}, stride {self.stride}, {self.precision}, {self.device}>"
+        )
 
     def encode_points(self, points: np.ndarray) -> Features:
-        """`points` `(B, H, W, 3)` float32 metres, NaN where nothing was measured → Features under `POINTS`; no gradient.
+        """`points` `(B, H, W, 3)` float32 metres, NaN for holes → Features under `POINTS`; no gradient.
 
         Raises `SettingsError` for another shape or type, or sides that are no multiples of `stride`.
         """
@@ -162,11 +164,9 @@ class PointMae:
 
     def _prepare(self, points: np.ndarray, valid: np.ndarray) -> tuple[Tensor, Tensor]:
         """One surface `(H, W, 3)` in the unit sphere: its points looked at `(N, 3)`, and all of them on the grid."""
-        measured = points[valid].astype(np.float64)
-        chosen = measured[evenly(len(measured), self.most_points)]
-        centre = chosen.mean(axis=0)
-        radius = np.linalg.norm(chosen - centre, axis=1).max() or 1.0
-        return tuple(torch.from_numpy(((p - centre) / radius).astype(np.float32)) for p in (chosen, points))  # type: ignore[return-value]
+        measured = points[valid]
+        chosen, centre, radius = to_unit_sphere(measured[evenly(len(measured), self.most_points)])
+        return torch.from_numpy(chosen), torch.from_numpy(((points - centre) / radius).astype(np.float32))
 
     def tokens(self, cloud: Tensor) -> tuple[Tensor, Tensor]:
         """Points `(B, N, 3)` in the unit sphere → features `(B, G, D)` of groups and their centres `(B, G, 3)`."""
@@ -192,8 +192,17 @@ class PointMae:
             )
 
 
+def to_unit_sphere(points: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
+    """Points `(N, 3)` around their mean, the furthest at distance 1, as float32; and that mean and distance."""
+    exact = points.astype(np.float64)  # metres away from the camera, differences of micrometres
+    centre = exact.mean(axis=0) if len(points) else np.zeros(3)
+    distances = np.linalg.norm(exact - centre, axis=1)
+    radius = float(distances.max(initial=0)) or 1.0
+    return ((exact - centre) / radius).astype(np.float32), centre, radius
+
+
 def grouped(cloud: Tensor, groups: int, size: int) -> tuple[Tensor, Tensor]:
-    """Points `(B, N, 3)` → spread centres `(B, G, 3)` and the `size` points nearest to each, from it: `(B, G, K, 3)`."""
+    """Points `(B, N, 3)` → spread centres `(B, G, 3)` and the points nearest to each, from it: `(B, G, size, 3)`."""
     centres = gather_points(cloud, farthest_points(cloud, groups))
     _, index = nearest_points(cloud, centres, size)
     return centres, gather_points(cloud, index) - centres[:, :, None]
@@ -225,10 +234,10 @@ def cell_places(points: Tensor, stride: int) -> tuple[Tensor, Tensor]:
 def carried(centres: Tensor, places: Tensor, shares: Tensor) -> Tensor:
     """How much of each centre's features a cell gets: `(B, cells, G)`, rows of sum 1, or 0 where nothing was measured.
 
-    `centres` `(B, G, 3)`, `places` `(B, cells, P, 3)`, `shares` `(B, cells, P)`. Interpolation and mean are both linear,
-    so the mean is taken of weights, which are few, and not of features.
+    `centres` `(B, G, 3)`, `places` `(B, cells, P, 3)`, `shares` `(B, cells, P)`. Interpolation and mean are both
+    linear, so the mean is taken of weights, which are few, and not of features.
     """
-    batch, cells, parts = shares.shape
+    batch, cells, _ = shares.shape
     weights, index = inverse_distance_weights(centres, places.flatten(1, 2))  # (B, cells·P, k)
     weights = (weights * shares.flatten(1)[..., None]).view(batch, cells, -1)
     table = torch.zeros((batch, cells, centres.shape[1]))
@@ -236,7 +245,7 @@ def carried(centres: Tensor, places: Tensor, shares: Tensor) -> Tensor:
 
 
 def averaged(features: Tensor, held: Tensor) -> Tensor:
-    """`features` `(B, h, w, D)`, each the mean over the 3 × 3 cells around it that hold anything, `held` `(B, h, w)`."""
+    """`features` `(B, h, w, D)`, each the mean over the 3 × 3 cells around it that hold anything, by `held`."""
     both = torch.cat([features * held[..., None], held[..., None]], dim=-1).permute(0, 3, 1, 2)
     sums = functional.avg_pool2d(both, 3, stride=1, padding=1, divisor_override=1).permute(0, 2, 3, 1)
     return sums[..., :-1] / sums[..., -1:].clamp_min(1e-6)

@@ -7,7 +7,7 @@ good scans.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from blemish.encoders.point_mae import evenly, grouped
+from blemish.encoders.point_mae import evenly, grouped, to_unit_sphere
 from blemish.encoders.point_mae_weights import published_names, write_folder
 from blemish.encoders.point_transformer import (
     DEPTH,
@@ -93,7 +93,10 @@ class Pretraining:
     seed: int = 0
     device: str = "cpu"
 
-    def check(self) -> None:
+    def __post_init__(self) -> None:
+        self._check()
+
+    def _check(self) -> None:
         """Raise SettingsError for a setting that cannot be."""
         least = {"seed": 0}
         for name in ("steps", "batch", "points", "groups", "group_size", "width", "depth", "decoder_depth", "seed"):
@@ -120,27 +123,40 @@ class Pretrained:
     network: MaskedAutoencoder
     losses: Tensor
     scans: int
-    how: Pretraining = field(default_factory=Pretraining)
+    how: Pretraining
+
+    @property
+    def loss(self) -> tuple[float, float]:
+        """The mean loss over the first and the last tenth of the steps."""
+        tenth = max(1, len(self.losses) // 10)
+        return float(self.losses[:tenth].mean()), float(self.losses[-tenth:].mean())
 
     def save(self, folder: Path) -> None:
         """Write a folder that `encoders.build` reads, with the published names, into the existing `folder`."""
-        tail = self.losses[-max(1, len(self.losses) // 10) :]
-        facts: dict[str, Any] = {"format_version": 1, "encoder": "point-mae", "scans": self.scans}
-        facts |= {"loss": float(tail.mean()), "learned": asdict(self.how)}
-        write_folder(folder, published_names(self.network.cpu().state_dict()), facts)
+        facts: dict[str, Any] = {"format_version": 1, "encoder": "point-mae", "scans": self.scans, "loss": self.loss}
+        write_folder(folder, published_names(self.network.cpu().state_dict()), facts | {"learned": asdict(self.how)})
+
+
+def pretraining_of(settings: Mapping[str, Any]) -> Pretraining:
+    """The settings as a `Pretraining`; SettingsError for one it does not have."""
+    known = [f.name for f in fields(Pretraining)]
+    for name in settings:
+        if name not in known:
+            raise SettingsError("a setting of the pretraining of point-mae", name, f"choose from: {', '.join(known)}")
+    return Pretraining(**settings)
 
 
 def pretrain(
     scans: Iterable[np.ndarray],
-    how: Pretraining = Pretraining(),  # noqa: B008
+    how: Pretraining | None = None,
     progress: Callable[[int, int, Mapping[str, float]], None] | None = None,
 ) -> Pretrained:
-    """Learn from `scans`, each `(H, W, 3)` float32 in metres with NaN for holes; only what is drawn from is kept of them.
+    """Learn from `scans`, each `(H, W, 3)` float32 in metres with NaN for holes; they are walked once.
 
-    Raises SettingsError for settings that cannot be, DatasetError where no scan holds enough points.
+    Scans with fewer measured points than a step draws are left out. Raises DatasetError where that leaves none.
     """
-    how.check()
-    clouds = [cloud for scan in scans if (cloud := framed(scan)) is not None and len(cloud) >= how.points]
+    how = how or Pretraining()
+    clouds = [cloud for cloud in map(framed, scans) if len(cloud) >= how.points]
     if not clouds:
         raise DatasetError(
             f"at least one good scan with {how.points} measured points", "none", "give good scans, or lower points"
@@ -150,27 +166,20 @@ def pretrain(
         model = MaskedAutoencoder(how.width, how.depth, how.decoder_depth, how.group_size).to(device)
 
         def loss_of(step: int) -> Tensor:
-            cloud = drawn(clouds, how).to(device)
-            centres, groups = grouped(cloud, how.groups, how.group_size)
+            centres, groups = grouped(drawn(clouds, how).to(device), how.groups, how.group_size)
             hidden = torch.rand(centres.shape[:2], device=device).argsort(1) < how.hidden_groups  # (B, G)
-            guessed = model(groups, centres, hidden)
+            guessed = model(groups, centres, hidden)  # (B, M, K, 3)
             return chamfer(guessed.flatten(0, 1), groups[hidden])
 
-        learning = Training(
-            how.steps, how.learning_rate, how.weight_decay, warmup=max(1, how.steps // 20), clip=10.0
-        )
+        learning = Training(how.steps, how.learning_rate, how.weight_decay, warmup=max(1, how.steps // 20), clip=10.0)
         losses = learning.run(model, loss_of, progress)
     return Pretrained(model, losses, len(clouds), how)
 
 
-def framed(scan: np.ndarray) -> Tensor | None:
-    """Up to KEPT measured points of a scan `(H, W, 3)`, evenly over it, in the unit sphere; None where there are none."""
-    points = scan[np.isfinite(scan).all(axis=-1)].astype(np.float64)
-    if not len(points):
-        return None
-    points = points[evenly(len(points), KEPT)]
-    points -= points.mean(axis=0)
-    return torch.from_numpy((points / (np.linalg.norm(points, axis=1).max() or 1.0)).astype(np.float32))
+def framed(scan: np.ndarray) -> Tensor:
+    """Up to KEPT measured points of a scan `(H, W, 3)`, evenly over it, in the unit sphere: `(N, 3)` float32."""
+    points = scan[np.isfinite(scan).all(axis=-1)]
+    return torch.from_numpy(to_unit_sphere(points[evenly(len(points), KEPT)])[0])
 
 
 def drawn(clouds: list[Tensor], how: Pretraining) -> Tensor:

@@ -23,7 +23,6 @@ from blemish.errors import WeightsError
 
 VARIABLE = "BLEMISH_POINT_MAE"
 WEIGHTS, SETTINGS = "point_mae.safetensors", "settings.json"
-SUFFIXES = (".pth", ".pt", ".safetensors")
 
 # Published name → name here, as beginnings; first those of the encoder, then those that only masked learning needs.
 BLOCK = (
@@ -56,9 +55,8 @@ ENCODER_BLOCK, DECODER_BLOCK = r"MAE_encoder\.blocks\.blocks\.(\d+)\.", r"MAE_de
 
 
 def holds_point_mae(place: str | os.PathLike[str]) -> bool:
-    """Whether it is a folder that `blemish pretrain` wrote, or names a file of weights."""
-    path = Path(place).expanduser()
-    return (path / WEIGHTS).is_file() or path.suffix in SUFFIXES
+    """Whether it is a folder that `blemish pretrain` wrote."""
+    return (Path(place).expanduser() / WEIGHTS).is_file()
 
 
 def find_weights(name: str, source: str | None) -> Path:
@@ -106,7 +104,9 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
         tensors = content.get("base_model", content)
         named = {_plain(name): tensor for name, tensor in tensors.items() if isinstance(tensor, Tensor)}
     except (OSError, EOFError, RuntimeError, pickle.UnpicklingError, SafetensorError, AttributeError) as error:
-        raise WeightsError(f"Point-MAE weights at {path}", f"unreadable content ({error})", "get the file again") from error
+        raise WeightsError(
+            f"Point-MAE weights at {path}", f"unreadable content ({error})", "get the file again"
+        ) from error
     check_finite(named, str(path))
     return named
 
@@ -125,7 +125,9 @@ def renamed(published: Mapping[str, Tensor], path: Path) -> dict[str, Tensor]:
             unknown.append(name)
     if unknown:
         raise WeightsError(
-            f"tensors of Point-MAE alone in {path}", f"unknown ones: {_some(unknown)}", "give a file of masked pretraining"
+            f"tensors of Point-MAE alone in {path}",
+            f"unknown ones: {_some(unknown)}",
+            "give a file of masked pretraining",
         )
     return ours
 
@@ -144,7 +146,7 @@ def _translated(name: str, table: tuple[tuple[str, str], ...], block: str, block
 
 def published_names(own: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Tensors of a `MaskedAutoencoder` (its encoder's under "encoder.") by their published names and shapes."""
-    tensors = {}
+    tensors: dict[str, Tensor] = {}
     for name, tensor in own.items():
         of_encoder = name.startswith("encoder.")
         bare = name.removeprefix("encoder.")
@@ -169,7 +171,9 @@ def fill(network: torch.nn.Module, tensors: Mapping[str, Tensor], path: Path) ->
     if extra := [name for name in tensors if name not in wished]:
         raise WeightsError(f"tensors of Point-MAE alone in {path}", f"unknown ones: {_some(extra)}", "get it again")
     flat = {n: t.squeeze(-1) if t.ndim == 3 and t.shape[-1] == 1 else t for n, t in tensors.items()}
-    wrong = [f"{n} {tuple(t.shape)}, not {tuple(wished[n].shape)}" for n, t in flat.items() if t.shape != wished[n].shape]
+    wrong = [
+        f"{n} {tuple(t.shape)}, not {tuple(wished[n].shape)}" for n, t in flat.items() if t.shape != wished[n].shape
+    ]
     if wrong:
         raise WeightsError(f"tensors of the published shapes in {path}", _some(wrong), "give a file of Point-MAE")
     network.load_state_dict({n: t.to(wished[n].dtype) for n, t in flat.items()}, strict=False)

@@ -35,7 +35,7 @@ class PointTransformer(nn.Module):
         self.norm = nn.LayerNorm(width, EPS)
 
     def forward(self, groups: Tensor, centres: Tensor, layers: Sequence[int]) -> tuple[Tensor, ...]:
-        """`groups` `(B, G, K, 3)`, relative to `centres` `(B, G, 3)` → normed tokens after `layers`, each `(B, G, D)`."""
+        """`groups` `(B, G, K, 3)`, seen from `centres` `(B, G, 3)` → normed tokens after `layers`, each `(B, G, D)`."""
         tokens, places, taken = self.embedding(groups), self.places(centres), []
         for index, block in enumerate(self.blocks):
             tokens = block(tokens + places)  # (B, G, D)

@@ -14,7 +14,7 @@ DISTANCES_AT_ONCE = 1 << 22  # numbers in one block of distances: 16 MB
 
 
 def farthest_points(points: Tensor, count: int) -> Tensor:
-    """Which points lie furthest apart: `points` `(B, N, 3)` → indices `(B, count)`, each next one furthest from all before.
+    """Which points lie furthest apart: `points` `(B, N, 3)` → indices `(B, count)`, each furthest from those before.
 
     The first is the one furthest from the mean, so that the choice does not depend on the order of the points.
     """
