@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from blemish.cli.options import Device, DeviceName, Settings
+from blemish.errors import OutputError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -52,6 +53,7 @@ def pretrain(
     from blemish.encoders.point_mae_pretraining import pretraining_of
 
     how = pretraining_of({**chosen, "seed": seed, "device": device.value})
+    refuse_foreign(out)
     with staged(out) as stage:
         surfaces = (read_surface(file) for file in files)
         with progress_bar("learning", how.steps) as move:
@@ -60,6 +62,15 @@ def pretrain(
     first, last = learned.loss
     say(f"Learned from {learned.scans} of {len(files)} scans in {how.steps} steps; loss {first:.3g} → {last:.3g}.")
     say_where("Saved", out)
+
+
+def refuse_foreign(out: Path) -> None:
+    """Raise OutputError where `out` is a file, or holds something else than an encoder that was learned before."""
+    from blemish.encoders.point_mae_weights import WEIGHTS
+
+    if out.exists() and not (out / WEIGHTS).is_file() and (not out.is_dir() or any(out.iterdir())):
+        kind = "a folder with other files in it" if out.is_dir() else "a file"
+        raise OutputError(f"a new folder, an empty one or an old encoder at {out}", kind, "name another folder with -o")
 
 
 def read_surface(file: Path) -> np.ndarray:
