@@ -105,6 +105,12 @@ class Pretraining:
                 raise SettingsError(f"{name} to be a whole number ≥ {at_least}", repr(value), "correct this setting")
         if not isinstance(self.masking, float) or not 1 <= self.hidden_groups < self.groups:
             raise SettingsError("a share masking of groups to hide that leaves some", repr(self.masking), "try 0.6")
+        for name, holds in (
+            ("learning_rate above 0", self.learning_rate > 0),
+            ("weight_decay ≥ 0", self.weight_decay >= 0),
+        ):
+            if not holds:
+                raise SettingsError(name, repr(getattr(self, name.split()[0])), "correct this setting")
         if max(self.groups, self.group_size) > self.points:
             raise SettingsError("no more groups, and no larger ones, than points", f"points={self.points}", "raise it")
         if self.width > HEAD_WIDTH and self.width % HEAD_WIDTH:
