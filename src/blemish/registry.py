@@ -21,8 +21,8 @@ class EncoderEntry:
     `target` is the function that loads it, called with the name, `role`, `layers`, `device`, `precision` and
     `kwargs`; that of a text encoder with the name, `device` and `kwargs`. `packages` are the importable packages that
     bring it, `hub` its id on the Hugging Face hub ("" for none), `megabytes` the size of its weights, `needs` "" |
-    "offline" (an extra) | "package" | "download", and `get` the command that brings the weights. `staged`: see there.
-    `modality` is "rgb" for what looks at pictures, "points" for what looks at measured surfaces.
+    "offline" (an extra) | "package" | "download", and `get` the command that brings the weights. `variable` is the
+    environment variable that says where they lie. `modality` is what it encodes, "rgb" or "points". `staged`: see there.
     """
 
     target: str
@@ -36,6 +36,7 @@ class EncoderEntry:
     hub: str = ""
     staged: bool = False  # layers are stages of growing stride (convolutional, windowed), not blocks of one
     modality: str = "rgb"
+    variable: str = ""
 
 
 @dataclass(frozen=True)
@@ -144,6 +145,16 @@ ENCODERS: dict[str, EncoderEntry] = {
         0,
         "measured surfaces: curvature, height and spread of normals, at three scales; always loads",
         modality="points",
+    ),
+    "point-mae": EncoderEntry(
+        "blemish.encoders.point_mae:load_point_mae",
+        "MIT",
+        116,
+        "transformer over groups of measured points, masked auto-encoding; published or learned from own scans",
+        needs="download",
+        get="blemish pretrain point-mae GOOD -o OUT && export BLEMISH_POINT_MAE=OUT",
+        modality="points",
+        variable="BLEMISH_POINT_MAE",
     ),
 }
 

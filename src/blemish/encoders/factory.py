@@ -26,10 +26,10 @@ def build(
     """The encoder of that name (see `registry.ENCODERS`), of a local model folder, or "auto".
 
     "auto" takes the best encoder that loads without a download. A folder is what transformers' `save_pretrained`
-    writes. Two of them joined by "+" look at the same picture together (see joint.py). `role` picks the layers that
-    suit what a detector asks for, `layers` overrides it; for joined encoders both may be one for each. "random:NAME"
-    and "random:NAME:SEED" are the network NAME with weights drawn anew (see untrained.py). Raises `SettingsError` for
-    an unknown name, `WeightsError` when the weights are missing or unusable.
+    writes, or `blemish pretrain`. Two of them joined by "+" look at the same picture together (see joint.py). `role`
+    picks the layers that suit what a detector asks for, `layers` overrides it; for joined encoders both may be one for
+    each. "random:NAME" and "random:NAME:SEED" are the network NAME with weights drawn anew (see untrained.py). Raises
+    `SettingsError` for an unknown name, `WeightsError` when the weights are missing or unusable.
     """
     check_precision(precision)
     text = os.fspath(name_or_folder)
@@ -54,6 +54,11 @@ def build(
         base, seed = drawn_anew
         return untrained(build(base, role=role, layers=layers, device=device, precision=precision), seed)
     if text not in ENCODERS and is_folder_name(text):
+        from blemish.encoders.point_mae_weights import holds_point_mae
+
+        if holds_point_mae(text):
+            load = resolve(ENCODERS["point-mae"].target)
+            return load(text, source=text, role=role, layers=layers, device=device, precision=precision)
         from blemish.encoders.backbone import load_backbone
 
         return load_backbone(text, source=text, role=role, layers=layers, device=device, precision=precision)
