@@ -22,7 +22,8 @@ class EncoderEntry:
     `kwargs`; that of a text encoder with the name, `device` and `kwargs`. `packages` are the importable packages that
     bring it, `hub` its id on the Hugging Face hub ("" for none), `megabytes` the size of its weights, `needs` "" |
     "offline" (an extra) | "package" | "download", and `get` the command that brings the weights. `variable` is the
-    environment variable that says where they lie. `modality` is what it encodes, "rgb" or "points". `staged`: see there.
+    variable of the environment that says where they lie, `modality` what it encodes: "rgb" or "points". `staged`: see
+    there.
     """
 
     target: str
