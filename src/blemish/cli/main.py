@@ -25,6 +25,7 @@ from blemish.cli.fit import fit
 from blemish.cli.inspect import inspect
 from blemish.cli.listing import listing
 from blemish.cli.options import SeveralValues
+from blemish.cli.pretrain import pretrain
 from blemish.errors import BlemishError
 
 WRONG_USAGE, FAULT, INTERRUPTED, TERMINATED = 2, 70, 130, 143
@@ -104,6 +105,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "experiment": experiment,
     "calibrate": calibrate,
     "diagnose": diagnose,
+    "pretrain": pretrain,
     "list": listing,
     "doctor": doctor,
     "demo": demo,
