@@ -22,6 +22,7 @@ from blemish.cli.doctor import doctor
 from blemish.cli.evaluate import evaluate
 from blemish.cli.experiment import experiment
 from blemish.cli.fit import fit
+from blemish.cli.generate import generate
 from blemish.cli.inspect import inspect
 from blemish.cli.listing import listing
 from blemish.cli.options import SeveralValues
@@ -105,6 +106,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "experiment": experiment,
     "calibrate": calibrate,
     "diagnose": diagnose,
+    "generate": generate,
     "pretrain": pretrain,
     "list": listing,
     "doctor": doctor,

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from blemish.report.overlays import draw_mask
-from blemish.report.page import Markup, element, facts, page, section, write_page
+from blemish.report.page import Markup, element, facts, image, page, section, write_page
 from blemish.report.relief import shaded_relief
 from blemish.types import Sample
 from blemish.words import count_in_words
@@ -54,8 +54,6 @@ def write_scan_sheet(
 
 
 def _scan(sample: Sample) -> Markup:
-    from blemish.report.page import image
-
     picture, relief = np.asarray(sample.picture), shaded_relief(np.asarray(sample.points))
     area, mask = "", None if sample.mask is None else np.asarray(sample.mask)
     if mask is not None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -144,27 +144,22 @@ def scan_set(
     seed: int = 0,
     size: int = 224,
     train: int = 40,
+    validation: int = 0,
     good: int = 16,
     defective: int = 4,
 ) -> dict[str, Category]:
-    """The set in memory by class: `train` and `good` good scans, `defective` of each kind of defect.
+    """The set in memory by class: `train`, `validation` and `good` good scans, `defective` of each kind of defect.
 
     `classes` is how many, or names out of CLASSES. A scan depends on `seed`, its place and `size` alone, so that a
     larger set begins like a smaller one. Raises SettingsError.
     """
-    names = list(CLASSES)[:classes] if isinstance(classes, int) else list(classes)
-    count = classes if isinstance(classes, int) else len(names)
-    if unknown := [name for name in names if name not in CLASSES]:
-        raise SettingsError(f"classes out of {', '.join(CLASSES)}", ", ".join(unknown), "correct the name")
-    plan = Plan(count, seed, size, train, 0, good, defective)
-    taken: dict[str, Category] = {name: Category([], []) for name in sorted(names)}
-    for shot in Plan(len(CLASSES), plan.seed, size, train, 0, good, defective).shots():
-        if shot.category in taken:
-            held = taken[shot.category]
-            (held.train if shot.split == "train" else held.test).append(take(shot))
-    return taken
-
-
-def samples(shots: Sequence[Shot]) -> Iterator[Sample]:
-    """The scans one after the other."""
-    return map(take, shots)
+    count = classes if isinstance(classes, int) else len(CLASSES)
+    plan = Plan(count, seed, size, train, validation, good, defective)
+    names = plan.names if isinstance(classes, int) else list(classes)
+    if not names or any(name not in CLASSES for name in names):
+        raise SettingsError(f"classes out of {', '.join(CLASSES)}", ", ".join(names) or "none", "correct the names")
+    made = {name: Category([], [], []) for name in sorted(names)}
+    for shot in plan.shots():
+        if shot.category in made:
+            getattr(made[shot.category], shot.split).append(take(shot))
+    return made
