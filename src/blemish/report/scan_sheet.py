@@ -14,6 +14,11 @@ from blemish.report.relief import shaded_relief
 from blemish.types import Sample
 from blemish.words import count_in_words
 
+NOTE = (
+    "Left the picture, right the measured points as a shaded relief, dark where nothing was measured. "
+    "The blue line is the true outline of the defect, whichever side shows it."
+)
+
 
 def write_scan_sheet(
     path: str | Path,
@@ -38,12 +43,11 @@ def write_scan_sheet(
         element("p", about, class_="lead") if about else None,
         facts(dict(counts)) if counts else None,
     )
-    note = "Left the picture, right the measured points as a shaded relief; dark where nothing was measured."
     parts = [
         section(
             name.capitalize(),
             element("div", *(_scan(sample) for sample in samples), class_="grid large scans"),
-            note=f"{note} The blue line is the outline of the defect." if number == 0 else None,
+            note=NOTE if number == 0 else None,
             id_=name,
         )
         for number, (name, samples) in enumerate(categories.items())
@@ -58,7 +62,7 @@ def _scan(sample: Sample) -> Markup:
     area, mask = "", None if sample.mask is None else np.asarray(sample.mask)
     if mask is not None:
         area = f", {count_in_words(int(mask.sum()), 'pixel')}"
-        picture, relief = draw_mask(picture, mask, tint=0), draw_mask(relief, mask, tint=0)
+        relief = draw_mask(relief, mask, tint=0)
     both = np.concatenate([picture, np.full((len(picture), 4, 3), 255, np.uint8), relief], axis=1)
     kind = sample.defect or "good"
     alt = f"{sample.category}, {kind}: picture and relief"

@@ -166,7 +166,7 @@ def _bend(footprint: Footprint, area: float, random: np.random.Generator) -> Def
 
 def _missing(footprint: Footprint, area: float, random: np.random.Generator) -> Defect:
     """A piece has broken off the rim: a ragged bite around a place on it."""
-    blob = Blob(footprint.place(random, 0.0, 1.5), 1.9 * area, random, uneven=0.10)
+    blob = Blob(footprint.place(random, 0.5, 1.5), 1.9 * area, random, uneven=0.10)
     ragged, rough = Noise(random, 3.0), random.uniform(0.03, 0.10)
 
     def defect(x: np.ndarray, y: np.ndarray, sound: Surface) -> Surface:
