@@ -12,6 +12,7 @@ import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import contextmanager
 from multiprocessing import connection, get_context, parent_process
 from pathlib import Path
 
@@ -108,10 +109,25 @@ def _written(folder: Path, shots: Sequence[Shot], workers: int) -> Iterator[int]
     # Fresh processes: a copy of one that has threads (a progress bar, torch) may hang.
     pool = ProcessPoolExecutor(min(workers, len(batches)), mp_context=get_context("spawn"), initializer=_obey)
     try:
-        for finished in as_completed([pool.submit(_write_some, folder, batch) for batch in batches]):
+        with _ctrl_c_waits():
+            waiting = [pool.submit(_write_some, folder, batch) for batch in batches]
+        for finished in as_completed(waiting):
             yield finished.result()
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
+
+
+@contextmanager
+def _ctrl_c_waits() -> Iterator[None]:
+    """Ctrl-C is heard after the block; processes that start in it never hear it, not even while they still import."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _obey() -> None:
