@@ -26,7 +26,6 @@ from blemish.cli.generate import generate
 from blemish.cli.inspect import inspect
 from blemish.cli.listing import listing
 from blemish.cli.options import SeveralValues
-from blemish.cli.pretrain import pretrain
 from blemish.errors import BlemishError
 
 WRONG_USAGE, FAULT, INTERRUPTED, TERMINATED = 2, 70, 130, 143
@@ -107,7 +106,6 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "calibrate": calibrate,
     "diagnose": diagnose,
     "generate": generate,
-    "pretrain": pretrain,
     "list": listing,
     "doctor": doctor,
     "demo": demo,
