@@ -10,7 +10,7 @@ from cli_parts import Blemish, Process
 
 from blemish.registry import DETECTORS, ENCODERS, TEXT_ENCODERS
 
-COMMANDS = ("fit", "inspect", "evaluate", "experiment", "calibrate", "diagnose", "list", "doctor", "demo")
+COMMANDS = ("fit", "inspect", "evaluate", "experiment", "calibrate", "diagnose", "generate", "list", "doctor", "demo")
 
 
 def processor_seconds(code: str) -> float:

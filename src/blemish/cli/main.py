@@ -22,6 +22,7 @@ from blemish.cli.doctor import doctor
 from blemish.cli.evaluate import evaluate
 from blemish.cli.experiment import experiment
 from blemish.cli.fit import fit
+from blemish.cli.generate import generate
 from blemish.cli.inspect import inspect
 from blemish.cli.listing import listing
 from blemish.cli.options import SeveralValues
@@ -106,6 +107,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "calibrate": calibrate,
     "diagnose": diagnose,
     "pretrain": pretrain,
+    "generate": generate,
     "list": listing,
     "doctor": doctor,
     "demo": demo,
