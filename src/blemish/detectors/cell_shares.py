@@ -38,8 +38,9 @@ class CellShares:
         """From good cells: the median of each Ψ, and prototypes."""
         self.names_ = pool.names
         self.dims_ = pool.picture.shape[1], pool.points.shape[1]
-        for modality, cells in self.alone.items():
-            cells.learn({name: rows for name, rows in pool.alone[modality].items() if name in pool.names})
+        for place, (modality, cells) in enumerate(self.alone.items()):
+            own = {name: rows for name, rows in pool.alone[modality].items() if name in pool.names}
+            cells.learn(own, {name: pool.of(name)[place] for name in own})
         self.typical_: dict[str, dict[str, Tensor]] = {}
         for name in pool.names:
             found = at_once(measure, *pool.of(name), name)

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cosine_similarity, cross_entropy, normalize
 
 from blemish.detectors.base import Needs, Progress, TextWish, part_of, weights_of
-from blemish.detectors.categories import UNNAMED, key_of
+from blemish.detectors.categories import key_of
 from blemish.detectors.cell_pool import Altered, Pool, pooled
 from blemish.detectors.cell_shares import ALONE, CellShares, Shares, smoothed
 from blemish.detectors.cells import Cells, Holes, cells_of
@@ -63,7 +63,8 @@ class CrossmodalText:
     the normal one; the distance d to the normal anchor then becomes d / (d + d'), d' that to the abnormal one.
 
     `alone`: scans with one modality alone are judged by prototypes of good "cells" or by their distance to the anchor,
-    "text". A scan whose category nobody told belongs to the anchor that its mean cell is nearest to.
+    "text". `apart` weighs how much the anchors of two categories may not resemble one another (a mean over pairs of
+    their cosine, where above 0), which nothing in the published loss asks for.
     All other settings are those of `Crossmodal`.
     """
 
@@ -78,6 +79,7 @@ class CrossmodalText:
         experts: int = 4,
         top_k: int = 2,
         dropout: float = 0.1,
+        apart: float = 0.0,
         width: int = 960,
         resolution: Resolution = "patch",
         steps: int = 1000,
@@ -99,7 +101,7 @@ class CrossmodalText:
         seed: int = 0,
     ) -> None:
         self.mapper, self.text, self.prompts, self.alpha, self.beta = mapper, text, prompts, alpha, beta
-        self.experts, self.top_k, self.dropout, self.width = experts, top_k, dropout, width
+        self.experts, self.top_k, self.dropout, self.apart, self.width = experts, top_k, dropout, apart, width
         self.resolution, self.steps, self.cells, self.sample = resolution, steps, cells, sample
         self.learning_rate, self.standardise, self.whiten, self.scaled = learning_rate, standardise, whiten, scaled
         self.holes, self.prototypes, self.alone, self.smooth = holes, prototypes, alone, smooth
@@ -196,6 +198,7 @@ class CrossmodalText:
         loss = network.mapping.loss(picture, points)
         if anchors is None:
             return loss
+        loss = loss + self.apart * _resemblance(anchors[:, 0])
         own = anchors[pool.label[drawn]].float()  # (N, 1 or 2, Dt)
         for modality, cells in ((RGB, picture), (POINTS, points)):
             mapped = network.to_text(modality, cells)
@@ -265,7 +268,7 @@ class CrossmodalText:
     def _found(self, cells: Cells) -> tuple[str, Shares]:
         """The category that answers for a scan, and each Ψ in units of its good cells."""
         self.network_.to(cells.picture.device)
-        category = self._category(cells)
+        category = self.shares_.category_for(cells)
         found = self.shares_.of(cells, category, self._measure)
         if self.alone == "text" and self.anchors_ and not cells.complete:
             found |= self._by_text(cells, category)
@@ -283,20 +286,6 @@ class CrossmodalText:
         if modality == RGB:
             return mapping.picture_standard(cells.picture[where])
         return mapping.points_standard(cells.points[where])
-
-    def _category(self, cells: Cells) -> str:
-        """The learned category that answers for a scan: where nobody named it, that of the nearest anchor."""
-        names = self.shares_.names_
-        if not self.anchors_ or cells.category != UNNAMED or UNNAMED in names or len(names) == 1:
-            return self.shares_.category_for(cells)
-        sees = {RGB: cells.seen, POINTS: bool(cells.measured.any())}
-        where = cells.measured if sees[POINTS] else torch.ones_like(cells.measured)
-        anchors = torch.stack([self.anchors_[name][0] for name in names]).to(cells.picture.device)  # (C, Dt)
-        likeness = torch.zeros(len(names), device=anchors.device)
-        for modality in (kind for kind, there in sees.items() if there):
-            mapped = self.network_.to_text(modality, self._mapped_from(cells, modality, where))
-            likeness = likeness + cosine_similarity(normalize(mapped, dim=-1).mean(0)[None], anchors, dim=-1)
-        return names[int(likeness.argmax())]
 
     def _levels(self, category: str) -> tuple[float, float]:
         """What a typical good cell's Ψ_rgb ⊙ Ψ_3d and Ψ_text weigh: α and β, or α and β times the measured values."""
@@ -348,7 +337,7 @@ class CrossmodalText:
             raise SettingsError("alpha or beta above 0", "both 0", "give one of them some weight")
 
     def _weights(self) -> dict[str, float]:
-        return {"alpha": self.alpha, "beta": self.beta}
+        return {"alpha": self.alpha, "beta": self.beta, "apart": self.apart}
 
 
 def _noted(batches: Iterable[Batch], told: dict[str, Prompts]) -> Iterator[Batch]:
@@ -361,6 +350,14 @@ def _noted(batches: Iterable[Batch], told: dict[str, Prompts]) -> Iterator[Batch
 def _anchors(adaptor: TextAdaptor, sentences: Iterable[tuple[Tensor, ...]]) -> Tensor:
     """The anchors of all categories `(C, 1 or 2, Dt)`."""
     return torch.stack([torch.stack([adaptor(kind) for kind in own]) for own in sentences]).float()
+
+
+def _resemblance(anchors: Tensor) -> Tensor:
+    """The mean over all pairs of anchors `(C, Dt)` of their cosine, where above 0."""
+    if len(anchors) < 2:
+        return anchors.new_zeros(())
+    unit = normalize(anchors, dim=-1)
+    return torch.triu(unit @ unit.T, diagonal=1).clamp_min(0).sum() / (len(anchors) * (len(anchors) - 1) / 2)
 
 
 def _contrast(mapped: Tensor, anchors: Tensor, abnormal: bool) -> Tensor:

@@ -17,6 +17,7 @@ from blemish.numeric.coreset import k_centre
 from blemish.numeric.neighbours import Neighbours
 
 _LEAST_SPREAD = 1e-3  # added to a channel's standard deviation, which may be 0
+_MEASURED = 2048  # cells on which the typical distance is measured, about
 _KINDS = ("rows", "scale", "typical")
 
 
@@ -26,29 +27,31 @@ class GoodCells:
     def __init__(self, count: int, seed: int = 0) -> None:
         self.count, self.seed = count, seed
 
-    def learn(self, cells: Mapping[str, Tensor]) -> Self:
-        """From good cells `(N, D)` of each category: three of four are learned from, the fourth measures."""
+    def learn(self, cells: Mapping[str, Tensor], part: Mapping[str, Tensor]) -> Self:
+        """From good cells `(N, D)` of each category, the ground's too; what is typical is measured on `part` alone.
+
+        A plain ground has hardly any distance to itself, and would make everything else look strange.
+        """
         self.rows_: dict[str, Tensor] = {}
         self.scale_: dict[str, Tensor] = {}  # (D,), what channels are divided by
         self.typical_: dict[str, Tensor] = {}  # scalar, the median distance of good cells
+        self.banks_: dict[str, Neighbours] = {}
         for name, rows in cells.items():
             spread = rows.std(0, correction=0)
             self.scale_[name] = (spread + _LEAST_SPREAD * spread.mean() + 1e-12) * rows.shape[1] ** 0.5
             scaled = rows / self.scale_[name]
-            kept = torch.arange(len(rows), device=rows.device) % 4 != 3
-            chosen = scaled[kept]
-            self.rows_[name] = chosen[k_centre(chosen, self.count, seed=self.seed).to(rows.device)].contiguous()
-            distance = Neighbours(self.rows_[name]).search(scaled[~kept] if len(rows) > 3 else scaled)[0]
-            typical = distance.median()
+            self.rows_[name] = scaled[k_centre(scaled, self.count, seed=self.seed).to(rows.device)].contiguous()
+            self.typical_[name] = torch.ones((), device=rows.device)
+            own = part[name][:: max(1, len(part[name]) // _MEASURED)]
+            typical = self.strangeness(name, own).median()
             self.typical_[name] = typical if typical > 0 else torch.ones_like(typical)
-        self._banks: dict[str, Neighbours] = {}
         return self
 
     def strangeness(self, category: str, rows: Tensor) -> Tensor:
         """How far cells `(N, D)` lie from good ones of a category, `(N,)`; 1 is typical of a good cell."""
-        bank = self._banks.get(category)
+        bank = self.banks_.get(category)
         if bank is None or bank.rows.device != rows.device:
-            bank = self._banks[category] = Neighbours(self.rows_[category].to(rows.device))
+            bank = self.banks_[category] = Neighbours(self.rows_[category].to(rows.device))
         distance = bank.search(rows / self.scale_[category].to(rows.device))[0][:, 0]
         return distance / self.typical_[category].to(rows.device)
 
@@ -56,7 +59,7 @@ class GoodCells:
         return {key_of(kind, name): t for kind in _KINDS for name, t in getattr(self, f"{kind}_").items()}
 
     def load_state(self, state: Mapping[str, Tensor]) -> Self:
-        self.rows_, self.scale_, self.typical_, self._banks = {}, {}, {}, {}
+        self.rows_, self.scale_, self.typical_, self.banks_ = {}, {}, {}, {}
         for key, tensor in state.items():
             kind, _, name = key.partition("/")
             getattr(self, f"{kind}_")[name] = tensor
