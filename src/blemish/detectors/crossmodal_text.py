@@ -34,7 +34,7 @@ MapperKind = Literal["gacm", "mlp"]
 AloneKind = Literal["cells", "text"]
 TEXT = "text"
 _SIDES = {RGB: f"{TEXT}.{RGB}", POINTS: f"{TEXT}.{POINTS}"}  # the kinds of Ψ_text's two factors
-_TEMPERATURE = 0.1  # of the contrast between the normal and the abnormal anchor
+_TEMPERATURE = 0.1  # of the contrast between anchors
 
 
 class TextNetwork(nn.Module):
@@ -63,8 +63,9 @@ class CrossmodalText:
     the normal one; the distance d to the normal anchor then becomes d / (d + d'), d' that to the abnormal one.
 
     `alone`: scans with one modality alone are judged by prototypes of good "cells" or by their distance to the anchor,
-    "text". `apart` weighs how much the anchors of two categories may not resemble one another (a mean over pairs of
-    their cosine, where above 0), which nothing in the published loss asks for.
+    "text". `apart` weighs a cross-entropy of which category's anchor a cell belongs to; without it the published loss
+    is also content with one anchor for all.
+
     All other settings are those of `Crossmodal`.
     """
 
@@ -198,11 +199,13 @@ class CrossmodalText:
         loss = network.mapping.loss(picture, points)
         if anchors is None:
             return loss
-        loss = loss + self.apart * _resemblance(anchors[:, 0])
         own = anchors[pool.label[drawn]].float()  # (N, 1 or 2, Dt)
         for modality, cells in ((RGB, picture), (POINTS, points)):
             mapped = network.to_text(modality, cells)
             loss = loss + (1 - cosine_similarity(mapped, own[:, 0], dim=-1)).mean()
+            if self.apart:
+                among_all = cosine_similarity(mapped[:, None], anchors[None, :, 0], dim=-1) / _TEMPERATURE  # (N, C)
+                loss = loss + self.apart * cross_entropy(among_all, pool.label[drawn])
             if self._contrasts:
                 loss = loss + _contrast(mapped, own, abnormal=False).mean()
         return loss + self._repelled(network, pool.altered, anchors) if self._contrasts and pool.altered else loss
@@ -350,14 +353,6 @@ def _noted(batches: Iterable[Batch], told: dict[str, Prompts]) -> Iterator[Batch
 def _anchors(adaptor: TextAdaptor, sentences: Iterable[tuple[Tensor, ...]]) -> Tensor:
     """The anchors of all categories `(C, 1 or 2, Dt)`."""
     return torch.stack([torch.stack([adaptor(kind) for kind in own]) for own in sentences]).float()
-
-
-def _resemblance(anchors: Tensor) -> Tensor:
-    """The mean over all pairs of anchors `(C, Dt)` of their cosine, where above 0."""
-    if len(anchors) < 2:
-        return anchors.new_zeros(())
-    unit = normalize(anchors, dim=-1)
-    return torch.triu(unit @ unit.T, diagonal=1).clamp_min(0).sum() / (len(anchors) * (len(anchors) - 1) / 2)
 
 
 def _contrast(mapped: Tensor, anchors: Tensor, abnormal: bool) -> Tensor:
