@@ -15,8 +15,8 @@ from torch.nn.functional import cosine_similarity, normalize
 
 from blemish.detectors.base import Needs, Progress, part_of, weights_of
 from blemish.detectors.cell_pool import Pool, pooled
-from blemish.detectors.cell_shares import ALONE, CellShares, smoothed
-from blemish.detectors.cells import HOLES, Holes, cells_of
+from blemish.detectors.cell_shares import ALONE, CellShares, Shares, smoothed
+from blemish.detectors.cells import HOLES, Cells, Holes, cells_of
 from blemish.detectors.checks import among, check, flags, is_number, whole
 from blemish.encoders.base import LayerRole
 from blemish.encoders.precision import Precision
@@ -188,9 +188,7 @@ class Crossmodal:
         self._check_fitted()
         maps = []
         for cells in cells_of(features, self.shares_.dims_):
-            self.network_.to(cells.picture.device)
-            category = self.shares_.category_for(cells)
-            found = self.shares_.of(cells, category, self._measure)
+            category, found = self._found(cells)
             level = 1.0
             if not self.scaled:
                 typical = self.shares_.typical_[category]
@@ -204,9 +202,14 @@ class Crossmodal:
     def explain(self, features: Features) -> dict[str, Tensor]:
         """Ψ_rgb and Ψ_3d of every cell `(B, h, w)` under "rgb" and "points", in units of good cells of the category."""
         self._check_fitted()
-        scans = cells_of(features, self.shares_.dims_)
-        found = [self.shares_.of(cells, self.shares_.category_for(cells), self._measure) for cells in scans]
+        found = [self._found(cells)[1] for cells in cells_of(features, self.shares_.dims_)]
         return {kind: torch.stack([one[kind] + one[ALONE + kind] for one in found]) for kind in (RGB, POINTS)}
+
+    def _found(self, cells: Cells) -> tuple[str, Shares]:
+        """The category that answers for a scan, and each Ψ in units of its good cells."""
+        self.network_.to(cells.picture.device)
+        category = self.shares_.category_for(cells)
+        return category, self.shares_.of(cells, category, self._measure)
 
     def state(self) -> dict[str, Tensor]:
         """The network's weights under `network.…`, `shares.…`, and `loss` `(steps,)`."""
