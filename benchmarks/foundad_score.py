@@ -37,7 +37,7 @@ def residual_of(inspector: Inspector, picture: np.ndarray, category: str) -> Ten
     """What the projector changes of a picture, `(h, w, D)`."""
     frame = inspector.framings_[category].frame(picture)
     patches = inspector.encoder_.encode(frame.pixels[None])[RGB]  # (1, h, w, D)
-    return inspector.detector_.projector_(patches.flatten(1, 2)).view_as(patches)[0] - patches[0]
+    return inspector.detector_.learned_.network(patches.flatten(1, 2)).view_as(patches)[0] - patches[0]
 
 
 def whitening(inspector: Inspector, picture: np.ndarray, category: str) -> Whiten:

@@ -45,6 +45,16 @@ def test_one_row_for_each_category_shots_and_seed(blemish: Blemish, parts: Path,
     assert "disc" in (tmp_path / "report.html").read_text(encoding="utf-8")
 
 
+def test_what_is_done_is_told_in_plain_lines(
+    blemish: Blemish, parts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("blemish.cli.progress.EVERY", 0)
+    result = blemish("evaluate", parts / "disc", "-o", tmp_path, *METHOD, "--seeds", "0,1")
+    assert " 50%  patchcore, all shots, seed 0: testing disc\n" in result.stderr
+    assert "100%  patchcore, all shots, seed 1: testing disc\n" in result.stderr
+    assert "seed 1" not in result.stdout
+
+
 def test_pooled_is_one_model_for_all(blemish: Blemish, parts: Path, tmp_path: Path) -> None:
     result = blemish("evaluate", parts, "-o", tmp_path, *METHOD, "--shots", 2, "--seeds", 0, "--pooled")
     assert result.exit_code == 0, result.output

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from cli_parts import Blemish, command
 
+from blemish.experiments.locking import alone_in
 from blemish.registry import EXPERIMENTS
 
 # A process that was started in the background of a shell would not.
@@ -55,6 +56,15 @@ def test_unlike_settings_are_refused_in_the_same_folder(blemish: Blemish, parts:
     assert other.exit_code == 2
     assert "shots" in other.stderr
     assert (tmp_path / "results.csv").read_bytes() == before
+
+
+def test_two_runs_at_once_in_one_folder_are_refused(blemish: Blemish, parts: Path, tmp_path: Path) -> None:
+    pytest.importorskip("fcntl")
+    with alone_in(tmp_path):
+        result = blemish("experiment", "shots", parts / "disc", "-o", tmp_path, *SMALL, "--seeds", 0)
+    assert result.exit_code != 0
+    assert f"process {os.getpid()}" in result.stderr.replace("\n", " ")
+    assert not (tmp_path / "results.csv").exists()
 
 
 @pytest.mark.parametrize(

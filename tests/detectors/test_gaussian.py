@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from typing import get_args
+
 import numpy as np
 import pytest
 import torch
 from scipy.spatial.distance import mahalanobis
 
 from blemish.detectors.gaussian import PositionGaussians, Sums, same_place, steps_between
+from blemish.encoders.base import LayerRole
 from blemish.errors import NotFittedError, SettingsError
 from blemish.types import RGB, Batch, Features
 
@@ -141,6 +144,11 @@ def test_each_category_has_its_own_gaussians():
 def test_what_cannot_be_is_refused(name, value):
     with pytest.raises(SettingsError, match=name):
         PositionGaussians(**{name: value})
+
+
+@pytest.mark.parametrize("role", get_args(LayerRole))
+def test_every_role_of_layers_can_be_asked_for(role):
+    assert PositionGaussians(layers=role).needs.layers == role
 
 
 def test_wrong_use_is_explained():

@@ -119,7 +119,7 @@ def test_linear_attention_is_used():
 
 def test_there_is_noise_only_while_learning(learned):
     layers = [layer.flatten(1, 2) for layer in good_pictures(0, 1, 3)]
-    network = learned.network_
+    network = learned.learned_.network
     assert torch.equal(network(layers)[0], network(layers)[0])
     network.train()
     assert not torch.equal(network(layers)[0], network(layers)[0])
@@ -141,7 +141,7 @@ def test_defects_stand_out_in_both_categories_of_one_model(learned, category):
 def answers_and_targets(detector, layers):
     with torch.no_grad():
         tokens = [layer.flatten(1, 2) for layer in layers]
-        return zip(detector.network_(tokens), detector.network_.targets(tokens), strict=True)
+        return zip(detector.learned_.network(tokens), detector.learned_.network.targets(tokens), strict=True)
 
 
 def test_without_whitening_the_score_is_the_mean_of_one_minus_cosine(batches):
@@ -155,7 +155,7 @@ def test_without_whitening_the_score_is_the_mean_of_one_minus_cosine(batches):
 def test_whitened_residuals_are_those_of_unit_vectors(learned):
     layers = good_pictures(0, 2, 3)
     expected = torch.zeros(2, 36)
-    for whiten, (a, t) in zip(learned.network_.whiten, answers_and_targets(learned, layers), strict=True):
+    for whiten, (a, t) in zip(learned.learned_.network.whiten, answers_and_targets(learned, layers), strict=True):
         off = a / a.norm(dim=-1, keepdim=True) - t / t.norm(dim=-1, keepdim=True)
         expected += (off @ whiten.matrix).square().mean(-1) / 2
     torch.testing.assert_close(learned.score(features(layers)).patches.flatten(1), expected, rtol=1e-3, atol=1e-4)
@@ -164,7 +164,7 @@ def test_whitened_residuals_are_those_of_unit_vectors(learned):
 def test_layers_of_different_grids_and_widths_are_joined():
     layers = [torch.randn(2, 8, 8, 3), torch.randn(2, 4, 4, 5), torch.randn(2, 4, 4, 9)]
     detector = NoisyDecoding(**BRIEF).fit([Batch(features(layers))])
-    assert detector.network_.bottleneck[0].in_features == 20  # 3 + 5 + 9, rounded up to a multiple of the heads
+    assert detector.learned_.network.bottleneck[0].in_features == 20  # 3 + 5 + 9, rounded up to a multiple of the heads
     assert detector.score(features(layers)).patches.shape == (2, 4, 4)
     again = NoisyDecoding(**detector.settings).load_state(detector.state())
     assert torch.equal(again.score(features(layers)).patches, detector.score(features(layers)).patches)

@@ -52,7 +52,7 @@ def test_full_size_has_about_eleven_million_weights():
 
 @pytest.mark.parametrize(("dim", "width"), [(384, 192), (768, 384), (1024, 516), (20, 12)])
 def test_width_is_half_the_features_and_fits_the_heads(dim, width):
-    assert Projection(depth=1)._build(dim).enter.out_features == width
+    assert Projection(depth=1)._build([dim]).enter.out_features == width
 
 
 def test_each_blocks_result_is_added_to_its_input():
@@ -89,7 +89,7 @@ def test_same_seed_same_weights_and_the_callers_random_numbers_stay(batches, beg
     assert torch.equal(torch.rand(3), expected)
     assert all(torch.equal(value, again[name]) for name, value in begun.state().items())
     other = Projection(**BRIEF, seed=1).fit(batches).state()
-    assert not torch.equal(other["projector.enter.weight"], again["projector.enter.weight"])
+    assert not torch.equal(other["network.enter.weight"], again["network.enter.weight"])
 
 
 def test_state_comes_back_bit_identical(begun):
@@ -119,7 +119,23 @@ def test_progress_reports_every_step_with_its_loss(batches):
 )
 def test_settings_change_the_outcome(batches, begun, settings):
     other = Projection(**{**BRIEF, **settings}).fit(batches)
-    assert not torch.equal(other.state()["projector.leave.weight"], begun.state()["projector.leave.weight"])
+    assert not torch.equal(other.state()["network.leave.weight"], begun.state()["network.leave.weight"])
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("depth", 0), ("depth", -1), ("depth", 1.5), ("width", 0), ("heads", 0), ("projector", "cnn"),
+        ("dropout", 1.0), ("dropout", -0.1), ("gate", 1.5), ("gate", -0.5), ("gate", "half"), ("steps", 0),
+        ("learning_rate", 0.0), ("learning_rate", float("nan")), ("learning_rate", "fast"), ("weight_decay", -1.0),
+        ("schedule", "linear"), ("warmup", -1), ("average", 1.0), ("crop", -1), ("crop_share", 1.5), ("rotations", 0),
+        ("standardise", "yes"), ("top", 0), ("top", 0.5), ("image_size", 0), ("framing", "tight"),
+        ("precision", "fp16"), ("seed", -1),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_is_refused(name, value):
+    with pytest.raises(SettingsError, match=name):
+        Projection(**{name: value})
 
 
 def test_wrong_use_is_explained(batches):
@@ -131,8 +147,6 @@ def test_wrong_use_is_explained(batches):
         Projection(**SMALL).fit([Batch(batches[0].features)])
     with pytest.raises(SettingsError, match="heads"):
         Projection(**{**SMALL, "width": 10}).fit(batches)
-    with pytest.raises(SettingsError, match="projector"):
-        Projection(**SMALL, projector="cnn").fit(batches)
 
 
 def test_standardising_changes_the_start_and_not_the_functions():

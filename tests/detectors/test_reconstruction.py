@@ -78,11 +78,11 @@ def test_a_hidden_patch_has_no_influence_on_its_own_answer(batches):
     """Nor have those hidden with it; all others have."""
     detector = learned(batches, **MASKED, steps=20)
     patches = good_and_pushed(1, 5)[0]
-    answer = detector._answer(patches)[0]
+    answer = detector._answer(detector.learned_.network, patches)[0]
     for index in (0, 14, 35):
         changed = patches.clone()
         changed.view(-1, DIM)[index] += 100
-        other = detector._answer(changed)[0]
+        other = detector._answer(detector.learned_.network, changed)[0]
         (own,) = [mask for mask in complementary_masks(GRID, detector.masks, detector.block) if mask[index]]
         assert torch.equal(other[own], answer[own])
         assert not torch.isclose(other[~own], answer[~own]).all(dim=-1).any()
@@ -93,7 +93,7 @@ def test_a_plain_auto_encoder_does_see_the_patch_it_rebuilds(batches):
     patches = good_and_pushed(1, 5)[0]
     changed = patches.clone()
     changed.view(-1, DIM)[14] += 100
-    assert not torch.allclose(detector._answer(changed)[0, 14], detector._answer(patches)[0, 14])
+    assert not torch.allclose(detector._answer(detector.learned_.network, changed)[0, 14], detector._answer(patches)[0, 14])
 
 
 def left_of_a_push(batches: list[Batch], **settings: Any) -> float:
@@ -103,9 +103,9 @@ def left_of_a_push(batches: list[Batch], **settings: Any) -> float:
     """
     random = torch.Generator().manual_seed(3)
     mixed = [Batch(features(batch.features[RGB] + torch.randn(8, *GRID, DIM, generator=random))) for batch in batches]
-    detector = learned(mixed, steps=200, weighted=False, **settings)
+    detector = learned(mixed, steps=200, whiten=False, **settings)
     good, bad, pushed = good_and_pushed(8, 1000)
-    push = ((bad - good) / detector.network_.standard.scale)[pushed].square().mean(-1)
+    push = ((bad - good) / detector.learned_.network.standard.scale)[pushed].square().mean(-1)
     return float((detector.score(features(bad)).patches[pushed] / push).median())
 
 
@@ -117,7 +117,7 @@ def test_a_wide_open_auto_encoder_copies_a_defect_and_a_narrow_one_does_not(batc
 
 
 @pytest.mark.parametrize("cure", [{}, MASKED], ids=str)
-def test_good_patches_score_about_one_when_weighted(batches, cure):
+def test_good_patches_score_about_one_when_whitened(batches, cure):
     good = features(good_and_pushed(16, 2000)[0])
     assert float(learned(batches, **cure).score(good).patches.mean()) == pytest.approx(1, abs=0.5)
 
@@ -221,7 +221,7 @@ def test_windows_are_squares_and_end_before_the_last_steps():
         {"distance": "far"},
         {"crop": -1},
         {"crop_share": 2},
-        {"weighted": 1},
+        {"whiten": 1},
         {"rotations": 0},
         {"layers": "all"},
         {"pooling": "top:none"},

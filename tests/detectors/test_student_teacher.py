@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import get_args
+
 import pytest
 import torch
 
 from blemish.detectors.student_teacher import Norm, Residual, Student, StudentTeacher
+from blemish.encoders.base import LayerRole
 from blemish.errors import NotFittedError, SettingsError
 from blemish.types import RGB, Batch, Features
 
@@ -99,18 +102,18 @@ def test_a_defect_in_any_layer_is_not_rebuilt(learned, layer):
 
 def test_the_map_is_the_sum_of_the_layers_gaps(begun):
     made = layers(1, 5, ((8, 8), (8, 8)))
-    teacher = begun.student_.scaled(made)
+    teacher = begun.learned_.network.scaled(made)
     with torch.no_grad():
-        answers = begun.student_(teacher)
+        answers = begun.learned_.network(teacher)
     gaps = [1 - torch.cosine_similarity(a, t, dim=-1) for a, t in zip(answers, teacher, strict=True)]
     torch.testing.assert_close(begun.score(features(made)).patches, sum(gaps), rtol=1e-5, atol=1e-6)
 
 
 def test_channels_are_scaled_to_good_pictures(begun, batches):
     spread = torch.cat([batch.features.layers[RGB][0].flatten(0, 2) for batch in batches]).std(0)
-    torch.testing.assert_close(begun.student_.scale[: DIMS[0]], spread, rtol=0.2, atol=0)
+    torch.testing.assert_close(begun.learned_.network.scale[: DIMS[0]], spread, rtol=0.2, atol=0)
     plain = StudentTeacher(**BRIEF, standardise=False).fit(batches)
-    assert torch.equal(plain.student_.scale, torch.ones(sum(DIMS)))
+    assert torch.equal(plain.learned_.network.scale, torch.ones(sum(DIMS)))
 
 
 def test_same_seed_same_weights_and_the_callers_random_numbers_stay(batches, begun):
@@ -132,6 +135,11 @@ def test_same_seed_same_weights_and_the_callers_random_numbers_stay(batches, beg
 def test_what_cannot_be_is_refused(name, value):
     with pytest.raises(SettingsError, match=name):
         StudentTeacher(**{name: value})
+
+
+@pytest.mark.parametrize("role", get_args(LayerRole))
+def test_every_role_of_layers_can_be_asked_for(role):
+    assert StudentTeacher(layers=role).needs.layers == role
 
 
 def test_wrong_use_is_explained(batches):

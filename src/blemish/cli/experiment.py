@@ -74,6 +74,7 @@ def experiment(
     from blemish.cli.console import say, say_where
     from blemish.cli.evaluate import comma_separated, parse_seed, parse_shots
     from blemish.cli.settings import parse_settings
+    from blemish.experiments.locking import alone_in
     from blemish.experiments.running import Notebook, configured
 
     given: dict[str, Any] = {
@@ -87,12 +88,14 @@ def experiment(
         name, {option: value for option, value in given.items() if value}, parse_settings(settings or [])
     )
     made = configured(name, {**asked, "device": device.value}, full=size is Size.full)
-    book = Notebook(name, made, parts_given(datasets or [], categories), out)
-    if book.stale:
-        say(f"{book.stale} rows of pictures that have changed since are measured again", err=True)
-    if book.finished:
-        say(f"{book.finished} of {len(book.cells)} cells are there already", err=True)
-    measure(book, out, made)
+    parts = parts_given(datasets or [], categories)
+    with alone_in(out):
+        book = Notebook(name, made, parts, out)
+        if book.stale:
+            say(f"{book.stale} rows of pictures that have changed since are measured again", err=True)
+        if book.finished:
+            say(f"{book.finished} of {len(book.cells)} cells are there already", err=True)
+        measure(book, out, made)
     for sentence in made.verdict(book.book.rows).sentences:
         say(sentence)
     say_where("Report", out / "report.html")

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from blemish.detectors.base import Needs, Progress, part_of
+from blemish.detectors.base import Needs, Progress, part_of, settings_of
 from blemish.detectors.categories import answering, key_of, names_of
 from blemish.detectors.checks import check, is_number
 from blemish.detectors.memory_bank import MemoryBank
@@ -77,7 +77,7 @@ class AttentionBank:
 
     @property
     def settings(self) -> dict[str, Any]:
-        return {name: getattr(self, name) for name in _SETTINGS}
+        return settings_of(self)
 
     def fit(self, batches: Iterable[Batch], progress: Progress | None = None) -> Self:
         """Measure the channels of each category, then remember its good patches in context. Walks `batches` twice."""
@@ -157,6 +157,3 @@ def _spread(count: Tensor, total: Tensor, squares: Tensor) -> Tensor:
 
 def _listed(value: object) -> bool:
     return isinstance(value, (list, tuple))
-
-
-_SETTINGS = tuple(AttentionBank.__init__.__kwdefaults__ or ())

@@ -16,6 +16,7 @@ from torch.nn.functional import interpolate, normalize
 from blemish.numeric.attention import DecoderBlock, TransformerBlock, all_but_neighbours
 from blemish.numeric.positions import sine_positions
 from blemish.numeric.standardise import Standardise
+from blemish.numeric.whiten import Whiten
 
 QUERY_GRID = 16  # learned queries a side, interpolated to the grid at hand
 TEMPERATURE = 0.1  # of the softmax over the cosines of a token to the prototypes
@@ -71,6 +72,7 @@ class AutoEncoder(nn.Module):
         self.decoder = nn.ModuleList(block(width, heads) for _ in range(decoder_depth))
         self.decoded = nn.LayerNorm(width, eps=1e-6)
         self.leave = nn.Linear(width, dim)
+        self.whiten = Whiten(dim)
         for module in self.modules():
             if isinstance(module, nn.Linear):
                 nn.init.xavier_uniform_(module.weight)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol, Self, TypeVar, runtime_checkable
@@ -82,6 +83,16 @@ class Detector(Protocol):
     def load_state(self, state: Mapping[str, torch.Tensor]) -> Self:
         """Take back what `state` gave; scores afterwards are bit-identical."""
         ...
+
+
+def setting_names(make: Callable[..., Any]) -> tuple[str, ...]:
+    """The names of the keyword arguments that a detector's class takes."""
+    return tuple(p.name for p in inspect.signature(make).parameters.values() if p.kind is not p.VAR_KEYWORD)
+
+
+def settings_of(detector: object) -> dict[str, Any]:
+    """A detector's `settings`: its attributes of the names that its constructor takes."""
+    return {name: getattr(detector, name) for name in setting_names(type(detector))}
 
 
 def part_of(state: Mapping[str, Value], prefix: str) -> dict[str, Value]:

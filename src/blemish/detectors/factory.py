@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Mapping
 from typing import Any
 
-from blemish.detectors.base import Detector
+from blemish.detectors.base import Detector, setting_names
 from blemish.errors import SettingsError
 from blemish.registry import DETECTORS, lookup, resolve
 
@@ -32,8 +31,3 @@ def build(name: str, settings: Mapping[str, Any] | None = None, offered: Mapping
         return make(**{**extra, **entry.kwargs, **(settings or {})})
     except (TypeError, ValueError) as error:
         raise SettingsError(f"possible settings of the detector {name!r}", str(error), "correct the value") from error
-
-
-def setting_names(make: Any) -> tuple[str, ...]:
-    """The names of the keyword arguments that a detector's class takes."""
-    return tuple(p.name for p in inspect.signature(make).parameters.values() if p.kind is not p.VAR_KEYWORD)

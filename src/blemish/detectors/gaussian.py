@@ -9,12 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, Self, get_args
 
 import torch
 from torch import Tensor
 
-from blemish.detectors.base import Needs, Progress
+from blemish.detectors.base import Needs, Progress, settings_of
 from blemish.detectors.categories import answering, key_of, names_of
 from blemish.detectors.checks import among, check, flags, is_number, is_whole, whole
 from blemish.detectors.patches import Grid, joined
@@ -80,7 +80,7 @@ class PositionGaussians:
 
     @property
     def settings(self) -> dict[str, Any]:
-        return {name: getattr(self, name) for name in _SETTINGS}
+        return settings_of(self)
 
     def fit(self, batches: Iterable[Batch], progress: Progress | None = None) -> Self:
         """Means and whitening matrices of each category, from sums: memory does not grow with the pictures."""
@@ -161,7 +161,7 @@ class PositionGaussians:
 
     def _check(self) -> None:
         wishes = (
-            among(self, "layers", "deep", "projection", "pair", "several"),
+            among(self, "layers", *get_args(LayerRole)),
             ("epsilon", "a number above 0", is_number(self.epsilon) and 0 < self.epsilon < torch.inf),
             ("shrinkage", "a number ≥ 0", is_number(self.shrinkage) and 0 <= self.shrinkage < torch.inf),
             ("aggregation", "an odd number ≥ 1", is_whole(self.aggregation, 1) and self.aggregation % 2 == 1),
@@ -231,6 +231,3 @@ def same_place(grid: Sequence[int], other: Sequence[int]) -> Tensor:
 def _whitened(matrices: Tensor, rows: Tensor) -> Tensor:
     """Lengths `(N,)` of rows `(N, C)`, each multiplied by its own matrix `(C, C)`."""
     return torch.bmm(matrices, rows[:, :, None])[:, :, 0].norm(dim=1)
-
-
-_SETTINGS = tuple(PositionGaussians.__init__.__kwdefaults__ or ())

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from blemish.detectors.base import Needs, Progress, part_of
+from blemish.detectors.base import Needs, Progress, part_of, settings_of
 from blemish.detectors.memory_bank import MemoryBank
 from blemish.errors import NotFittedError, SettingsError
 from blemish.numeric.pooling import SEVERAL_SHARES, picture_score
@@ -77,7 +77,7 @@ class Hybrid:
 
     @property
     def settings(self) -> dict[str, Any]:
-        return {name: getattr(self, name) for name in Hybrid.__init__.__kwdefaults__ or ()}
+        return settings_of(self)
 
     def fit(self, batches: Iterable[Batch], progress: Progress | None = None) -> Self:
         """Remember the good patches of each category in both banks. Walks `batches` once a bank."""

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from blemish.detectors.base import Needs, Progress
+from blemish.detectors.base import Needs, Progress, settings_of
 from blemish.detectors.categories import answering, key_of, names_of
 from blemish.detectors.checks import among, check, flags, is_number, is_whole, whole
 from blemish.detectors.patches import Grid, joined
@@ -99,7 +99,7 @@ class MemoryBank:
 
     @property
     def settings(self) -> dict[str, Any]:
-        return {name: getattr(self, name) for name in _SETTINGS}
+        return settings_of(self)
 
     def fit(self, batches: Iterable[Batch], progress: Progress | None = None) -> Self:
         """Remember the good patches of each category. Walks `batches` once."""
@@ -228,4 +228,3 @@ class MemoryBank:
 
 _SHOWN = 32  # pictures of a category that tell part from background
 _LEAST_SPREAD = 1e-3  # added to a channel's standard deviation, which may be 0
-_SETTINGS = tuple(MemoryBank.__init__.__kwdefaults__ or ())

@@ -15,16 +15,17 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
-from blemish.detectors.base import Needs, Progress, part_of, weights_of
+from blemish.detectors.base import Needs, Progress, settings_of
 from blemish.detectors.checks import check, is_whole, whole
+from blemish.detectors.learned import Learned, learned_by, training_of
 from blemish.encoders.base import LayerRole
 from blemish.encoders.precision import Precision
-from blemish.errors import NotFittedError, SettingsError
+from blemish.errors import SettingsError
 from blemish.numeric.attention import AttentionKind, DecoderBlock
 from blemish.numeric.grids import on_coarsest, random_window
 from blemish.numeric.residual import residual
 from blemish.numeric.standardise import Standardise
-from blemish.numeric.training import Training, begun, forever, seeded
+from blemish.numeric.training import begun, forever, seeded
 from blemish.numeric.whiten import Whiten
 from blemish.types import RGB, Batch, Features, PatchScores
 
@@ -207,6 +208,7 @@ class NoisyDecoding:
             ("factor", "in [0, 1]", 0 <= factor <= 1),
             ("ramp", "in [0, 1]", 0 <= ramp <= 1),
         )
+        training_of(self).check()
 
     @property
     def needs(self) -> Needs:
@@ -224,19 +226,15 @@ class NoisyDecoding:
 
     @property
     def settings(self) -> dict[str, Any]:
-        return {name: value for name, value in vars(self).items() if not name.endswith("_")}
+        return settings_of(self)
 
     def fit(self, batches: Iterable[Batch], progress: Progress | None = None) -> Self:
         """Learn `steps` steps from good pictures alone; `loss_` `(steps,)` keeps the loss of every step."""
         walk = (on_coarsest(batch.features.layers[RGB]) for batch in forever(batches))
         first, learned = begun(walk, _FIRST)
-        training = Training(
-            self.steps, self.learning_rate, self.weight_decay, "cosine", self.warmup, self.average, self.clip,
-            self.precision,
-        )  # fmt: skip
         with seeded(self.seed):
-            self.dims_ = [layer.shape[-1] for layer in first[0]]
-            network = self._build(self.dims_).to(first[0][0].device)
+            dims = tuple(layer.shape[-1] for layer in first[0])
+            network = self._build(dims).to(first[0][0].device)
             if self.standardise:
                 network.learn_scales(
                     [torch.cat([layer.flatten(0, 2) for layer in same]) for same in zip(*first, strict=True)]
@@ -247,11 +245,16 @@ class NoisyDecoding:
                 answers, targets = network(layers), network.targets(layers)
                 return loose_loss(answers, targets, self._easiest_at(step), self.factor)
 
-            self.loss_ = training.run(network, loss_of, progress)
+            loss = training_of(self).run(network, loss_of, progress)
             if self.whiten:
                 learn_whitening(network, (self._tokens(next(learned)) for _ in range(_MEASURED)))
-        self.network_ = network
+        self.learned_ = Learned(network, dims, loss)
         return self
+
+    @property
+    def loss_(self) -> Tensor:
+        """The loss of every step `(steps,)`."""
+        return learned_by(self).loss
 
     def _tokens(self, layers: Sequence[Tensor]) -> list[Tensor]:
         """The same random square of all `layers` `(B, h, w, D)`, each `(B, N, D)`."""
@@ -276,15 +279,15 @@ class NoisyDecoding:
     @torch.no_grad()
     def score(self, features: Features) -> PatchScores:
         """Mean over groups of 1 − cosine, `(B, h, w)`; pictures go through one at a time."""
-        self._check_fitted()
         layers = on_coarsest(features.layers[RGB])
-        self.network_.to(layers[0].device)
-        scores = [self._residual([layer[i : i + 1] for layer in layers]) for i in range(len(layers[0]))]
+        network = learned_by(self).on(layers[0].device)
+        scores = [self._residual(network, [layer[i : i + 1] for layer in layers]) for i in range(len(layers[0]))]
         return PatchScores(torch.cat(scores))
 
-    def _residual(self, layers: Sequence[Tensor]) -> Tensor:
+    def _residual(self, network: NoisyDecoder, layers: Sequence[Tensor]) -> Tensor:
+        """How far layers `(B, h, w, D)` are from what was rebuilt of them, `(B, h, w)`."""
         tokens = [layer.flatten(1, 2) for layer in layers]
-        groups = zip(self.network_.whiten, self.network_(tokens), self.network_.targets(tokens), strict=True)
+        groups = zip(network.whiten, network(tokens), network.targets(tokens), strict=True)
         if self.whiten:
             scores = [
                 residual(whiten(normalize(answer, dim=-1)), whiten(normalize(target, dim=-1)))
@@ -295,19 +298,10 @@ class NoisyDecoding:
         return torch.stack(scores).mean(0).view(layers[0].shape[:3])
 
     def state(self) -> dict[str, Tensor]:
-        """The network's weights under `network.…`, the layers' widths as `dims`, and `loss` `(steps,)`."""
-        self._check_fitted()
-        return {**weights_of(self.network_, "network"), "dims": torch.tensor(self.dims_), "loss": self.loss_}
+        """The network, the layers' widths and its loss (see learned.py)."""
+        return learned_by(self).state()
 
     def load_state(self, state: Mapping[str, Tensor]) -> Self:
         """Take back what `state` gave."""
-        self.dims_ = state["dims"].tolist()
-        self.network_ = self._build(self.dims_)
-        self.network_.load_state_dict(part_of(state, "network"))
-        self.network_.eval()
-        self.loss_ = state["loss"]
+        self.learned_ = Learned.from_state(state, self._build)
         return self
-
-    def _check_fitted(self) -> None:
-        if not hasattr(self, "network_"):
-            raise NotFittedError("a learned network", "one that has not learned", "call fit first")

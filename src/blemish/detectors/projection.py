@@ -6,22 +6,24 @@ of a good picture, or of the same picture with a made-up defect, and learns to a
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import Any, Literal, Self
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Literal, Self, get_args
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from blemish.detectors.base import Needs, Progress, part_of, weights_of
+from blemish.detectors.base import Needs, Progress, settings_of
+from blemish.detectors.checks import among, check, flags, is_share, is_whole, whole
+from blemish.detectors.learned import Learned, learned_by, training_of
 from blemish.encoders.precision import Precision
-from blemish.errors import NotFittedError, SettingsError
+from blemish.errors import SettingsError
 from blemish.numeric.attention import MlpBlock, TransformerBlock
 from blemish.numeric.grids import random_window
 from blemish.numeric.pooling import SEVERAL_SHARES
 from blemish.numeric.residual import residual
 from blemish.numeric.standardise import Standardise
-from blemish.numeric.training import Schedule, Training, begun, forever, seeded
+from blemish.numeric.training import Schedule, begun, forever, seeded
 from blemish.types import RGB, Batch, Features, PatchScores
 
 ProjectorKind = Literal["vit", "mlp"]
@@ -108,6 +110,20 @@ class Projection:
         self.standardise = standardise
         self.top, self.image_size, self.framing = top, image_size, framing
         self.precision, self.seed = precision, seed
+        check(
+            self,
+            *whole(self, 1, "depth", "heads", "rotations", "image_size"),
+            *whole(self, 0, "crop", "seed"),
+            ("width", "a whole number of at least 1, or None", width is None or is_whole(width)),
+            among(self, "projector", *get_args(ProjectorKind)),
+            ("dropout", "a share in [0, 1)", is_share(dropout) and dropout < 1),
+            ("gate", "a share in [0, 1]", is_share(gate)),
+            ("crop_share", "a share in [0, 1]", is_share(crop_share)),
+            ("top", "a whole number of at least 1, or None", top is None or is_whole(top)),
+            among(self, "framing", "plain", "part"),
+            *flags(self, "standardise"),
+        )
+        training_of(self).check()
 
     @property
     def needs(self) -> Needs:
@@ -125,19 +141,16 @@ class Projection:
 
     @property
     def settings(self) -> dict[str, Any]:
-        return {name: value for name, value in vars(self).items() if not name.endswith("_")}
+        return settings_of(self)
 
     def fit(self, batches: Iterable[Batch], progress: Progress | None = None) -> Self:
         """Learn `steps` steps from batches that carry `altered`; `loss_` `(steps,)` keeps the loss of every step."""
         # Pictures of one size share a batch, so that a single one may show a single category.
         first, walk = begun(forever(batches), _FIRST)
         good = torch.cat([batch.features[RGB].flatten(0, 2) for batch in first])  # (N, D)
-        training = Training(
-            self.steps, self.learning_rate, self.weight_decay, self.schedule, self.warmup, self.average,
-            precision=self.precision,
-        )  # fmt: skip
         with seeded(self.seed):
-            projector = self._build(good.shape[-1]).to(good.device)
+            dims = (good.shape[-1],)
+            projector = self._build(dims).to(good.device)
             if self.standardise:
                 projector.standard.learn(good)
 
@@ -146,9 +159,14 @@ class Projection:
                 target, context = self._windows(batch.features[RGB], self._context(batch), step)  # (B, N, D)
                 return functional.mse_loss(projector(context, self.dropout), target)
 
-            self.loss_ = training.run(projector, loss_of, progress)
-        self.projector_ = projector
+            loss = training_of(self).run(projector, loss_of, progress)
+        self.learned_ = Learned(projector, dims, loss)
         return self
+
+    @property
+    def loss_(self) -> Tensor:
+        """The loss of every step `(steps,)`."""
+        return learned_by(self).loss
 
     def _context(self, batch: Batch) -> Tensor:
         """What the projector sees: for every picture, by chance, the good features or those with a made-up defect."""
@@ -165,10 +183,9 @@ class Projection:
             good, context = good[part], context[part]
         return good.flatten(1, 2), context.flatten(1, 2)
 
-    def _build(self, dim: int) -> Projector:
+    def _build(self, dims: Sequence[int]) -> Projector:
+        dim = sum(dims)
         width = self.width or -(-dim // 2 // self.heads) * self.heads
-        if self.projector not in ("vit", "mlp"):
-            raise SettingsError('projector "vit" or "mlp"', repr(self.projector), "choose one of them")
         if width % self.heads:
             raise SettingsError(
                 f"a width that {self.heads} heads divide", str(width), "change width or heads, or leave width unset"
@@ -178,27 +195,17 @@ class Projection:
     @torch.no_grad()
     def score(self, features: Features) -> PatchScores:
         """Mean squared residual of every patch `(B, h, w)`; pictures go through one at a time, so none sees another."""
-        if not hasattr(self, "projector_"):
-            raise NotFittedError("a learned projector", "one that has not learned", "call fit first")
         patches = features[RGB]  # (B, h, w, D)
-        self.projector_.to(patches.device)
-        residuals = [self._residual(picture.flatten(0, 1)[None]) for picture in patches]
+        projector = learned_by(self).on(patches.device)
+        pictures = [picture.flatten(0, 1)[None] for picture in patches]  # each (1, N, D)
+        residuals = [residual(projector(picture), picture) for picture in pictures]
         return PatchScores(torch.cat(residuals).view(patches.shape[:3]))
 
-    def _residual(self, patches: Tensor) -> Tensor:
-        return residual(self.projector_(patches), patches)  # (1, N)
-
     def state(self) -> dict[str, Tensor]:
-        """The projector's weights under `projector.…`, and `loss` `(steps,)`."""
-        if not hasattr(self, "projector_"):
-            raise NotFittedError("a learned projector", "one that has not learned", "call fit first")
-        return {**weights_of(self.projector_, "projector"), "loss": self.loss_}
+        """The projector, its width and its loss (see learned.py)."""
+        return learned_by(self).state()
 
     def load_state(self, state: Mapping[str, Tensor]) -> Self:
         """Take back what `state` gave."""
-        weights = part_of(state, "projector")
-        self.projector_ = self._build(weights["enter.weight"].shape[1])
-        self.projector_.load_state_dict(weights)
-        self.projector_.eval()
-        self.loss_ = state["loss"]
+        self.learned_ = Learned.from_state(state, self._build)
         return self

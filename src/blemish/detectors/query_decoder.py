@@ -7,24 +7,25 @@ learned query instead of the patch, and while learning the input is jittered.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from blemish.detectors.base import Needs, Progress, part_of, weights_of
+from blemish.detectors.base import Needs, Progress, settings_of
 from blemish.detectors.checks import check, is_whole, whole
+from blemish.detectors.learned import Learned, learned_by, training_of
 from blemish.detectors.patches import joined
 from blemish.encoders.base import LayerRole
 from blemish.encoders.precision import Precision
-from blemish.errors import NotFittedError, SettingsError
+from blemish.errors import SettingsError
 from blemish.numeric.attention import Attention, DecoderBlock, TransformerBlock, all_but_neighbours
 from blemish.numeric.positions import sine_positions
 from blemish.numeric.residual import residual
 from blemish.numeric.standardise import Standardise
-from blemish.numeric.training import Training, begun, forever, seeded
+from blemish.numeric.training import begun, forever, seeded
 from blemish.numeric.whiten import Whiten
 from blemish.types import RGB, Batch, Features, PatchScores
 
@@ -145,6 +146,7 @@ class QueryDecoding:
         )
         if width % heads:
             raise SettingsError(f"a width that {heads} heads divide", str(width), "change width or heads")
+        training_of(self).check()
 
     @property
     def needs(self) -> Needs:
@@ -161,18 +163,15 @@ class QueryDecoding:
 
     @property
     def settings(self) -> dict[str, Any]:
-        return {name: value for name, value in vars(self).items() if not name.endswith("_")}
+        return settings_of(self)
 
     def fit(self, batches: Iterable[Batch], progress: Progress | None = None) -> Self:
         """Learn `steps` steps from good pictures alone; `loss_` `(steps,)` keeps the loss of every step."""
         walk = (patches_of(batch.features) for batch in forever(batches))  # each (B, h, w, D)
         first, learned = begun(walk, _FIRST)
-        training = Training(
-            self.steps, self.learning_rate, self.weight_decay, "cosine", self.warmup, self.average, self.clip,
-            self.precision,
-        )  # fmt: skip
         with seeded(self.seed):
-            network = self._build(first[0].shape[-1]).to(first[0].device)
+            dims = (first[0].shape[-1],)
+            network = self._build(dims).to(first[0].device)
             if self.standardise:
                 network.standard.learn(torch.cat([patches.flatten(0, 2) for patches in first]))
 
@@ -180,45 +179,35 @@ class QueryDecoding:
                 target = network.standard(next(learned))
                 return functional.mse_loss(network(jittered(target, self.jitter, self.jitter_chance)), target)
 
-            self.loss_ = training.run(network, loss_of, progress)
+            loss = training_of(self).run(network, loss_of, progress)
         if self.whiten:
             network.whiten.learn(moments_of(network, [next(learned) for _ in range(_MEASURED)]))
-        self.network_ = network
+        self.learned_ = Learned(network, dims, loss)
         return self
 
-    def _build(self, dim: int) -> QueryDecoder:
-        return QueryDecoder(dim, self.width, self.depth, self.heads, self.radius)
+    @property
+    def loss_(self) -> Tensor:
+        """The loss of every step `(steps,)`."""
+        return learned_by(self).loss
+
+    def _build(self, dims: Sequence[int]) -> QueryDecoder:
+        return QueryDecoder(sum(dims), self.width, self.depth, self.heads, self.radius)
 
     @torch.no_grad()
     def score(self, features: Features) -> PatchScores:
         """Root of the mean squared residual over channels `(B, h, w)`; pictures go through one at a time."""
-        self._check_fitted()
         patches = patches_of(features)
-        self.network_.to(patches.device)
-        return PatchScores(torch.cat([self._residual(picture[None]) for picture in patches]))
-
-    def _residual(self, patches: Tensor) -> Tensor:
-        target = self.network_.standard(patches)
-        whiten = self.network_.whiten
-        return residual(whiten(self.network_(target)), whiten(target)).sqrt()  # (1, h, w)
+        network = learned_by(self).on(patches.device)
+        return PatchScores(torch.cat([residual_of(network, picture[None]) for picture in patches]))
 
     def state(self) -> dict[str, Tensor]:
-        """The network's weights under `network.…`, and `loss` `(steps,)`."""
-        self._check_fitted()
-        return {**weights_of(self.network_, "network"), "loss": self.loss_}
+        """The network, its width and its loss (see learned.py)."""
+        return learned_by(self).state()
 
     def load_state(self, state: Mapping[str, Tensor]) -> Self:
         """Take back what `state` gave."""
-        weights = part_of(state, "network")
-        self.network_ = self._build(weights["enter.weight"].shape[1])
-        self.network_.load_state_dict(weights)
-        self.network_.eval()
-        self.loss_ = state["loss"]
+        self.learned_ = Learned.from_state(state, self._build)
         return self
-
-    def _check_fitted(self) -> None:
-        if not hasattr(self, "network_"):
-            raise NotFittedError("a learned network", "one that has not learned", "call fit first")
 
 
 @torch.no_grad()
@@ -230,6 +219,12 @@ def moments_of(network: QueryDecoder, batches: Iterable[Tensor]) -> Tensor:
         rows = (network(target) - target).flatten(0, 2)  # (N, D)
         total, count = total.to(rows.device) + rows.T @ rows, count + len(rows)
     return total / count
+
+
+def residual_of(network: QueryDecoder, patches: Tensor) -> Tensor:
+    """How far patches `(B, h, w, D)` are from what good ones would be there, `(B, h, w)`."""
+    target = network.standard(patches)
+    return residual(network.whiten(network(target)), network.whiten(target)).sqrt()
 
 
 def patches_of(features: Features) -> Tensor:

@@ -7,27 +7,27 @@ Learners", CVPR 2022) and rebuilds each of them from others. Both work on an enc
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Self, get_args
 
 import torch
 from torch import Tensor
+from torch.nn.functional import normalize
 
 from blemish.detectors.autoencoder import AutoEncoder, Window
-from blemish.detectors.base import Needs, Progress, part_of, weights_of
+from blemish.detectors.base import Needs, Progress, settings_of
 from blemish.detectors.checks import check, is_share, is_whole, whole
+from blemish.detectors.learned import Learned, learned_by, training_of
 from blemish.encoders.base import LayerRole
 from blemish.encoders.precision import Precision
-from blemish.errors import NotFittedError
 from blemish.numeric.masking import complementary_masks, random_mask
-from blemish.numeric.pooling import pooled_counts
+from blemish.numeric.pooling import SEVERAL_SHARES, pooled_counts
 from blemish.numeric.residual import Distance, residual
-from blemish.numeric.training import Schedule, Training, begun, forever, seeded
+from blemish.numeric.training import Schedule, begun, forever, seeded
 from blemish.types import RGB, Batch, Features, PatchScores
 
 _FIRST = 8  # batches whose features set the network's scale
-_MEASURED = 2  # pictures of each of them that tell how well good patches are rebuilt
-_LEAST_ERROR = 1e-3  # standard deviations; a channel rebuilt better than that counts no more
+_MEASURED = 3  # pictures of each of them that tell what is left of good patches
 
 
 class Reconstruction:
@@ -40,8 +40,8 @@ class Reconstruction:
 
     `masking`: share of the patches hidden in each step of learning, in squares of `block` patches; the loss counts the
     hidden ones. At inspection `masks` complementary masks hide every patch once. `masking` 0 is a plain auto-encoder.
-    `distance`: between standardised patches, "squared" or "cosine", of the loss and of the scores. `weighted`: in the
-    scores each channel counts in units of what is usually left of it on good patches, which then score about 1.
+    `distance`: between standardised patches, "squared" or "cosine", of the loss and of the scores. `whiten`: in the
+    scores what is left is measured by how it varies on good patches in each direction (see whiten.py).
     Most steps, a share of `crop_share`, learn a random square of `crop` patches' side (0: all of the picture).
     `rotations`: turned copies of every good picture, at most `most_copies` of a category. `average`: decay of an
     exponential moving average of the weights (0: the last ones). `precision` "auto" learns under bfloat16 autocast
@@ -63,7 +63,7 @@ class Reconstruction:
         block: int = 2,
         masks: int = 2,
         distance: Distance = "squared",
-        weighted: bool = True,
+        whiten: bool = True,
         steps: int = 400,
         learning_rate: float = 2e-3,
         weight_decay: float = 0.05,
@@ -75,7 +75,7 @@ class Reconstruction:
         rotations: int = 1,
         most_copies: int = 128,
         layers: LayerRole = "deep",
-        pooling: str = "top:0.03,0.1",
+        pooling: str = SEVERAL_SHARES,
         image_size: int = 336,
         framing: str = "part",
         precision: Precision = "auto",
@@ -85,7 +85,7 @@ class Reconstruction:
         self.bottleneck, self.prototypes = bottleneck, prototypes
         self.queries, self.neighbourhood = queries, neighbourhood
         self.masking, self.block, self.masks, self.distance = masking, block, masks, distance
-        self.weighted = weighted
+        self.whiten = whiten
         self.steps, self.learning_rate, self.weight_decay = steps, learning_rate, weight_decay
         self.schedule, self.warmup, self.average = schedule, warmup, average
         self.crop, self.crop_share = crop, crop_share
@@ -99,7 +99,7 @@ class Reconstruction:
             *whole(self, 0, "depth", "bottleneck", "prototypes", "neighbourhood", "crop", "most_copies"),
             ("heads", "a whole number that divides the width", is_whole(heads) and width % heads == 0),
             ("queries", "true or false", isinstance(queries, bool)),
-            ("weighted", "true or false", isinstance(weighted, bool)),
+            ("whiten", "true or false", isinstance(whiten, bool)),
             ("masking", "a share in [0, 1)", is_share(masking) and masking < 1),
             ("distance", "squared or cosine", distance in ("squared", "cosine")),
             ("crop_share", "a share in [0, 1]", is_share(crop_share)),
@@ -107,6 +107,7 @@ class Reconstruction:
             ("framing", "plain or part", framing in ("plain", "part")),
         )
         pooled_counts(pooling, 1)
+        training_of(self).check()
 
     @property
     def needs(self) -> Needs:
@@ -124,18 +125,15 @@ class Reconstruction:
 
     @property
     def settings(self) -> dict[str, Any]:
-        return {name: value for name, value in vars(self).items() if not name.endswith("_")}
+        return settings_of(self)
 
     def fit(self, batches: Iterable[Batch], progress: Progress | None = None) -> Self:
         """Learn `steps` steps; `loss_` `(steps,)` keeps the loss of every step."""
         first, walk = begun(forever(batches), _FIRST)
         good = torch.cat([batch.features[RGB].flatten(0, 2) for batch in first])  # (N, D)
-        training = Training(
-            self.steps, self.learning_rate, self.weight_decay, self.schedule, self.warmup, self.average,
-            precision=self.precision,
-        )  # fmt: skip
         with seeded(self.seed):
-            network = self._build(good.shape[-1]).to(good.device)
+            dims = (good.shape[-1],)
+            network = self._build(dims).to(good.device)
             network.standard.learn(good)
 
             def loss_of(step: int) -> Tensor:
@@ -149,10 +147,16 @@ class Reconstruction:
                 answer = network(patches, hidden, window)
                 return residual(answer[:, hidden], target[:, hidden], self.distance).mean()
 
-            self.loss_ = training.run(network, loss_of, progress)
-        self.network_ = network
-        self.errors_ = self._errors(first) if self.weighted else torch.ones_like(network.standard.mean)
+            loss = training_of(self).run(network, loss_of, progress)
+        if self.whiten:
+            network.whiten.learn(self._moments(network, first))
+        self.learned_ = Learned(network, dims, loss)
         return self
+
+    @property
+    def loss_(self) -> Tensor:
+        """The loss of every step `(steps,)`."""
+        return learned_by(self).loss
 
     def _window(self, grid: tuple[int, int], step: int) -> Window:
         """A random square of `crop` patches' side while crops are learned, else the whole grid."""
@@ -162,61 +166,59 @@ class Reconstruction:
         return Window(grid, (top, left), (self.crop, self.crop))
 
     @torch.no_grad()
-    def _errors(self, batches: Iterable[Batch]) -> Tensor:
-        """How far good patches are from what was rebuilt of them, root mean square of each channel `(D,)`."""
+    def _moments(self, network: AutoEncoder, batches: Iterable[Batch]) -> Tensor:
+        """The mean of r rᵀ over what is left, r, of the patches of good pictures, `(D, D)`."""
         pictures = [picture[None] for batch in batches for picture in batch.features[RGB][:_MEASURED]]
-        squares = []
-        for picture in pictures:
-            patches = self.network_.standard(picture)
-            squares.append((self._answer(patches) - patches.flatten(1, 2)).square().mean(dim=(0, 1)))
-        return torch.stack(squares).mean(dim=0).sqrt().clamp_min(_LEAST_ERROR)
+        moments = []
+        for answer, target in (self._answered(network, picture) for picture in pictures):
+            left = (answer - target).flatten(0, 1)  # (N, D)
+            moments.append(left.T @ left / len(left))
+        return torch.stack(moments).mean(dim=0)
 
-    def _build(self, dim: int) -> AutoEncoder:
+    def _build(self, dims: Sequence[int]) -> AutoEncoder:
         return AutoEncoder(
-            dim, self.width, self.depth, self.decoder_depth, self.heads,
+            sum(dims), self.width, self.depth, self.decoder_depth, self.heads,
             self.bottleneck, self.prototypes, self.queries, self.neighbourhood,
         )  # fmt: skip
 
     @torch.no_grad()
     def score(self, features: Features) -> PatchScores:
         """What was not rebuilt of every patch, `(B, h, w)`; pictures go through one at a time, so none sees another."""
-        self._check_fitted()
         patches = features[RGB]  # (B, h, w, D)
-        self.network_.to(patches.device)
-        return PatchScores(torch.cat([self._residual(picture[None]) for picture in patches]))
+        network = learned_by(self).on(patches.device)
+        return PatchScores(torch.cat([self._residual(network, picture[None]) for picture in patches]))
 
-    def _residual(self, picture: Tensor) -> Tensor:
+    def _residual(self, network: AutoEncoder, picture: Tensor) -> Tensor:
         """The distance of the patches of one picture `(1, h, w, D)` to what they should be, `(1, h, w)`."""
-        patches = self.network_.standard(picture)
-        errors = self.errors_.to(patches.device)
-        answer = self._answer(patches) / errors
-        return residual(answer, patches.flatten(1, 2) / errors, self.distance).view(patches.shape[:3])
+        answer, target = self._answered(network, picture)
+        if self.whiten:
+            left = residual(network.whiten(answer), network.whiten(target))
+        else:
+            left = residual(answer, target, self.distance)
+        return left.view(picture.shape[:3])
 
-    def _answer(self, patches: Tensor) -> Tensor:
+    def _answered(self, network: AutoEncoder, picture: Tensor) -> tuple[Tensor, Tensor]:
+        """What the patches `(1, h, w, D)` should be and what they are, `(1, N, D)`; unit vectors for the cosine."""
+        patches = network.standard(picture)
+        pair = self._answer(network, patches), patches.flatten(1, 2)
+        return (normalize(pair[0], dim=-1), normalize(pair[1], dim=-1)) if self.distance == "cosine" else pair
+
+    def _answer(self, network: AutoEncoder, patches: Tensor) -> Tensor:
         """What the patches `(1, h, w, D)` should be, `(1, h·w, D)`: each from others alone where masks are learned."""
         if not self.masking:
-            return self.network_(patches)
+            return network(patches)
         answer = torch.zeros_like(patches).flatten(1, 2)
         for hidden in complementary_masks((patches.shape[1], patches.shape[2]), self.masks, self.block):
             if hidden.any():
                 hidden = hidden.to(patches.device)
-                answer[:, hidden] = self.network_(patches, hidden)[:, hidden]
+                answer[:, hidden] = network(patches, hidden)[:, hidden]
         return answer
 
     def state(self) -> dict[str, Tensor]:
-        """The network's weights under `network.…`, `errors` `(D,)` of good patches, and `loss` `(steps,)`."""
-        self._check_fitted()
-        return {**weights_of(self.network_, "network"), "errors": self.errors_.cpu(), "loss": self.loss_}
+        """The network, its width and its loss (see learned.py)."""
+        return learned_by(self).state()
 
     def load_state(self, state: Mapping[str, Tensor]) -> Self:
         """Take back what `state` gave."""
-        weights = part_of(state, "network")
-        self.network_ = self._build(len(weights["standard.mean"]))
-        self.network_.load_state_dict(weights)
-        self.network_.eval()
-        self.errors_, self.loss_ = state["errors"], state["loss"]
+        self.learned_ = Learned.from_state(state, self._build)
         return self
-
-    def _check_fitted(self) -> None:
-        if not hasattr(self, "network_"):
-            raise NotFittedError("a learned auto-encoder", "one that has not learned", "call fit first")

@@ -8,20 +8,20 @@ answers every layer from the deepest to the shallowest. It has learned to do so 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Self
+from typing import Any, Self, get_args
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from blemish.detectors.base import Needs, Progress, part_of, weights_of
+from blemish.detectors.base import Needs, Progress, settings_of
 from blemish.detectors.checks import among, check, flags, whole
+from blemish.detectors.learned import Learned, learned_by, training_of
 from blemish.encoders.base import LayerRole
 from blemish.encoders.precision import Precision
-from blemish.errors import NotFittedError
 from blemish.numeric.grids import on_coarsest
 from blemish.numeric.residual import residual
-from blemish.numeric.training import Schedule, Training, begun, forever, seeded
+from blemish.numeric.training import Schedule, begun, forever, seeded
 from blemish.types import RGB, Batch, Features, PatchScores
 
 _FIRST = 8  # batches whose good features set the scale of the channels
@@ -157,17 +157,15 @@ class StudentTeacher:
 
     @property
     def settings(self) -> dict[str, Any]:
-        return {name: getattr(self, name) for name in _SETTINGS}
+        return settings_of(self)
 
     def fit(self, batches: Iterable[Batch], progress: Progress | None = None) -> Self:
         """Learn `steps` steps from good pictures; `loss_` `(steps,)` keeps the loss of every step."""
         first, walk = begun(forever(batches), _FIRST)
         good = [batch.features.layers[RGB] for batch in first]
-        training = Training(
-            self.steps, self.learning_rate, self.weight_decay, self.schedule, self.warmup, precision=self.precision
-        )
         with seeded(self.seed):
-            student = self._build([layer.shape[-1] for layer in good[0]]).to(good[0][0].device)
+            dims = tuple(layer.shape[-1] for layer in good[0])
+            student = self._build(dims).to(good[0][0].device)
             if self.standardise:
                 student.standardise(good)
 
@@ -176,40 +174,30 @@ class StudentTeacher:
                 pairs = zip(student(teacher), teacher, strict=True)
                 return torch.stack([residual(answer, layer, "cosine").mean() for answer, layer in pairs]).sum()
 
-            self.loss_ = training.run(student, loss_of, progress)
-        self.student_ = student
+            loss = training_of(self).run(student, loss_of, progress)
+        self.learned_ = Learned(student, dims, loss)
         return self
+
+    @property
+    def loss_(self) -> Tensor:
+        """The loss of every step `(steps,)`."""
+        return learned_by(self).loss
 
     @torch.no_grad()
     def score(self, features: Features) -> PatchScores:
         """Σ over layers of 1 − cos, on the finest grid `(B, h, w)`; pictures go through one at a time."""
-        if not hasattr(self, "student_"):
-            raise NotFittedError("a student that has learned", "none", "call fit first")
         layers = features.layers[RGB]
-        self.student_.to(layers[0].device)
-        maps = [self._map([layer[i : i + 1] for layer in layers]) for i in range(len(features))]
+        student = learned_by(self).on(layers[0].device)
+        maps = [map_of(student, [layer[i : i + 1] for layer in layers]) for i in range(len(features))]
         return PatchScores(torch.cat(maps))
 
-    def _map(self, layers: Sequence[Tensor]) -> Tensor:
-        """One picture's layers, each `(1, h, w, D)` → `(1, h, w)` on the finest grid."""
-        teacher = self.student_.scaled(layers)
-        pairs = zip(self.student_(teacher), teacher, strict=True)
-        gaps = tuple(residual(answer, layer, "cosine")[..., None] for answer, layer in pairs)  # each (1, h, w, 1)
-        return Features({RGB: gaps})[RGB].sum(dim=-1)
-
     def state(self) -> dict[str, Tensor]:
-        """The student's weights under `student.…`, the widths of the layers, and `loss` `(steps,)`."""
-        if not hasattr(self, "student_"):
-            raise NotFittedError("a student that has learned", "none", "call fit first")
-        dims = torch.tensor(self.student_.dims)
-        return {**weights_of(self.student_, "student"), "dims": dims, "loss": self.loss_}
+        """The student, the layers' widths and its loss (see learned.py)."""
+        return learned_by(self).state()
 
     def load_state(self, state: Mapping[str, Tensor]) -> Self:
         """Take back what `state` gave."""
-        self.student_ = self._build(state["dims"].tolist())
-        self.student_.load_state_dict(part_of(state, "student"))
-        self.student_.eval()
-        self.loss_ = state["loss"]
+        self.learned_ = Learned.from_state(state, self._build)
         return self
 
     def _build(self, dims: Sequence[int]) -> Student:
@@ -221,13 +209,19 @@ class StudentTeacher:
 
     def _check(self) -> None:
         wishes = (
-            among(self, "layers", "deep", "projection", "pair", "several"),
+            among(self, "layers", *get_args(LayerRole)),
             among(self, "framing", "plain", "part"),
             *whole(self, 1, "width", "depth", "steps", "rotations", "image_size"),
             *whole(self, 0, "warmup", "seed"),
             *flags(self, "standardise", "square"),
         )
         check(self, *wishes)
+        training_of(self).check()
 
 
-_SETTINGS = tuple(StudentTeacher.__init__.__kwdefaults__ or ())
+def map_of(student: Student, layers: Sequence[Tensor]) -> Tensor:
+    """Layers, each `(B, h, w, D)` → Σ of 1 − cos to what the student makes of them, `(B, h, w)` on the finest grid."""
+    teacher = student.scaled(layers)
+    pairs = zip(student(teacher), teacher, strict=True)
+    gaps = tuple(residual(answer, layer, "cosine")[..., None] for answer, layer in pairs)  # each (B, h, w, 1)
+    return Features({RGB: gaps})[RGB].sum(dim=-1)

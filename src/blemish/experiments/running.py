@@ -26,7 +26,10 @@ def configured(name: str, settings: Mapping[str, Any] | None = None, full: bool 
 
 
 class Notebook:
-    """An experiment and what is known so far: `cells` planned, `book` of finished rows, `stale` rows dropped."""
+    """An experiment and what is known so far: `cells` planned, `book` of finished rows, `stale` rows dropped.
+
+    Only one at a time may work in a folder (see locking.py).
+    """
 
     def __init__(self, name: str, experiment: Experiment, parts: Sequence[Part], folder: Path) -> None:
         """Plans all cells and reads finished rows. Raises SettingsError, DatasetError, WeightsError before any work."""

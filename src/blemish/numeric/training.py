@@ -7,12 +7,12 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import chain, islice
-from typing import Literal, TypeVar
+from typing import Literal, TypeVar, get_args
 
 import torch
 from torch import Tensor, nn
 
-from blemish.encoders.precision import Precision, resolve_precision
+from blemish.encoders.precision import Precision, check_precision, resolve_precision
 from blemish.errors import DatasetError, SettingsError
 
 Schedule = Literal["constant", "cosine"]
@@ -86,7 +86,7 @@ class Training:
         Raises SettingsError for settings that cannot be, and when the loss is no longer finite (where such steps are
         skipped: in no step at all).
         """
-        self._check()
+        self.check()
         device = next(model.parameters()).device
         bf16 = resolve_precision(self.precision, device) == "bf16"
         optimiser = torch.optim.AdamW(
@@ -123,18 +123,26 @@ class Training:
         model.eval()
         return losses
 
-    def _check(self) -> None:
+    def check(self) -> None:
+        """Raise SettingsError for what cannot be."""
         wishes = (
             ("steps", "a whole number of at least 1", isinstance(self.steps, int) and self.steps >= 1),
-            ("learning_rate", "above 0", self.learning_rate > 0),
-            ("weight_decay", "at least 0", self.weight_decay >= 0),
-            ("warmup", "at least 0", self.warmup >= 0),
-            ("average", "in [0, 1)", 0 <= self.average < 1),
-            ("clip", "at least 0", self.clip >= 0),
+            ("learning_rate", "a number above 0", _within(self.learning_rate, 0) and self.learning_rate > 0),
+            ("weight_decay", "a number of at least 0", _within(self.weight_decay, 0)),
+            ("schedule", "constant or cosine", self.schedule in get_args(Schedule)),
+            ("warmup", "a number of at least 0", _within(self.warmup, 0)),
+            ("average", "a number in [0, 1)", _within(self.average, 0) and self.average < 1),
+            ("clip", "a number of at least 0", _within(self.clip, 0)),
         )
         for name, expected, holds in wishes:
             if not holds:
-                raise SettingsError(f"{name} {expected}", repr(getattr(self, name)), "correct this setting")
+                raise SettingsError(f"{name} to be {expected}", repr(getattr(self, name)), "correct this setting")
+        check_precision(self.precision)
+
+
+def _within(value: object, least: float) -> bool:
+    """Whether it is a finite number of at least `least`."""
+    return isinstance(value, (int, float)) and least <= value < math.inf
 
 
 def finite_gradients(model: nn.Module) -> bool:
