@@ -8,14 +8,14 @@ Good training pictures are RandomState(seed).permutation(n)[:pictures] over the 
 test pictures, drawn by the same generator, are mixed in until they make the share `contamination`. All rows of a seed
 are tested on the same pictures: those mixed in are left out of the test, in the clean rows too.
 Writes benchmarks/results/contamination.csv: picture AUROC, and how many defective and good pictures were set aside.
-Rows of the detectors and seeds named are replaced, others stay. Data: the folder in BLEMISH_DATA.
+Rows are replaced one by one as they are done, others stay. Data: the folder in BLEMISH_DATA.
 """
 
 from __future__ import annotations
 
 import argparse
 import csv
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
@@ -28,6 +28,7 @@ from blemish.datasets import load_dataset
 from blemish.metrics import auroc
 
 RESULTS = Path(__file__).parent / "results" / "contamination.csv"
+CASES = {"good": (False, False), "good-cleaned": (False, True), "mixed": (True, False), "mixed-cleaned": (True, True)}
 HEAD = ("detector", "seed", "contamination", "clean", "image_auroc", "removed_defective", "removed_good")
 
 
@@ -45,12 +46,14 @@ def drawn(folder: Path, pictures: int, contamination: float, seed: int) -> tuple
     return good, unlabelled, [*category.good, *kept]
 
 
-def rows(detector: str, encoder: str, folder: Path, pictures: int, share: float, seed: int) -> Iterator[dict[str, str]]:
+def rows(
+    detector: str, encoder: str, folder: Path, pictures: int, share: float, seed: int, cases: Sequence[str]
+) -> Iterator[dict[str, str]]:
     """Learned from good pictures alone and with defective ones mixed in, uncleaned and cleaned."""
     good, defective, test = drawn(folder, pictures, share, seed)
     labels = [int(sample.label or 0) for sample in test]
     bad = {sample.name for sample in defective}
-    for mixed, clean in ((False, False), (False, True), (True, False), (True, True)):
+    for mixed, clean in (CASES[case] for case in cases):
         given = sorted(good + defective * mixed, key=lambda sample: sample.name)
         inspector = Inspector(encoder=encoder, detector=detector, seed=seed).fit(given, clean=clean)
         scores = [inspector.inspect(sample.picture).score for sample in test]
@@ -75,6 +78,7 @@ def main() -> None:
     parser.add_argument("--pictures", type=int, default=60)
     parser.add_argument("--contamination", type=float, default=0.1)
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1])
+    parser.add_argument("--cases", nargs="+", choices=CASES, help="these rows alone")
     parser.add_argument("--unmixed", action="store_true")
     parser.add_argument("-o", "--output", type=Path, default=RESULTS)
     chosen = parser.parse_args()
@@ -82,23 +86,25 @@ def main() -> None:
         if chosen.unmixed:
             unmixed(detector, chosen.encoder, seed)
             continue
-        table = others(chosen.output, detector, seed)
         source = DATA / chosen.folder
-        for row in rows(detector, chosen.encoder, source, chosen.pictures, chosen.contamination, seed):
-            table.append(row)
+        for row in rows(
+            detector, chosen.encoder, source, chosen.pictures, chosen.contamination, seed, chosen.cases or list(CASES)
+        ):
+            keep(chosen.output, row)
             print(*row.values(), flush=True)
-        with chosen.output.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, HEAD, lineterminator="\n")
-            writer.writeheader()
-            writer.writerows(sorted(table, key=lambda row: (row["detector"], int(row["seed"]))))
 
 
-def others(path: Path, detector: str, seed: int) -> list[dict[str, str]]:
-    """The rows that are there already, but for those of this detector and seed."""
-    if not path.is_file():
-        return []
-    with path.open(newline="", encoding="utf-8") as file:
-        return [row for row in csv.DictReader(file) if (row["detector"], row["seed"]) != (detector, str(seed))]
+def keep(path: Path, row: dict[str, str]) -> None:
+    """Put the row in place of that of the same detector, seed and case."""
+    table = {}
+    if path.is_file():
+        with path.open(newline="", encoding="utf-8") as file:
+            table = {tuple(old[name] for name in HEAD[:4]): old for old in csv.DictReader(file)}
+    table[tuple(row[name] for name in HEAD[:4])] = row
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, HEAD, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(table[key] for key in sorted(table))
 
 
 if __name__ == "__main__":

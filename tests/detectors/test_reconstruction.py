@@ -93,7 +93,8 @@ def test_a_plain_auto_encoder_does_see_the_patch_it_rebuilds(batches):
     patches = good_and_pushed(1, 5)[0]
     changed = patches.clone()
     changed.view(-1, DIM)[14] += 100
-    assert not torch.allclose(detector._answer(detector.learned_.network, changed)[0, 14], detector._answer(patches)[0, 14])
+    answer, other = (detector._answer(detector.learned_.network, seen)[0, 14] for seen in (patches, changed))
+    assert not torch.allclose(answer, other)
 
 
 def left_of_a_push(batches: list[Batch], **settings: Any) -> float:
