@@ -9,6 +9,7 @@ import importlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
+from pathlib import Path
 from typing import Any, TypeVar
 
 from blemish.errors import SettingsError
@@ -21,7 +22,8 @@ class EncoderEntry:
     `target` is the function that loads it, called with the name, `role`, `layers`, `device`, `precision` and
     `kwargs`. `packages` are the importable packages that bring it, `hub` its id on the Hugging Face hub ("" for
     none), `megabytes` the size of its weights, `needs` "" | "offline" (an extra) | "package" | "download", and
-    `get` the command that brings the weights. `staged`: see there.
+    `get` the command that brings the weights. `modality` is what it looks at: pictures ("rgb") or measured "points";
+    the latter's loader takes `stride` as well. `staged`: see there.
     """
 
     target: str
@@ -34,6 +36,7 @@ class EncoderEntry:
     packages: tuple[str, ...] = ()
     hub: str = ""
     staged: bool = False  # layers are stages of growing stride (convolutional, windowed), not blocks of one
+    modality: str = "rgb"
 
 
 @dataclass(frozen=True)
@@ -286,16 +289,33 @@ EXPERIMENTS: dict[str, ExperimentEntry] = {
 }
 
 
+POINT_WEIGHTS = "point_mae.safetensors"  # a folder that holds it is an encoder of points
+
+
 def joined_names(name: str) -> list[str]:
-    """The names of encoders that are joined by "+", or the one name (or folder, whatever it is called) alone."""
+    """The names of encoders that are joined by "+", or the one name (or folder, whatever it is called) alone.
+
+    What follows the first "+" may be a folder that holds an encoder of points.
+    """
     names = name.split("+")
-    return names if all(one in ENCODERS for one in names) else [name]
+    if all(one in ENCODERS for one in names):
+        return names
+    first, _, rest = name.partition("+")
+    return [first, rest] if first in ENCODERS and sees_points(rest) else [name]
+
+
+def sees_points(name: str) -> bool:
+    """Whether an encoder's name or folder is that of one that looks at measured points."""
+    if name in ENCODERS:
+        return ENCODERS[name].modality == "points"
+    return bool(name) and (Path(name).expanduser() / POINT_WEIGHTS).is_file()
 
 
 def automatic(encoder: str) -> str:
     """The detector that "auto" stands for beside an encoder (or a folder that holds one, or several joined)."""
-    if len(joined_names(encoder)) > 1:
-        return "hybrid"
+    names = joined_names(encoder)
+    if len(names) > 1:
+        return "crossmodal-text" if sees_points(names[1]) else "hybrid"
     return "closeup" if encoder in ENCODERS and ENCODERS[encoder].staged else "closeup-vit"
 
 

@@ -6,6 +6,7 @@ from blemish.datasets.files import PICTURE_SUFFIXES, find_pictures
 from blemish.datasets.folder import good_pictures, pictures
 from blemish.datasets.images import MAX_PIXELS, fit_size, load_mask, load_picture, resize_picture
 from blemish.datasets.layouts import load_dataset
+from blemish.datasets.samples import load_sample, picture_of
 from blemish.datasets.shots import draw_shots, folds
 from blemish.datasets.solar_cells import draw_cells, solar_cells
 
@@ -25,6 +26,8 @@ __all__ = [
     "load_dataset",
     "load_mask",
     "load_picture",
+    "load_sample",
+    "picture_of",
     "pictures",
     "resize_picture",
     "solar_cells",

@@ -8,11 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from blemish.encoders.availability import best_available
-from blemish.encoders.base import Encoder, LayerRole
+from blemish.encoders.base import Encoder, LayerRole, PointsEncoder
 from blemish.encoders.precision import Precision, check_precision
 from blemish.encoders.untrained import parse_untrained, untrained
 from blemish.errors import SettingsError
-from blemish.registry import ENCODERS, joined_names, lookup, resolve
+from blemish.registry import ENCODERS, joined_names, lookup, resolve, sees_points
+from blemish.types import RGB
+
+POINT_TRANSFORMER = "point-mae"  # the encoder that reads a folder of weights learned from points
 
 
 def build(
@@ -22,20 +25,24 @@ def build(
     layers: Sequence[Any] | None = None,
     device: str = "cpu",
     precision: Precision = "auto",
+    points_stride: int = 8,
 ) -> Encoder:
     """The encoder of that name (see `registry.ENCODERS`), of a local model folder, or "auto".
 
     "auto" takes the best encoder that loads without a download. A folder is what transformers' `save_pretrained`
-    writes. Two of them joined by "+" look at the same picture together (see joint.py). `role` picks the layers that
-    suit what a detector asks for, `layers` overrides it; for joined encoders both may be one for each. "random:NAME"
-    and "random:NAME:SEED" are the network NAME with weights drawn anew (see untrained.py). Raises `SettingsError` for
-    an unknown name, `WeightsError` when the weights are missing or unusable.
+    writes. Two of them joined by "+" look at the same picture together (see joint.py), or at the same scan, where the
+    second is an encoder of points (see scans.py); `points_stride` points a side share one of its features. `role` picks
+    the layers that suit what a detector asks for, `layers` overrides it; for joined encoders both may be one for each.
+    "random:NAME" and "random:NAME:SEED" are the network NAME with weights drawn anew (see untrained.py). Raises
+    `SettingsError` for an unknown name, `WeightsError` when the weights are missing or unusable.
     """
     check_precision(precision)
     text = os.fspath(name_or_folder)
     if text == "auto":
         text, _ = best_available()
     if len(names := joined_names(text)) > 1:
+        if sees_points(names[1]):
+            return _of_scans(names, role, layers, device, precision, points_stride)
         from blemish.encoders.joint import JointEncoder
 
         roles = role if isinstance(role, tuple) else (role,) * len(names)
@@ -58,8 +65,60 @@ def build(
 
         return load_backbone(text, source=text, role=role, layers=layers, device=device, precision=precision)
     entry = lookup(text, ENCODERS, "encoder")
+    if entry.modality != RGB:
+        raise SettingsError(
+            "an encoder of pictures, alone or before an encoder of points",
+            repr(text),
+            f"name one, such as pixels+{text}",
+        )
     load = resolve(entry.target)
-    return load(text, role=role, layers=layers, device=device, precision=precision, **entry.kwargs)
+    encoder: Encoder = load(text, role=role, layers=layers, device=device, precision=precision, **entry.kwargs)
+    return encoder
+
+
+def build_points(
+    name_or_folder: str | os.PathLike[str],
+    *,
+    stride: int = 8,
+    layers: Sequence[Any] | None = None,
+    device: str = "cpu",
+    precision: Precision = "auto",
+) -> PointsEncoder:
+    """The encoder of points of that name, or from a folder with the weights of a point transformer.
+
+    `stride`: how many points a side one of its features stands for. Raises as `build` does.
+    """
+    text = os.fspath(name_or_folder)
+    if text not in ENCODERS and sees_points(text):
+        entry, kwargs = ENCODERS[POINT_TRANSFORMER], {"source": str(Path(text).expanduser())}
+    else:
+        entry, kwargs = lookup(text, ENCODERS, "encoder"), {}
+    load = resolve(entry.target)
+    settings = {**entry.kwargs, **kwargs}
+    encoder: PointsEncoder = load(
+        text, role="deep", layers=layers or None, device=device, precision=precision, stride=stride, **settings
+    )
+    return encoder
+
+
+def _of_scans(
+    names: Sequence[str],
+    role: LayerRole | tuple[LayerRole, ...],
+    layers: Sequence[Any] | None,
+    device: str,
+    precision: Precision,
+    stride: int,
+) -> Encoder:
+    from blemish.encoders.scans import ScanEncoder
+
+    if len(names) != 2:
+        raise SettingsError("one encoder of pictures and one of points", "+".join(names), "name two")
+    taken = layers or (None, None)
+    own = role[0] if isinstance(role, tuple) else role
+    return ScanEncoder(
+        build(names[0], role=own, layers=taken[0], device=device, precision=precision),
+        build_points(names[1], stride=stride, layers=taken[1], device=device, precision=precision),
+    )
 
 
 def is_folder_name(text: str) -> bool:
