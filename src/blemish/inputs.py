@@ -16,6 +16,7 @@ from PIL import Image
 
 from blemish.datasets import good_pictures, load_picture, load_sample
 from blemish.datasets import pictures as pictures_at
+from blemish.datasets.samples import has_points
 from blemish.errors import DatasetError, PictureError
 from blemish.types import POINTS, RGB, Sample
 
@@ -70,7 +71,7 @@ def good_samples(pictures: Pictures, category: str | None = None) -> list[Sample
 def check_complete(samples: Sequence[Sample], modalities: Sequence[str]) -> None:
     """Raise DatasetError where a good part lacks one of the `modalities` that is to be learned from."""
     for sample in samples:
-        if POINTS in modalities and sample.points is None:
+        if POINTS in modalities and not has_points(sample):
             raise DatasetError(
                 "measured points of every good part",
                 f"a picture alone, {sample.name}",

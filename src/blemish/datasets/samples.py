@@ -18,11 +18,13 @@ from blemish.types import POINTS, RGB, Sample
 def load_sample(sample: Sample, modalities: Sequence[str] = (RGB,)) -> np.ndarray:
     """The picture `(H, W, 3)` uint8, or a scan `(H, W, 6)` float32 where the `modalities` wanted include points.
 
+    A sample's picture may be an array that is a scan already.
+
     Raises PictureError, which names the file, for what cannot be read, and for points alone where a picture is wanted.
     """
     if POINTS not in modalities:
         return picture_of(sample)
-    if sample.points is None:
+    if not has_points(sample):
         picture = picture_of(sample)
         return np.concatenate([picture, np.full(picture.shape, np.nan)], axis=2, dtype=np.float32)
     if sample.picture is None:
@@ -37,9 +39,18 @@ def load_sample(sample: Sample, modalities: Sequence[str] = (RGB,)) -> np.ndarra
 
 def picture_of(sample: Sample) -> np.ndarray:
     """The sample's picture `(H, W, 3)` uint8. Raises PictureError where it has points alone."""
-    if sample.picture is None:
+    if isinstance(sample.picture, np.ndarray) and is_scan(sample.picture):
+        picture = colours_of(sample.picture)
+    else:
+        picture = None if sample.picture is None else load_picture(sample.picture)
+    if picture is None:
         raise PictureError("a picture", f"points alone, {sample.name}", "give a picture, or use a model of points")
-    return load_picture(sample.picture)
+    return picture
+
+
+def has_points(sample: Sample) -> bool:
+    """Whether the sample brings points, beside its picture or in a scan."""
+    return sample.points is not None or (isinstance(sample.picture, np.ndarray) and is_scan(sample.picture))
 
 
 def is_scan(array: np.ndarray) -> bool:

@@ -90,8 +90,9 @@ def write_inspection_report(
 
     `pictures` and `masks` give the `(H, W, 3)` uint8 picture and the `(H, W)` true mask of a prediction, or None; they
     are asked only for those that are shown; so are `reliefs`, the measured points as `(H, W, 3)` uint8. `failures` are
-    (file, message) of unreadable pictures. `labels` maps a prediction's `source` to 0 or 1. `loss_curve` holds (step, loss). The most defective `most_defective` pictures and
-    the `most_good` good ones nearest to the limit are shown, the rest counted, which bounds the page at a few MB.
+    (file, message) of unreadable pictures. `labels` maps a prediction's `source` to 0 or 1. `loss_curve` holds (step,
+    loss). The most defective `most_defective` pictures and the `most_good` good ones nearest to the limit are shown,
+    the rest counted, which bounds the page at a few MB.
 
     Raises OutputError when the page cannot be written.
     """

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image
 
-from blemish.datasets.samples import load_sample, picture_of
+from blemish.datasets.samples import has_points, load_sample, picture_of
 from blemish.types import POINTS, RGB, Sample
 
 
@@ -19,7 +19,7 @@ def picture_view(sample: Sample) -> np.ndarray:
 
 def relief_view(sample: Sample) -> np.ndarray | None:
     """The points as `(H, W, 3)` uint8, lit from one side; None for a picture alone. Raises PictureError."""
-    if sample.points is None:
+    if not has_points(sample):
         return None
     from blemish.report.relief import shaded_relief
 
