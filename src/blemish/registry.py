@@ -289,13 +289,14 @@ EXPERIMENTS: dict[str, ExperimentEntry] = {
 }
 
 
-POINT_WEIGHTS = "point_mae.safetensors"  # a folder that holds it is an encoder of points
+POINT_WEIGHTS = "point_mae.safetensors"  # a folder that holds it is an encoder of points, and so is
+POINT_SUFFIXES = (".pth", ".pt", ".safetensors")  # a file of weights
 
 
 def joined_names(name: str) -> list[str]:
     """The names of encoders that are joined by "+", or the one name (or folder, whatever it is called) alone.
 
-    What follows the first "+" may be a folder that holds an encoder of points.
+    What follows the first "+" may be a folder or a file that holds an encoder of points.
     """
     names = name.split("+")
     if all(one in ENCODERS for one in names):
@@ -305,10 +306,11 @@ def joined_names(name: str) -> list[str]:
 
 
 def sees_points(name: str) -> bool:
-    """Whether an encoder's name or folder is that of one that looks at measured points."""
+    """Whether an encoder's name, folder or file is that of one that looks at measured points."""
     if name in ENCODERS:
         return ENCODERS[name].modality == "points"
-    return bool(name) and (Path(name).expanduser() / POINT_WEIGHTS).is_file()
+    path = Path(name).expanduser()
+    return bool(name) and ((path / POINT_WEIGHTS).is_file() or (path.suffix in POINT_SUFFIXES and path.is_file()))
 
 
 def automatic(encoder: str) -> str:

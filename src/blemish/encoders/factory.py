@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from blemish.encoders.availability import best_available
 from blemish.encoders.base import Encoder, LayerRole, PointsEncoder
@@ -13,7 +13,6 @@ from blemish.encoders.precision import Precision, check_precision
 from blemish.encoders.untrained import parse_untrained, untrained
 from blemish.errors import SettingsError
 from blemish.registry import ENCODERS, joined_names, lookup, resolve, sees_points
-from blemish.types import RGB
 
 POINT_TRANSFORMER = "point-mae"  # the encoder that reads a folder of weights learned from points
 
@@ -60,17 +59,14 @@ def build(
     if (drawn_anew := parse_untrained(text)) is not None:
         base, seed = drawn_anew
         return untrained(build(base, role=role, layers=layers, device=device, precision=precision), seed)
+    if sees_points(text):  # alone, it keeps the promise of encoders of points
+        points = build_points(text, stride=points_stride, layers=layers, device=device, precision=precision)
+        return cast(Encoder, points)
     if text not in ENCODERS and is_folder_name(text):
         from blemish.encoders.backbone import load_backbone
 
         return load_backbone(text, source=text, role=role, layers=layers, device=device, precision=precision)
     entry = lookup(text, ENCODERS, "encoder")
-    if entry.modality != RGB:
-        raise SettingsError(
-            "an encoder of pictures, alone or before an encoder of points",
-            repr(text),
-            f"name one, such as pixels+{text}",
-        )
     load = resolve(entry.target)
     encoder: Encoder = load(text, role=role, layers=layers, device=device, precision=precision, **entry.kwargs)
     return encoder
@@ -111,7 +107,7 @@ def _of_scans(
 ) -> Encoder:
     from blemish.encoders.scans import ScanEncoder
 
-    if len(names) != 2:
+    if len(names) != 2 or sees_points(names[0]):
         raise SettingsError("one encoder of pictures and one of points", "+".join(names), "name two")
     taken = layers or (None, None)
     own = role[0] if isinstance(role, tuple) else role

@@ -48,11 +48,13 @@ class ScanEncoder:
         cells = scans.shape[1] // self.stride, scans.shape[2] // self.stride
         size = cells[0] * self.pictures.stride, cells[1] * self.pictures.stride
         layers, vector = self._pictures(resized(scans[seen, ..., :3], size), seen)
+        place = layers[0].device  # points may be described on the CPU
         valid = {
-            RGB: torch.from_numpy(seen)[:, None, None].expand(-1, *cells).contiguous(),
-            POINTS: surface.valid[POINTS],
+            RGB: torch.from_numpy(seen)[:, None, None].expand(-1, *cells).contiguous().to(place),
+            POINTS: surface.valid[POINTS].to(place),
         }
-        return Features({RGB: layers, POINTS: surface.layers[POINTS]}, vector, valid)
+        points = tuple(layer.to(place) for layer in surface.layers[POINTS])
+        return Features({RGB: layers, POINTS: points}, vector, valid)
 
     def _pictures(self, there: np.ndarray, seen: np.ndarray) -> tuple[tuple[torch.Tensor, ...], torch.Tensor | None]:
         """Layers and vector of all scans from the pictures that are `there` `(b, h, w, 3)` uint8; 0 for the others."""

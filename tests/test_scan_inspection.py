@@ -285,6 +285,8 @@ def test_learning_needs_both(tmp_path: Path) -> None:
 def test_what_does_not_fit_together_is_refused() -> None:
     with pytest.raises(SettingsError, match="pictures and points"):
         Inspector(encoder="pixels", detector="means", device="cpu").fit(good(3))
+    with pytest.raises(SettingsError, match="joined"):
+        Inspector(encoder="slopes", detector="means", device="cpu").fit(good(3))
     with pytest.raises(SettingsError, match="pictures alone"):
         Inspector(encoder="pixels+slopes", detector="patchcore", device="cpu").fit(good(3))
     with pytest.raises(SettingsError, match="scan"):

@@ -136,6 +136,7 @@ def test_names_joined_by_plus_become_a_scan_encoder(monkeypatch: pytest.MonkeyPa
     assert encoder.stride == 4
     assert encoder.pictures.layers == build("pixels", role="pair").layers
     assert registry.automatic("pixels+heights") == "crossmodal-text"
-    for wrong in ("heights", "heights+pixels", "pixels+heights+heights"):
+    assert build("heights", points_stride=4).stride == 4  # alone, an encoder of points
+    for wrong in ("heights+pixels", "heights+heights", "pixels+heights+heights"):
         with pytest.raises(SettingsError):
             build(wrong)
