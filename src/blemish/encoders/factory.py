@@ -40,7 +40,7 @@ def build(
     if text == "auto":
         text, _ = best_available()
     if len(names := joined_names(text)) > 1:
-        if sees_points(names[1]):
+        if any(map(sees_points, names)):
             return _of_scans(names, role, layers, device, precision, points_stride)
         from blemish.encoders.joint import JointEncoder
 
