@@ -9,6 +9,7 @@ import importlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
+from pathlib import Path
 from typing import Any, TypeVar
 
 from blemish.errors import SettingsError
@@ -22,8 +23,8 @@ class EncoderEntry:
     `kwargs`; that of a text encoder with the name, `device` and `kwargs`. `packages` are the importable packages that
     bring it, `hub` its id on the Hugging Face hub ("" for none), `megabytes` the size of its weights, `needs` "" |
     "offline" (an extra) | "package" | "download", and `get` the command that brings the weights. `variable` is the
-    variable of the environment that says where they lie, `modality` what it encodes: "rgb" or "points". `staged`: see
-    there.
+    variable of the environment that says where they lie, `modality` what it encodes: "rgb" or "points", whose
+    loader takes `stride` as well. `staged`: see there.
     """
 
     target: str
@@ -357,16 +358,35 @@ EXPERIMENTS: dict[str, ExperimentEntry] = {
 }
 
 
+POINT_WEIGHTS = "point_mae.safetensors"  # a folder that holds it is an encoder of points, and so is
+POINT_SUFFIXES = (".pth", ".pt", ".safetensors")  # a file of weights
+
+
 def joined_names(name: str) -> list[str]:
-    """The names of encoders that are joined by "+", or the one name (or folder, whatever it is called) alone."""
+    """The names of encoders that are joined by "+", or the one name (or folder, whatever it is called) alone.
+
+    What follows the first "+" may be a folder or a file that holds an encoder of points.
+    """
     names = name.split("+")
-    return names if all(one in ENCODERS for one in names) else [name]
+    if all(one in ENCODERS for one in names):
+        return names
+    first, _, rest = name.partition("+")
+    return [first, rest] if first in ENCODERS and sees_points(rest) else [name]
+
+
+def sees_points(name: str) -> bool:
+    """Whether an encoder's name, folder or file is that of one that looks at measured points."""
+    if name in ENCODERS:
+        return ENCODERS[name].modality == "points"
+    path = Path(name).expanduser()
+    return bool(name) and ((path / POINT_WEIGHTS).is_file() or (path.suffix in POINT_SUFFIXES and path.is_file()))
 
 
 def automatic(encoder: str) -> str:
     """The detector that "auto" stands for beside an encoder (or a folder that holds one, or several joined)."""
-    if len(joined_names(encoder)) > 1:
-        return "hybrid"
+    names = joined_names(encoder)
+    if len(names) > 1:
+        return "crossmodal-text" if sees_points(names[1]) else "hybrid"
     return "closeup" if encoder in ENCODERS and ENCODERS[encoder].staged else "closeup-vit"
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from blemish.cli.options import DetectorName, Device, DeviceName, EncoderName
+from blemish.types import Sample
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -15,7 +16,6 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from blemish.cli.inspecting import Inspection
-    from blemish.types import Sample
 
 LEARN, INSPECT = 40, 60
 
@@ -38,7 +38,7 @@ def demo(
     say(f"Learning from {len(good)} good solar cells …")
     inspector = Inspector(encoder=encoder, detector=detector, device=device.value)
     with progress_bar("learning", len(good)) as move:
-        inspector.fit([sample.picture for sample in good], progress=move)
+        inspector.fit([Sample(sample.picture) for sample in good], progress=move)
     for line in model_in_words(inspector):
         say(line)
     say(f"Inspecting {len(others)} others …")

@@ -10,6 +10,7 @@ from blemish.datasets.folder import good_pictures, pictures
 from blemish.datasets.images import MAX_PIXELS, fit_size, load_mask, load_picture, resize_picture
 from blemish.datasets.layouts import load_dataset
 from blemish.datasets.points import load_points
+from blemish.datasets.samples import load_sample, picture_of
 from blemish.datasets.scans import load_scan
 from blemish.datasets.shots import draw_shots, folds
 from blemish.datasets.solar_cells import draw_cells, solar_cells
@@ -31,7 +32,9 @@ __all__ = [
     "load_mask",
     "load_picture",
     "load_points",
+    "load_sample",
     "load_scan",
+    "picture_of",
     "pictures",
     "resize_picture",
     "solar_cells",

@@ -6,6 +6,8 @@ over.
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 
 from blemish.datasets.files import shown
@@ -22,13 +24,16 @@ def load_scan(sample: Sample) -> np.ndarray:
     """The scan `(H, W, 6)` float32 of a sample, at its picture's size.
 
     Points of another size but the same shape are brought to the picture's by nearest neighbour. A sample without
-    points has none anywhere. A sample whose picture is an array `(H, W, 6)` is a scan already; its points may lack, or
-    its picture, but not both.
+    points has none anywhere, one without a picture has its points' size. A sample whose picture is an array `(H, W, 6)`
+    is a scan already; its points may lack, or its picture, but not both.
 
     Raises PictureError for files that are not there or cannot be read, and for points that belong to another picture.
     """
     if isinstance(sample.picture, np.ndarray) and sample.picture.ndim == 3 and sample.picture.shape[2] == LAYERS:
         return _checked(sample.picture)
+    if sample.picture is None:
+        points = load_points(_given(sample))
+        return np.concatenate([np.full_like(points, np.nan), points], axis=2)
     picture = load_picture(sample.picture)
     scan = np.full((*picture.shape[:2], LAYERS), np.nan, dtype=np.float32)
     scan[..., :3] = picture
@@ -43,6 +48,12 @@ def load_scan(sample: Sample) -> np.ndarray:
             )
         scan[..., 3:] = resize_points(points, picture.shape[:2])
     return scan
+
+
+def _given(sample: Sample) -> Path | np.ndarray:
+    if sample.points is None:
+        raise PictureError("a sample with a picture, points, or both", "neither", "leave it out")
+    return sample.points
 
 
 def _checked(scan: np.ndarray) -> np.ndarray:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cosine_similarity, cross_entropy, normalize
 
-from blemish.detectors.base import Needs, Progress, TextWish, part_of, weights_of
+from blemish.detectors.base import Needs, Progress, TextWish, part_of, settings_of, weights_of
 from blemish.detectors.categories import key_of
 from blemish.detectors.cell_pool import Altered, Pool, pooled
 from blemish.detectors.cell_shares import ALONE, CellShares, Shares, smoothed
@@ -122,12 +122,13 @@ class CrossmodalText:
             square=True,
             framing=self.framing,
             squared=True,
+            slow=True,
             pooling=self.pooling,
         )
 
     @property
     def settings(self) -> dict[str, Any]:
-        return {name: value for name, value in vars(self).items() if not name.endswith("_")}
+        return settings_of(self)
 
     def fit(self, batches: Iterable[Batch], progress: Progress | None = None) -> Self:
         """Learn from good scans, walked once; `loss_` `(steps,)` keeps every step's loss, NaN where it was skipped."""

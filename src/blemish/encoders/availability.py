@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
-from blemish.registry import DETECTORS, ENCODERS, EncoderEntry, joined_names, lookup
+from blemish.registry import DETECTORS, ENCODERS, EncoderEntry, joined_names, lookup, sees_points
 
 # Best first: what `auto` takes when it can load without a download.
 PREFERENCE = (
@@ -45,6 +45,8 @@ def availability(name: str) -> Availability:
         parts = [availability(one) for one in names]
         absent = [part.why for part in parts if not part.loads]
         return Availability(not absent, "; ".join(part.where for part in parts), "; ".join(absent) or parts[0].why)
+    if name not in ENCODERS and sees_points(name):
+        return Availability(True, name, "in a folder")
     return of_entry(lookup(name, ENCODERS, "encoder"))
 
 
