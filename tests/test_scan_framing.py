@@ -23,7 +23,7 @@ def scan(height: int = 96, width: int = 96, top: float = 0.03) -> np.ndarray:
 
 def test_a_square_scan_without_its_ground() -> None:
     whole = scan()
-    frame = ScanFraming(image_size=96).frame(whole)
+    frame = ScanFraming(image_size=96, crop=False).frame(whole)
     assert frame.pixels.shape == (96, 96, 6)
     assert frame.pixels.dtype == np.float32
     assert frame.picture_size == (96, 96)
@@ -77,7 +77,7 @@ def test_picture_points_and_mask_stay_on_one_grid(height: int, width: int) -> No
     places = np.stack([across, down, np.ones((height, width))], axis=-1).astype(np.float32)
     picture = np.repeat(((across // 20 + down // 20) % 2 * 255)[..., None], 3, axis=-1)
     whole = np.concatenate([picture, places], axis=-1).astype(np.float32)
-    frame = ScanFraming(image_size=56, plane=False, clusters=False).frame(whole)
+    frame = ScanFraming(image_size=56, plane=False, clusters=False, crop=False).frame(whole)
     scale = max(height, width) / 56
     to_picture = np.array([[scale, 0, 0], [0, scale, 0]]) if frame.to_picture is None else frame.to_picture
     rows, columns = np.nonzero(measured(frame.pixels[..., 3:]))
@@ -89,6 +89,25 @@ def test_picture_points_and_mask_stay_on_one_grid(height: int, width: int) -> No
     bright = frame.pixels[..., 0] > 127
     inside = measured(frame.pixels[..., 3:])
     assert (mask == bright)[inside].mean() > 0.9
+
+
+@pytest.mark.parametrize(("height", "width"), [(96, 96), (60, 100), (100, 60)])
+def test_a_crop_holds_all_of_the_part_and_knows_the_way_back(height: int, width: int) -> None:
+    """What the crop leaves out has no points, and every cell of it lies where the uncropped frame has it."""
+    whole = scan(height, width)
+    all_of_it = ScanFraming(image_size=64, multiple=4, crop=False).frame(whole)
+    frame = ScanFraming(image_size=64, multiple=4).frame(whole)
+    assert frame.to_picture is not None
+    assert all(side % 4 == 0 and side < 64 for side in frame.pixels.shape[:2])
+    assert measured(frame.pixels[..., 3:]).sum() == measured(all_of_it.pixels[..., 3:]).sum() > 0
+    scale = max(height, width) / 64
+    identity = np.array([[scale, 0, 0], [0, scale, 0]])
+    back = identity if all_of_it.to_picture is None else all_of_it.to_picture
+    x, y = np.linalg.solve(back[:, :2], frame.to_picture[:, 2] - back[:, 2])  # the crop's corner in the uncropped frame
+    assert (x, y) == (pytest.approx(round(x)), pytest.approx(round(y)))
+    rows, columns = frame.pixels.shape[:2]
+    place = all_of_it.pixels[round(y) : round(y) + rows, round(x) : round(x) + columns]
+    assert np.array_equal(frame.pixels, place, equal_nan=True)
 
 
 def test_a_picture_without_points() -> None:
@@ -113,7 +132,7 @@ def test_points_without_a_picture() -> None:
 def test_the_frame_is_a_multiple_and_its_input_is_left_alone() -> None:
     whole = scan(70, 90)
     before = whole.copy()
-    frame = ScanFraming(image_size=100, multiple=16).frame(whole)
+    frame = ScanFraming(image_size=100, multiple=16, crop=False).frame(whole)
     assert frame.pixels.shape == (96, 96, 6)
     assert np.array_equal(whole, before, equal_nan=True)
 

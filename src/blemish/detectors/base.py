@@ -27,7 +27,7 @@ class Needs:
     layers: LayerRole | tuple[LayerRole, ...] = "deep"  # several: one for each part of a joint encoder
     modalities: tuple[str, ...] = (RGB,)
     text: TextWish | None = None  # which sentences Batch.prompts holds for every category; None: no text
-    points_stride: int = 8  # pixels between the points that an encoder of points describes
+    points_stride: int = 4  # pixels between the points that an encoder of points describes
     rotations: int = 1  # copies of every good picture, evenly spaced over 360°, the original first
     flips: bool = False  # the mirrored copies as well
     most_copies: int = 0  # of the good pictures of a category, at most; 0: no limit (see `affordable`)

@@ -28,7 +28,7 @@ from blemish.numeric.whiten import Whiten
 from blemish.types import POINTS, RGB, Batch, Features, PatchScores
 
 Resolution = Literal["patch", "pixel"]
-STRIDES: dict[str, int] = {"patch": 8, "pixel": 1}  # pixels between the points that are described
+STRIDES: dict[str, int] = {"patch": 4, "pixel": 1}  # pixels between the points that are described
 POOLING = "top:0.001,0.003,0.01"
 
 
