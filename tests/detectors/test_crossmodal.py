@@ -156,7 +156,7 @@ def test_steps_that_go_wrong_are_skipped_and_counted(monkeypatch: pytest.MonkeyP
 
 def test_pixels_ask_for_points_of_stride_1() -> None:
     assert Crossmodal(resolution="pixel").needs.points_stride == 1
-    assert Crossmodal().needs.points_stride == 8
+    assert Crossmodal().needs.points_stride == 4
     assert learned().network_.to_points[0].in_features == PICTURE
     assert learned().network_.to_points[-1].out_features == SURFACE
 
