@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from scan_parts import PICTURE, SIDE, SURFACE, changed, good, scans
+from cell_parts import PICTURE, SIDE, SURFACE, changed, good, scans
 
 from blemish.detectors.cell_pool import pooled
 from blemish.detectors.cells import cells_of, on_grid, silhouette

@@ -7,7 +7,7 @@ from functools import lru_cache
 
 import pytest
 import torch
-from scan_parts import PICTURE, SURFACE, changed, good, scans, without
+from cell_parts import PICTURE, SURFACE, changed, good, scans, without
 from torch.nn.functional import avg_pool2d, normalize
 
 from blemish.detectors.cell_shares import smoothed

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from scan_parts import changed, good, prompts, scans, without
+from cell_parts import changed, good, prompts, scans, without
 from torch import nn
 from torch.nn.functional import cosine_similarity, normalize
 

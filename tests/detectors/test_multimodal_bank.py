@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from scan_parts import PICTURE, changed, good, scans, without
+from cell_parts import PICTURE, changed, good, scans, without
 
 from blemish.detectors.multimodal_bank import MultimodalBank
 from blemish.errors import NotFittedError, SettingsError
