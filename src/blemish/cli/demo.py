@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from blemish.cli.options import DetectorName, Device, DeviceName, EncoderName
-from blemish.types import Sample
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -33,6 +32,7 @@ def demo(
     from blemish.cli.words import model_in_words
     from blemish.datasets import draw_cells
     from blemish.inspector import Inspector
+    from blemish.types import Sample
 
     good, others = draw_cells(LEARN, INSPECT)
     say(f"Learning from {len(good)} good solar cells …")
