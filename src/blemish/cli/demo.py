@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from blemish.cli.inspecting import Inspection
+    from blemish.types import Sample
 
 LEARN, INSPECT = 40, 60
 
