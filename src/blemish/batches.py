@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -18,7 +18,7 @@ from blemish.synthesis.augment import UNCHANGED, augment
 from blemish.synthesis.cutpaste import made_up_defect
 from blemish.synthesis.foreground import from_pixels
 from blemish.synthesis.turn import turn
-from blemish.types import Batch, Features
+from blemish.types import POINTS, Batch, Features, Prompts
 
 MEMORY = 2 << 30  # bytes of features and prepared pictures that are kept
 POOL = 448  # renderings with augmentation and made-up defect, shared out among the pictures
@@ -109,6 +109,9 @@ class GoodPictures:
     drawn depends on `seed` and the walks before alone. Where it is drawn, batches are always full: what is left of a
     walk waits for the next.
 
+    Scans `(H, W, 6)` float32, for detectors that ask for points, are never turned, mirrored or augmented. `prompts` by
+    category go along in every batch.
+
     `progress` is called with (encoded, all) good copies during the first walk.
     """
 
@@ -125,6 +128,7 @@ class GoodPictures:
         pool: int = POOL,
         memory: int = MEMORY,
         poses: Sequence[Poses | None] | None = None,
+        prompts: Mapping[str, Prompts] | None = None,
     ) -> None:
         if len(pictures) < max(1, needs.pictures):
             raise DatasetError(
@@ -140,6 +144,7 @@ class GoodPictures:
         self.prepare = [prepare] * len(pictures) if callable(prepare) else list(prepare)
         self.poses = [None] * len(pictures) if poses is None else list(poses)
         self.categories = None if categories is None else tuple(categories)
+        self.prompts, self.of_scans = prompts, POINTS in needs.modalities
         self.seed, self.batch_size, self.progress, self.pool = seed, batch_size, progress, pool
         self.store = Store(memory)
         self.indices: tuple[int, ...] = tuple(range(len(pictures)))
@@ -193,6 +198,8 @@ class GoodPictures:
 
     def _poses(self, index: int) -> Poses:
         """In which poses the picture at `index` is shown."""
+        if self.of_scans:
+            return ((0.0, False),)
         turns, own = self.needs.rotations, self.poses[index]
         if own is not None and (turns > 1 or self.needs.flips):
             return own
@@ -204,7 +211,7 @@ class GoodPictures:
         used = self._used[copy]
         slot = used if used < slots else int(rng.integers(slots))
         self._used[copy] += 1
-        view = slot % max(1, slots // DEFECTS_PER_VIEW) if self.needs.augmentation else 0
+        view = slot % max(1, slots // DEFECTS_PER_VIEW) if self.needs.augmentation and not self.of_scans else 0
         if view and replace(copy, view=view).rng(self.seed).random() < UNCHANGED:
             view = 0
         return replace(copy, view=view, defect=slot if self.needs.made_up_defects else None)
@@ -214,10 +221,10 @@ class GoodPictures:
         categories = None if self.categories is None else [self.categories[r.index] for r in wanted]
         features = _joined([g[0] for g in good]).with_categories(categories)
         if not self.needs.made_up_defects:
-            return Batch(features)
+            return Batch(features, prompts=self.prompts)
         bad = self._encoded(wanted)
         covered = torch.stack([mask for _, mask in bad if mask is not None])  # (B, h, w)
-        return Batch(features, _joined([b[0] for b in bad]).with_categories(categories), covered)
+        return Batch(features, _joined([b[0] for b in bad]).with_categories(categories), covered, self.prompts)
 
     def _encoded(self, wanted: Sequence[Rendering]) -> list[tuple[Features, Tensor | None]]:
         """Features of one picture each, and which patches the defect covers; what is missing is encoded together."""
@@ -233,7 +240,7 @@ class GoodPictures:
         return [f for r in wanted if (f := found[r]) is not None]
 
     def _drawn(self, rendering: Rendering) -> tuple[np.ndarray, np.ndarray | None]:
-        """The encoder's input `(h, w, 3)` uint8, and the mask of the made-up defect."""
+        """The encoder's input, as `prepare` makes it, and the mask of the made-up defect."""
         picture = self._prepared(rendering.plain)
         if rendering.view:
             rng, plain = rendering.good.rng(self.seed), picture
@@ -241,6 +248,10 @@ class GoodPictures:
                 picture = augment(plain, rng)
         if rendering.defect is None:
             return picture, None
+        if self.of_scans:
+            from blemish.synthesis.scan_defects import made_up_scan_defect
+
+            return made_up_scan_defect(picture, rendering.rng(self.seed))
         return made_up_defect(picture, from_pixels(picture), rendering.rng(self.seed))
 
     def _size(self, copy: Rendering) -> tuple[int, ...]:

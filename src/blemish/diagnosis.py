@@ -24,14 +24,14 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from blemish.copies import slight_copies
-from blemish.datasets import load_picture
-from blemish.errors import NotFittedError, PictureError
+from blemish.datasets import picture_of
+from blemish.errors import NotFittedError, PictureError, SettingsError
 from blemish.inputs import Pictures, fingerprint, good_samples
 from blemish.metrics import auroc
 from blemish.recognition import spread
 from blemish.synthesis.foreground import from_pixels
 from blemish.synthesis.spot import spot
-from blemish.types import Prediction, Sample
+from blemish.types import POINTS, Prediction, Sample
 
 if TYPE_CHECKING:
     import torch
@@ -168,6 +168,8 @@ def diagnose(
     """
     if not hasattr(inspector, "detector_"):
         raise NotFittedError("a fitted inspector to diagnose", "one that has not learned", "call fit or load first")
+    if POINTS in inspector.modalities:
+        raise SettingsError("a model of pictures alone", "one of pictures and points", "diagnose another model")
     limits = limits or Limits()
     evidence = gather(inspector, pictures, category, seed, progress)
     identity = identity_mapping(evidence, limits)
@@ -255,7 +257,7 @@ def gather(
     failures: list[tuple[str, str]] = []
     for sample in samples:
         try:
-            kinds[fingerprint(load_picture(sample.picture)) not in inspector.learned_].append(sample)
+            kinds[fingerprint(picture_of(sample)) not in inspector.learned_].append(sample)
         except PictureError as error:
             failures.append((sample.name, str(error)))
     chosen = [[kind[i] for i in spread(len(kind), MOST)] if kind else [] for kind in kinds]
@@ -277,13 +279,13 @@ def gather(
 
     for kind, some in zip((learned, new), chosen, strict=True):
         for sample in some:
-            picture = load_picture(sample.picture)
+            picture = picture_of(sample)
             kind.append(inspected(picture, sample.name, category))
             if kind is new and kind[-1].prediction.is_known:
                 pairs.append((kind[-1], spotted(picture, sample.name, kind[-1].prediction.category)))
     stand_ins = not pairs
     for sample, seen in zip(chosen[0] if stand_ins else (), learned if stand_ins else (), strict=True):
-        (copy,) = slight_copies(load_picture(sample.picture), 1, seed=seed + len(pairs))
+        (copy,) = slight_copies(picture_of(sample), 1, seed=seed + len(pairs))
         named = sample.name, seen.prediction.category
         pairs.append((inspected(copy, *named), spotted(copy, *named)))
     return Evidence(inspector, learned, new, pairs, stand_ins, failures, seed)

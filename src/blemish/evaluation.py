@@ -61,6 +61,7 @@ class Run:
     pooled: bool = False
     device: str = "auto"
     settings: Mapping[str, Any] = field(default_factory=dict)
+    given_category: bool = False  # the model is told which category it inspects, instead of recognising it
 
 
 @dataclass(frozen=True)
@@ -93,6 +94,14 @@ class RunDetail:
     evidence: str = ""
     aupro_thresholds: int | None = None
     failures: tuple[tuple[str, str], ...] = ()
+    given_category: bool = False
+
+    @property
+    def recognised_right(self) -> tuple[int, int] | None:
+        """How many test pictures the model took for their own category, of how many; None where it had no choice."""
+        if not self.row["pooled"] or self.given_category:
+            return None
+        return sum(picture.recognised == picture.category for picture in self.pictures), len(self.pictures)
 
 
 def plan_runs(
@@ -134,7 +143,7 @@ def run_details(
     inspector, learned = fitted(run, tell, encoder)
     seconds = clock.seconds()
     for part in run.parts:
-        tested = inspect_part(inspector, part, tell, Clock(encoder))
+        tested = inspect_part(inspector, part, tell, Clock(encoder), run.given_category)
         row = {
             "dataset": part.dataset,
             "category": part.category,
@@ -157,6 +166,7 @@ def run_details(
             evidence=evidence_of(inspector, part.category),
             aupro_thresholds=aupro_thresholds,
             failures=tuple(tested.failures),
+            given_category=run.given_category,
         )
         del tested
         gc.collect()
@@ -169,10 +179,11 @@ def evaluate(
     seeds: Sequence[int] = (0, 1, 2),
     pooled: bool = False,
     aupro_thresholds: int | None = None,
+    cache: Path | None = None,
     **common: Any,
 ) -> Iterator[RunDetail]:
-    """All of `plan_runs`, one after the other; the details come as they are ready."""
-    with SharedEncoders() as encoders:
+    """All of `plan_runs`, one after the other; the details come as they are ready. `cache`: see `SharedEncoders`."""
+    with SharedEncoders(cache=cache) as encoders:
         for run in plan_runs(parts, detectors, shots, seeds, pooled, **common):
             yield from run_details(run, aupro_thresholds, encoders)
 
@@ -307,14 +318,16 @@ class Answers:
         return {kind: tuple((s, put_aside(p, scratch)) for s, p in found[:count]) for kind, found in kinds.items()}
 
 
-def inspect_part(inspector: Inspector, part: Part, tell: Told, clock: Clock) -> Answers:
-    """Inspect a part's test pictures. Raises DatasetError when none can be read."""
+def inspect_part(inspector: Inspector, part: Part, tell: Told, clock: Clock, given_category: bool = False) -> Answers:
+    """Inspect a part's test pictures, telling the model their category or not. Raises DatasetError when none can be
+    read."""
     from blemish.inspector import Failure
 
     tested = Answers(part)
     by_file = {sample.name: sample for sample in part.test}
     # Neither label nor category goes along: a pooled model has to recognise what it looks at.
-    answers = inspector.inspect_many([Sample(sample.picture, sample.points) for sample in part.test])
+    unlabelled = [Sample(sample.picture, sample.points) for sample in part.test]
+    answers = inspector.inspect_many(unlabelled, part.category if given_category else None)
     for done, answer in enumerate(answers, start=1):
         if isinstance(answer, Failure):
             tested.failures.append((str(answer.file), str(answer.error)))
@@ -365,11 +378,12 @@ class SharedEncoders:
     """The encoder of every method, loaded once; on a CPU it keeps what it encoded while runs are on the same parts.
 
     What it keeps lies in a new folder inside `folder` (None: where the system wants it), which is gone at the end of
-    this context manager.
+    this context manager. With a `cache` it lies there instead, in float16, and later evaluations find it.
     """
 
-    def __init__(self, folder: Path | None = None) -> None:
+    def __init__(self, folder: Path | None = None, cache: Path | None = None) -> None:
         self._folder = tempfile.TemporaryDirectory(prefix="blemish-", dir=folder)
+        self._cache = cache
         self._encoders: dict[tuple[object, ...], Encoder] = {}
         self._parts: tuple[Part, ...] = ()
 
@@ -381,20 +395,21 @@ class SharedEncoders:
 
     def of(self, run: Run) -> Encoder:
         """The run's encoder, with the layers its detector asks for. Raises WeightsError when it cannot load."""
-        from blemish.encoders import build
-        from blemish.encoders.remembering import RememberingEncoder
+        from blemish.encoders.remembering import RememberingEncoder, lasting
 
         if run.parts is not self._parts:
             for encoder in self._encoders.values():
-                if isinstance(encoder, RememberingEncoder):
+                if isinstance(encoder, RememberingEncoder) and self._cache is None:
                     encoder.forget()
             self._parts = run.parts
         method = unlearned(run)
-        name, role, layers = method.chosen_encoder, method.detector.needs.layers, run.settings.get("layers")
-        key = (name, run.device, role, str(layers))
+        name, needs, layers = method.chosen_encoder, method.detector.needs, run.settings.get("layers")
+        key = (name, run.device, needs.layers, str(layers), needs.points_stride)
         if key not in self._encoders:
-            encoder = build(name, role=role, layers=layers, device=run.device)
-            if str(getattr(encoder, "device", "")) == "cpu":  # there, features do not depend on the batch
+            encoder = method.built_encoder()
+            if self._cache is not None:
+                encoder = lasting(encoder, self._cache)
+            elif str(getattr(encoder, "device", "")) == "cpu":  # there, features do not depend on the batch
                 encoder = RememberingEncoder(encoder, Path(self._folder.name) / str(len(self._encoders)))
             self._encoders[key] = encoder
         return self._encoders[key]

@@ -20,8 +20,9 @@ from blemish.registry import resolve
 class Frame:
     """What the encoder sees of one picture.
 
-    `pixels` `(h, w, 3)` uint8; `picture_size` is the picture's (height, width); `to_picture` `(2, 3)` maps (x, y, 1) in
-    pixels of the frame to pixels of the picture (centre of the first pixel at ½, ½); None for a plain resize.
+    `pixels` `(h, w, 3)` uint8, or `(h, w, 6)` float32 of a scan (scan_framing.py); `picture_size` is the picture's
+    (height, width); `to_picture` `(2, 3)` maps (x, y, 1) in pixels of the frame to pixels of the picture (centre of the
+    first pixel at ½, ½); None for a plain resize.
     """
 
     pixels: np.ndarray
@@ -94,7 +95,11 @@ class PlainFraming:
         return self
 
 
-FRAMINGS: dict[str, str] = {"plain": "blemish.framing:PlainFraming", "part": "blemish.part_framing:PartFraming"}
+FRAMINGS: dict[str, str] = {
+    "plain": "blemish.framing:PlainFraming",
+    "part": "blemish.part_framing:PartFraming",
+    "scan": "blemish.scan_framing:ScanFraming",
+}
 
 
 def build_framing(name: str, **settings: Any) -> Framing:

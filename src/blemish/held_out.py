@@ -44,8 +44,8 @@ class Plan:
 
 
 def learns_by_gradient(needs: Needs) -> bool:
-    """Whether learning takes long: detectors that ask for augmentations or made-up defects train a network."""
-    return needs.augmentation or needs.made_up_defects
+    """Whether learning takes long: as detectors say, or by their asking for augmentations or made-up defects."""
+    return needs.slow or needs.augmentation or needs.made_up_defects
 
 
 def plan_evidence(categories: Sequence[str], needs: Needs, rate: float, seed: int = 0) -> Plan:

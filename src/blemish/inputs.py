@@ -14,10 +14,11 @@ from typing import Any, overload
 import numpy as np
 from PIL import Image
 
-from blemish.datasets import good_pictures, load_picture
+from blemish.datasets import good_pictures, load_picture, load_sample
 from blemish.datasets import pictures as pictures_at
+from blemish.datasets.samples import has_points
 from blemish.errors import DatasetError, PictureError
-from blemish.types import Sample
+from blemish.types import POINTS, RGB, Sample
 
 Picture = str | Path | np.ndarray | Image.Image | Sample
 Pictures = Picture | Iterable[Picture]
@@ -67,23 +68,41 @@ def good_samples(pictures: Pictures, category: str | None = None) -> list[Sample
     return samples if category is None else [replace(sample, category=category) for sample in samples]
 
 
-def distinct(samples: Sequence[Sample]) -> tuple[list[Sample], list[str]]:
+def check_complete(samples: Sequence[Sample], modalities: Sequence[str]) -> None:
+    """Raise DatasetError where a good part lacks one of the `modalities` that is to be learned from."""
+    for sample in samples:
+        if POINTS in modalities and not has_points(sample):
+            raise DatasetError(
+                "measured points of every good part",
+                f"a picture alone, {sample.name}",
+                "give Sample(picture, points) or a folder in the layout of MVTec 3D-AD, or learn from pictures alone",
+            )
+        if RGB in modalities and sample.picture is None:
+            raise DatasetError(
+                "a picture of every good part", f"points alone, {sample.name}", "give Sample(picture, points)"
+            )
+
+
+def distinct(samples: Sequence[Sample], modalities: Sequence[str] = (RGB,)) -> tuple[list[Sample], list[str]]:
     """The samples without repetitions of a picture within a category, and their fingerprints; reads every picture.
 
-    A good picture given twice would be compared with itself, and make thresholds far too low. Raises PictureError for
-    one that cannot be read.
+    A good picture given twice would be compared with itself, and make thresholds far too low. `modalities` says what
+    of them counts. Raises PictureError for one that cannot be read.
     """
     kept: dict[tuple[str | None, str], Sample] = {}
     for sample in samples:
-        kept.setdefault((sample.category, fingerprint(load_picture(sample.picture))), sample)
+        kept.setdefault((sample.category, fingerprint(load_sample(sample, modalities))), sample)
     return list(kept.values()), [mark for _, mark in kept]
 
 
 class LoadedPictures(Sequence[np.ndarray]):
-    """The pictures `(H, W, 3)` uint8 of samples, decoded when asked for; the last few are kept."""
+    """The pictures `(H, W, 3)` uint8 of samples, decoded when asked for; the last few are kept.
 
-    def __init__(self, samples: Sequence[Sample]) -> None:
-        self.samples = samples
+    Scans `(H, W, 6)` float32 where the `modalities` wanted include points.
+    """
+
+    def __init__(self, samples: Sequence[Sample], modalities: Sequence[str] = (RGB,)) -> None:
+        self.samples, self.modalities = samples, modalities
         self._kept: OrderedDict[int, np.ndarray] = OrderedDict()
 
     def __len__(self) -> int:
@@ -97,7 +116,7 @@ class LoadedPictures(Sequence[np.ndarray]):
         if isinstance(index, slice):
             return [self[i] for i in range(*index.indices(len(self)))]
         if index not in self._kept:
-            self._kept[index] = load_picture(self.samples[index].picture)  # IndexError ends a plain for loop
+            self._kept[index] = load_sample(self.samples[index], self.modalities)  # IndexError ends a plain for loop
             while len(self._kept) > _KEPT:
                 self._kept.popitem(last=False)
         return self._kept[index]

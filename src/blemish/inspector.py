@@ -6,57 +6,48 @@ Composition only: every score, while fitting or inspecting, goes through the sam
 from __future__ import annotations
 
 import time
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
 
 from blemish import encoders, registry
-from blemish.batches import GoodPictures
+from blemish.answering import Failure, Opened, Seen, prediction_of
 from blemish.calibration import Calibration, Evidence, check_rate
-from blemish.cleaning import SetAside, set_aside
-from blemish.copies import slight_copies
-from blemish.datasets import load_picture
+from blemish.cleaning import set_aside
+from blemish.datasets import load_sample
+from blemish.datasets.samples import shown
 from blemish.detectors import factory
-from blemish.detectors.base import Detector, Needs, Progress, part_of
+from blemish.detectors.base import Detector, Progress
 from blemish.encoders.base import Encoder
 from blemish.encoders.joint import nearest_part
-from blemish.errors import BlemishError, DatasetError, ModelError, NotFittedError, SettingsError, WeightsError
-from blemish.framing import FRAMINGS, Frame, Framing, PlainFraming, build_framing, pixels_of
-from blemish.held_out import HeldOut, answers, gain_evidence, plain_features, plan_evidence
+from blemish.encoders.remembering import lasting
+from blemish.errors import BlemishError, DatasetError, ModelError, NotFittedError, SettingsError
+from blemish.framing import FRAMINGS, Frame, Framing
+from blemish.held_out import HeldOut, answers, gain_evidence, plan_evidence
 from blemish.inputs import (
-    LoadedPictures,
     Picture,
     Pictures,
     ahead,
     as_sample,
+    check_complete,
     distinct,
     fingerprint,
     good_samples,
     samples_of,
 )
-from blemish.maps import full_map, regions
-from blemish.model_folder import Model, load_model, save_model, thumbnail_sheet
+from blemish.model_folder import load_model, save_model, thumbnail_sheet
 from blemish.numeric.threads import quiet_numpy
-from blemish.recognition import Recognised, Recogniser, describe, learn_recogniser, positions, spread
-from blemish.types import Features, Prediction, Sample
-from blemish.words import region_in_words
+from blemish.preparing import SCAN, Eyes, Look, check_fitting, embedded_prompts
+from blemish.recognition import Recognisers, positions, spread
+from blemish.saving import arguments_of, model_of, restore
+from blemish.types import POINTS, RGB, Features, Prediction, Sample
+
+__all__ = ["Failure", "Inspector"]
 
 THUMBNAILS = 64  # good pictures shown in a saved model
-GLANCE = 224  # short side of the small whole picture that categories are recognised on, where framing depends on them
-
-
-@dataclass(frozen=True)
-class Failure:
-    """A picture that could not be inspected, and why."""
-
-    file: str
-    error: str
 
 
 class Inspector:
@@ -67,7 +58,7 @@ class Inspector:
     side (or of the square, where the detector wants one); None is the detector's own choice. `false_alarm_rate` is the
     share of good parts that may be called defective. `layers` are the encoder's, None the detector's choice. `framing`
     is how pictures become the encoder's input ("plain": whole; "part": the part alone, in one pose), None the
-    detector's choice.
+    detector's choice. `text_encoder` reads the sentences of detectors that learn from text; inspecting needs none.
     Further settings go to the detector; an unknown one is a SettingsError that names those there are.
 
     After `fit`: `encoder_`, `framings_` by category, `detector_`, `recogniser_`, `set_aside_`, and `calibrations` by
@@ -84,6 +75,7 @@ class Inspector:
         seed: int = 0,
         layers: Sequence[int] | None = None,
         framing: str | None = None,
+        text_encoder: str = "auto",
         **settings: Any,
     ) -> None:
         self.encoder, self.device, self.seed, self.layers = encoder, device, seed, layers
@@ -101,7 +93,8 @@ class Inspector:
         else:
             self.detector_name, self.detector = type(detector).__name__, detector
         self.image_size: int = image_size or self.detector.needs.image_size
-        self.framing: str = framing or self.detector.needs.framing
+        self.framing: str = framing or (SCAN if POINTS in self.modalities else self.detector.needs.framing)
+        self.text_encoder = text_encoder
         self.calibrations: dict[str | None, Calibration] = {}
 
     @quiet_numpy()
@@ -111,54 +104,51 @@ class Inspector:
         category: str | None = None,
         progress: Progress | None = None,
         clean: bool = False,
+        cache: str | Path | None = None,
     ) -> Self:
         """Learn from good pictures: files, folders, dataset roots, arrays `(H, W, 3)`, PIL pictures or samples.
 
         Pictures of several categories make one model for all of them; `category` names that of all pictures given.
-        `clean` sets aside those that are probably no good ones (see cleaning.py); `set_aside_` names them.
+        `clean` sets aside those that are probably no good ones (see cleaning.py); `set_aside_` names them. `cache` is a
+        folder where features are kept, rounded to float16, for learning again from the same pictures.
         `progress(done, total, facts)` is called while encoding, learning, and gaining evidence. Raises DatasetError
-        when there are no good pictures, or some that are known to be defective.
+        when there are no good pictures, some that are known to be defective, or some without the points that the
+        detector needs.
         """
-        samples, marks = distinct(good_samples(pictures, category))
-        encoder = self._built_encoder(self.detector.needs)
-        good, framings = self._framed(samples, encoder, progress)
+        given = good_samples(pictures, category)
+        check_complete(given, self.modalities)
+        samples, marks = distinct(given, self.modalities)
+        encoder, needs = self.built_encoder(), self.detector.needs
+        check_fitting(needs, encoder, self.framing, self.detector_name)
+        learning = encoder if cache is None else lasting(encoder, Path(cache))
+        names = [sample.category or "" for sample in samples]
+        prompts, text_encoder = embedded_prompts(names, needs, self.text_encoder, self.device)
+        good, framings = self.look.good_pictures(samples, learning, needs, self.seed, progress, prompts)
         aside = set_aside(good, samples, marks, progress) if clean else ()
         if aside:
             gone = {(one.category, one.mark) for one in aside}
             left = [i for i, sample in enumerate(samples) if (sample.category, marks[i]) not in gone]
             samples, marks = [samples[i] for i in left], [marks[i] for i in left]
-            good, framings = self._framed(samples, encoder, progress)
-        loaded, needs, names = good.pictures, good.needs, list(good.categories or ())
-        frames = [framings[name] for name in names]
-        plan = plan_evidence(names, needs, self.false_alarm_rate, self.seed)
+            good, framings = self.look.good_pictures(samples, learning, needs, self.seed, progress, prompts)
+        loaded, names = good.pictures, list(good.categories or ())
+        plan = plan_evidence(names, good.needs, self.false_alarm_rate, self.seed)
         settings = self.detector.settings
         make = type(self.detector)
         detector = make(**settings).fit(good.subset(plan.learned), progress)
-
-        def copies_of(index: int, count: int) -> Iterator[Features]:
-            for copy in slight_copies(loaded[index], count, seed=self.seed):
-                yield encoder.encode(frames[index].frame(copy).pixels[None])
-
+        glance = self.look.glance(encoder, len(framings))
+        eyes = Eyes(good, [framings[name] for name in names], encoder, glance, self.seed)
         found = gain_evidence(
-            good, plan, detector, lambda: make(**settings), copies_of, self.false_alarm_rate, progress
+            good, plan, detector, lambda: make(**settings), eyes.copies_of, self.false_alarm_rate, progress
         )
-        glance = self._glance(encoder, len(framings))
-        recognising = nearest_part(encoder)
-
-        def look(index: int, picture: np.ndarray) -> Features:
-            return recognising.encode((glance or frames[index]).frame(picture).pixels[None])
-
-        def seen(index: int) -> Features:
-            return look(index, loaded[index]) if glance else next(plain_features(good, [index]))
-
-        recogniser = learn_recogniser(names, loaded, seen, look)
+        modalities = (RGB, POINTS) if POINTS in needs.modalities else (RGB,)
+        recogniser = Recognisers().fit(names, loaded, eyes.seen, eyes.look, modalities)
         # Everything is learned: only now does the inspector change, so that an interrupted fit leaves it as it was.
         self.encoder_, self.framings_, self.detector_, self.recogniser_ = encoder, framings, detector, recogniser
-        self.glance_ = glance
+        self.glance_, self.text_encoder = glance, text_encoder
         self.calibrations = {name or None: calibration for name, calibration in found.items()}
         self.learned_ = {marks[i] for i in plan.learned}
         self.set_aside_ = aside
-        self.thumbnails_ = thumbnail_sheet([loaded[i] for i in spread(len(loaded), THUMBNAILS)])
+        self.thumbnails_ = thumbnail_sheet([shown(loaded[i]) for i in spread(len(loaded), THUMBNAILS)])
         return self
 
     @quiet_numpy()
@@ -228,33 +218,7 @@ class Inspector:
     def save(self, folder: str | Path) -> Path:
         """Write the model to `folder` (see model_folder.py), in place of an older one; gives back the full path."""
         self._check_fitted("save")
-        import torch
-
-        import blemish
-
-        tensors = {f"detector.{name}": tensor for name, tensor in self.detector_.state().items()}
-        arrays = {f"recogniser.{name}": array for name, array in self.recogniser_.state().items()}
-        for number, framing in enumerate(self.framings_.values()):
-            arrays |= {f"framing.{number}.{name}": array for name, array in framing.state().items()}
-        tensors |= {name: torch.from_numpy(np.array(array)) for name, array in arrays.items()}
-        settings = {
-            "blemish": blemish.__version__,
-            "encoder": {
-                "name": self.encoder_name,
-                "layers": list(self.encoder_.layers),
-                "weights": self.encoder_.weights,
-            },
-            "detector": {"name": self.detector_name, "settings": self.detector_.settings},
-            "framing": {"name": self.framing, "settings": next(iter(self.framings_.values())).settings},
-            "image_size": self.image_size,
-            "false_alarm_rate": self.false_alarm_rate,
-            "seed": self.seed,
-            "categories": list(self.calibrations),
-            "learned": sorted(self.learned_),
-            "set_aside": [one.to_dict() for one in self.set_aside_],
-        }
-        calibration = [{"category": name} | c.to_dict() for name, c in self.calibrations.items()]
-        return save_model(folder, Model(settings, tensors, calibration, self.thumbnails_))
+        return save_model(folder, model_of(self))
 
     @classmethod
     def load(cls, folder: str | Path, device: str = "auto", encoder: str | Path | Encoder | None = None) -> Inspector:
@@ -265,47 +229,11 @@ class Inspector:
         """
         model = load_model(folder)
         try:
-            return cls._from_model(model, device, encoder)
+            arguments = arguments_of(model)
+            self = cls(**arguments | {"device": device, "encoder": encoder or arguments["encoder"]})
+            restore(self, model)
         except (KeyError, TypeError, AttributeError, RuntimeError) as error:
             raise ModelError(f"a complete model in '{folder}'", repr(error), "fit the model again") from error
-
-    @classmethod
-    def _from_model(cls, model: Model, device: str, encoder: str | Path | Encoder | None) -> Inspector:
-        settings = model.settings
-        saved = settings["encoder"]
-        self = cls(
-            encoder=encoder or saved["name"],
-            detector=settings["detector"]["name"],
-            image_size=settings["image_size"],
-            false_alarm_rate=settings["false_alarm_rate"],
-            device=device,
-            seed=settings["seed"],
-            layers=saved["layers"],
-            framing=settings["framing"]["name"],
-        )
-        self.detector = factory.build(self.detector_name, settings["detector"]["settings"])
-        self.encoder_ = self._built_encoder(self.detector.needs)
-        if self.encoder_.weights != saved["weights"]:
-            raise WeightsError(
-                f"the weights of {saved['name']!r} that the model learned with (sha256 {saved['weights'][:12]}…)",
-                f"others (sha256 {self.encoder_.weights[:12]}…)",
-                "install the weights it learned with, or fit again with these",
-            )
-        self.framings_ = {
-            name or "": build_framing(self.framing, **settings["framing"]["settings"]).load_state(
-                {key: t.numpy() for key, t in part_of(model.tensors, f"framing.{number}").items()}
-            )
-            for number, name in enumerate(settings["categories"])
-        }
-        self.glance_ = self._glance(self.encoder_, len(self.framings_))
-        self.recogniser_ = Recogniser().load_state(
-            {name: t.numpy() for name, t in part_of(model.tensors, "recogniser").items()}
-        )
-        self.detector_ = self.detector.load_state(part_of(model.tensors, "detector"))
-        self.calibrations = {entry["category"]: Calibration.from_dict(entry) for entry in model.calibration}
-        self.learned_ = set(settings["learned"])
-        self.set_aside_ = tuple(SetAside(**one) for one in settings.get("set_aside", ()))
-        self.thumbnails_ = model.thumbnails
         return self
 
     @property
@@ -324,26 +252,19 @@ class Inspector:
         return encoders.best_available(entry.encoders if entry else ())[0]
 
     @property
+    def modalities(self) -> tuple[str, ...]:
+        """What the detector looks at: pictures, measured points, or both."""
+        return self.detector.needs.modalities
+
+    @property
+    def look(self) -> Look:
+        """How pictures are framed, whatever the category."""
+        return Look(self.framing, self.image_size)
+
+    @property
     def categories(self) -> tuple[str, ...]:
         """The named categories the model learned, none for a model of one unnamed category."""
         return tuple(name for name in self.calibrations if name is not None)
-
-    def _framed(
-        self, samples: Sequence[Sample], encoder: Encoder, progress: Progress | None
-    ) -> tuple[GoodPictures, dict[str, Framing]]:
-        """The good pictures as batches, and the framing of each category, learned from them."""
-        names = [sample.category or "" for sample in samples]
-        loaded = LoadedPictures(samples)
-        needs = self.detector.needs.affordable(max(Counter(names).values()))
-        framings = {
-            name: self._unlearned_framing(encoder, needs).fit(loaded[i] for i in members)
-            for name, members in positions(names).items()
-        }
-        frames = [framings[name] for name in names]
-        prepare = [partial(pixels_of, own) for own in frames]
-        poses = [own.poses for own in frames]
-        good = GoodPictures(loaded, encoder, needs, prepare, names, self.seed, progress=progress, poses=poses)
-        return good, framings
 
     def _inspected(
         self, samples: Iterator[Sample | BlemishError], category: str | None, size: int
@@ -373,47 +294,27 @@ class Inspector:
         scored = [answers(self.detector_, one.features) for one in seen]
         shared = (time.perf_counter() - started) / len(batch)
         return [
-            self._prediction(opened, one, score[0], patches[0], shared)
+            prediction_of(
+                opened,
+                one,
+                float(score[0]),
+                patches[0],
+                self.detector_,
+                self.calibrations[one.recognised.category or None],
+                shared,
+            )
             for opened, one, (score, patches) in zip(batch, seen, scored, strict=True)
         ]
-
-    def _prediction(
-        self, opened: Opened, seen: Seen, score: np.ndarray, patches: np.ndarray, seconds: float
-    ) -> Prediction:
-        started = time.perf_counter()
-        frame, recognised = seen.frame, seen.recognised
-        calibration = self.calibrations[recognised.category or None]
-        pixels = full_map(patches, frame.pixels.shape[:2], frame.picture_size, frame.to_picture)
-        value, is_defective = float(score), calibration.is_defective(float(score))
-        # A defective part has at least one place to look at: where none is over the limit, its strongest.
-        peak = min(calibration.peak_threshold, float(pixels.max())) if is_defective else calibration.peak_threshold
-        limit = min(calibration.map_threshold, peak)
-        return Prediction(
-            score=value,
-            p_value=calibration.p_value(value),
-            threshold=calibration.threshold,
-            is_defective=is_defective,
-            map=pixels,
-            regions=tuple(
-                replace(region, words=region_in_words(region, frame.picture_size, limit))
-                for region in regions(pixels, limit, peak)
-            ),
-            category=recognised.category or None,
-            is_known=recognised.is_known,
-            map_threshold=limit,
-            seconds=opened.seconds + seconds + time.perf_counter() - started,
-            source=opened.name,
-        )
 
     def _seen(self, batch: Sequence[Opened], category: str | None) -> list[Seen]:
         """Frames and features of opened pictures, each with its category, given or recognised."""
         if self.glance_ is None:  # every category is framed alike: what the detector sees, recognition sees too
             frames = [opened.frame or self._framing(category).frame(opened.picture) for opened in batch]
             features = self._encoded(frames)
-            recognised = [self.recogniser_.recognise(describe(one)[0], category) for one in features]
+            recognised = [self.recogniser_.recognise(one, category) for one in features]
         else:
             glances = self._encoded([self.glance_.frame(opened.picture) for opened in batch], recognising=True)
-            recognised = [self.recogniser_.recognise(describe(one)[0], category) for one in glances]
+            recognised = [self.recogniser_.recognise(one, category) for one in glances]
             frames = [
                 opened.frame or self.framings_[one.category].frame(opened.picture)
                 for opened, one in zip(batch, recognised, strict=True)
@@ -446,7 +347,7 @@ class Inspector:
 
     def _opened(self, sample: Sample, category: str | None = None) -> Opened:
         started = time.perf_counter()
-        picture = load_picture(sample.picture)
+        picture = load_sample(sample, self.modalities)
         sure = self.glance_ is None or category is not None
         frame = self._framing(category).frame(picture) if sure else None
         return Opened(sample.name, picture, frame, time.perf_counter() - started)
@@ -459,17 +360,18 @@ class Inspector:
         except BlemishError as error:
             return Failure(sample.name if isinstance(sample, Sample) else "array", str(error))
 
-    def _built_encoder(self, needs: Needs) -> Encoder:
+    def built_encoder(self) -> Encoder:
+        """The encoder as the detector needs it, loaded now. Raises WeightsError when it cannot load."""
         if not isinstance(self.encoder, (str, Path)):
             return self.encoder
-        return encoders.build(self.chosen_encoder, role=needs.layers, layers=self.layers, device=self.device)
-
-    def _unlearned_framing(self, encoder: Encoder, needs: Needs) -> Framing:
-        return build_framing(self.framing, image_size=self.image_size, multiple=encoder.multiple, square=needs.square)
-
-    def _glance(self, encoder: Encoder, categories: int) -> Framing | None:
-        """How categories are recognised before their own framing is known; None where all are framed alike."""
-        return None if self.framing == "plain" or categories == 1 else PlainFraming(GLANCE, encoder.multiple)
+        needs = self.detector.needs
+        return encoders.build(
+            self.chosen_encoder,
+            role=needs.layers,
+            layers=self.layers,
+            device=self.device,
+            points_stride=needs.points_stride,
+        )
 
     def _check_fitted(self, verb: str) -> None:
         if not hasattr(self, "detector_"):
@@ -484,22 +386,3 @@ class Inspector:
                 repr(category),
                 "leave the category out to have it recognised" if self.categories else "leave the category out",
             )
-
-
-@dataclass(frozen=True)
-class Opened:
-    """A decoded picture `(H, W, 3)` uint8, its frame where that is certain already, and the seconds that took."""
-
-    name: str
-    picture: np.ndarray
-    frame: Frame | None
-    seconds: float
-
-
-@dataclass(frozen=True)
-class Seen:
-    """What the encoder saw of one picture, and which category it shows."""
-
-    frame: Frame
-    features: Features
-    recognised: Recognised

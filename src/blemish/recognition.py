@@ -2,21 +2,23 @@
 
 Each category keeps a few hundred patches of its good pictures. A picture's distance to a category is the mean, over its
 own patches, of the distance to the nearest of them; a defect spoils only its share of that mean, where a comparison of
-averaged features would be led astray by it. numpy and pillow only.
+averaged features would be led astray by it. Scans are recognised by their picture, and by their points where there is
+no picture. numpy and pillow only.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
 import numpy as np
 
 from blemish.copies import slight_copies
+from blemish.detectors.base import part_of
 from blemish.errors import NotFittedError
-from blemish.types import RGB, Features
+from blemish.types import POINTS, RGB, Features
 
 PATCHES = 256  # of a picture, at most, evenly spread
 PROTOTYPES = 1024  # patches that a category keeps
@@ -35,12 +37,18 @@ class Recognised:
     is_known: bool
 
 
-def describe(features: Features) -> list[np.ndarray]:
-    """Each picture's patches on the last layer, evenly thinned out, of unit length: `(P, D)` float32, P ≤ `PATCHES`."""
-    layer = features.layers[RGB][-1].detach().float().cpu().numpy()  # (B, h, w, D)
+def describe(features: Features, modality: str = RGB) -> list[np.ndarray]:
+    """Each picture's patches on the last layer, evenly thinned out, of unit length: `(P, D)` float32, P ≤ `PATCHES`.
+
+    Where the modality has holes, those alone where it has none; a single zero vector where it has nothing else.
+    """
+    layer = features.layers[modality][-1].detach().float().cpu().numpy()  # (B, h, w, D)
     step = math.ceil(math.sqrt(layer.shape[1] * layer.shape[2] / PATCHES))
-    thin = layer[:, ::step, ::step].reshape(len(layer), -1, layer.shape[-1])
-    return list(unit(thin))
+    thin = unit(layer[:, ::step, ::step].reshape(len(layer), -1, layer.shape[-1]))
+    if modality not in features.valid or modality == RGB:  # a picture has no holes: it is there or not
+        return list(thin)
+    measured = features.valid[modality][:, ::step, ::step].reshape(len(layer), -1).cpu().numpy()
+    return [own[there] if there.any() else own[:1] for own, there in zip(thin, measured, strict=True)]
 
 
 def unit(vectors: np.ndarray) -> np.ndarray:
@@ -97,34 +105,75 @@ class Recogniser:
         return self
 
 
+class Recognisers:
+    """Learns a recogniser for each modality, `by_modality_`; the picture's answers wherever there is a picture."""
+
+    def fit(
+        self,
+        names: Sequence[str],
+        pictures: Sequence[np.ndarray],
+        seen: Callable[[int], Features],
+        look: Callable[[int, np.ndarray], Features],
+        modalities: Sequence[str] = (RGB,),
+    ) -> Self:
+        """Learn what each category looks like, from its good pictures and, while they are few, copies of them.
+
+        `names` `(n,)` are the categories of the `pictures`; `seen(index)` is the picture at `index` encoded for
+        recognition, `look(index, copy)` a changed copy of it.
+        """
+        own: dict[str, dict[str, list[np.ndarray]]] = {modality: {} for modality in modalities}
+        copies: dict[str, dict[str, list[np.ndarray]]] = {modality: {} for modality in modalities}
+        for name, members in positions(names).items():
+            chosen = [members[i] for i in spread(len(members), RECOGNISED_FROM)]
+            count = -(-COPIES // len(chosen))
+            changed = (
+                look(index, copy)
+                for index in chosen[:COPIES]
+                for copy in slight_copies(pictures[index], count, seed=index)
+            )
+            whole = described((seen(index) for index in chosen), modalities)
+            for modality, descriptions in described(changed, modalities).items():
+                own[modality][name], copies[modality][name] = whole[modality], descriptions
+        self.by_modality_ = {modality: Recogniser().fit(own[modality], copies[modality]) for modality in modalities}
+        return self
+
+    def recognise(self, features: Features, category: str | None = None) -> Recognised:
+        """The category of one encoded picture or scan, or how near it is to the `category` given."""
+        if not hasattr(self, "by_modality_"):
+            raise NotFittedError("a recogniser that has learned", "one that has not", "call fit first")
+        modality = RGB if RGB not in features.valid or bool(features.valid[RGB].any()) else POINTS
+        modality = modality if modality in self.by_modality_ else RGB
+        return self.by_modality_[modality].recognise(describe(features, modality)[0], category)
+
+    def state(self) -> dict[str, np.ndarray]:
+        """All that was learned: the picture's by plain names, what else there is under its modality's."""
+        return {
+            name if modality == RGB else f"{modality}.{name}": array
+            for modality, own in self.by_modality_.items()
+            for name, array in own.state().items()
+        }
+
+    def load_state(self, state: Mapping[str, np.ndarray]) -> Self:
+        """Take back what `state` gave."""
+        self.by_modality_ = {RGB: Recogniser().load_state(state)}
+        if others := part_of(state, POINTS):
+            self.by_modality_[POINTS] = Recogniser().load_state(others)
+        return self
+
+
 def drawn(pictures: Sequence[np.ndarray]) -> np.ndarray:
     """`PROTOTYPES` patches `(N, D)` drawn from all pictures, always the same; repeated where there are fewer."""
     patches = np.concatenate(list(pictures))
     return patches[np.resize(np.random.default_rng(0).permutation(len(patches)), PROTOTYPES)]
 
 
-def learn_recogniser(
-    names: Sequence[str],
-    pictures: Sequence[np.ndarray],
-    seen: Callable[[int], Features],
-    look: Callable[[int, np.ndarray], Features],
-) -> Recogniser:
-    """What each category looks like as a whole, from its good pictures and, while they are few, copies of them.
-
-    `seen(index)` is the picture at `index` encoded for recognition, `look(index, copy)` a changed copy of it.
-    """
-    own: dict[str, list[np.ndarray]] = {}
-    copies: dict[str, list[np.ndarray]] = {}
-    for name, members in positions(names).items():
-        chosen = [members[i] for i in spread(len(members), RECOGNISED_FROM)]
-        own[name] = [describe(seen(index))[0] for index in chosen]
-        count = -(-COPIES // len(chosen))
-        copies[name] = [
-            describe(look(index, copy))[0]
-            for index in chosen[:COPIES]
-            for copy in slight_copies(pictures[index], count, seed=index)
-        ]
-    return Recogniser().fit(own, copies)
+def described(encoded: Iterable[Features], modalities: Sequence[str]) -> dict[str, list[np.ndarray]]:
+    """Pictures encoded one by one, described by each modality."""
+    found: dict[str, list[np.ndarray]] = {modality: [] for modality in modalities}
+    for features in encoded:
+        for modality in modalities:
+            found[modality].append(describe(features, modality)[0])
+    return found
 
 
 def positions(keys: Sequence[Any]) -> dict[Any, list[int]]:

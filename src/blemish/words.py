@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
-from blemish.types import Prediction, Region
+from blemish.types import POINTS, RGB, Prediction, Region
 
+MODALITIES = {RGB: "colour", POINTS: "surface", "text": "text"}  # what people call them
+_WITH_ARTICLE = {"surface": "the surface", "text": "the text"}
 _ROWS = ("upper", "", "lower")
 _COLUMNS = ("left", "", "right")
 
@@ -86,7 +88,16 @@ def region_in_words(region: Region, size: tuple[int, int], limit: float) -> str:
     place = place_in_words(region.box, size)
     if place not in ("all over",) and not place.startswith("full"):
         place = place_in_words(region.centroid, size)  # the centre of mass says more than the middle of the box
-    return f"{place}, {share_in_words(region.area, size)}, strongest {times_in_words(region.peak, limit)}"
+    said = f"{place}, {share_in_words(region.area, size)}, strongest {times_in_words(region.peak, limit)}"
+    return f"{said}; {modalities_in_words(region.modalities)}" if region.modalities else said
+
+
+def modalities_in_words(shares: Mapping[str, float]) -> str:
+    """Who raised an alarm, the loudest first: "mostly the surface (72 %), colour 21 %, text 7 %"."""
+    ordered = sorted(shares.items(), key=lambda item: (-item[1], item[0]))
+    (first, most), *others = [(MODALITIES.get(name, name), f"{100 * share:.0f} %") for name, share in ordered]
+    loudest = f"mostly {_WITH_ARTICLE.get(first, first)} ({most})" if ordered[0][1] > 0.5 else f"{first} {most}"
+    return ", ".join([loudest, *(f"{name} {share}" for name, share in others)])
 
 
 def regions_in_words(prediction: Prediction) -> str:

@@ -228,8 +228,8 @@ def test_an_interrupted_inspection_leaves_the_old_results(
 import time
 from blemish.cli.results import ResultWriter
 write = ResultWriter.write
-def slowly(self, prediction):
-    write(self, prediction)
+def slowly(self, *answer):
+    write(self, *answer)
     print("here", flush=True)
     time.sleep(600)
 ResultWriter.write = slowly

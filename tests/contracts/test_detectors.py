@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
+from dataclasses import replace
 from typing import Any, get_args
 
 import numpy as np
@@ -17,7 +18,7 @@ from blemish.detectors.base import Detector, Needs
 from blemish.encoders.base import LayerRole
 from blemish.errors import NotFittedError, SettingsError
 from blemish.numeric.pooling import picture_score
-from blemish.types import Features
+from blemish.types import POINTS, RGB, Features, Prompts
 
 SIZE = 64  # pixels; small, so that every detector is through in seconds
 # Settings that make learning short, given to those that know them.
@@ -43,7 +44,33 @@ def pictures(count: int, first: int = 0) -> list[np.ndarray]:
     return [(disc + random.normal(0, 6, disc.shape)).clip(0, 255).astype(np.uint8) for _ in range(count)]
 
 
+class Scanned:
+    """The encoder without weights, and beside it points as if the surface followed the colours; the border has none."""
+
+    def __init__(self, pictures: Any) -> None:
+        self.pictures = pictures
+        self.__dict__.update(
+            {name: getattr(pictures, name) for name in ("layers", "stride", "multiple", "dims", "name")}
+        )
+        self.modalities = (RGB, POINTS)
+        self.turn = torch.randn(pictures.dims[0], 6, generator=torch.Generator().manual_seed(0))
+
+    def encode(self, made: np.ndarray) -> Features:
+        features = self.pictures.encode(made)
+        valid = torch.ones(features.layers[RGB][0].shape[:3], dtype=torch.bool)  # (B, h, w)
+        valid[:, 0], valid[:, :, -1] = False, False
+        points = torch.tanh(features.layers[RGB][0] @ self.turn) * valid[..., None]
+        return Features({**features.layers, POINTS: (points,)}, features.vector, {POINTS: valid})
+
+
+def sentences() -> Prompts:
+    rows = torch.randn(2, 5, 12, generator=torch.Generator().manual_seed(1))
+    return Prompts(*torch.nn.functional.normalize(rows, dim=-1))
+
+
 def encoder_for(detector: Detector) -> Any:
+    if POINTS in detector.needs.modalities:
+        return Scanned(encoders.build("pixels", role=detector.needs.layers, device="cpu"))
     joined = "+".join(["pixels"] * len(detector.needs.modalities))
     return encoders.build(joined, role=detector.needs.layers, device="cpu")
 
@@ -54,7 +81,8 @@ def learned(name: str) -> tuple[Detector, Any]:
         encoder = encoder_for(detector)
         count = max(3, detector.needs.pictures)
         good = GoodPictures(pictures(count), encoder, detector.needs, lambda p: p, ["disc"] * count, batch_size=4)
-        _LEARNED[name] = detector.fit(good), encoder
+        walked = [replace(batch, prompts={"disc": sentences()}) for batch in good] if detector.needs.text else good
+        _LEARNED[name] = detector.fit(walked), encoder
     return _LEARNED[name]
 
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from blemish.detectors.base import Detector
-from blemish.detectors.memory_bank import MemoryBank, _Sample
+from blemish.detectors.memory_bank import MemoryBank
 from blemish.detectors.patches import joined
 from blemish.errors import NotFittedError, SettingsError
 from blemish.types import RGB, Batch, Features
@@ -133,16 +133,6 @@ def test_banks_obey_their_limits() -> None:
     assert size(least_patches=1) == 32
     assert size(coreset=1.0, most_patches=50) == 50
     assert size(coreset=1.0, sample=100) == 100
-
-
-def test_sample_is_even_and_bounded() -> None:
-    sample = _Sample(500, seed=0)
-    for start in range(0, 20_000, 100):
-        sample.add(torch.arange(start, start + 100)[:, None])
-        assert sample.held < 1100
-    kept = sample.rows()[:, 0]
-    assert len(kept) == 500
-    assert abs(float(kept.double().mean()) - 10_000) < 800
 
 
 def test_few_pictures_get_all_copies_and_many_get_none() -> None:

@@ -84,6 +84,31 @@ def test_a_loss_that_is_not_finite_is_told():
         Training(3).run(model, lambda _: model.weight.sum() * torch.nan)
 
 
+def test_steps_that_are_not_finite_can_be_skipped_and_are_told() -> None:
+    """They change nothing: what is learned is what the other steps alone would have taught (without a schedule)."""
+
+    def learned(bad: tuple[int, ...], steps: int) -> tuple[float, torch.Tensor]:
+        with seeded(0):
+            model = torch.nn.Linear(1, 1)
+            training = Training(steps, 0.1, schedule="constant", warmup=0, precision="fp32", skip_nonfinite=True)
+            losses = training.run(model, lambda step: model.weight.square().sum() * (torch.inf if step in bad else 1.0))
+        return model.weight.item(), losses
+
+    weight, losses = learned((1, 3), 6)
+    assert losses.isnan().tolist() == [False, True, False, True, False, False]
+    assert weight == pytest.approx(learned((), 4)[0])
+    with pytest.raises(SettingsError, match="some step"):
+        learned((0, 1), 2)
+
+
+def test_a_gradient_that_is_not_finite_is_skipped_though_its_loss_is() -> None:
+    model = torch.nn.Linear(1, 1)
+    training = Training(2, precision="fp32", skip_nonfinite=True)
+    losses = training.run(model, lambda step: (model.weight * (0 if step else 1)).abs().sum().sqrt())
+    assert losses.isnan().tolist() == [False, True]
+    assert torch.isfinite(model.weight).all()
+
+
 @pytest.mark.parametrize("wrong", [{"steps": 0}, {"learning_rate": -1.0}, {"average": 1.0}, {"clip": -1.0}])
 def test_settings_that_cannot_be_are_refused(wrong):
     model = torch.nn.Linear(1, 1)

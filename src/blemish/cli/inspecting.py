@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from blemish.types import Prediction, Sample
+from blemish.types import POINTS, Prediction, Sample
 
 if TYPE_CHECKING:
     from blemish.inspector import Inspector
@@ -96,18 +96,20 @@ def inspect_into(
     from blemish.inspector import Failure
 
     done = Inspection()
-    labels = {sample.name: sample.label for sample in samples}
+    known = {sample.name: sample for sample in samples}
     started = time.perf_counter()
     with staged(out, folders=("overlays", "maps")) as stage:
-        with ResultWriter(stage, overlays, maps) as results:
-            answers = inspector.inspect_many([sample.picture for sample in samples], category=category)
+        with ResultWriter(stage, overlays, maps, POINTS in inspector.modalities) as results:
+            # What is known about a sample does not go along: the model has to find out.
+            unlabelled = [Sample(sample.picture, sample.points) for sample in samples]
+            answers = inspector.inspect_many(unlabelled, category=category)
             for answer in tracked("inspecting", answers, len(samples)):
                 if isinstance(answer, Failure):
                     done.failures.append((str(answer.file), str(answer.error)))
                     results.write_failure(*done.failures[-1])
                 else:
-                    results.write(answer)
-                    done.add(answer, labels.get(answer.source))
+                    results.write(answer, known[answer.source])
+                    done.add(answer, known[answer.source].label)
         done.seconds = time.perf_counter() - started
         write_report(stage / "report.html", inspector, done, samples, title)
     return done
@@ -116,19 +118,27 @@ def inspect_into(
 def write_report(path: Path, inspector: Inspector, done: Inspection, samples: Sequence[Sample], title: str) -> None:
     """The page about an inspection, with labels and true masks where the samples bring them."""
     from blemish.cli.words import calibration_facts, model_facts
-    from blemish.datasets import load_mask, load_picture
+    from blemish.datasets import load_mask
     from blemish.report import write_inspection_report
+    from blemish.report.views import picture_view, relief_view
 
     known = {sample.name: sample for sample in samples}
+    scans = POINTS in inspector.modalities
+
+    def relief(prediction: Prediction) -> np.ndarray | None:
+        sample = known[prediction.source]
+        return None if sample.picture is None else relief_view(sample)  # else it stands in the picture's place already
+
     masks = {name: sample.mask for name, sample in known.items() if sample.mask is not None}
     write_inspection_report(
         path,
         title=title,
         model_facts=model_facts(inspector),
         predictions=done.shown(),
-        pictures=lambda prediction: load_picture(Path(prediction.source)),
+        pictures=lambda prediction: picture_view(known[prediction.source]),
         failures=done.failures,
         calibration=calibration_facts(inspector),
         labels={name: sample.label for name, sample in known.items() if sample.label is not None},
         masks=(lambda prediction: load_mask(masks[prediction.source]) if prediction.source in masks else None),
+        reliefs=relief if scans else None,
     )

@@ -1,8 +1,8 @@
-"""`blemish list`: encoders, detectors, datasets and experiments; licences, sizes, whether they can load now."""
+"""`blemish list`: encoders of pictures and text, detectors, datasets, experiments; licences, sizes, what loads now."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,11 +11,15 @@ import typer
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from blemish.encoders.availability import Availability
+    from blemish.registry import EncoderEntry
+
 
 class What(StrEnum):
     """What can be listed."""
 
     encoders = "encoders"
+    text = "text"
     detectors = "detectors"
     datasets = "datasets"
     experiments = "experiments"
@@ -24,11 +28,12 @@ class What(StrEnum):
 def listing(
     what: Annotated[What | None, typer.Argument(help="Which list; all of them if unset.", show_default=False)] = None,
 ) -> None:
-    """List encoders, detectors, datasets and experiments: licence, size, what each needs, whether it can load now."""
+    """List encoders (of text too), detectors, datasets, experiments: licence, size, what each needs, what loads now."""
     from blemish.cli.console import show
 
     tables: dict[What, Callable[[], Table]] = {
         What.encoders: encoders,
+        What.text: text_encoders,
         What.detectors: detectors,
         What.datasets: datasets,
         What.experiments: experiments,
@@ -39,12 +44,25 @@ def listing(
 
 def encoders() -> Table:
     """One row an encoder; asks the machine, not the network, which of them load."""
-    from blemish.cli.console import table_of
     from blemish.encoders.availability import availability
     from blemish.registry import ENCODERS
 
-    table = table_of("Encoders", "name", "loads now", "MB", "licence", "what it is, what it needs", numeric=("MB",))
-    for name, entry in ENCODERS.items():
+    return _of_encoders("Encoders", ENCODERS, availability)
+
+
+def text_encoders() -> Table:
+    """The same of the encoders of sentences."""
+    from blemish.registry import TEXT_ENCODERS
+    from blemish.text.encoders import availability
+
+    return _of_encoders("Text encoders", TEXT_ENCODERS, availability)
+
+
+def _of_encoders(title: str, entries: Mapping[str, EncoderEntry], availability: Callable[[str], Availability]) -> Table:
+    from blemish.cli.console import table_of
+
+    table = table_of(title, "name", "loads now", "MB", "licence", "what it is, what it needs", numeric=("MB",))
+    for name, entry in entries.items():
         loads = availability(name).loads
         note = entry.note if loads or not entry.get else f"{entry.note}; get it: {entry.get}"
         table.add_row(name, "yes" if loads else "no", str(entry.megabytes), entry.licence, note)

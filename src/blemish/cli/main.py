@@ -22,9 +22,11 @@ from blemish.cli.doctor import doctor
 from blemish.cli.evaluate import evaluate
 from blemish.cli.experiment import experiment
 from blemish.cli.fit import fit
+from blemish.cli.generate import generate
 from blemish.cli.inspect import inspect
 from blemish.cli.listing import listing
 from blemish.cli.options import SeveralValues
+from blemish.cli.pretrain import pretrain
 from blemish.errors import BlemishError
 
 WRONG_USAGE, FAULT, INTERRUPTED, TERMINATED = 2, 70, 130, 143
@@ -104,6 +106,8 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "experiment": experiment,
     "calibrate": calibrate,
     "diagnose": diagnose,
+    "pretrain": pretrain,
+    "generate": generate,
     "list": listing,
     "doctor": doctor,
     "demo": demo,

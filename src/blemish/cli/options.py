@@ -42,6 +42,16 @@ Settings = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE ...", help="A setting of the detector, such as depth=4; may be repeated."),
 ]
+TextEncoderName = Annotated[
+    str,
+    typer.Option(
+        "--text-encoder", metavar="NAME|FOLDER", help="What reads sentences, for detectors that learn from them."
+    ),
+]
+Cache = Annotated[
+    Path | None,
+    typer.Option("--cache", metavar="DIR", help="Keep features here, in float16, for learning from the same pictures."),
+]
 FalseAlarmRate = Annotated[
     float, typer.Option("--false-alarm-rate", metavar="F", help="The share of good parts that may be called defective.")
 ]

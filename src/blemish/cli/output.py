@@ -54,6 +54,15 @@ def refuse_foreign_folders(out: Path, folders: tuple[str, ...]) -> None:
             )
 
 
+def refuse_full_folder(out: Path) -> None:
+    """Raise OutputError when `out` is anything but a new or empty folder."""
+    if out.is_dir() and not any(out.iterdir()):
+        return
+    if out.exists():
+        got = "a folder with something in it" if out.is_dir() else "a file"
+        raise OutputError(f"a new or empty folder at {out}", got, "name another folder")
+
+
 def publish(stage: Path, out: Path) -> None:
     """Move everything from `stage` into `out`; what it replaces goes into `stage`, which is about to be removed."""
     for path in sorted(stage.iterdir(), key=lambda p: (p.is_file(), p.name)):  # folders first: rows may point at them

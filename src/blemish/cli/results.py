@@ -11,7 +11,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from blemish.types import Prediction
+from blemish.types import Prediction, Sample
 
 # `regions` is JSON inside its cell; what follows `error` was added for people and may grow.
 COLUMNS = (
@@ -21,10 +21,14 @@ COLUMNS = (
 
 
 class ResultWriter:
-    """Writes `results.jsonl`, `results.csv`, `overlays/` and `maps/` into a folder; a context manager."""
+    """Writes `results.jsonl`, `results.csv`, `overlays/` and `maps/` into a folder; a context manager.
 
-    def __init__(self, folder: Path, overlays: bool = True, maps: bool = False) -> None:
+    With `reliefs` an overlay shows the measured surface beside the picture.
+    """
+
+    def __init__(self, folder: Path, overlays: bool = True, maps: bool = False, reliefs: bool = False) -> None:
         self.folder = folder
+        self.reliefs = reliefs
         self.overlays = overlays
         self.maps = maps
         self.taken: Counter[str] = Counter()
@@ -42,18 +46,15 @@ class ResultWriter:
         self.lines.close()
         self.table.close()
 
-    def write(self, prediction: Prediction) -> dict[str, Any]:
-        """Write one answer; gives back what its line of JSON holds."""
+    def write(self, prediction: Prediction, sample: Sample | None = None) -> dict[str, Any]:
+        """Write one answer about `sample` (None: its file); gives back what its line of JSON holds."""
         facts = prediction.to_dict() | {"error": None, "overlay": None, "map": None}
         name = self.free_name(prediction.source) if self.overlays or self.maps else ""
         if self.overlays:
             facts["overlay"] = f"overlays/{name}.jpg"
             from PIL import Image
 
-            from blemish.datasets import load_picture
-            from blemish.report import draw_overlay
-
-            drawn = draw_overlay(load_picture(Path(prediction.source)), prediction)
+            drawn = overlay_of(prediction, sample or Sample(Path(prediction.source)), self.reliefs)
             Image.fromarray(drawn).save(self.folder / facts["overlay"], quality=90)
         if self.maps:
             facts["map"] = f"maps/{name}.npy"
@@ -78,6 +79,16 @@ class ResultWriter:
             if count == 1:
                 return stem
             stem = f"{stem}-{count}"
+
+
+def overlay_of(prediction: Prediction, sample: Sample, reliefs: bool) -> np.ndarray:
+    """The verdict drawn on the picture, and with `reliefs` on the measured surface beside it."""
+    from blemish.report import draw_overlay
+    from blemish.report.views import picture_view, relief_view, side_by_side
+
+    drawn = draw_overlay(picture_view(sample), prediction)
+    relief = relief_view(sample) if reliefs and sample.picture is not None else None
+    return drawn if relief is None else side_by_side([drawn, draw_overlay(relief, prediction, strip=False)])
 
 
 def cell(value: Any) -> Any:

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from blemish.types import Sample
 
 
 @dataclass(frozen=True)
 class Category:
-    """One kind of part: `train` holds good samples, `test` labelled ones (mask None where none was found)."""
+    """One kind of part: `train` holds good samples, `test` labelled ones (mask None where none was found).
+
+    `validation` holds further good samples where a dataset has them: nothing is learned from them nor tested on them,
+    so thresholds can be taken from them.
+    """
 
     train: list[Sample]
     test: list[Sample]
+    validation: list[Sample] = field(default_factory=list)
 
     @property
     def good(self) -> list[Sample]:
@@ -32,7 +37,7 @@ class Category:
 
 @dataclass(frozen=True)
 class Dataset:
-    """Categories by name, in sorted order; `layout` is the way its folders are arranged ("mvtec", "visa", "btad")."""
+    """Categories by name, in sorted order; `layout` is the way its folders are arranged ("mvtec", "visa", …)."""
 
     name: str
     categories: dict[str, Category]

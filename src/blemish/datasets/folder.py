@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from blemish.datasets.files import existing_folder, find_pictures, shown
@@ -61,6 +62,9 @@ def _good_at(path: Path) -> list[Sample]:
         return [sample for category in load_dataset(path).categories.values() for sample in category.train]
     found = _pictures_at(path)
     _refuse_known_defects(path, found)
+    scans = _scans_at(path, found)
+    if scans is not None:
+        return [replace(scan, split="train") for scan in scans]
     if os.path.isdir(path):
         _refuse_telling_names(path, found)
     return [Sample(picture, label=0, split="train") for picture in found]
@@ -69,7 +73,9 @@ def _good_at(path: Path) -> list[Sample]:
 def _all_at(path: Path) -> list[Sample]:
     folders = category_folders(path) if os.path.isdir(path) else {}
     if not folders:
-        return [Sample(picture) for picture in _pictures_at(path)]
+        found = _pictures_at(path)
+        scans = _scans_at(path, found)
+        return [Sample(picture) for picture in found] if scans is None else scans
     samples = [s for folder in folders.values() for s in LAYOUTS[str(layout_of(folder))].load_category(folder).test]
     if not samples:
         raise DatasetError(
@@ -92,10 +98,39 @@ def _pictures_at(path: Path) -> list[Path]:
     return found
 
 
+def _category_around(path: Path) -> Path | None:
+    """The category folder that `path` is or lies in."""
+    place = path.resolve()
+    return next((a for a in (place, *place.parents) if layout_of(a)), None)
+
+
+def _scans_at(path: Path, found: list[Path]) -> list[Sample] | None:
+    """The samples of the pictures `found` at `path`, each with its points, when they lie in a dataset that has points.
+
+    Files of points, masks and further pictures of the same part are no samples of their own.
+    """
+    folder = _category_around(path)
+    layout = None if folder is None else LAYOUTS[str(layout_of(folder))]
+    if folder is None or layout is None or not getattr(layout, "HAS_POINTS", False):
+        return None
+    category = layout.load_category(folder)
+    known = {sample.picture: sample for sample in (*category.train, *category.validation, *category.test)}
+    place = path.resolve()
+    scans = [
+        known[place / picture.relative_to(path)] for picture in found if place / picture.relative_to(path) in known
+    ]
+    if not scans:
+        raise DatasetError(
+            f"pictures of parts in '{shown(path)}'",
+            "points, masks or unlabelled parts alone",
+            f"give '{shown(folder)}', or the folder of one split of it",
+        )
+    return scans
+
+
 def _refuse_known_defects(path: Path, found: list[Path]) -> None:
     """Refuse pictures that the dataset they lie in calls defective, and its masks."""
-    place = path.resolve()
-    folder = next((a for a in (place, *place.parents) if layout_of(a)), None)
+    place, folder = path.resolve(), _category_around(path)
     if folder is None:
         return
     layout = LAYOUTS[str(layout_of(folder))]

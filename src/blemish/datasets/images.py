@@ -25,7 +25,7 @@ import numpy as np
 from PIL import Image
 
 from blemish.datasets.files import shown
-from blemish.errors import PictureError, SettingsError
+from blemish.errors import BlemishError, PictureError, SettingsError
 
 _T = TypeVar("_T")
 
@@ -145,6 +145,30 @@ def fit_size(
     return h, w
 
 
+@contextmanager
+def reading(path: Path, what: str) -> Iterator[None]:
+    """Whatever a decoder raises on a damaged file becomes a PictureError that names it and `what` it should hold."""
+    try:
+        yield
+    except BlemishError:
+        raise
+    except Exception as error:  # decoders of damaged files raise anything
+        raise PictureError(
+            f"{what} in '{shown(path)}'", f"a damaged or unsupported file ({error})", "copy or record it again"
+        ) from error
+
+
+def check_pixels(height: int, width: int, name: str, max_pixels: int | None = None) -> None:
+    """Refuse a file, before it is decoded, whose header says that it has more pixels than the limit."""
+    limit = pixel_limit(max_pixels)
+    if height * width > limit:
+        raise PictureError(
+            f"at most {limit:,} pixels in '{name}'",
+            f"{width}x{height} = {width * height:,} pixels",
+            f"scale it down, or raise max_pixels or {MAX_PIXELS_VARIABLE}",
+        )
+
+
 def pixel_limit(max_pixels: int | None = None) -> int:
     """How many pixels a file may have: `max_pixels`, else BLEMISH_MAX_PIXELS, else `MAX_PIXELS`."""
     value: int | str = os.environ.get(MAX_PIXELS_VARIABLE) or MAX_PIXELS if max_pixels is None else max_pixels
@@ -217,8 +241,7 @@ def _without_pillows_limit() -> Iterator[int | None]:
 
 def _load(image: Image.Image, name: str, limit: int) -> _Decoded:
     """Decode `image`, of which only the header was read, unless it has more than `limit` pixels."""
-    if image.width * image.height > limit:
-        raise _too_large(name, f"{image.width}x{image.height} = {image.width * image.height:,} pixels", limit)
+    check_pixels(image.height, image.width, name, limit)
     tags: Mapping[int, Any] = getattr(image, "tag_v2", {})
     bits, photometric, is_jpeg = tags.get(_BITS_TAG, (16,)), tags.get(_PHOTOMETRIC_TAG), image.format in ("JPEG", "MPO")
     image.load()
@@ -301,9 +324,3 @@ def _levels(array: np.ndarray, name: str) -> np.ndarray:
 
 def _on_black(rgba: Image.Image) -> np.ndarray:
     return np.array(Image.alpha_composite(Image.new("RGBA", rgba.size, (0, 0, 0, 255)), rgba).convert("RGB"))
-
-
-def _too_large(name: str, got: str, limit: int) -> PictureError:
-    return PictureError(
-        f"at most {limit:,} pixels in '{name}'", got, f"scale it down, or raise max_pixels or {MAX_PIXELS_VARIABLE}"
-    )

@@ -6,13 +6,20 @@ from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
 
-from blemish.datasets import btad, mvtec, visa
+from blemish.datasets import btad, eyecandies, mvtec, mvtec3d, visa
 from blemish.datasets.category import Dataset
 from blemish.datasets.files import existing_folder, shown, subfolders
 from blemish.errors import DatasetError
 
-# A layout is a module with is_category(folder), is_mask(parts) and load_category(folder).
-LAYOUTS: dict[str, ModuleType] = {"visa": visa, "btad": btad, "mvtec": mvtec}
+# A layout is a module with is_category(folder), is_mask(parts) and load_category(folder); HAS_POINTS = True says that
+# its samples have points. The first whose is_category holds is taken: what "mvtec" looks for, "mvtec3d" has as well.
+LAYOUTS: dict[str, ModuleType] = {
+    "visa": visa,
+    "btad": btad,
+    "mvtec3d": mvtec3d,
+    "mvtec": mvtec,
+    "eyecandies": eyecandies,
+}
 
 
 def layout_of(folder: Path) -> str | None:
@@ -29,7 +36,7 @@ def category_folders(path: Path) -> dict[str, Path]:
 def load_dataset(path: Path | str, categories: Sequence[str] | None = None) -> Dataset:
     """The dataset at `path`: a folder of category folders, or one category folder (then named after its parent).
 
-    The layout is recognised category by category (mvtec.py, visa.py, btad.py). `categories` keeps those named.
+    The layout is recognised category by category (mvtec.py, visa.py, …). `categories` keeps those named.
 
     Raises DatasetError when there is no category, an unknown one is named, or one has no good pictures to learn from.
     """
@@ -37,7 +44,8 @@ def load_dataset(path: Path | str, categories: Sequence[str] | None = None) -> D
     folders = category_folders(path)
     if not folders:
         raise DatasetError(
-            f"a dataset at '{shown(path)}' (category folders with train/good, train/ok or Data/Images/Normal)",
+            f"a dataset at '{shown(path)}'"
+            " (category folders with train/good, train/ok, train/data or Data/Images/Normal)",
             f"folders {', '.join(f.name for f in subfolders(path)[:8]) or 'none'}",
             "give the folder that holds the categories, or one category",
         )

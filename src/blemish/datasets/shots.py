@@ -47,4 +47,4 @@ def folds(n: int, count: int, seed: int = 0) -> list[tuple[np.ndarray, np.ndarra
 
 def _place(sample: Sample) -> tuple[str, ...]:
     # Pictures from memory have no path: they keep the order in which they came, because sorting is stable.
-    return () if isinstance(sample.picture, np.ndarray) else sample.picture.parts
+    return () if isinstance(sample.source, np.ndarray) else sample.source.parts

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol, Self, TypeVar, runtime_checkable
 
 from blemish.encoders.base import LayerRole
+from blemish.text.prompts import TextWish
 from blemish.types import RGB, Batch, Features, PatchScores
 
 if TYPE_CHECKING:
@@ -25,6 +26,8 @@ class Needs:
 
     layers: LayerRole | tuple[LayerRole, ...] = "deep"  # several: one for each part of a joint encoder
     modalities: tuple[str, ...] = (RGB,)
+    text: TextWish | None = None  # which sentences Batch.prompts holds for every category; None: no text
+    points_stride: int = 4  # pixels between the points that an encoder of points describes
     rotations: int = 1  # copies of every good picture, evenly spaced over 360°, the original first
     flips: bool = False  # the mirrored copies as well
     most_copies: int = 0  # of the good pictures of a category, at most; 0: no limit (see `affordable`)
@@ -34,6 +37,7 @@ class Needs:
     image_size: int = 448  # pixels, short side (or side, when square)
     square: bool = False  # True: plain resize to a square; False: aspect ratio kept
     framing: str = "plain"  # "plain": the whole picture; "part": the part alone, in one pose (see framing.py)
+    slow: bool = False  # learning takes long although nothing is augmented or made up: it is done once, not in folds
     squared: bool = False  # scores grow like squared distances, so that their logarithms scatter twice as much
     pooling: str = "top:0.01"  # picture score from the patches: "top:SHARE", "top:COUNT" or "max" (numeric/pooling.py)
 
@@ -90,6 +94,15 @@ def setting_names(make: Callable[..., Any]) -> tuple[str, ...]:
 def settings_of(detector: object) -> dict[str, Any]:
     """A detector's `settings`: its attributes of the names that its constructor takes."""
     return {name: getattr(detector, name) for name in setting_names(type(detector))}
+
+
+@runtime_checkable
+class Explains(Protocol):
+    """What a detector of several modalities may offer beside its scores."""
+
+    def explain(self, features: Features) -> Mapping[str, torch.Tensor]:
+        """What each modality ("rgb", "points", "text") adds to the patch scores: maps `(B, h, w)` ≥ 0 by modality."""
+        ...
 
 
 def part_of(state: Mapping[str, Value], prefix: str) -> dict[str, Value]:

@@ -24,7 +24,6 @@ from blemish.types import CONTEXT, RGB, Batch, Features, PatchScores
 HALVES = {"local": RGB, "context": CONTEXT}  # which modality each half looks at
 _LOCAL = {"layers": "pair", "aggregation": 3, "standardise": True, "grid": "coarsest"}
 _CONTEXT = {"layers": "deep", "aggregation": 1, "unit_layers": True}
-_SAMPLE = 1024  # good patches whose distances to their neighbours are measured
 
 
 class Hybrid:
@@ -133,9 +132,4 @@ def only(features: Features, half: str) -> Features:
 
 def typical_distance(bank: MemoryBank, category: str) -> float:
     """The median distance of good patches (evenly drawn from the bank) to their nearest other in the bank."""
-    neighbours = bank.banks_[category]
-    if len(neighbours) < 2:
-        return 1.0
-    rows = neighbours.rows[:: max(1, len(neighbours) // _SAMPLE)]
-    distance = float(neighbours.search(rows, 2)[0][:, 1].median())  # the nearest is the row itself
-    return distance if distance > 0 else 1.0
+    return bank.banks_[category].spacing()

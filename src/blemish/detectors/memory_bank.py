@@ -25,6 +25,7 @@ from blemish.errors import NotFittedError, SettingsError
 from blemish.numeric.background import foreground, learn_background
 from blemish.numeric.coreset import k_centre
 from blemish.numeric.neighbours import Metric, Neighbours
+from blemish.numeric.sampling import EvenSample
 from blemish.types import RGB, Batch, Features, PatchScores
 
 
@@ -102,11 +103,11 @@ class MemoryBank:
 
     def fit(self, batches: Iterable[Batch], progress: Progress | None = None) -> Self:
         """Remember the good patches of each category. Walks `batches` once."""
-        samples: dict[str, _Sample] = {}
+        samples: dict[str, EvenSample] = {}
         shown: dict[str, list[Tensor]] = {}
         for batch in batches:
             for name, patches in zip(names_of(batch.features), self._patches(batch.features), strict=True):
-                samples.setdefault(name, _Sample(self.sample, self.seed)).add(patches.flatten(0, 1))
+                samples.setdefault(name, EvenSample(self.sample, self.seed)).add(patches.flatten(0, 1))
                 if self.background and len(pictures := shown.setdefault(name, [])) < _SHOWN:
                     pictures.append(patches)
         if not samples:
@@ -223,33 +224,6 @@ class MemoryBank:
             *flags(self, "unit_layers", "standardise", "background", "flips", "square"),
         )
         check(self, *wishes)
-
-
-class _Sample:
-    """An even sample of at most `size` rows of a stream: every row draws a number, those with the smallest stay."""
-
-    def __init__(self, size: int, seed: int) -> None:
-        self.size = size
-        self.random = torch.Generator().manual_seed(seed)
-        self.parts: list[tuple[Tensor, Tensor]] = []  # rows (n, D), numbers (n,)
-        self.held = 0
-
-    def add(self, rows: Tensor) -> None:
-        self.parts.append((rows, torch.rand(len(rows), generator=self.random)))
-        self.held += len(rows)
-        if self.held >= 2 * self.size:
-            self._shrink()
-
-    def rows(self) -> Tensor:
-        self._shrink()
-        return self.parts[0][0]
-
-    def _shrink(self) -> None:
-        rows, numbers = torch.cat([p[0] for p in self.parts]), torch.cat([p[1] for p in self.parts])
-        if len(rows) > self.size:
-            kept = numbers.topk(self.size, largest=False).indices.sort().values  # in the order they came
-            rows, numbers = rows[kept.to(rows.device)], numbers[kept]
-        self.parts, self.held = [(rows, numbers)], len(rows)
 
 
 _SHOWN = 32  # pictures of a category that tell part from background

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
-from blemish.registry import DETECTORS, ENCODERS, EncoderEntry, joined_names, lookup
+from blemish.registry import DETECTORS, ENCODERS, EncoderEntry, joined_names, lookup, sees_points
 
 # Best first: what `auto` takes when it can load without a download.
 PREFERENCE = (
@@ -45,9 +45,17 @@ def availability(name: str) -> Availability:
         parts = [availability(one) for one in names]
         absent = [part.why for part in parts if not part.loads]
         return Availability(not absent, "; ".join(part.where for part in parts), "; ".join(absent) or parts[0].why)
-    entry = lookup(name, ENCODERS, "encoder")
+    if name not in ENCODERS and sees_points(name):
+        return Availability(True, name, "in a folder")
+    return of_entry(lookup(name, ENCODERS, "encoder"))
+
+
+def of_entry(entry: EncoderEntry) -> Availability:
+    """The same of a row of any table of encoders."""
     if entry.packages:
         return _in_packages(entry)
+    if entry.variable:
+        return _in_variable(entry)
     if entry.hub:
         return _in_hub_cache(entry)
     return Availability(True, "built in", "it needs no weights")
@@ -79,6 +87,14 @@ def _in_packages(entry: EncoderEntry) -> Availability:
         return Availability(False, "", f"not installed: {', '.join(absent)}; run: {entry.get}")
     folders = [str(next(iter(spec.submodule_search_locations or ()), "")) for spec in specs.values() if spec]
     return Availability(True, folders[-1], "installed as a package")
+
+
+def _in_variable(entry: EncoderEntry) -> Availability:
+    place = os.environ.get(entry.variable, "")
+    if place and Path(place).expanduser().exists():
+        return Availability(True, place, f"named by {entry.variable}")
+    why = f"{entry.variable} names {place}, which does not exist" if place else f"{entry.variable} names no weights"
+    return Availability(False, "", f"{why}; run: {entry.get}")
 
 
 def _in_hub_cache(entry: EncoderEntry) -> Availability:

@@ -19,8 +19,9 @@ from blemish.encoders.frozen import FrozenEncoder, NetworkOutput
 from blemish.encoders.hub import find_model, normalisation, weight_files
 from blemish.encoders.layers import resolve_layers, stage_roles, token_roles
 from blemish.encoders.precision import Precision
-from blemish.encoders.weights import check_finite, file_hash
-from blemish.errors import SettingsError, WeightsError
+from blemish.encoders.pretrained import read_pretrained
+from blemish.encoders.weights import file_hash
+from blemish.errors import SettingsError
 
 # Parts inside of blocks or before them are left alone when a network is cut.
 INNER = ("embeddings", "embedder", "encoder.", "layers.", "layer.", "stages.", "head.", "pooler.")
@@ -166,37 +167,20 @@ class Tap:
 
 def read_model(folder: Path) -> Any:
     """The vision model in a folder; every tensor it uses must come from the file and be finite."""
+    return read_pretrained(folder, _vision_half, UNUSED)
+
+
+def _vision_half(config: Any) -> tuple[Any, Any]:
+    """The class and the settings of the vision model that a config describes; of two-tower models that half alone."""
     import transformers
 
-    try:
-        config = transformers.AutoConfig.from_pretrained(folder, local_files_only=True)
-        # Two-tower models: the vision half alone.
-        halves = {
-            "clip": transformers.CLIPVisionModel,
-            "clip_vision_model": transformers.CLIPVisionModel,
-            "siglip": transformers.SiglipVisionModel,
-            "siglip_vision_model": transformers.SiglipVisionModel,
-        }
-        kind: Any = halves.get(config.model_type, transformers.AutoModel)
-        config = getattr(config, "vision_config", config)
-        model, info = kind.from_pretrained(
-            folder, config=config, local_files_only=True, output_loading_info=True, dtype=torch.float32
-        )
-    except Exception as error:  # a damaged file surfaces as one of many kinds of error
-        raise WeightsError(
-            f"a model folder with config.json and model.safetensors at {folder}",
-            f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no message'}",
-            "download it again or give another folder",
-        ) from error
-    absent = sorted(key for key in info["missing_keys"] if not any(part in key for part in UNUSED))
-    if absent:
-        raise WeightsError(
-            f"all weights of a {config.model_type} model in {folder}",
-            f"{len(absent)} tensors missing, the first is {absent[0]!r}",
-            "download the model again or check that its config.json belongs to it",
-        )
-    check_finite(((key, tensor) for key, tensor in model.state_dict().items()), str(folder))
-    return model.eval()
+    halves = {
+        "clip": transformers.CLIPVisionModel,
+        "clip_vision_model": transformers.CLIPVisionModel,
+        "siglip": transformers.SiglipVisionModel,
+        "siglip_vision_model": transformers.SiglipVisionModel,
+    }
+    return halves.get(config.model_type, transformers.AutoModel), getattr(config, "vision_config", config)
 
 
 def find_blocks(model: nn.Module, depth: int) -> nn.ModuleList:

@@ -37,3 +37,23 @@ class Encoder(Protocol):
     def encode(self, pictures: np.ndarray) -> Features:
         """`pictures` `(B, H, W, 3)` uint8 RGB → Features with float32 layers `(B, h, w, D)`; no gradient."""
         ...
+
+
+@runtime_checkable
+class PointsEncoder(Protocol):
+    """Turns measured surfaces into features, on a grid with one cell for every `stride` × `stride` points."""
+
+    name: str
+    modalities: tuple[str, ...]
+    stride: int
+    dims: tuple[int, ...]
+    licence: str
+    weights: str
+
+    def encode_points(self, points: np.ndarray) -> Features:
+        """`points` `(B, H, W, 3)` float32 in metres, NaN where nothing was measured; H and W multiples of `stride`.
+
+        Features with float32 layers `(B, H/stride, W/stride, D)` under `POINTS`, 0 where not `valid[POINTS]`
+        `(B, H/stride, W/stride)`. A surface's features never depend on its batch; no gradient.
+        """
+        ...

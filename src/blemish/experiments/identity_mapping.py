@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from blemish.datasets import load_mask, load_picture
+from blemish.datasets import load_mask, picture_of
 from blemish.evaluation import Answers, Clock, Part, Run, fitted, inspect_part, resized, unlearned
 from blemish.experiments.base import (
     Cell,
@@ -261,7 +261,7 @@ def made_up_residuals(inspector: Inspector, tested: Answers, defects: int, seed:
     for index, (sample, prediction) in enumerate(zip(tested.samples, tested.predictions, strict=True)):
         if sample.label:
             continue
-        picture = load_picture(sample.picture)
+        picture = picture_of(sample)
         foreground = from_pixels(picture)
         for number in range(defects):
             altered, mask = made_up_defect(picture, foreground, np.random.default_rng((seed, index, number)))

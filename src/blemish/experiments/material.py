@@ -58,9 +58,10 @@ def fingerprint_of(parts: Sequence[Part]) -> str:
 
 
 def _mark(sample: Sample) -> list[object]:
-    if isinstance(sample.picture, Path):
-        return [sample.picture.parent.name, sample.picture.name, sample.picture.stat().st_size, sample.label]
-    return [int(sample.picture.sum(dtype=np.int64)), list(sample.picture.shape), sample.label]
+    source = sample.source
+    if isinstance(source, Path):
+        return [source.parent.name, source.name, source.stat().st_size, sample.label]
+    return [int(np.nansum(source, dtype=np.int64)), list(source.shape), sample.label]
 
 
 def encoders_named(wanted: Sequence[str], transformers: bool = False, joined: bool = True) -> list[str]:

@@ -127,11 +127,13 @@ class Attention(nn.Module):
 class TransformerBlock(nn.Module):
     """x + attention(LN(x)), then x + MLP(LN(x)): `(B, N, width)` in and out."""
 
-    def __init__(self, width: int, heads: int, mlp_ratio: float = 4.0, eps: float = 1e-6) -> None:
+    def __init__(
+        self, width: int, heads: int, mlp_ratio: float = 4.0, eps: float = 1e-6, qkv_bias: bool = True
+    ) -> None:
         super().__init__()
         self.heads = heads
         self.norm1 = nn.LayerNorm(width, eps)
-        self.qkv = nn.Linear(width, 3 * width)
+        self.qkv = nn.Linear(width, 3 * width, bias=qkv_bias)
         self.out = nn.Linear(width, width)
         self.norm2 = nn.LayerNorm(width, eps)
         self.widen = nn.Linear(width, int(width * mlp_ratio))

@@ -66,6 +66,17 @@ class Neighbours:
         squared, index = self._nearest(queries) if k == 1 else self._nearest_k(queries, k)
         return self._distance(squared), index
 
+    def spacing(self, sample: int = 1024) -> float:
+        """The median distance of the bank's rows (about `sample` of them, evenly drawn) to their nearest other; > 0.
+
+        1 where that says nothing: for a single row, or where most rows have a twin.
+        """
+        if len(self) < 2:
+            return 1.0
+        rows = self.rows[:: max(1, len(self) // sample)]
+        distance = float(self.search(rows, 2)[0][:, 1].median())  # the nearest is the row itself
+        return distance if distance > 0 else 1.0
+
     def measure(self, queries: Tensor, index: Tensor) -> Tensor:
         """Distances `(N, c)` float32 of queries `(N, D)` to the bank rows that `index` `(N, c)` names."""
         squared = self._squared(self._place(queries.to(self.rows.device)), index.to(self.rows.device))

@@ -61,6 +61,7 @@ class Training:
 
     `average` is the decay of an exponential moving average of the weights (0: the last weights), `clip` the largest
     norm of a gradient (0: any), `precision` "auto" learns under bfloat16 autocast where the hardware has it.
+    `skip_nonfinite`: a step whose loss or gradient is not finite changes nothing, and its loss is given back as NaN.
     """
 
     steps: int
@@ -71,6 +72,7 @@ class Training:
     average: float = 0.0
     clip: float = 0.0
     precision: Precision = "auto"
+    skip_nonfinite: bool = False
 
     def run(
         self,
@@ -81,7 +83,8 @@ class Training:
         """Make `loss_of(step)`, a scalar, small by the weights of `model`; gives back the losses `(steps,)`.
 
         `loss_of` runs under the autocast. The model is in training mode meanwhile, and in evaluation mode afterwards.
-        Raises SettingsError for settings that cannot be, and when the loss is no longer finite.
+        Raises SettingsError for settings that cannot be, and when the loss is no longer finite (where such steps are
+        skipped: in no step at all).
         """
         self.check()
         device = next(model.parameters()).device
@@ -100,16 +103,21 @@ class Training:
                 loss = loss_of(step)
             optimiser.zero_grad()
             loss.backward()
+            losses[step] = loss.detach().cpu()
+            if self.skip_nonfinite and not (math.isfinite(losses[step]) and finite_gradients(model)):
+                losses[step] = math.nan
+                continue
             if self.clip:
                 nn.utils.clip_grad_norm_(model.parameters(), self.clip)
             optimiser.step()
             if averaged:
                 averaged.update(model)
-            losses[step] = loss.detach().cpu()
             if not math.isfinite(losses[step]):
                 raise SettingsError("a finite loss", f"{float(losses[step])} in step {step}", "lower learning_rate")
             if progress:
                 progress(step + 1, self.steps, {"loss": float(losses[step])})
+        if bool(losses.isnan().all()):
+            raise SettingsError("a finite loss and gradient in some step", "none", "lower learning_rate")
         if averaged:
             model.load_state_dict(averaged.weights)
         model.eval()
@@ -135,6 +143,11 @@ class Training:
 def _within(value: object, least: float) -> bool:
     """Whether it is a finite number of at least `least`."""
     return isinstance(value, (int, float)) and least <= value < math.inf
+
+
+def finite_gradients(model: nn.Module) -> bool:
+    """Whether every gradient that a model's weights have is finite."""
+    return all(bool(weight.grad.isfinite().all()) for weight in model.parameters() if weight.grad is not None)
 
 
 class AveragedWeights:

@@ -6,15 +6,19 @@ from blemish.report.evidence import CalibrationFacts
 from blemish.report.experiment import write_experiment_report
 from blemish.report.inspection import write_inspection_report
 from blemish.report.overlays import draw_overlay, light_copy, thumbnail, triptych
+from blemish.report.relief import shaded_relief
+from blemish.report.scan_sheet import write_scan_sheet
 
 __all__ = [
     "CalibrationFacts",
     "draw_overlay",
     "light_copy",
+    "shaded_relief",
     "thumbnail",
     "triptych",
     "write_diagnosis_report",
     "write_evaluation_report",
     "write_experiment_report",
     "write_inspection_report",
+    "write_scan_sheet",
 ]

@@ -13,11 +13,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from blemish.datasets.images import load_mask, load_picture
+from blemish.datasets.images import load_mask
 from blemish.errors import PictureError
+from blemish.registry import joined_names, sees_points
 from blemish.report import charts
 from blemish.report.overlays import draw_mask, draw_overlay, heat_picture, light_copy, thumbnail
 from blemish.report.page import Markup, element, image, page, section, table, tile, write_page
+from blemish.report.views import picture_view, relief_view, side_by_side
 from blemish.types import Prediction, Sample
 from blemish.words import count_in_words, number, times_in_words
 
@@ -96,6 +98,7 @@ def write_evaluation_report(
         _headline(title, when, rows, names),
         _results(rows, names, details),
         _at_limit(rows, names, details),
+        _recognition(details, names),
         _kinds(details, names, most_charts),
         _histograms(details, names, most_charts),
         _examples(details, names, pictures or _picture_of, masks or _mask_of, most_pictures),
@@ -251,6 +254,22 @@ def _at_limit(rows: Sequence[Row], names: _Names, details: Sequence[RunDetail]) 
     return section("At the model's own limit", *drawn, evidence, note="What a user meets who changes nothing.")
 
 
+def _recognition(details: Sequence[RunDetail], names: _Names) -> Markup | None:
+    """How often pooled models took a picture for its own category."""
+    counts: dict[tuple[str, str], list[int]] = defaultdict(lambda: [0, 0])
+    for detail in details:
+        if (found := detail.recognised_right) is not None:
+            count = counts[names.category(detail.row), names.method(detail.row)]
+            count[0], count[1] = count[0] + found[0], count[1] + found[1]
+    if not counts:
+        return None
+    right, tested = (sum(count[i] for count in counts.values()) for i in (0, 1))
+    lines = [[category, method, f"{ok} of {of}"] for (category, method), (ok, of) in counts.items()]
+    drawn = table(["category", "method", "recognised right"], lines, caption="By category", numeric=frozenset({2}))
+    said = f"{right:,} of {tested:,} test pictures ({100 * right / max(tested, 1):.1f} %) were taken for what they are."
+    return section("Which category is seen", element("p", said), drawn, note="The models were not told the category.")
+
+
 def _grouped(details: Sequence[RunDetail], names: _Names) -> dict[tuple[str, str], list[RunDetail]]:
     groups: dict[tuple[str, str], list[RunDetail]] = defaultdict(list)
     for detail in details:
@@ -322,9 +341,16 @@ def _multiples(drawn: list[Markup], most: int, heading: str, note: str) -> Marku
 
 def _picture_of(sample: Sample) -> np.ndarray | None:
     try:
-        return load_picture(sample.picture)
+        return picture_view(sample)
     except (OSError, PictureError):
         return None  # it was read while evaluating; a picture that went away since is no reason to lose the report
+
+
+def _relief_of(sample: Sample) -> np.ndarray | None:
+    try:
+        return None if sample.picture is None else relief_view(sample)
+    except (OSError, PictureError):
+        return None
 
 
 def _mask_of(sample: Sample) -> np.ndarray | None:
@@ -366,7 +392,7 @@ def _examples(
 
 
 def _identity(sample: Sample) -> object:
-    return sample.picture if isinstance(sample.picture, Path) else id(sample.picture)
+    return sample.source if isinstance(sample.source, Path) else id(sample.source)
 
 
 def _example(
@@ -392,6 +418,9 @@ def _example(
             drawn = draw_mask(drawn, mask, tint=0.0, scale=2.0)
         if kind == "missed":
             drawn = np.concatenate([drawn, heat_picture(light, (small.shape[0], small.shape[1]))], axis=1)
+        relief = _relief_of(sample) if any(map(sees_points, joined_names(str(detail.row.get("encoder"))))) else None
+        if relief is not None:
+            drawn = side_by_side([drawn, thumbnail(relief, _SIDE)])
         shown = image(drawn, f"{where}: {defect}, {kind}, {said}", data_zoom=True)
     told = f"{said}, {names.method(detail.row)}, {Path(sample.name).name}"
     title = element("b", f"{names.category(detail.row)}, {defect}")

@@ -35,6 +35,10 @@ class _Inspection:
     masks: Pictures | None
     labels: Mapping[str, int]
     calibration: Sequence[CalibrationFacts]
+    reliefs: Pictures | None = None
+
+    def relief(self, prediction: Prediction) -> np.ndarray | None:
+        return _or_none(self.reliefs, prediction) if self.reliefs else None
 
     def picture(self, prediction: Prediction) -> np.ndarray | None:
         return _or_none(self.pictures, prediction)
@@ -76,6 +80,7 @@ def write_inspection_report(
     calibration: Sequence[CalibrationFacts] = (),
     labels: Mapping[str, int] | None = None,
     masks: Pictures | None = None,
+    reliefs: Pictures | None = None,
     loss_curve: Sequence[tuple[float, float]] | None = None,
     most_defective: int = 40,
     most_good: int = 36,
@@ -84,13 +89,14 @@ def write_inspection_report(
     """Write one self-contained HTML page about an inspection and return its path.
 
     `pictures` and `masks` give the `(H, W, 3)` uint8 picture and the `(H, W)` true mask of a prediction, or None; they
-    are asked only for those that are shown. `failures` are (file, message) of unreadable pictures. `labels` maps a
-    prediction's `source` to 0 or 1. `loss_curve` holds (step, loss). The most defective `most_defective` pictures and
-    the `most_good` good ones nearest to the limit are shown, the rest counted, which bounds the page at a few MB.
+    are asked only for those that are shown; so are `reliefs`, the measured points as `(H, W, 3)` uint8. `failures` are
+    (file, message) of unreadable pictures. `labels` maps a prediction's `source` to 0 or 1. `loss_curve` holds (step,
+    loss). The most defective `most_defective` pictures and the `most_good` good ones nearest to the limit are shown,
+    the rest counted, which bounds the page at a few MB.
 
     Raises OutputError when the page cannot be written.
     """
-    data = _Inspection(predictions, pictures, masks, labels or {}, calibration)
+    data = _Inspection(predictions, pictures, masks, labels or {}, calibration, reliefs)
     defective = _worst_first(p for p in predictions if p.is_defective and p.is_known)
     unknown = _worst_first(p for p in predictions if not p.is_known)
     good = _worst_first(p for p in predictions if not p.is_defective and p.is_known)
@@ -283,12 +289,15 @@ def _badge(outcome: str) -> Markup:
 
 
 def _views(data: _Inspection, prediction: Prediction, name: str) -> Markup:
-    """The picture plain, marked, and with the true defect where it is known."""
+    """The picture plain, its relief where points were measured, marked, with the true defect where it is known."""
     picture = data.picture(prediction)
     if picture is None:
         return element("div", element("p", "The picture is not at hand.", class_="note"))
     small, light = thumbnail(picture, _SIDE), light_copy(prediction, _SIDE)
     views = [(small, "picture", f"{name}, as inspected")]
+    relief = data.relief(prediction)
+    if relief is not None:
+        views.append((thumbnail(relief, _SIDE), "surface", f"{name}, its measured surface lit from one side"))
     if prediction.is_defective and prediction.regions:
         marked = draw_overlay(small, light, strip=False, scale=1.6)
         views.append((marked, "marked", f"{name}, marked: {_where(prediction)}"))

@@ -15,6 +15,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from blemish.errors import PictureError
 from blemish.report.colours import DEFECT, GOOD, HEAT, TRUTH, UNKNOWN
+from blemish.report.views import side_by_side
 from blemish.types import Prediction, Region
 from blemish.words import count_in_words, times_in_words
 
@@ -101,19 +102,27 @@ def thumbnail(picture: np.ndarray, side: int = 320) -> np.ndarray:
 
 
 def triptych(
-    picture: np.ndarray, prediction: Prediction, mask: np.ndarray | None = None, *, side: int = 512, gap: int = 6
+    picture: np.ndarray,
+    prediction: Prediction,
+    mask: np.ndarray | None = None,
+    *,
+    relief: np.ndarray | None = None,
+    side: int = 512,
+    gap: int = 6,
 ) -> np.ndarray:
     """Picture | heat | outline, and the true mask where one is given, side by side on white, `(h, w, 3)` uint8.
+
+    The `relief` of the measured points, where one is given, stands beside the picture.
 
     Each panel's longer side is at most `side` pixels; `gap` pixels lie between panels.
     """
     small = thumbnail(picture, side)
-    panels = [small, heat_picture(prediction, (small.shape[0], small.shape[1]))]
+    panels = [small] if relief is None else [small, thumbnail(relief, side)]
+    panels.append(heat_picture(prediction, (small.shape[0], small.shape[1])))
     panels.append(draw_overlay(small, prediction, heat=False, strip=False))
     if mask is not None:
         panels.append(draw_mask(small, mask))
-    between = np.full((small.shape[0], gap, 3), 255, np.uint8)
-    return np.concatenate([p for panel in panels for p in (panel, between)][:-1], axis=1)
+    return side_by_side(panels, gap)
 
 
 def light_copy(prediction: Prediction, side: int = 512) -> Prediction:

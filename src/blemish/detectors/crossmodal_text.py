@@ -1,0 +1,362 @@
+"""Pictures, points and words: crossmodal mapping whose both ends must also agree with what a good part is called.
+
+The text-guided, unified framework for industrial RGB-3D anomaly detection, on top of CFM (see crossmodal.py). A
+geometry-aware mapper (GACM) goes from the picture to the points, a perceptron back; two more perceptrons lead from each
+of them to an anchor that an adaptor (OCTA) makes of sentences about good parts of the category. One model for all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, Literal, Self, get_args
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cosine_similarity, cross_entropy, normalize
+
+from blemish.detectors.base import Needs, Progress, TextWish, part_of, settings_of, weights_of
+from blemish.detectors.categories import key_of
+from blemish.detectors.cell_pool import Altered, Pool, pooled
+from blemish.detectors.cell_shares import ALONE, CellShares, Shares, smoothed
+from blemish.detectors.cells import Cells, Holes, cells_of
+from blemish.detectors.checks import among, check, flags, is_number, is_share, whole
+from blemish.detectors.crossmodal import POOLING, STRIDES, CrossmodalMapping, Resolution, check_learning
+from blemish.detectors.geometry_mapper import GeometryMapper
+from blemish.detectors.text_adaptor import TextAdaptor
+from blemish.encoders.base import LayerRole
+from blemish.encoders.precision import Precision
+from blemish.errors import NotFittedError, SettingsError
+from blemish.numeric.perceptron import perceptron
+from blemish.numeric.training import Training, seeded
+from blemish.types import POINTS, RGB, Batch, Features, PatchScores, Prompts
+
+MapperKind = Literal["gacm", "mlp"]
+AloneKind = Literal["cells", "text"]
+TEXT = "text"
+_SIDES = {RGB: f"{TEXT}.{RGB}", POINTS: f"{TEXT}.{POINTS}"}  # the kinds of Ψ_text's two factors
+_TEMPERATURE = 0.1  # of the contrast between anchors
+
+
+class TextNetwork(nn.Module):
+    """What inspection needs: the crossmodal mapping, and both modalities' way to the space of text."""
+
+    def __init__(self, mapping: CrossmodalMapping, picture_to_text: nn.Module, points_to_text: nn.Module) -> None:
+        super().__init__()
+        self.mapping = mapping
+        self.picture_to_text, self.points_to_text = picture_to_text, points_to_text
+
+    def to_text(self, modality: str, cells: Tensor) -> Tensor:
+        """Standardised cells `(N, D)` of a modality in the space of text, `(N, Dt)`."""
+        mapped: Tensor = self.picture_to_text(cells) if modality == RGB else self.points_to_text(cells)
+        return mapped.float()
+
+
+class CrossmodalText:
+    """Text-guided crossmodal mapping (`crossmodal-text`): Ψ = α Ψ_rgb ⊙ Ψ_3d + β Ψ_text.
+
+    Ψ_rgb and Ψ_3d are those of CFM; Ψ_text is the product of both modalities' distances to the anchor of the category,
+    all of unit vectors. `mapper`: the picture's way to the points, "gacm" or CFM's "mlp". `text` false: no words, so
+    that only the first product is left. `experts`, `top_k`, `dropout`: of the adaptor. `width`: of hidden layers.
+
+    `prompts`: which sentences there are about a category, see `Needs.text`. With "contrastive", cells under made-up
+    defects, where these change a modality, are drawn to a second anchor made of the abnormal sentences and away from
+    the normal one; the distance d to the normal anchor then becomes d / (d + d'), d' that to the abnormal one.
+
+    `alone`: scans with one modality alone are judged by prototypes of good "cells" or by their distance to the anchor,
+    "text". `apart` weighs a cross-entropy of which category's anchor a cell belongs to; without it the published loss
+    is also content with one anchor for all.
+
+    All other settings are those of `Crossmodal`.
+    """
+
+    def __init__(
+        self,
+        *,
+        mapper: MapperKind = "gacm",
+        text: bool = True,
+        prompts: TextWish = "object",
+        alpha: float = 0.5,
+        beta: float = 0.5,
+        experts: int = 4,
+        top_k: int = 2,
+        dropout: float = 0.1,
+        apart: float = 0.0,
+        width: int = 960,
+        resolution: Resolution = "patch",
+        steps: int = 1000,
+        cells: int = 1024,
+        sample: int = 131072,
+        learning_rate: float = 1e-3,
+        standardise: bool = True,
+        whiten: bool = True,
+        scaled: bool = True,
+        holes: Holes = "fill",
+        prototypes: int = 512,
+        alone: AloneKind = "cells",
+        smooth: bool = True,
+        layers: LayerRole = "deep",
+        pooling: str = POOLING,
+        image_size: int = 224,
+        framing: str = "scan",
+        precision: Precision = "auto",
+        seed: int = 0,
+    ) -> None:
+        self.mapper, self.text, self.prompts, self.alpha, self.beta = mapper, text, prompts, alpha, beta
+        self.experts, self.top_k, self.dropout, self.apart, self.width = experts, top_k, dropout, apart, width
+        self.resolution, self.steps, self.cells, self.sample = resolution, steps, cells, sample
+        self.learning_rate, self.standardise, self.whiten, self.scaled = learning_rate, standardise, whiten, scaled
+        self.holes, self.prototypes, self.alone, self.smooth = holes, prototypes, alone, smooth
+        self.layers, self.pooling, self.image_size, self.framing = layers, pooling, image_size, framing
+        self.precision, self.seed = precision, seed
+        self._check()
+
+    @property
+    def needs(self) -> Needs:
+        return Needs(
+            layers=self.layers,
+            modalities=(RGB, POINTS),
+            text=self.prompts if self.text else None,
+            made_up_defects=self._contrasts,
+            points_stride=STRIDES[self.resolution],
+            image_size=self.image_size,
+            square=True,
+            framing=self.framing,
+            squared=True,
+            slow=True,
+            pooling=self.pooling,
+        )
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        return settings_of(self)
+
+    def fit(self, batches: Iterable[Batch], progress: Progress | None = None) -> Self:
+        """Learn from good scans, walked once; `loss_` `(steps,)` keeps every step's loss, NaN where it was skipped."""
+        told: dict[str, Prompts] = {}
+        pool = pooled(_noted(batches, told), self.sample, self.holes, self.seed)
+        sentences = self._sentences(told, pool)
+        training = Training(self.steps, self.learning_rate, 0.0, precision=self.precision, skip_nonfinite=True)
+        with seeded(self.seed):
+            dims = pool.picture.shape[1], pool.points.shape[1]
+            network = self._build(dims, sentences[0][0].shape[1] if sentences else 0)
+            adaptor = (
+                TextAdaptor(sentences[0][0].shape[1], self.experts, self.top_k, self.dropout) if sentences else None
+            )
+            learned = nn.ModuleList([network, *([adaptor] if adaptor else [])]).to(pool.picture.device)
+            if self.standardise:
+                network.mapping.learn_scales(pool)
+
+            def loss_of(step: int) -> Tensor:
+                anchors = _anchors(adaptor, sentences) if adaptor else None
+                return self._loss(network, pool, anchors)
+
+            self.loss_ = training.run(learned, loss_of, progress)
+        if self.whiten:
+            network.mapping.learn_residuals(pool)
+        self.network_ = network
+        with torch.no_grad():
+            anchors = _anchors(adaptor, sentences) if adaptor else None
+            self.anchors_ = {} if anchors is None else dict(zip(pool.names, anchors, strict=True))
+            self.shares_ = self._shares().learn(pool, self._measure)
+        return self
+
+    @property
+    def skipped_(self) -> int:
+        """Steps that changed nothing, because their gradient was not finite."""
+        self._check_fitted()
+        return int(self.loss_.isnan().sum())
+
+    @property
+    def _contrasts(self) -> bool:
+        return self.text and self.prompts == "contrastive"
+
+    def _build(self, dims: tuple[int, int], words: int) -> TextNetwork:
+        picture, points = dims
+        forth = GeometryMapper(picture, points) if self.mapper == "gacm" else perceptron(picture, self.width, points, 2)
+        mapping = CrossmodalMapping(dims, forth, perceptron(points, self.width, picture))
+        ends = [perceptron(dim, self.width, words) if words else nn.Identity() for dim in dims]
+        return TextNetwork(mapping, *ends)
+
+    def _sentences(self, told: Mapping[str, Prompts], pool: Pool) -> list[tuple[Tensor, ...]]:
+        """For every category its embedded sentences, normal ones and, for a contrast, abnormal ones."""
+        if not self.text:
+            return []
+        found = []
+        for name in pool.names:
+            own = told.get(name)
+            if own is None or (self._contrasts and own.abnormal is None):
+                kind = "normal and abnormal sentences" if self._contrasts else "sentences"
+                raise SettingsError(f"{kind} about the category {name!r}", "none", "feed what `needs.text` asks for")
+            kinds = (own.normal, own.abnormal) if self._contrasts else (own.normal,)
+            found.append(tuple(kind.to(pool.picture.device) for kind in kinds if kind is not None))
+        if self._contrasts and pool.altered is None:
+            raise SettingsError("batches with made-up defects", "batches without", "feed what `needs` asks for")
+        return found
+
+    def _loss(self, network: TextNetwork, pool: Pool, anchors: Tensor | None) -> Tensor:
+        """Equation (11) on cells drawn from the pool; `anchors` `(C, 1 or 2, Dt)`."""
+        drawn = torch.randint(len(pool.label), (self.cells,)).to(pool.label.device)
+        picture, points = network.mapping.scaled(pool.picture[drawn], pool.points[drawn])
+        loss = network.mapping.loss(picture, points)
+        if anchors is None:
+            return loss
+        own = anchors[pool.label[drawn]].float()  # (N, 1 or 2, Dt)
+        for modality, cells in ((RGB, picture), (POINTS, points)):
+            mapped = network.to_text(modality, cells)
+            loss = loss + (1 - cosine_similarity(mapped, own[:, 0], dim=-1)).mean()
+            if self.apart:
+                among_all = cosine_similarity(mapped[:, None], anchors[None, :, 0], dim=-1) / _TEMPERATURE  # (N, C)
+                loss = loss + self.apart * cross_entropy(among_all, pool.label[drawn])
+            if self._contrasts:
+                loss = loss + _contrast(mapped, own, abnormal=False).mean()
+        return loss + self._repelled(network, pool.altered, anchors) if self._contrasts and pool.altered else loss
+
+    def _repelled(self, network: TextNetwork, altered: Altered, anchors: Tensor) -> Tensor:
+        """The contrast's other half: cells under made-up defects, of the modalities that these changed."""
+        drawn = torch.randint(len(altered.label), (max(1, self.cells // 4),)).to(altered.label.device)
+        picture, points = network.mapping.scaled(altered.picture[drawn], altered.points[drawn])
+        own, loss = anchors[altered.label[drawn]].float(), anchors.new_zeros(())
+        changed = altered.picture_changed[drawn], altered.points_changed[drawn]
+        for modality, cells, counts in zip((RGB, POINTS), (picture, points), changed, strict=True):
+            each = _contrast(network.to_text(modality, cells), own, abnormal=True)
+            loss = loss + (each * counts).sum() / counts.sum().clamp_min(1)
+        return loss
+
+    def _shares(self) -> CellShares:
+        return CellShares(self.holes, self.prototypes, self.seed)
+
+    def _measure(self, picture: Tensor, points: Tensor, category: str) -> dict[str, Tensor]:
+        mapping = self.network_.mapping
+        rgb, depth = mapping.distances(picture, points)
+        found = {RGB: rgb, POINTS: depth}
+        if self.anchors_:
+            for modality, cells in zip((RGB, POINTS), mapping.scaled(picture, points), strict=True):
+                found[_SIDES[modality]] = self._to_anchor(modality, cells, category)
+        return found
+
+    def _to_anchor(self, modality: str, cells: Tensor, category: str) -> Tensor:
+        """How far standardised cells `(N, D)` lie from what good ones are called, `(N,)`."""
+        mapped = normalize(self.network_.to_text(modality, cells), dim=-1)
+        anchors = normalize(self.anchors_[category].to(cells.device), dim=-1)  # (1 or 2, Dt)
+        away = (mapped[:, None] - anchors).norm(dim=-1)  # (N, 1 or 2)
+        return away[:, 0] / away.sum(dim=1) if self._contrasts else away[:, 0]
+
+    @torch.no_grad()
+    def score(self, features: Features) -> PatchScores:
+        """Ψ of every cell `(B, h, w)`; scans go through one at a time."""
+        self._check_fitted()
+        maps = []
+        for cells in cells_of(features, self.shares_.dims_):
+            category, found = self._found(cells)
+            visual, words = self._levels(category)
+            psi = visual * found[RGB] * found[POINTS]
+            if self.anchors_:
+                psi = psi + words * found[_SIDES[RGB]] * found[_SIDES[POINTS]]
+            psi = psi + (visual + words) * (found[ALONE + RGB] + found[ALONE + POINTS]).square()
+            maps.append(smoothed(psi) if self.smooth else psi)
+        return PatchScores(torch.stack(maps))
+
+    @torch.no_grad()
+    def explain(self, features: Features) -> dict[str, Tensor]:
+        """What each side says of every cell, `(B, h, w)` by name, in units of good cells of the category.
+
+        "rgb" and "points" are Ψ_rgb and Ψ_3d (or what the only modality says by itself), "text" the root of Ψ_text.
+        """
+        self._check_fitted()
+        found = [self._found(cells)[1] for cells in cells_of(features, self.shares_.dims_)]
+        sides = {kind: [one[kind] + one[ALONE + kind] for one in found] for kind in (RGB, POINTS)}
+        if self.anchors_:
+            sides[TEXT] = [(one[_SIDES[RGB]] * one[_SIDES[POINTS]]).sqrt() for one in found]
+        return {kind: torch.stack(grids) for kind, grids in sides.items()}
+
+    def _found(self, cells: Cells) -> tuple[str, Shares]:
+        """The category that answers for a scan, and each Ψ in units of its good cells."""
+        self.network_.to(cells.picture.device)
+        category = self.shares_.category_for(cells)
+        found = self.shares_.of(cells, category, self._measure)
+        if self.alone == "text" and self.anchors_ and not cells.complete:
+            found |= self._by_text(cells, category)
+        return category, found
+
+    def _by_text(self, cells: Cells, category: str) -> Shares:
+        """What the one modality of a scan says by its distance to the anchor."""
+        modality, where = (RGB, torch.ones_like(cells.measured)) if cells.seen else (POINTS, cells.measured)
+        away = self._to_anchor(modality, self._mapped_from(cells, modality, where), category)
+        unit = self.shares_.typical_[category][_SIDES[modality]].to(away.device)
+        return {ALONE + modality: torch.zeros_like(cells.picture[..., 0]).masked_scatter(where, away / unit)}
+
+    def _mapped_from(self, cells: Cells, modality: str, where: Tensor) -> Tensor:
+        mapping = self.network_.mapping
+        if modality == RGB:
+            return mapping.picture_standard(cells.picture[where])
+        return mapping.points_standard(cells.points[where])
+
+    def _levels(self, category: str) -> tuple[float, float]:
+        """What a typical good cell's Ψ_rgb ⊙ Ψ_3d and Ψ_text weigh: α and β, or α and β times the measured values."""
+        typical = self.shares_.typical_[category]
+        visual, words = self.alpha, self.beta if self.anchors_ else 0.0
+        if not self.scaled:
+            visual = visual * float(typical[RGB] * typical[POINTS])
+            words = words * float(typical[_SIDES[RGB]] * typical[_SIDES[POINTS]]) if self.anchors_ else 0.0
+        return visual, words
+
+    def state(self) -> dict[str, Tensor]:
+        """The network's weights under `network.…`, `shares.…`, `anchor/…` of each category, and `loss` `(steps,)`."""
+        self._check_fitted()
+        shares = {f"shares.{key}": tensor for key, tensor in self.shares_.state().items()}
+        anchors = {key_of("anchor", name): anchor for name, anchor in self.anchors_.items()}
+        return {**weights_of(self.network_, "network"), **shares, **anchors, "loss": self.loss_}
+
+    def load_state(self, state: Mapping[str, Tensor]) -> Self:
+        """Take back what `state` gave."""
+        kinds = {key: key.partition("/") for key in state}
+        self.anchors_ = {name: state[key] for key, (kind, _, name) in kinds.items() if kind == "anchor"}
+        self.shares_ = self._shares().load_state(part_of(state, "shares"))
+        words = next(iter(self.anchors_.values())).shape[-1] if self.anchors_ else 0
+        self.network_ = self._build(self.shares_.dims_, words)
+        self.network_.load_state_dict(part_of(state, "network"))
+        self.network_.eval()
+        self.loss_ = state["loss"]
+        return self
+
+    def _check_fitted(self) -> None:
+        if not hasattr(self, "shares_"):
+            raise NotFittedError("a learned mapping", "one that has not learned", "call fit first")
+
+    def _check(self) -> None:
+        check_learning(self)
+        check(
+            self,
+            among(self, "mapper", *get_args(MapperKind)),
+            among(self, "prompts", *get_args(TextWish)),
+            among(self, "alone", *get_args(AloneKind)),
+            *flags(self, "text"),
+            *whole(self, 1, "experts", "top_k"),
+            *((name, "at least 0", is_number(value) and value >= 0) for name, value in self._weights().items()),
+            ("dropout", "in [0, 1)", is_share(self.dropout) and self.dropout < 1),
+        )
+        if self.top_k > self.experts:
+            raise SettingsError(f"top_k up to {self.experts}, the number of experts", f"{self.top_k}", "lower top_k")
+        if self.alpha + (self.beta if self.text else 0) <= 0:
+            raise SettingsError("alpha or beta above 0", "both 0", "give one of them some weight")
+
+    def _weights(self) -> dict[str, float]:
+        return {"alpha": self.alpha, "beta": self.beta, "apart": self.apart}
+
+
+def _noted(batches: Iterable[Batch], told: dict[str, Prompts]) -> Iterator[Batch]:
+    """The batches, while what they say about categories is written down in `told`."""
+    for batch in batches:
+        told.update(batch.prompts or {})
+        yield batch
+
+
+def _anchors(adaptor: TextAdaptor, sentences: Iterable[tuple[Tensor, ...]]) -> Tensor:
+    """The anchors of all categories `(C, 1 or 2, Dt)`."""
+    return torch.stack([torch.stack([adaptor(kind) for kind in own]) for own in sentences]).float()
+
+
+def _contrast(mapped: Tensor, anchors: Tensor, abnormal: bool) -> Tensor:
+    """The cross-entropy `(N,)` of choosing the right one of `anchors` `(N, 2, Dt)` for `mapped` `(N, Dt)`."""
+    logits = cosine_similarity(mapped[:, None], anchors, dim=-1) / _TEMPERATURE  # (N, 2)
+    return cross_entropy(logits, torch.full((len(mapped),), int(abnormal), device=logits.device), reduction="none")

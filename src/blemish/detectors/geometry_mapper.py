@@ -1,0 +1,31 @@
+"""The geometry-aware crossmodal mapper (GACM): picture features to point features, by what of them speaks of shape.
+
+Equations (1) to (4) of the text-guided, unified multimodal detector (see crossmodal_text.py): the features are split
+into a part that speaks of appearance and one that speaks of geometry; the second one decides, channel by channel, which
+of both goes on.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import gelu
+
+
+class GeometryMapper(nn.Module):
+    """`(…, enter)` → `(…, leave)`: R(f) + GELU(LN(g ⊙ G + s ⊙ (1 − G))), G = sigmoid(W g), s = φ_s(f), g = φ_g(f)."""
+
+    def __init__(self, enter: int, leave: int) -> None:
+        super().__init__()
+        self.semantic = nn.Linear(enter, leave)  # φ_s
+        self.geometric = nn.Linear(enter, leave)  # φ_g
+        self.gate = nn.Linear(leave, leave, bias=False)  # W_g
+        self.norm = nn.LayerNorm(leave)
+        self.residual = nn.Linear(enter, leave)  # R
+
+    def forward(self, picture: Tensor) -> Tensor:
+        """`picture` `(…, enter)` → what the points' features should be, `(…, leave)`."""
+        semantic, geometric = self.semantic(picture), self.geometric(picture)  # (…, leave)
+        gate = torch.sigmoid(self.gate(geometric))
+        fused = geometric * gate + semantic * (1 - gate)
+        return self.residual(picture) + gelu(self.norm(fused))

@@ -1,0 +1,38 @@
+"""What people look at: a sample's picture, and its measured points as a shaded relief."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from PIL import Image
+
+from blemish.datasets.samples import has_points, load_sample, picture_of
+from blemish.types import POINTS, RGB, Sample
+
+
+def picture_view(sample: Sample) -> np.ndarray:
+    """The picture `(H, W, 3)` uint8; the relief where there are points alone. Raises PictureError."""
+    relief = relief_view(sample) if sample.picture is None else None
+    return picture_of(sample) if relief is None else relief
+
+
+def relief_view(sample: Sample) -> np.ndarray | None:
+    """The points as `(H, W, 3)` uint8, lit from one side; None for a picture alone. Raises PictureError."""
+    if not has_points(sample):
+        return None
+    from blemish.report.relief import shaded_relief
+
+    return shaded_relief(load_sample(sample, (RGB, POINTS))[..., 3:])
+
+
+def side_by_side(panels: Sequence[np.ndarray], gap: int = 6) -> np.ndarray:
+    """Pictures `(h, w, 3)` uint8 in a row, all as high as the first, `gap` white pixels between them."""
+    height = panels[0].shape[0]
+    row: list[np.ndarray] = []
+    for panel in panels:
+        if panel.shape[0] != height:
+            width = max(1, round(panel.shape[1] * height / panel.shape[0]))
+            panel = np.asarray(Image.fromarray(panel).resize((width, height), Image.Resampling.BILINEAR))
+        row += [np.full((height, gap, 3), 255, np.uint8), panel]
+    return np.concatenate(row[1:], axis=1)

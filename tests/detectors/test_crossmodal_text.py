@@ -1,0 +1,189 @@
+"""The text-guided detector: its map by its formula, words that matter, switches that leave CFM, a contrast."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import lru_cache
+from typing import Any
+
+import pytest
+import torch
+from cell_parts import changed, good, prompts, scans, without
+from torch import nn
+from torch.nn.functional import cosine_similarity, normalize
+
+from blemish.detectors.crossmodal_text import CrossmodalText
+from blemish.detectors.geometry_mapper import GeometryMapper
+from blemish.errors import NotFittedError, SettingsError
+from blemish.types import POINTS, RGB, Batch, Features
+
+QUICK = {"width": 32, "steps": 120, "cells": 128, "prototypes": 64, "precision": "fp32"}
+NAMES = ("nut", "bolt")
+
+
+@lru_cache
+def learned(names: tuple[str, ...] = NAMES, **settings: Any) -> CrossmodalText:
+    return CrossmodalText(**QUICK | settings).fit(good(names=names))
+
+
+def contrasting() -> CrossmodalText:
+    return CrossmodalText(**QUICK | {"prompts": "contrastive"}).fit([with_defects(scans(12, 1, NAMES))])  # type: ignore[arg-type]
+
+
+def with_defects(features: Features) -> Batch:
+    altered, where = changed(features, RGB)
+    layer = altered.layers[RGB][0].clone()
+    layer[:, where] += 4
+    altered = replace(altered, layers={**altered.layers, RGB: (layer,)})
+    return Batch(features, altered, where.expand(len(features), -1, -1), prompts(NAMES))
+
+
+def test_the_map_by_its_formula() -> None:
+    """Ψ = α Ψ_rgb ⊙ Ψ_3d + β Ψ_text, all of unit vectors, as published."""
+    detector = learned(whiten=False, standardise=False, scaled=False, holes="zero", alpha=0.3, beta=0.6)
+    features = scans(1, 8, NAMES)
+    picture, points = features[RGB], features[POINTS]
+    network = detector.network_
+    with torch.no_grad():
+        rgb = (normalize(picture, dim=-1) - normalize(network.mapping.to_picture(points), dim=-1)).norm(dim=-1)
+        depth = (normalize(points, dim=-1) - normalize(network.mapping.to_points(picture), dim=-1)).norm(dim=-1)
+        anchor = torch.stack([normalize(detector.anchors_[name], dim=-1) for name in NAMES])[:, None]  # (2, 1, 1, Dt)
+        seen = (normalize(network.picture_to_text(picture), dim=-1) - anchor).norm(dim=-1)
+        felt = (normalize(network.points_to_text(points), dim=-1) - anchor).norm(dim=-1)
+    expected = (0.3 * rgb * depth + 0.6 * seen * felt) * features.valid[POINTS]
+    torch.testing.assert_close(detector.score(features).patches, expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("modality", [RGB, POINTS])
+def test_a_defect_in_one_modality_raises_its_share_there(modality: str) -> None:
+    detector, before = learned(("nut",)), scans(3, 8)
+    after, where = changed(before, modality)
+    old, new = detector.explain(before), detector.explain(after)
+    assert set(old) == {RGB, POINTS, "text"}
+    assert float(new[modality][:, where].mean()) > 1.3 * float(old[modality][:, where].mean())
+    for kind in old:
+        assert torch.equal(new[kind][:, ~where], old[kind][:, ~where])
+    better, worse = detector.score(before).patches, detector.score(after).patches
+    assert float(worse[:, where].mean()) > 2 * float(better[:, where].mean())
+
+
+def test_shares_of_good_cells_are_about_one() -> None:
+    features = scans(3, 8, NAMES)
+    for share in learned().explain(features).values():
+        assert 0.5 < float(share[features.valid[POINTS]].median()) < 2
+
+
+def test_switches_leave_cfm() -> None:
+    plain = learned(mapper="mlp", text=False)
+    assert plain.needs.text is None
+    assert isinstance(plain.network_.mapping.to_points, nn.Sequential)
+    assert isinstance(learned().network_.mapping.to_points, GeometryMapper)
+    assert not [key for key in plain.state() if "text" in key or "anchor" in key]
+    assert set(plain.explain(scans(1, 8, NAMES))) == {RGB, POINTS}
+    unprompted = [replace(batch, prompts=None) for batch in good(names=NAMES)]
+    assert CrossmodalText(**QUICK | {"text": False, "steps": 2}).fit(unprompted).loss_.shape == (2,)  # type: ignore[arg-type]
+
+
+def test_words_are_asked_for_and_missed() -> None:
+    assert CrossmodalText().needs.text == "object"
+    assert CrossmodalText(prompts="ensemble").needs.text == "ensemble"
+    assert not CrossmodalText(prompts="ensemble").needs.made_up_defects
+    assert CrossmodalText(prompts="contrastive").needs.made_up_defects
+    assert not CrossmodalText(prompts="contrastive", text=False).needs.made_up_defects
+    for told in (None, prompts(("nut",))):
+        batches = [replace(batch, prompts=told) for batch in good(2, NAMES)]
+        with pytest.raises(SettingsError, match="sentences"):
+            CrossmodalText(**QUICK).fit(batches)  # type: ignore[arg-type]
+    with pytest.raises(SettingsError, match="made-up defects"):
+        CrossmodalText(**QUICK | {"prompts": "contrastive"}).fit(good(2, NAMES))  # type: ignore[arg-type]
+
+
+def test_cells_are_pulled_to_the_anchor_of_their_category() -> None:
+    """Where anchors are kept apart, most cells find their own; all lie near one of them."""
+    detector, features = learned(apart=1.0), scans(4, 8, NAMES)
+    network = detector.network_
+    with torch.no_grad():
+        mapped = network.to_text(RGB, network.mapping.picture_standard(features[RGB]))[features.valid[POINTS]]
+    own = features.valid[POINTS].nonzero()[:, 0] % 2
+    likeness = torch.stack([cosine_similarity(mapped, detector.anchors_[name], dim=-1) for name in NAMES], 1)
+    assert float((likeness.argmax(1) == own).float().mean()) > 0.8
+    assert float(likeness.max(1).values.mean()) > 0.7
+
+
+def test_anchors_can_be_kept_apart() -> None:
+    near, far = (cosine_similarity(*learned(apart=apart).anchors_.values(), dim=-1) for apart in (0.0, 1.0))
+    assert float(far) < float(near) - 0.2
+
+
+def test_an_unnamed_scan_is_judged_by_its_category_all_the_same() -> None:
+    detector, features = learned(), scans(4, 8, NAMES)
+    assert torch.equal(detector.score(features.with_categories(None)).patches, detector.score(features).patches)
+
+
+def test_a_contrast_tells_made_up_defects_from_good_cells() -> None:
+    detector = contrasting()
+    batch = with_defects(scans(3, 8, NAMES))
+    assert batch.altered is not None
+    assert detector.anchors_["nut"].shape[0] == 2
+    network, where = detector.network_, changed(batch.features, RGB)[1]
+    away = []
+    with torch.no_grad():
+        for features in (batch.features, batch.altered):
+            cells = network.mapping.picture_standard(features[RGB][0][where])
+            away.append(detector._to_anchor(RGB, cells, "nut"))
+    good_side, bad_side = away
+    assert float(good_side.mean()) < 0.4
+    assert float(bad_side.mean()) > 0.6
+    assert float(detector.score(batch.altered).patches[:, where].mean()) > 2 * float(
+        detector.score(batch.features).patches[:, where].mean()
+    )
+
+
+@pytest.mark.parametrize("alone", ["cells", "text"])
+@pytest.mark.parametrize(("lost", "left"), [(POINTS, RGB), (RGB, POINTS)])
+def test_a_missing_modality_is_made_up_for(lost: str, left: str, alone: str) -> None:
+    detector, whole = learned(alone=alone), scans(2, 8, NAMES)
+    lone = detector.score(without(whole, lost)).patches
+    assert torch.isfinite(lone).all()
+    assert float(lone.min()) >= 0
+    assert 0.1 < float(lone[whole.valid[POINTS]].median()) < 10
+    shares = detector.explain(without(whole, lost))
+    assert not bool(shares[lost].any())
+    assert bool(shares[left].any())
+    assert torch.isfinite(detector.score(without(whole, lost).with_categories(None)).patches).all()
+
+
+@pytest.mark.parametrize("settings", [{}, {"text": False}, {"mapper": "mlp"}, {"alone": "text"}])
+def test_all_that_was_learned_comes_back(settings: dict[str, Any]) -> None:
+    detector = learned(**settings)
+    state = {key: tensor.clone() for key, tensor in detector.state().items()}
+    again = CrossmodalText(**detector.settings).load_state(state)
+    features = scans(2, 8, NAMES)
+    for one in (features, without(features, POINTS), without(features, RGB), features.with_categories(None)):
+        assert torch.equal(again.score(one).patches, detector.score(one).patches)
+        for kind, share in detector.explain(one).items():
+            assert torch.equal(again.explain(one)[kind], share)
+
+
+def test_the_adaptor_stays_behind() -> None:
+    """Inspection needs the anchors alone, neither the sentences nor what read them."""
+    assert not [key for key in learned().state() if "expert" in key or "prototype" in key]
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"mapper": "linear"}, {"prompts": "none"}, {"alone": "guess"}, {"text": "yes"}, {"alpha": -1}, {"beta": "a"},
+        {"experts": 0}, {"top_k": 5}, {"top_k": 0}, {"dropout": 1.0}, {"alpha": 0, "beta": 0}, {"width": -3},
+        {"alpha": 0, "text": False}, {"holes": "ignore"},
+    ],
+)  # fmt: skip
+def test_settings_that_cannot_be_are_refused(wrong: dict[str, Any]) -> None:
+    with pytest.raises(SettingsError, match=next(iter(wrong))):
+        CrossmodalText(**wrong)
+
+
+def test_it_scores_only_once_it_has_learned() -> None:
+    for ask in (lambda d: d.score(scans(1, 0)), lambda d: d.explain(scans(1, 0)), lambda d: d.state()):
+        with pytest.raises(NotFittedError):
+            ask(CrossmodalText())
