@@ -49,7 +49,8 @@ class IdentityMapping(Experiment):
     """Bottleneck widths × masking ratios of a transformer auto-encoder.
 
     Without masking `plain` learns, with it `masked`, both with `bottleneck` set and, for the second, `masking`; a
-    bottleneck of 0 is none at all.
+    bottleneck of 0 is none at all. What is left is taken as it is (`whiten` false): measured by how it varies, even what
+    a copy leaves would stand out.
     `defects`: made-up ones on each good test picture. `steps`, `image_size`, `shots`: of the detector.
     """
 
@@ -112,7 +113,9 @@ class IdentityMapping(Experiment):
     ) -> Cell:
         (part,) = group
         detector = self.masked if masking else self.plain
-        settings: dict[str, Any] = {"bottleneck": bottleneck, **({"masking": masking} if masking else {})}
+        settings: dict[str, Any] = {"bottleneck": bottleneck, "whiten": False}
+        if masking:
+            settings["masking"] = masking
         run = Run(
             parts=group,
             detector=detector,
