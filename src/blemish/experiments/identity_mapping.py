@@ -33,7 +33,7 @@ from blemish.experiments.base import (
 )
 from blemish.experiments.comparisons import AUPRO, AUROC
 from blemish.experiments.material import check_at_hand, fingerprint_of, limited
-from blemish.experiments.shots import bounded
+from blemish.experiments.shots import bounded, known_settings
 from blemish.experiments.verdicts import spearman
 from blemish.inspector import Inspector
 from blemish.synthesis.cutpaste import made_up_defect
@@ -49,7 +49,7 @@ class IdentityMapping(Experiment):
     """Bottleneck widths × masking ratios of a transformer auto-encoder.
 
     Without masking `plain` learns, with it `masked`, both with `bottleneck` set and, for the second, `masking`; a
-    bottleneck of 0 is none at all. What is left is taken as it is (`whiten` false): measured by how it varies, even what
+    bottleneck of 0 is none at all. What is left is taken as it is (`whiten` false): by how it varies, even what little
     a copy leaves would stand out.
     `defects`: made-up ones on each good test picture. `steps`, `image_size`, `shots`: of the detector.
     """
@@ -113,7 +113,7 @@ class IdentityMapping(Experiment):
     ) -> Cell:
         (part,) = group
         detector = self.masked if masking else self.plain
-        settings: dict[str, Any] = {"bottleneck": bottleneck, "whiten": False}
+        settings = {"bottleneck": bottleneck, **known_settings(detector, whiten=False)}
         if masking:
             settings["masking"] = masking
         run = Run(

@@ -98,10 +98,15 @@ def shots_in_words(shots: str) -> str:
 
 def bounded(detector: str, steps: int | None) -> dict[str, Any]:
     """The setting that bounds a detector's learning, where it has one."""
+    return {} if steps is None else known_settings(detector, steps=steps)
+
+
+def known_settings(detector: str, **settings: Any) -> dict[str, Any]:
+    """Those of the `settings` that the detector has."""
     from blemish.detectors.factory import setting_names
     from blemish.registry import DETECTORS, lookup, resolve
 
-    if steps is None or detector == "auto":
+    if detector == "auto":
         return {}
     known = setting_names(resolve(lookup(detector, DETECTORS, "detector").target))
-    return {"steps": steps} if "steps" in known else {}
+    return {name: value for name, value in settings.items() if name in known}
