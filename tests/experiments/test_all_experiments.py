@@ -22,7 +22,7 @@ pytestmark = pytest.mark.parametrize("name", sorted(EXPERIMENTS))
 
 
 def notebook(name: str, data: Path, out: Path, **options: object) -> Notebook:
-    return Notebook(name, configured(name, {**TINY[name], "seeds": [0], **options}), parts_of([dataset], None), out)
+    return Notebook(name, configured(name, {**TINY[name], "seeds": [0], **options}), parts_of([data], None), out)
 
 
 def silent(words: str, done: float, total: int) -> None:
