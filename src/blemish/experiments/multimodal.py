@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 import torch
 
 from blemish.datasets.generated3d import BOTH, COLOUR, GEOMETRY, Plan, write_scans
-from blemish.detectors.base import Detector, Explains, Needs, Progress
+from blemish.detectors.base import Detector, Needs, Progress
 from blemish.errors import DatasetError, WeightsError
 from blemish.evaluation import Answers, Clock, Part, Run, fitted, inspect_part
 from blemish.experiments.base import BarChart, Cell, Chart, Matrix, Row, Tools, Verdict, at_least, gathered
@@ -53,23 +53,25 @@ class Way:
 
     def seen(self, part: Part) -> Part:
         """The part with its test scans as they are shown."""
-        gone = {RGB: {"points": None}, POINTS: {"picture": None}, "": {}}[self.left]
+        gone: dict[str, Any] = {RGB: {"points": None}, POINTS: {"picture": None}, "": {}}[self.left]
         return replace(part, test=tuple(replace(sample, **gone) for sample in part.test))
 
 
 class OneSide:
     """A learned detector's own word of one modality ("rgb", "points", "text") as its score, on whole scans."""
 
-    def __init__(self, detector: Explains, side: str) -> None:
+    def __init__(self, detector: Any, side: str) -> None:
         self.detector, self.side = detector, side
 
     @property
     def needs(self) -> Needs:
-        return self.detector.needs  # type: ignore[attr-defined, no-any-return]
+        found: Needs = self.detector.needs
+        return found
 
     @property
     def settings(self) -> dict[str, Any]:
-        return self.detector.settings  # type: ignore[attr-defined, no-any-return]
+        found: dict[str, Any] = self.detector.settings
+        return found
 
     def fit(self, batches: Iterable[Batch], progress: Progress | None = None) -> OneSide:
         raise NotImplementedError("one side of what has learned already")
@@ -201,6 +203,10 @@ class Multimodal(Comparison):
             )
         if self.steps is not None:
             told.append(f"Methods that learn by steps learned {self.steps}, which may be fewer than their own.")
+        eyes = {str(row["variant"]): str(row["encoder"]) for row in rows}
+        if len(set(eyes.values())) > 1:
+            used = "; ".join(f"{name}: {eye}" for name, eye in eyes.items())
+            told.append(f"Encoders, each method's own; --encoder names one for all: {used}.")
         models = "One model for all categories" if self.one_model else "One model a category"
         return [*told, f"{models}, scans of {self.image_size} px."]
 

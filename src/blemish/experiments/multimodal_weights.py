@@ -75,9 +75,9 @@ class MultimodalWeights(Multimodal):
 
 def weighed(detector: Detector, alpha: float) -> Detector:
     """The same learned detector with other weights."""
-    changed: Any = copy(detector)
-    changed.alpha, changed.beta = alpha, 1 - alpha
-    return changed  # type: ignore[no-any-return]
+    changed = copy(detector)
+    vars(changed).update(alpha=alpha, beta=1 - alpha)
+    return changed
 
 
 def default(detector: Any) -> float:
