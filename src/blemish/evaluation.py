@@ -375,7 +375,8 @@ def evidence_of(inspector: Inspector, category: str) -> str:
 
 
 class SharedEncoders:
-    """The encoder of every method, loaded once; on a CPU it keeps what it encoded while runs are on the same parts.
+    """The encoder of every method, loaded once; on a CPU it keeps what it encoded while runs are on the same parts,
+    or on some of them.
 
     What it keeps lies in a new folder inside `folder` (None: where the system wants it), which is gone at the end of
     this context manager. With a `cache` it lies there instead, in float16, and later evaluations find it.
@@ -397,7 +398,7 @@ class SharedEncoders:
         """The run's encoder, with the layers its detector asks for. Raises WeightsError when it cannot load."""
         from blemish.encoders.remembering import RememberingEncoder, lasting
 
-        if run.parts is not self._parts:
+        if not all(any(part is known for known in self._parts) for part in run.parts):
             for encoder in self._encoders.values():
                 if isinstance(encoder, RememberingEncoder) and self._cache is None:
                     encoder.forget()

@@ -310,6 +310,7 @@ DETECTORS: dict[str, DetectorEntry] = {
 
 _SURVEY = "survey of reconstruction, feature and few-shot methods"
 _FOUNDAD = "FoundAD, ICLR 2026"
+_RGB_3D = "text-guided, unified RGB-3D framework"
 
 EXPERIMENTS: dict[str, ExperimentEntry] = {
     "cnn-vs-attention": ExperimentEntry(
@@ -354,6 +355,26 @@ EXPERIMENTS: dict[str, ExperimentEntry] = {
         "blemish.experiments.shots:Shots",
         "detectors over 1, 2, 4, 8 and all good pictures",
         f"{_FOUNDAD}; AnomalyDINO, WACV 2025",
+    ),
+    "multimodal-ablation": ExperimentEntry(
+        "blemish.experiments.multimodal_ablation:MultimodalAblation",
+        "modules of the text-guided RGB-3D detector beside cfm and btf, and what each modality finds by itself",
+        f"{_RGB_3D}, table V",
+    ),
+    "multimodal-prompts": ExperimentEntry(
+        "blemish.experiments.multimodal_prompts:MultimodalPrompts",
+        "which sentences about good and defective parts the RGB-3D detector learns from",
+        f"{_RGB_3D}, table VI",
+    ),
+    "multimodal-weights": ExperimentEntry(
+        "blemish.experiments.multimodal_weights:MultimodalWeights",
+        "how much agreement with the words weighs beside that of picture and points",
+        f"{_RGB_3D}, figure 5",
+    ),
+    "multimodal-cost": ExperimentEntry(
+        "blemish.experiments.multimodal_cost:MultimodalCost",
+        "memory, speed and accuracy of RGB-3D detectors, one model for all categories or one a category",
+        f"{_RGB_3D}, table VII",
     ),
 }
 

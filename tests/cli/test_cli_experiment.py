@@ -79,6 +79,8 @@ def test_two_runs_at_once_in_one_folder_are_refused(blemish: Blemish, parts: Pat
         (("shots", "--encoder", "pixels,small"), "one --encoder"),
         (("area-distance", "--shots", "1"), "area-distance has"),
         (("shots", "--category", "cube"), "cube"),
+        (("shots", "--text-encoder", "minilm"), "shots has"),
+        (("multimodal-ablation", "--shots", "2"), "points"),
         (("foundad-encoders", "--encoder", "pixel"), "pixels"),
         (("foundad-projector", "--encoder", "random:pixel"), "pixels"),
     ],
@@ -111,6 +113,20 @@ def test_solar_cells_are_named_where_they_stand_in(blemish: Blemish, tmp_path: P
     assert "solar cells" in result.stderr
     assert {row["category"] for row in rows_of(tmp_path)} == {"mono"}
     assert blemish("experiment", "area-distance", "-o", tmp_path, "--category", "bolt").exit_code == 2
+
+
+def test_scans_are_rendered_where_no_dataset_is_given(blemish: Blemish, tmp_path: Path) -> None:
+    pytest.importorskip("tifffile")
+    small = ("classes=1", "train=2", "good=1", "defective=1", "timed=1", "own_process=false")
+    settings = [word for one in small for word in ("--set", one)]
+    eyes = ("--encoder", "pixels+points-shape", "--detector", "btf", "--image-size", 64, "--shots", "all")
+    result = blemish("experiment", "multimodal-cost", "-o", tmp_path, *eyes, *settings, "--seeds", 0)
+    assert result.exit_code == 0, result.output
+    assert "rendered into OUT" in result.stderr
+    assert [row["pooled"] for row in rows_of(tmp_path)] == ["true", "false"]
+    result = blemish("experiment", "multimodal-cost", "-o", tmp_path, "--category", "bolt")
+    assert result.exit_code == 2
+    assert "classes=N" in result.stderr
 
 
 def test_every_experiment_is_listed(blemish: Blemish) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from experiment_parts import Narrow, Near, write_dataset
+from experiment_parts import FewWords, Narrow, Near, write_data, write_dataset
 
 from blemish import registry
 from blemish.encoders.frozen import FrozenEncoder
@@ -29,22 +29,37 @@ def small_vit(
 
 @pytest.fixture(autouse=True)
 def stand_ins(monkeypatch: pytest.MonkeyPatch) -> None:
-    """`near` and `narrow` among the detectors, `small-vit` among the encoders."""
-    here = {"stand-in:near": Near, "stand-in:narrow": Narrow, "stand-in:vit": small_vit}
+    """`near` and `narrow` among the detectors, `small-vit` among the encoders, `few-words` among those of text."""
+    here = {"stand-in:near": Near, "stand-in:narrow": Narrow, "stand-in:vit": small_vit, "stand-in:words": FewWords}
     resolve = registry.resolve
 
     def resolved(target: str) -> Any:
         return here[target] if target in here else resolve(target)
 
-    for place in ("blemish.registry", "blemish.detectors.factory", "blemish.encoders.factory"):
-        monkeypatch.setattr(f"{place}.resolve", resolved)
+    for place in ("registry", "detectors.factory", "encoders.factory", "text.encoders"):
+        monkeypatch.setattr(f"blemish.{place}.resolve", resolved)
     for name in ("near", "narrow"):
         monkeypatch.setitem(registry.DETECTORS, name, registry.DetectorEntry(f"stand-in:{name}", "a stand-in"))
     entry = registry.EncoderEntry("stand-in:vit", "none needed", 1, "a stand-in")
     monkeypatch.setitem(registry.ENCODERS, "small-vit", entry)
+    words = registry.EncoderEntry("stand-in:words", "none needed", 0, "a stand-in")
+    monkeypatch.setitem(registry.TEXT_ENCODERS, "few-words", words)
 
 
 @pytest.fixture(scope="session")
 def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A dataset of one category."""
     return write_dataset(tmp_path_factory.mktemp("made"))
+
+
+@pytest.fixture(scope="session")
+def scans(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A few scans of one class."""
+    return write_data("multimodal", tmp_path_factory.mktemp("rendered") / "scans")
+
+
+@pytest.fixture
+def data(name: str, request: pytest.FixtureRequest) -> Path:
+    """What the experiment `name` looks at."""
+    found: Path = request.getfixturevalue("scans" if name.startswith("multimodal") else "dataset")
+    return found

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -10,10 +10,14 @@ import numpy as np
 import torch
 from PIL import Image
 
+from blemish.datasets.generated3d import Plan, write_scans
 from blemish.detectors.base import Needs, Progress
 from blemish.evaluation import Part
 from blemish.types import RGB, Batch, Features, PatchScores, Sample
 
+SCANS: dict[str, Any] = {
+    "encoder": "pixels+points-shape", "text_encoder": "few-words", "shots": [2], "image_size": 64, "steps": 2,
+}  # fmt: skip
 # Options with which every experiment is through in seconds.
 TINY: dict[str, dict[str, Any]] = {
     "cnn-vs-attention": {"detectors": ["patchcore", "near"], "encoder": "pixels", "shots": [2], "image_size": 64},
@@ -30,6 +34,10 @@ TINY: dict[str, dict[str, Any]] = {
     "foundad-projector": {"encoder": "pixels", "depths": [1, 2], "mlp_depths": [1], "steps": 2, "image_size": 64},
     "foundad-layers-and-k": {"encoder": "pixels", "blocks": [0, 1], "tops": [1, 4], "steps": 2, "image_size": 64},
     "shots": {"detectors": ["near", "patchcore"], "encoder": "pixels", "shots": [1, 2, None], "image_size": 64},
+    "multimodal-ablation": {**SCANS, "pruned": [0]},
+    "multimodal-prompts": SCANS,
+    "multimodal-weights": {**SCANS, "alphas": [0, 0.5, 1]},
+    "multimodal-cost": {**SCANS, "timed": 1, "own_process": False},
 }  # fmt: skip
 # Every experiment's identifying columns that the tiny plan spans: how many rows it makes of one category and one seed.
 ROWS = {
@@ -42,6 +50,10 @@ ROWS = {
     "foundad-projector": 3,
     "foundad-layers-and-k": 4,
     "shots": 6,
+    "multimodal-ablation": 13,  # eight methods, one of them seen in five more ways
+    "multimodal-prompts": 4,
+    "multimodal-weights": 3,
+    "multimodal-cost": 6,  # three methods, as one model for all and for the category by itself
 }
 
 
@@ -94,6 +106,18 @@ class Narrow(Near):
         return PatchScores(left + 0.01)
 
 
+class FewWords:
+    """A text encoder that counts letters."""
+
+    def __init__(self, name: str, *, device: str = "cpu") -> None:
+        self.name, self.dims, self.licence, self.weights = name, 26, "none needed", "none"
+
+    def embed(self, sentences: Sequence[str]) -> torch.Tensor:
+        """How often each letter occurs, as rows of unit length `(S, 26)`."""
+        counts = [[sentence.count(chr(letter)) for letter in range(97, 123)] for sentence in sentences]
+        return torch.nn.functional.normalize(torch.tensor(counts, dtype=torch.float32))
+
+
 def part(seed: int, defective: bool) -> tuple[np.ndarray, np.ndarray]:
     """A noisy disc `(64, 64, 3)` uint8, and the mask `(64, 64)` of a bright square that a defective one carries."""
     random = np.random.default_rng(seed)
@@ -122,6 +146,13 @@ def write_dataset(root: Path, categories: Iterable[str] = ("disc",), train: int 
                     folder.mkdir(parents=True, exist_ok=True)
                     Image.fromarray(mask).save(folder / f"{i}_mask.png")
     return root
+
+
+def write_data(name: str, root: Path) -> Path:
+    """What the experiment looks at: a category of pictures, or of scans."""
+    if name.startswith("multimodal"):
+        return write_scans(root, Plan(classes=1, size=64, train=3, validation=0, good=2, defective=1))
+    return write_dataset(root)
 
 
 def made_part(category: str = "disc", good: int = 2) -> Part:

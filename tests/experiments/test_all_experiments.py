@@ -8,7 +8,7 @@ import re
 from pathlib import Path
 
 import pytest
-from experiment_parts import ROWS, TINY, write_dataset
+from experiment_parts import ROWS, TINY, write_data
 
 from blemish.cli.evaluate import parts_of
 from blemish.errors import SettingsError
@@ -21,16 +21,16 @@ from blemish.report.page import escape
 pytestmark = pytest.mark.parametrize("name", sorted(EXPERIMENTS))
 
 
-def notebook(name: str, dataset: Path, out: Path, **options: object) -> Notebook:
-    return Notebook(name, configured(name, {**TINY[name], "seeds": [0], **options}), parts_of([dataset], None), out)
+def notebook(name: str, data: Path, out: Path, **options: object) -> Notebook:
+    return Notebook(name, configured(name, {**TINY[name], "seeds": [0], **options}), parts_of([data], None), out)
 
 
 def silent(words: str, done: float, total: int) -> None:
     assert done <= total
 
 
-def test_every_experiment_gives_a_page_and_a_table(name: str, dataset: Path, tmp_path: Path) -> None:
-    book = notebook(name, dataset, tmp_path)
+def test_every_experiment_gives_a_page_and_a_table(name: str, data: Path, tmp_path: Path) -> None:
+    book = notebook(name, data, tmp_path)
     book.work(silent)
     assert not book.waiting
     with (tmp_path / "results.csv").open(encoding="utf-8", newline="") as file:
@@ -58,7 +58,7 @@ def test_every_experiment_gives_a_page_and_a_table(name: str, dataset: Path, tmp
 
 
 def test_finished_cells_are_never_measured_again(
-    name: str, dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    name: str, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     counted: list[object] = []
     init = Cell.__init__
@@ -71,38 +71,38 @@ def test_finished_cells_are_never_measured_again(
         init(self, key, measure)
 
     monkeypatch.setattr(Cell, "__init__", counting)
-    first = notebook(name, dataset, tmp_path)
+    first = notebook(name, data, tmp_path)
     first.work(silent)
     cells = len(counted)
     assert cells == len(first.cells) > 0
     content = (tmp_path / "results.csv").read_bytes()
-    again = notebook(name, dataset, tmp_path)
+    again = notebook(name, data, tmp_path)
     assert again.finished == cells
     again.work(silent)
     assert len(counted) == cells
     assert (tmp_path / "results.csv").read_bytes() == content
     assert again.book.rows == first.book.rows or any(v != v for row in first.book.rows for v in row.values())
 
-    more = notebook(name, dataset, tmp_path, seeds=[0, 1])
+    more = notebook(name, data, tmp_path, seeds=[0, 1])
     more.work(silent)
     assert len(counted) == 2 * cells
     assert (tmp_path / "results.csv").read_bytes().startswith(content)
 
 
-def test_other_settings_never_share_a_table(name: str, dataset: Path, tmp_path: Path) -> None:
-    book = notebook(name, dataset, tmp_path)
+def test_other_settings_never_share_a_table(name: str, data: Path, tmp_path: Path) -> None:
+    book = notebook(name, data, tmp_path)
     book.book.add(book.cells[0].key, [{}])
     with pytest.raises(SettingsError, match="most_test 20 there, 2 now"):
-        notebook(name, dataset, tmp_path, most_test=2)
+        notebook(name, data, tmp_path, most_test=2)
 
 
 def test_pictures_that_changed_are_measured_again(name: str, tmp_path: Path) -> None:
-    root = write_dataset(tmp_path / "data")
+    root = write_data(name, tmp_path / "data")
     book = notebook(name, root, tmp_path / "out")
     for cell in book.cells:
         book.book.add(cell.key, [{"category": "disc"}])
     assert notebook(name, root, tmp_path / "out").finished == len(book.cells)
-    (root / "disc" / "train" / "good" / "0.png").write_bytes(b"another picture")
+    next(root.glob("*/train/good/**/*.png")).write_bytes(b"another picture")
     after = notebook(name, root, tmp_path / "out")
     assert after.finished == 0
     assert after.stale == len(book.cells)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from blemish.cli.options import Device, DeviceName, ImageSize, Out, Settings
+from blemish.cli.options import Device, DeviceName, ImageSize, Out, Settings, TextEncoderName
 from blemish.registry import EXPERIMENTS
 
 if TYPE_CHECKING:
@@ -35,6 +35,7 @@ NAMES: dict[str, tuple[str, ...]] = {
     "--detector": ("detectors", "detector"),
     "--encoder": ("encoders", "encoder"),
     "--image-size": ("image_size",),
+    "--text-encoder": ("text_encoder",),
 }
 
 
@@ -43,7 +44,9 @@ def experiment(
     out: Out,
     datasets: Annotated[
         list[Path] | None,
-        typer.Argument(metavar="[DATASET...]", help="Labelled datasets; the solar cells of elpv-dataset if none."),
+        typer.Argument(
+            metavar="[DATASET...]", help="Labelled datasets; by default solar cells, or scans rendered for it."
+        ),
     ] = None,
     categories: Annotated[
         list[str] | None, typer.Option("--category", metavar="C ...", help="These categories alone.")
@@ -64,6 +67,7 @@ def experiment(
         Size, typer.Option("--size", help="small: minutes on two cores; full: as published, where that is known.")
     ] = Size.small,
     device: DeviceName = Device.auto,
+    text_encoder: TextEncoderName = "auto",
     settings: Settings = None,
 ) -> None:
     """Answer a question by measuring; writes report.html and results.csv into OUT.
@@ -83,12 +87,13 @@ def experiment(
         "--detector": detectors and comma_separated(detectors),
         "--encoder": encoders and comma_separated(encoders),
         "--image-size": image_size,
+        "--text-encoder": None if text_encoder == "auto" else text_encoder,
     }
     asked = options_of(
         name, {option: value for option, value in given.items() if value}, parse_settings(settings or [])
     )
     made = configured(name, {**asked, "device": device.value}, full=size is Size.full)
-    parts = parts_given(datasets or [], categories)
+    parts = parts_for(made, datasets or [], categories)
     with alone_in(out):
         book = Notebook(name, made, parts, out)
         if book.stale:
@@ -123,6 +128,19 @@ def options_of(name: str, given: Mapping[str, Any], settings: Mapping[str, Any])
             )
         asked[meant] = value[0] if isinstance(value, list) and not several else value
     return asked
+
+
+def parts_for(made: Experiment, datasets: Sequence[Path], categories: Sequence[str] | None) -> list[Part]:
+    """What the experiment looks at; nothing where it makes its own data, for want of a dataset."""
+    from blemish.cli.console import say
+    from blemish.errors import SettingsError
+
+    if datasets or not made.BRINGS_DATA:
+        return parts_given(datasets, categories)
+    if categories:
+        raise SettingsError("a dataset beside --category", "none", "give one, or choose with --set classes=N")
+    say("No dataset given: scans of made-up parts, rendered into OUT first unless they are there.", err=True)
+    return []
 
 
 def parts_given(datasets: Sequence[Path], categories: Sequence[str] | None) -> list[Part]:

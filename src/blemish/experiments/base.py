@@ -103,6 +103,7 @@ class Experiment:
     MEASURES: ClassVar[tuple[str, ...]] = ()  # columns of numbers
     AXES: ClassVar[frozenset[str]] = frozenset({"seeds", "device"})
     FULL: ClassVar[Mapping[str, Any]] = {"most_test": None}
+    BRINGS_DATA: ClassVar[bool] = False  # where no dataset is given, it makes one
 
     seeds: tuple[int, ...] = (0, 1, 2)
     most_test: int | None = 20
@@ -140,8 +141,8 @@ class Experiment:
         values = {each.name: getattr(self, each.name) for each in fields(self) if each.name not in self.AXES}
         return json.loads(json.dumps(values))
 
-    def own_parts(self, folder: Path) -> tuple[Part, ...]:
-        """Parts that the experiment brings along, made inside `folder`."""
+    def own_parts(self, folder: Path, given: Sequence[Part]) -> tuple[Part, ...]:
+        """Parts that the experiment brings along, made inside `folder`, beside those that are `given`."""
         return ()
 
     def cells(self, parts: Sequence[Part]) -> Sequence[Cell]:

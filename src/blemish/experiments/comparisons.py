@@ -28,14 +28,14 @@ from blemish.experiments.base import (
     gathered,
     matrix,
 )
-from blemish.experiments.material import check_at_hand, encoders_named, fingerprint_of, limited
+from blemish.experiments.material import check_at_hand, encoders_named, fingerprint_of, limited, made_once
 from blemish.experiments.verdicts import RULE, Paired, compared, paired, ranked
 from blemish.metrics import auroc
 
 MEASURES = COLUMNS[COLUMNS.index("n_train") :]
 PAIR = ("dataset", "category", "shots", "seed")  # what two rows share that are compared
-AUROC, AUPRO = "image_auroc", "aupro_30"
-WORDS = {AUROC: "picture AUROC", AUPRO: "AUPRO at 30 %"}
+AUROC, AUPRO, AUPRO_1 = "image_auroc", "aupro_30", "aupro_01"
+WORDS = {AUROC: "picture AUROC", AUPRO: "AUPRO at 30 %", AUPRO_1: "AUPRO at 1 %"}
 
 
 @dataclass(frozen=True)
@@ -79,8 +79,7 @@ class Comparison(Experiment):
 
     def cells(self, parts: Sequence[Part]) -> list[Cell]:
         tested = [limited(part, self.most_test) for part in parts]
-        groups = [tuple(tested)] if self.pooled else [(part,) for part in tested]
-        planned = [cell for group in groups for cell in self._cells_of(group)]
+        planned = [cell for group, pooled in self.groups(tested) for cell in self._cells_of(group, pooled)]
         if not planned:
             raise DatasetError(
                 f"at least {min(k for k in self.shots if k)} good pictures of each category",
@@ -89,7 +88,11 @@ class Comparison(Experiment):
             )
         return planned
 
-    def _cells_of(self, group: tuple[Part, ...]) -> Iterator[Cell]:
+    def groups(self, parts: Sequence[Part]) -> list[tuple[tuple[Part, ...], bool]]:
+        """Which parts are learned together, and whether by one model for all categories."""
+        return [(tuple(parts), True)] if self.pooled else [((part,), False) for part in parts]
+
+    def _cells_of(self, group: tuple[Part, ...], pooled: bool) -> Iterator[Cell]:
         data = fingerprint_of(group)
         available = min(len(part.good) for part in group)
         for shots in self.shots:
@@ -97,9 +100,11 @@ class Comparison(Experiment):
                 continue
             for seed in self.seeds:
                 for variant in self.variants(seed):
-                    yield self._cell(group, variant, shots, seed, data)
+                    yield self._cell(group, pooled, variant, shots, seed, data)
 
-    def _cell(self, group: tuple[Part, ...], variant: Variant, shots: int | None, seed: int, data: str) -> Cell:
+    def _cell(
+        self, group: tuple[Part, ...], pooled: bool, variant: Variant, shots: int | None, seed: int, data: str
+    ) -> Cell:
         run = Run(
             parts=group,
             detector=variant.detector,
@@ -107,7 +112,7 @@ class Comparison(Experiment):
             image_size=self.image_size,
             shots=shots,
             seed=seed,
-            pooled=self.pooled,
+            pooled=pooled,
             device=self.device,
             settings=variant.settings,
         )
@@ -120,7 +125,7 @@ class Comparison(Experiment):
             "image_size": method.image_size,
             "shots": "all" if shots is None else shots,
             "seed": seed,
-            "pooled": self.pooled,
+            "pooled": pooled,
             "learned": "+".join(f"{part.dataset}/{part.category}" for part in group),
             **variant.facts,
             "data": data,
@@ -291,7 +296,7 @@ class LocalVsGlobal(Comparison):
                 f"a local detector among {', '.join(self.detectors)}", repr(self.local), "name it in both"
             )
 
-    def own_parts(self, folder: Path) -> tuple[Part, ...]:
+    def own_parts(self, folder: Path, given: Sequence[Part]) -> tuple[Part, ...]:
         return (generated_part(folder / GENERATED),) if self.generated else ()
 
     def variants(self, seed: int) -> list[Variant]:
@@ -345,17 +350,9 @@ class LocalVsGlobal(Comparison):
 
 def generated_part(folder: Path, seed: int = 0) -> Part:
     """The generated co-occurrence set in `folder`, made there unless it is there already."""
-    import shutil
-
     from blemish.datasets import load_dataset
     from blemish.datasets.cooccurrence import generate_cooccurrence
 
-    if not folder.is_dir():
-        making = folder.with_name(f".{folder.name}.partial")
-        shutil.rmtree(making, ignore_errors=True)
-        generate_cooccurrence(making / folder.name, seed=seed)
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        (making / folder.name).rename(folder)
-        shutil.rmtree(making, ignore_errors=True)
+    made_once(folder, lambda new: generate_cooccurrence(new, seed=seed))
     (category,) = load_dataset(folder).categories.values()
     return Part("generated", GENERATED, tuple(category.train), tuple(category.test))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import shutil
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -36,6 +37,18 @@ def solar_parts() -> tuple[Part, ...]:
     )
 
 
+def made_once(folder: Path, make: Callable[[Path], object]) -> None:
+    """Have `make` fill a new folder that becomes `folder` when it is whole, unless that is there already."""
+    if folder.is_dir():
+        return
+    making = folder.with_name(f".{folder.name}.partial")
+    shutil.rmtree(making, ignore_errors=True)
+    make(making / folder.name)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    (making / folder.name).rename(folder)
+    shutil.rmtree(making, ignore_errors=True)
+
+
 def limited(part: Part, most: int | None) -> Part:
     """The part with at most so many good and so many defective test pictures, evenly over the kinds of defect."""
     if most is None:
@@ -58,10 +71,15 @@ def fingerprint_of(parts: Sequence[Part]) -> str:
 
 
 def _mark(sample: Sample) -> list[object]:
-    source = sample.source
+    sources = [source for source in (sample.picture, sample.points) if source is not None]
+    return [*(fact for source in sources for fact in _facts(source)), sample.label]
+
+
+def _facts(source: Path | np.ndarray) -> list[object]:
     if isinstance(source, Path):
-        return [source.parent.name, source.name, source.stat().st_size, sample.label]
-    return [int(np.nansum(source, dtype=np.int64)), list(source.shape), sample.label]
+        return [source.parent.name, source.name, source.stat().st_size]
+    kind = np.int64 if source.dtype == np.uint8 else np.float64  # points in metres are small numbers
+    return [np.nansum(source, dtype=kind).item(), list(source.shape)]
 
 
 def encoders_named(wanted: Sequence[str], transformers: bool = False, joined: bool = True) -> list[str]:

@@ -19,7 +19,7 @@ from blemish.evaluation import csv_cell
 from blemish.experiments.base import Row
 
 BOOKKEEPING = ("settings", "cell", "of")  # hash of the settings, of the cell's key, and how many rows the cell has
-NUMBERS = frozenset({"seed", "shots", "bottleneck", "masking", "block", "top", "area", "of"})
+NUMBERS = frozenset({"seed", "shots", "bottleneck", "masking", "block", "top", "area", "alpha", "of"})
 
 
 def digest(facts: Any) -> str:

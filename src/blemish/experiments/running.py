@@ -37,7 +37,7 @@ class Notebook:
         settings = {**experiment.common, "blemish": __version__}
         self.book = RowBook(folder, name, experiment.KEY, experiment.MEASURES, settings).open()
         self.waiting: list[Cell] = []
-        self.cells: list[Cell] = list(experiment.cells([*parts, *experiment.own_parts(folder)]))
+        self.cells: list[Cell] = list(experiment.cells([*parts, *experiment.own_parts(folder, parts)]))
         self.stale = sum(self.book.forget(cell.key, "data") for cell in self.cells)
         self._recount()
 
