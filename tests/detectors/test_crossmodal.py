@@ -40,7 +40,9 @@ def test_scaled_scores_are_the_raw_ones_in_units_of_good_cells() -> None:
     raw, scaled = learned(scaled=False).score(scans(2, 8)).patches, learned().score(scans(2, 8)).patches
     typical = learned().shares_.typical_["nut"]
     torch.testing.assert_close(scaled * typical[RGB] * typical[POINTS], raw, rtol=1e-4, atol=1e-6)
-    assert 0.3 < float(scaled[scans(2, 8).valid[POINTS]].median()) < 3
+    good = scaled[scans(2, 8).valid[POINTS]]
+    assert 0.01 < float(good.median()) < 1
+    assert float(good.quantile(0.9)) < 3
 
 
 @pytest.mark.parametrize("whiten", [False, True])

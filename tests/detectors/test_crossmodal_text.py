@@ -27,7 +27,7 @@ def learned(names: tuple[str, ...] = NAMES, **settings: Any) -> CrossmodalText:
 
 
 def contrasting() -> CrossmodalText:
-    return CrossmodalText(**QUICK | {"prompts": "contrastive"}).fit([with_defects(scans(12, 1, NAMES))])  # type: ignore[arg-type]
+    return CrossmodalText(**QUICK | {"prompts": "contrastive", "apart": 0.0}).fit([with_defects(scans(12, 1, NAMES))])  # type: ignore[arg-type]
 
 
 def with_defects(features: Features) -> Batch:
@@ -67,10 +67,12 @@ def test_a_defect_in_one_modality_raises_its_share_there(modality: str) -> None:
     assert float(worse[:, where].mean()) > 2 * float(better[:, where].mean())
 
 
-def test_shares_of_good_cells_are_about_one() -> None:
+def test_shares_of_good_cells_hardly_pass_one() -> None:
     features = scans(3, 8, NAMES)
     for share in learned().explain(features).values():
-        assert 0.5 < float(share[features.valid[POINTS]].median()) < 2
+        good = share[features.valid[POINTS]]
+        assert 0.1 < float(good.median()) < 1
+        assert float(good.quantile(0.9)) < 2
 
 
 def test_switches_leave_cfm() -> None:
@@ -95,7 +97,7 @@ def test_words_are_asked_for_and_missed() -> None:
         with pytest.raises(SettingsError, match="sentences"):
             CrossmodalText(**QUICK).fit(batches)  # type: ignore[arg-type]
     with pytest.raises(SettingsError, match="made-up defects"):
-        CrossmodalText(**QUICK | {"prompts": "contrastive"}).fit(good(2, NAMES))  # type: ignore[arg-type]
+        CrossmodalText(**QUICK | {"prompts": "contrastive", "apart": 0.0}).fit(good(2, NAMES))  # type: ignore[arg-type]
 
 
 def test_cells_are_pulled_to_the_anchor_of_their_category() -> None:

@@ -17,7 +17,7 @@ from blemish.detectors.base import part_of
 from blemish.detectors.categories import UNNAMED, answering, key_of
 from blemish.detectors.cell_pool import Pool
 from blemish.detectors.cells import Cells, Holes
-from blemish.detectors.good_cells import GoodCells
+from blemish.detectors.good_cells import GoodCells, usual
 from blemish.types import POINTS, RGB
 
 # Picture (N, D1) and points (N, D2) of cells of one category → each Ψ (N,), by its kind.
@@ -35,7 +35,7 @@ class CellShares:
         self.alone = {modality: GoodCells(prototypes, seed) for modality in (RGB, POINTS)}
 
     def learn(self, pool: Pool, measure: Measure) -> Self:
-        """From good cells: the median of each Ψ, and prototypes."""
+        """From good cells: what each Ψ usually stays under, and prototypes."""
         self.names_ = pool.names
         self.dims_ = pool.picture.shape[1], pool.points.shape[1]
         for place, (modality, cells) in enumerate(self.alone.items()):
@@ -44,7 +44,7 @@ class CellShares:
         self.typical_: dict[str, dict[str, Tensor]] = {}
         for name in pool.names:
             found = at_once(measure, *pool.of(name), name)
-            self.typical_[name] = {kind: psi.median().clamp_min(1e-6) for kind, psi in found.items()}
+            self.typical_[name] = {kind: usual(psi).clamp_min(1e-6) for kind, psi in found.items()}
         return self
 
     def category_for(self, cells: Cells) -> str:

@@ -88,9 +88,9 @@ class Crossmodal:
     pixels, for which picture features are interpolated. `sample`: good cells that are learned from, drawn evenly;
     `cells` of them in every one of `steps` steps. `standardise`: channels are brought to mean 0 and spread 1 over good
     cells first. `whiten`: residuals are measured by how those of good cells vary in each direction (see whiten.py).
-    `scaled`: each Ψ is divided by its median over the category's good cells. `holes`: see cells.py. `prototypes`: cells
-    of each category that judge scans without points or without a picture (see good_cells.py), whose squared distances
-    stand in for the product. `smooth`: the paper's box filters, which do nothing on a grid of patches.
+    `scaled`: each Ψ is divided by what 99 in 100 good cells of the category stay under. `holes`: see cells.py.
+    `prototypes`: cells of each category that judge scans without points or without a picture (see good_cells.py), whose
+    squared distances stand in for the product. `smooth`: the paper's box filters, which do nothing on coarse grids.
     `layers`, `pooling`, `image_size`, `framing`: see `Needs`. The paper's way is
     `resolution="pixel", standardise=False, scaled=False, holes="zero", pooling="max"`.
     """

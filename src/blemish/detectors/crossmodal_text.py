@@ -64,7 +64,7 @@ class CrossmodalText:
 
     `alone`: scans with one modality alone are judged by prototypes of good "cells" or by their distance to the anchor,
     "text". `apart` weighs a cross-entropy of which category's anchor a cell belongs to; without it the published loss
-    is also content with one anchor for all.
+    is also content with one anchor for all. The paper's way is `alpha=0.5, beta=0.5, apart=0, scaled=false`.
 
     All other settings are those of `Crossmodal`.
     """
@@ -75,20 +75,20 @@ class CrossmodalText:
         mapper: MapperKind = "gacm",
         text: bool = True,
         prompts: TextWish = "object",
-        alpha: float = 0.5,
-        beta: float = 0.5,
+        alpha: float = 0.8,
+        beta: float = 0.2,
         experts: int = 4,
         top_k: int = 2,
         dropout: float = 0.1,
-        apart: float = 0.0,
+        apart: float = 1.0,
         width: int = 960,
         resolution: Resolution = "patch",
-        steps: int = 1000,
+        steps: int = 1500,
         cells: int = 1024,
         sample: int = 131072,
         learning_rate: float = 1e-3,
         standardise: bool = True,
-        whiten: bool = True,
+        whiten: bool = False,
         scaled: bool = True,
         holes: Holes = "fill",
         prototypes: int = 512,

@@ -20,6 +20,8 @@ _LEAST_SPREAD = 1e-3  # added to a channel's standard deviation, which may be 0
 _MEASURED = 2048  # cells on which the typical distance is measured, about
 _KINDS = ("rows", "scale", "typical")
 
+USUAL = 0.99  # share of good cells
+
 
 class GoodCells:
     """`count` prototypes of each category in one modality's own space."""
@@ -34,7 +36,7 @@ class GoodCells:
         """
         self.rows_: dict[str, Tensor] = {}
         self.scale_: dict[str, Tensor] = {}  # (D,), what channels are divided by
-        self.typical_: dict[str, Tensor] = {}  # scalar, the median distance of good cells
+        self.typical_: dict[str, Tensor] = {}  # scalar, how far good cells lie apart, by `usual`
         self.banks_: dict[str, Neighbours] = {}
         for name, rows in cells.items():
             spread = rows.std(0, correction=0)
@@ -43,12 +45,12 @@ class GoodCells:
             self.rows_[name] = scaled[k_centre(scaled, self.count, seed=self.seed).to(rows.device)].contiguous()
             self.typical_[name] = torch.ones((), device=rows.device)
             own = part[name][:: max(1, len(part[name]) // _MEASURED)]
-            typical = self.strangeness(name, own).median()
+            typical = usual(self.strangeness(name, own))
             self.typical_[name] = typical if typical > 0 else torch.ones_like(typical)
         return self
 
     def strangeness(self, category: str, rows: Tensor) -> Tensor:
-        """How far cells `(N, D)` lie from good ones of a category, `(N,)`; 1 is typical of a good cell."""
+        """How far cells `(N, D)` lie from good ones of a category, `(N,)`; 1 is as far as hardly any good cell lies."""
         bank = self.banks_.get(category)
         if bank is None or bank.rows.device != rows.device:
             bank = self.banks_[category] = Neighbours(self.rows_[category].to(rows.device))
@@ -64,3 +66,12 @@ class GoodCells:
             kind, _, name = key.partition("/")
             getattr(self, f"{kind}_")[name] = tensor
         return self
+
+
+def usual(values: Tensor) -> Tensor:
+    """What all but 1 in 100 good cells stay under: distances in this unit are alike where it matters, at their tail.
+
+    In units of the median, distances that are small on most good cells and large on a few drown all others.
+    """
+    kept = values.flatten().float()
+    return kept.kthvalue(max(1, round(USUAL * len(kept)))).values
