@@ -142,7 +142,7 @@ def test_weights_are_those_of_a_detector_that_has_them_from_the_start(scans: Pat
 def test_other_weights_leave_the_detector_as_it_was() -> None:
     from blemish.detectors.crossmodal_text import CrossmodalText
 
-    detector = CrossmodalText()
+    detector = CrossmodalText(alpha=0.5, beta=0.5)
     other = weighed(detector, 0.25)
     assert (other.settings["alpha"], other.settings["beta"]) == (0.25, 0.75)
     assert (detector.alpha, detector.beta) == (0.5, 0.5)
