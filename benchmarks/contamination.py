@@ -14,7 +14,6 @@ Rows are replaced one by one as they are done, others stay. Data: the folder in 
 from __future__ import annotations
 
 import argparse
-import csv
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import product
@@ -22,6 +21,7 @@ from pathlib import Path
 
 import numpy as np
 from pictures import DATA
+from tables import keep_row
 
 from blemish import Inspector, Sample
 from blemish.datasets import load_dataset
@@ -90,21 +90,8 @@ def main() -> None:
         for row in rows(
             detector, chosen.encoder, source, chosen.pictures, chosen.contamination, seed, chosen.cases or list(CASES)
         ):
-            keep(chosen.output, row)
+            keep_row(chosen.output, HEAD, 4, row)
             print(*row.values(), flush=True)
-
-
-def keep(path: Path, row: dict[str, str]) -> None:
-    """Put the row in place of that of the same detector, seed and case."""
-    table = {}
-    if path.is_file():
-        with path.open(newline="", encoding="utf-8") as file:
-            table = {tuple(old[name] for name in HEAD[:4]): old for old in csv.DictReader(file)}
-    table[tuple(row[name] for name in HEAD[:4])] = row
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, HEAD, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(table[key] for key in sorted(table))
 
 
 if __name__ == "__main__":

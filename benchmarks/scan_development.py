@@ -13,13 +13,13 @@ Writes benchmarks/results/scan_development.csv; rows are replaced one by one.
 from __future__ import annotations
 
 import argparse
-import csv
 import time
 from collections import defaultdict
 from itertools import product
 from pathlib import Path
 
 import numpy as np
+from tables import keep_row
 
 from blemish import Inspector, Sample
 from blemish.cli.settings import parse_settings
@@ -83,19 +83,6 @@ def measured(inspector: Inspector, sets: dict[str, list[Sample]]) -> dict[str, f
     }
 
 
-def keep(path: Path, row: dict[str, str]) -> None:
-    """Put the row in place of that of the same method, encoder and settings."""
-    table = {}
-    if path.is_file():
-        with path.open(newline="", encoding="utf-8") as file:
-            table = {tuple(old[name] for name in HEAD[:3]): old for old in csv.DictReader(file)}
-    table[tuple(row[name] for name in HEAD[:3])] = row
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, HEAD, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(table[key] for key in sorted(table))
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--methods", nargs="+", default=METHODS)
@@ -119,7 +106,7 @@ def main() -> None:
         values = {**measured(inspector, further), "fit_seconds": seconds}
         row = {"method": method, "encoder": encoder, "settings": " ".join(chosen.set)}
         row |= {name: f"{value:.3f}" for name, value in values.items()}
-        keep(chosen.output, row)
+        keep_row(chosen.output, HEAD, 3, row)
         print(row, flush=True)
 
 

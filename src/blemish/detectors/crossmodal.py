@@ -84,7 +84,7 @@ class CrossmodalMapping(nn.Module):
 class Crossmodal:
     """CFM (`cfm`): Ψ = Ψ_rgb ⊙ Ψ_3d, the distances of true from predicted features, both of unit length.
 
-    `width` of both hidden layers of the perceptrons. `resolution`: cells of 8 × 8 pixels ("patch"), or the paper's
+    `width` of both hidden layers of the perceptrons. `resolution`: cells of 4 × 4 pixels ("patch"), or the paper's
     pixels, for which picture features are interpolated. `sample`: good cells that are learned from, drawn evenly;
     `cells` of them in every one of `steps` steps. `standardise`: channels are brought to mean 0 and spread 1 over good
     cells first. `whiten`: residuals are measured by how those of good cells vary in each direction (see whiten.py).

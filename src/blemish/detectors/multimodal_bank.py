@@ -13,7 +13,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
-from blemish.detectors.base import Needs, Progress, part_of
+from blemish.detectors.base import Needs, Progress, part_of, settings_of
 from blemish.detectors.categories import key_of
 from blemish.detectors.cells import Cells, cells_of
 from blemish.detectors.checks import check, is_number, is_whole
@@ -72,7 +72,7 @@ class MultimodalBank:
 
     @property
     def settings(self) -> dict[str, Any]:
-        return {name: getattr(self, name) for name in _SETTINGS}
+        return settings_of(self)
 
     def fit(self, batches: Iterable[Batch], progress: Progress | None = None) -> Self:
         """Measure the channels of each category, then remember its good cells. Walks `batches` twice."""
@@ -177,6 +177,3 @@ def _spread(moments: Tensor) -> Tensor:
     count = count.clamp_min(1)
     spread = (squares / count - (total / count).square()).clamp_min(0).sqrt()
     return (spread + _LEAST_SPREAD * spread.mean() + 1e-12).float()
-
-
-_SETTINGS = tuple(MultimodalBank.__init__.__kwdefaults__ or ())

@@ -18,6 +18,7 @@ from blemish.encoders.layers import resolve_layers
 from blemish.encoders.point_mae_weights import find_weights, read_network
 from blemish.encoders.point_transformer import DEPTH, PointTransformer
 from blemish.encoders.precision import Precision, prepare, resolve_device, resolve_precision
+from blemish.encoders.surface import check_points
 from blemish.encoders.weights import file_hash
 from blemish.errors import SettingsError
 from blemish.numeric.pointsets import farthest_points, gather_points, inverse_distance_weights, nearest_points
@@ -124,7 +125,7 @@ class PointMae:
 
         Raises `SettingsError` for another shape or type, or sides that are no multiples of `stride`.
         """
-        self._check(points)
+        check_points(points, self.stride, self.name)
         valid = np.isfinite(points).all(axis=-1)  # (B, H, W)
         batch, height, width = valid.shape
         blocks = valid.reshape(batch, height // self.stride, self.stride, width // self.stride, self.stride)
@@ -175,21 +176,6 @@ class PointMae:
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
             taken = self.network(groups, centres, self.layers)
         return torch.cat([tokens.float() for tokens in taken], dim=-1), centres
-
-    def _check(self, points: np.ndarray) -> None:
-        if points.ndim != 4 or points.shape[-1] != 3 or points.dtype != np.float32 or len(points) == 0:
-            raise SettingsError(
-                "points as a (B, H, W, 3) float32 array with B ≥ 1",
-                f"shape {tuple(points.shape)} of {points.dtype}",
-                "stack surfaces measured on one grid",
-            )
-        height, width = points.shape[1:3]
-        if height % self.stride or width % self.stride or not height or not width:
-            raise SettingsError(
-                f"sides that are multiples of {self.stride} for the encoder {self.name!r}",
-                f"{height}×{width} points",
-                "resize the surfaces first",
-            )
 
 
 def to_unit_sphere(points: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:

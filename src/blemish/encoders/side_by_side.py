@@ -26,12 +26,10 @@ def load_side_by_side(
     device: str = "cpu",
     precision: Precision = "auto",
     stride: int = 8,
-    radii: Sequence[float] = (8.0, 16.0),
-    scales: Sequence[int] = (3, 6, 12),
 ) -> SurfaceEncoder:
-    """One layer: `points-fpfh` with these `radii`, then `points-shape` with these `scales`."""
+    """One layer: that of `points-fpfh`, then that of `points-shape`, as they are by default."""
     resolve_layers(layers, (0,), 1, name)
-    parts = load_fpfh(stride=stride, radii=radii), load_shape(stride=stride, scales=scales)
+    parts = load_fpfh(stride=stride), load_shape(stride=stride)
     both = SideBySide(parts[0].describe, parts[1].describe)
     settings = {"parts": [part.weights for part in parts]}
     return SurfaceEncoder(both, name=name, stride=stride, dims=sum(part.dims[0] for part in parts), settings=settings)
