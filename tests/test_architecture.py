@@ -11,7 +11,7 @@ SOURCE = Path(__file__).resolve().parent.parent / "src" / "blemish"
 
 # From left to right. Modules of one group may import one another, as long as no circle arises.
 ORDER = (
-    {"types", "errors", "optional", "registry", "words"},
+    {"types", "errors", "optional", "registry", "words", "checks"},
     {"datasets", "synthesis"},
     {"numeric", "encoders"},
     {"text"},

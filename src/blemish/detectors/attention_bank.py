@@ -16,9 +16,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from blemish.checks import check, is_number
 from blemish.detectors.base import Needs, Progress, part_of, settings_of
 from blemish.detectors.categories import answering, key_of, names_of
-from blemish.detectors.checks import check, is_number
 from blemish.detectors.memory_bank import MemoryBank
 from blemish.detectors.patches import Grid, joined
 from blemish.encoders.base import LayerRole

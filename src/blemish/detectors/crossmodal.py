@@ -13,11 +13,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cosine_similarity, normalize
 
+from blemish.checks import among, check, flags, is_number, whole
 from blemish.detectors.base import Needs, Progress, part_of, settings_of, weights_of
 from blemish.detectors.cell_pool import Pool, pooled
 from blemish.detectors.cell_shares import ALONE, CellShares, Shares, smoothed
 from blemish.detectors.cells import HOLES, Cells, Holes, cells_of
-from blemish.detectors.checks import among, check, flags, is_number, whole
 from blemish.encoders.base import LayerRole
 from blemish.encoders.precision import Precision
 from blemish.errors import NotFittedError

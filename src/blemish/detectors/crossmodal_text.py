@@ -14,12 +14,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cosine_similarity, cross_entropy, normalize
 
+from blemish.checks import among, check, flags, is_number, is_share, whole
 from blemish.detectors.base import Needs, Progress, TextWish, part_of, settings_of, weights_of
 from blemish.detectors.categories import key_of
 from blemish.detectors.cell_pool import Altered, Pool, pooled
 from blemish.detectors.cell_shares import ALONE, CellShares, Shares, smoothed
 from blemish.detectors.cells import Cells, Holes, cells_of
-from blemish.detectors.checks import among, check, flags, is_number, is_share, whole
 from blemish.detectors.crossmodal import POOLING, STRIDES, CrossmodalMapping, Resolution, check_learning
 from blemish.detectors.geometry_mapper import GeometryMapper
 from blemish.detectors.text_adaptor import TextAdaptor

@@ -14,9 +14,9 @@ from typing import Any, Self, get_args
 import torch
 from torch import Tensor
 
+from blemish.checks import among, check, flags, is_number, is_whole, whole
 from blemish.detectors.base import Needs, Progress, settings_of
 from blemish.detectors.categories import answering, key_of, names_of
-from blemish.detectors.checks import among, check, flags, is_number, is_whole, whole
 from blemish.detectors.patches import Grid, joined
 from blemish.encoders.base import LayerRole
 from blemish.errors import NotFittedError, SettingsError

@@ -13,10 +13,10 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
+from blemish.checks import check, is_number, is_whole
 from blemish.detectors.base import Needs, Progress, part_of, settings_of
 from blemish.detectors.categories import key_of
 from blemish.detectors.cells import Cells, cells_of
-from blemish.detectors.checks import check, is_number, is_whole
 from blemish.detectors.memory_bank import MemoryBank
 from blemish.detectors.patches import joined
 from blemish.encoders.base import LayerRole

@@ -15,8 +15,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
+from blemish.checks import check, is_whole, whole
 from blemish.detectors.base import Needs, Progress, settings_of
-from blemish.detectors.checks import check, is_whole, whole
 from blemish.detectors.learned import Learned, learned_by, training_of
 from blemish.encoders.base import LayerRole
 from blemish.encoders.precision import Precision

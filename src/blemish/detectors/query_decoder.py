@@ -14,8 +14,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from blemish.checks import check, is_whole, whole
 from blemish.detectors.base import Needs, Progress, settings_of
-from blemish.detectors.checks import check, is_whole, whole
 from blemish.detectors.learned import Learned, learned_by, training_of
 from blemish.detectors.patches import joined
 from blemish.encoders.base import LayerRole

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from blemish.checks import among, check, flags, whole
 from blemish.detectors.base import Needs, Progress, settings_of
-from blemish.detectors.checks import among, check, flags, whole
 from blemish.detectors.learned import Learned, learned_by, training_of
 from blemish.encoders.base import LayerRole
 from blemish.encoders.precision import Precision

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from blemish.checks import check, whole
 from blemish.encoders.base import LayerRole
 from blemish.encoders.layers import resolve_layers
 from blemish.encoders.point_mae_weights import find_weights, read_network
@@ -20,7 +21,6 @@ from blemish.encoders.point_transformer import DEPTH, PointTransformer
 from blemish.encoders.precision import Precision, prepare, resolve_device, resolve_precision
 from blemish.encoders.surface import check_points
 from blemish.encoders.weights import file_hash
-from blemish.errors import SettingsError
 from blemish.numeric.pointsets import farthest_points, gather_points, inverse_distance_weights, nearest_points
 from blemish.types import POINTS, Features
 
@@ -95,20 +95,13 @@ class PointMae:
         most_points: int = 8192,
         smooth: bool = False,
     ) -> None:
-        for setting, value in (
-            ("stride", stride),
-            ("groups", groups),
-            ("group_size", group_size),
-            ("most_points", most_points),
-        ):
-            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-                raise SettingsError(f"{setting} to be a whole number ≥ 1", repr(value), "correct this setting")
         self.name, self.licence, self.weights = name, licence, weights
         self.modalities: tuple[str, ...] = (POINTS,)
         self.layers = resolve_layers(layers, LAYERS, len(network.blocks), name)
         self.dims: tuple[int, ...] = (network.width * len(self.layers),)
         self.stride = self.multiple = stride
         self.groups, self.group_size, self.most_points, self.smooth = groups, group_size, most_points, smooth
+        check(self, *whole(self, 1, "stride", "groups", "group_size", "most_points"))
         self.device = resolve_device(device)
         self.precision = resolve_precision(precision, self.device)
         network.eval().embedding.fold_norms()

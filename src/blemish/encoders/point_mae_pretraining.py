@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from blemish.checks import check, whole
 from blemish.encoders.point_mae import evenly, grouped, to_unit_sphere
 from blemish.encoders.point_mae_weights import published_names, write_folder
 from blemish.encoders.point_transformer import (
@@ -98,11 +99,8 @@ class Pretraining:
 
     def _check(self) -> None:
         """Raise SettingsError for a setting that cannot be."""
-        least = {"seed": 0}
-        for name in ("steps", "batch", "points", "groups", "group_size", "width", "depth", "decoder_depth", "seed"):
-            value, at_least = getattr(self, name), least.get(name, 1)
-            if not isinstance(value, int) or isinstance(value, bool) or value < at_least:
-                raise SettingsError(f"{name} to be a whole number ≥ {at_least}", repr(value), "correct this setting")
+        counts = ("steps", "batch", "points", "groups", "group_size", "width", "depth", "decoder_depth")
+        check(self, *whole(self, 1, *counts), *whole(self, 0, "seed"))
         if not isinstance(self.masking, float) or not 1 <= self.hidden_groups < self.groups:
             raise SettingsError("a share masking of groups to hide that leaves some", repr(self.masking), "try 0.6")
         for name, holds in (

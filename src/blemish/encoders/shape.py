@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 
+from blemish.checks import is_whole
 from blemish.encoders.base import LayerRole
 from blemish.encoders.layers import resolve_layers
 from blemish.encoders.precision import Precision
@@ -65,7 +66,7 @@ class ShapeStatistics:
     scales: tuple[int, ...]
 
     def __post_init__(self) -> None:
-        whole = all(isinstance(scale, int) and not isinstance(scale, bool) and scale >= 1 for scale in self.scales)
+        whole = all(map(is_whole, self.scales))
         if not self.scales or not whole or list(self.scales) != sorted(set(self.scales)):
             raise SettingsError(
                 "growing scales of 1 or more whole points", f"{list(self.scales)}", "such as 3, 6 and 12"

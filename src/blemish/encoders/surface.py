@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from blemish.checks import is_whole
 from blemish.errors import SettingsError
 from blemish.types import POINTS, Features
 
@@ -61,5 +62,5 @@ def check_points(points: np.ndarray, stride: int, name: str) -> None:
 
 def check_stride(stride: int) -> None:
     """`SettingsError` unless `stride` is a whole number from 1 on."""
-    if isinstance(stride, bool) or not isinstance(stride, int) or stride < 1:
+    if not is_whole(stride):
         raise SettingsError("a stride of 1 or more whole points", repr(stride), "8 suits most")

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from blemish.checks import is_whole
 from blemish.datasets.category import Category
 from blemish.datasets.generated3d import defects, machined, natural
 from blemish.datasets.generated3d.scene import Rendering, Scene, pooled
@@ -56,7 +57,7 @@ class Plan:
             ("defective", 1, 100_000),
         ):
             value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
+            if not is_whole(value, least) or value > most:
                 raise SettingsError(f"{name} as a whole number from {least} to {most}", repr(value), f"change {name}")
 
     @property
