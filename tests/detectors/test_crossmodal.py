@@ -13,6 +13,7 @@ from torch.nn.functional import avg_pool2d, normalize
 from blemish.detectors.cell_shares import smoothed
 from blemish.detectors.cells import cells_of
 from blemish.detectors.crossmodal import Crossmodal, CrossmodalMapping
+from blemish.detectors.good_cells import levelled
 from blemish.errors import NotFittedError, SettingsError
 from blemish.types import POINTS, RGB, Features
 
@@ -36,11 +37,16 @@ def test_the_published_map_by_its_formula() -> None:
     torch.testing.assert_close(published.score(features).patches, expected, rtol=1e-4, atol=1e-5)
 
 
-def test_scaled_scores_are_the_raw_ones_in_units_of_good_cells() -> None:
-    raw, scaled = learned(scaled=False).score(scans(2, 8)).patches, learned().score(scans(2, 8)).patches
-    typical = learned().shares_.typical_["nut"]
-    torch.testing.assert_close(scaled * typical[RGB] * typical[POINTS], raw, rtol=1e-4, atol=1e-6)
-    good = scaled[scans(2, 8).valid[POINTS]]
+def test_scaled_scores_are_the_raw_ones_levelled_by_good_cells() -> None:
+    features = scans(2, 8)
+    measured, levels = features.valid[POINTS], learned().shares_.levels_["nut"]
+    with torch.no_grad():
+        rgb, depth = learned().network_.distances(features[RGB][measured], features[POINTS][measured])
+    raw, scaled = learned(scaled=False).score(features).patches, learned().score(features).patches
+    torch.testing.assert_close(raw[measured], rgb * depth, rtol=1e-4, atol=1e-6)
+    expected = levelled(rgb, levels[RGB]) * levelled(depth, levels[POINTS])
+    torch.testing.assert_close(scaled[measured], expected, rtol=1e-4, atol=1e-6)
+    good = scaled[measured]
     assert 0.01 < float(good.median()) < 1
     assert float(good.quantile(0.9)) < 3
 

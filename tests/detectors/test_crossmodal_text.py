@@ -12,10 +12,11 @@ from cell_parts import changed, good, prompts, scans, without
 from torch import nn
 from torch.nn.functional import cosine_similarity, normalize
 
+from blemish.detectors.cells import cells_of
 from blemish.detectors.crossmodal_text import CrossmodalText
 from blemish.detectors.geometry_mapper import GeometryMapper
 from blemish.errors import NotFittedError, SettingsError
-from blemish.types import POINTS, RGB, Batch, Features
+from blemish.types import POINTS, RGB, Batch, Features, Prompts
 
 QUICK = {"width": 32, "steps": 120, "cells": 128, "prototypes": 64, "precision": "fp32"}
 NAMES = ("nut", "bolt")
@@ -40,7 +41,7 @@ def with_defects(features: Features) -> Batch:
 
 def test_the_map_by_its_formula() -> None:
     """Ψ = α Ψ_rgb ⊙ Ψ_3d + β Ψ_text, all of unit vectors, as published."""
-    detector = learned(whiten=False, standardise=False, scaled=False, holes="zero", alpha=0.3, beta=0.6)
+    detector = learned(whiten=False, standardise=False, scaled=False, holes="zero", alpha=0.3, beta=0.6, gamma=0.0)
     features = scans(1, 8, NAMES)
     picture, points = features[RGB], features[POINTS]
     network = detector.network_
@@ -52,6 +53,25 @@ def test_the_map_by_its_formula() -> None:
         felt = (normalize(network.points_to_text(points), dim=-1) - anchor).norm(dim=-1)
     expected = (0.3 * rgb * depth + 0.6 * seen * felt) * features.valid[POINTS]
     torch.testing.assert_close(detector.score(features).patches, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_what_no_good_picture_shows_counts_as_much_as_gamma() -> None:
+    features = scans(1, 8, NAMES)
+    without, half, whole = (learned(gamma=gamma).score(features).patches for gamma in (0.0, 0.5, 1.0))
+    torch.testing.assert_close(whole - half, half - without, rtol=1e-3, atol=1e-4)
+    assert bool((whole >= without).all())
+    alien = replace(features, layers={**features.layers, RGB: (features[RGB] + 9,)})
+    where = features.valid[POINTS]
+    seen = [learned().shares_.seen(cells, cells.category) for one in (features, alien) for cells in cells_of(one)]
+    good, strange = torch.stack(seen[:2])[where], torch.stack(seen[2:])[where]
+    assert float(strange.min()) > float(good.max())
+
+
+def test_every_category_needs_as_many_sentences() -> None:
+    told = prompts(NAMES)
+    told[NAMES[0]] = Prompts(told[NAMES[0]].normal[:2])
+    with pytest.raises(SettingsError, match="as many sentences about every category"):
+        CrossmodalText(**QUICK).fit([Batch(scans(2, 1, NAMES), prompts=told)])  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("modality", [RGB, POINTS])

@@ -42,10 +42,17 @@ def test_the_anchor_is_equations_6_to_8() -> None:
     seen = logits.softmax(-1) @ (text @ adaptor.value.weight.T)
     adapted = adaptor.mlp(prototype + seen)
     expected = adaptor.norm(adapted + adaptor.feed_forward(adapted))[0]
-    torch.testing.assert_close(adaptor(sentences), expected, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(adaptor(sentences[None])[0], expected, rtol=1e-5, atol=1e-5)
+
+
+def test_each_category_has_an_anchor_of_its_own() -> None:
+    with seeded(0):
+        adaptor, sentences = TextAdaptor(6).eval(), torch.randn(3, 5, 6)
+    alone = torch.cat([adaptor(own[None]) for own in sentences])
+    torch.testing.assert_close(adaptor(sentences), alone, rtol=1e-5, atol=1e-6)
 
 
 def test_the_order_of_sentences_does_not_matter() -> None:
     with seeded(0):
-        adaptor, sentences = TextAdaptor(6).eval(), torch.randn(5, 6)
-    torch.testing.assert_close(adaptor(sentences), adaptor(sentences.flip(0)), rtol=1e-5, atol=1e-6)
+        adaptor, sentences = TextAdaptor(6).eval(), torch.randn(2, 5, 6)
+    torch.testing.assert_close(adaptor(sentences), adaptor(sentences.flip(1)), rtol=1e-5, atol=1e-6)

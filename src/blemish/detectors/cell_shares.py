@@ -1,7 +1,8 @@
 """How much each modality of a scan has to do with its score, cell by cell, in units of good parts of its category.
 
-What the crossmodal detectors share: distances Ψ are divided by how large they are on good cells, cells in holes and
-scans without one of the modalities are judged by what is left, and a scan's category is told where nobody gave it.
+What the crossmodal detectors share: distances Ψ are brought to how good cells scatter (`level` in good_cells.py), cells
+in holes and scans without one of the modalities are judged by what is left, and a scan's category is told where nobody
+gave it.
 """
 
 from __future__ import annotations
@@ -17,34 +18,35 @@ from blemish.detectors.base import part_of
 from blemish.detectors.categories import UNNAMED, answering, key_of
 from blemish.detectors.cell_pool import Pool
 from blemish.detectors.cells import Cells, Holes
-from blemish.detectors.good_cells import GoodCells, usual
+from blemish.detectors.good_cells import GoodCells, level, levelled
 from blemish.types import POINTS, RGB
 
 # Picture (N, D1) and points (N, D2) of cells of one category → each Ψ (N,), by its kind.
 Measure = Callable[[Tensor, Tensor, str], dict[str, Tensor]]
 Shares = dict[str, Tensor]  # Ψ by kind, (h, w) each
 ALONE = "alone/"  # before a modality: the kind of what it says by itself
+_ASIS = torch.ones(2)
 _AT_ONCE = 8192  # cells that go through a network together
 
 
 class CellShares:
-    """Typical Ψ of each category (`typical_`, by kind), and what good cells look like to each modality alone."""
+    """How each kind of Ψ scatters by category (`levels_`), and what good cells look like to each modality alone."""
 
     def __init__(self, holes: Holes, prototypes: int, seed: int) -> None:
         self.holes, self.prototypes, self.seed = holes, prototypes, seed
         self.alone = {modality: GoodCells(prototypes, seed) for modality in (RGB, POINTS)}
 
     def learn(self, pool: Pool, measure: Measure) -> Self:
-        """From good cells: what each Ψ usually stays under, and prototypes."""
+        """From good cells: how each Ψ scatters, and prototypes."""
         self.names_ = pool.names
         self.dims_ = pool.picture.shape[1], pool.points.shape[1]
         for place, (modality, cells) in enumerate(self.alone.items()):
             own = {name: rows for name, rows in pool.alone[modality].items() if name in pool.names}
             cells.learn(own, {name: pool.of(name)[place] for name in own})
-        self.typical_: dict[str, dict[str, Tensor]] = {}
+        self.levels_: dict[str, dict[str, Tensor]] = {}
         for name in pool.names:
             found = at_once(measure, *pool.of(name), name)
-            self.typical_[name] = {kind: usual(psi).clamp_min(1e-6) for kind, psi in found.items()}
+            self.levels_[name] = {kind: level(psi) for kind, psi in found.items()}
         return self
 
     def category_for(self, cells: Cells) -> str:
@@ -54,11 +56,11 @@ class CellShares:
         modality, rows = (RGB, cells.picture.flatten(0, 1)) if cells.seen else (POINTS, cells.points[cells.measured])
         bank = self.alone[modality]
         known = [name for name in self.names_ if name in bank.rows_ and len(rows)]
-        away = {name: float(bank.strangeness(name, rows).mean() * bank.typical_[name].to(rows)) for name in known}
+        away = {name: float(bank.strangeness(name, rows).mean() * bank.level_[name][0].to(rows)) for name in known}
         return min(away, key=away.__getitem__, default=self.names_[0])
 
     def of(self, cells: Cells, category: str, measure: Measure) -> Shares:
-        """Ψ by kind `(h, w)`, in units of good cells; 0 where a kind has nothing to say.
+        """Ψ by kind `(h, w)`, levelled; 0 where a kind has nothing to say.
 
         The kinds are those of `measure` and, for what is judged by one modality, "alone/" and its name.
         """
@@ -67,7 +69,7 @@ class CellShares:
             shown = cells.filled() if self.holes == "fill" else cells
             rows = shown.picture[shown.measured], shown.points[shown.measured]
             for kind, psi in at_once(measure, *rows, category).items():
-                shares[kind] = _laid(psi / self.typical_[category][kind].to(psi.device), shown.measured)
+                shares[kind] = _laid(levelled(psi, self.levels_[category][kind]), shown.measured)
             if self.holes == "own":
                 shares[ALONE + RGB] = self._alone(RGB, category, cells.picture, cells.inside & ~cells.measured)
         elif cells.seen:
@@ -75,8 +77,24 @@ class CellShares:
         else:
             shares[ALONE + POINTS] = self._alone(POINTS, category, cells.points, cells.measured)
         nothing = torch.zeros(cells.measured.shape, device=cells.picture.device)
-        kinds = (*self.typical_[category], ALONE + RGB, ALONE + POINTS)
+        kinds = (*self.levels_[category], ALONE + RGB, ALONE + POINTS)
         return {kind: shares.get(kind, nothing) for kind in kinds}
+
+    def seen(self, cells: Cells, category: str) -> Tensor:
+        """How far the picture of each cell with points lies from those of good cells, `(h, w)`, levelled."""
+        where = cells.inside if self.holes == "fill" else cells.measured
+        if not where.any() or category not in self.alone[RGB].rows_:
+            return torch.zeros(where.shape, device=cells.picture.device)
+        return _laid(self.alone[RGB].levelled(category, cells.picture[where]), where)
+
+    def plain(self, shares: Shares, category: str) -> Shares:
+        """Levelled Ψ of the kinds of `measure` as they were measured; what one modality says alone in like units."""
+        plain = {}
+        for kind, psi in shares.items():
+            unit, power = self.levels_[category].get(kind, _ASIS).to(psi.device)
+            plain[kind] = unit * psi.pow(1 / power)
+        unit = (self.levels_[category][RGB][0] * self.levels_[category][POINTS][0]).sqrt()
+        return plain | {ALONE + kind: unit.to(psi.device) * shares[ALONE + kind] for kind in (RGB, POINTS)}
 
     def _alone(self, modality: str, category: str, layer: Tensor, where: Tensor) -> Tensor:
         if not where.any() or category not in self.alone[modality].rows_:
@@ -84,21 +102,21 @@ class CellShares:
         return _laid(self.alone[modality].strangeness(category, layer[where]), where)
 
     def state(self) -> dict[str, Tensor]:
-        """`dims`, `typical.…` by kind and category, `alone.…` by modality."""
+        """`dims`, `level.…` by kind and category, `alone.…` by modality."""
         state = {"dims": torch.tensor(self.dims_)}
-        for name, kinds in self.typical_.items():
-            state |= {key_of(f"typical.{kind}", name): value for kind, value in kinds.items()}
+        for name, kinds in self.levels_.items():
+            state |= {key_of(f"level.{kind}", name): value for kind, value in kinds.items()}
         for modality, cells in self.alone.items():
             state |= {f"alone.{modality}.{key}": tensor for key, tensor in cells.state().items()}
         return state
 
     def load_state(self, state: Mapping[str, Tensor]) -> Self:
         self.dims_ = int(state["dims"][0]), int(state["dims"][1])
-        self.typical_ = {}
-        for key, value in part_of(state, "typical").items():
+        self.levels_ = {}
+        for key, value in part_of(state, "level").items():
             kind, _, name = key.partition("/")
-            self.typical_.setdefault(name, {})[kind] = value
-        self.names_ = tuple(sorted(self.typical_))
+            self.levels_.setdefault(name, {})[kind] = value
+        self.names_ = tuple(sorted(self.levels_))
         for modality, cells in self.alone.items():
             cells.load_state(part_of(state, f"alone.{modality}"))
         return self

@@ -6,6 +6,7 @@ learn on good parts to map each cell's picture features to its point features an
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from typing import Any, Literal, Self
 
@@ -22,7 +23,7 @@ from blemish.encoders.base import LayerRole
 from blemish.encoders.precision import Precision
 from blemish.errors import NotFittedError
 from blemish.numeric.perceptron import perceptron
-from blemish.numeric.standardise import Standardise
+from blemish.numeric.standardise import RARE, Standardise
 from blemish.numeric.training import Training, seeded
 from blemish.numeric.whiten import Whiten
 from blemish.types import POINTS, RGB, Batch, Features, PatchScores
@@ -33,11 +34,15 @@ POOLING = "top:0.001,0.003,0.01"
 
 
 class CrossmodalMapping(nn.Module):
-    """Picture features to point features by `to_points`, and back by `to_picture`; both standardised by good cells."""
+    """Picture features to point features by `to_points`, and back by `to_picture`.
 
-    def __init__(self, dims: tuple[int, int], to_points: nn.Module, to_picture: nn.Module) -> None:
+    Both are standardised by good cells where `standardise`, and then cut off where good cells hardly ever are.
+    """
+
+    def __init__(self, dims: tuple[int, int], to_points: nn.Module, to_picture: nn.Module, standardise: bool) -> None:
         super().__init__()
-        self.picture_standard, self.points_standard = (Standardise(dim) for dim in dims)
+        bound = RARE if standardise else math.inf
+        self.picture_standard, self.points_standard = (Standardise(dim, bound) for dim in dims)
         self.to_points, self.to_picture = to_points, to_picture
         self.picture_whiten, self.points_whiten = (Whiten(dim) for dim in dims)
 
@@ -87,12 +92,12 @@ class Crossmodal:
     `width` of both hidden layers of the perceptrons. `resolution`: cells of 4 × 4 pixels ("patch"), or the paper's
     pixels, for which picture features are interpolated. `sample`: good cells that are learned from, drawn evenly;
     `cells` of them in every one of `steps` steps. `standardise`: channels are brought to mean 0 and spread 1 over good
-    cells first. `whiten`: residuals are measured by how those of good cells vary in each direction (see whiten.py).
-    `scaled`: each Ψ is divided by what 99 in 100 good cells of the category stay under. `holes`: see cells.py.
-    `prototypes`: cells of each category that judge scans without points or without a picture (see good_cells.py), whose
-    squared distances stand in for the product. `smooth`: the paper's box filters, which do nothing on coarse grids.
-    `layers`, `pooling`, `image_size`, `framing`: see `Needs`. The paper's way is
-    `resolution="pixel", standardise=False, scaled=False, holes="zero", pooling="max"`.
+    cells first, and cut off at 4. `whiten`: residuals are measured by how those of good cells vary in each direction
+    (see whiten.py). `scaled`: each Ψ is brought to one scale and one scatter over good cells of the category (see
+    `level` in good_cells.py). `holes`: see cells.py. `prototypes`: cells of each category that judge scans without
+    points or without a picture (see good_cells.py), whose squared distances stand in for the product. `smooth`: the
+    paper's box filters, which do nothing on coarse grids. `layers`, `pooling`, `image_size`, `framing`: see `Needs`.
+    The paper's way is `resolution="pixel", standardise=False, scaled=False, holes="zero", pooling="max"`.
     """
 
     def __init__(
@@ -174,6 +179,7 @@ class Crossmodal:
             dims,
             to_points=perceptron(dims[0], self.width, dims[1], hidden=2),
             to_picture=perceptron(dims[1], self.width, dims[0], hidden=2),
+            standardise=self.standardise,
         )
 
     def _shares(self) -> CellShares:
@@ -190,24 +196,22 @@ class Crossmodal:
         maps = []
         for cells in cells_of(features, self.shares_.dims_):
             category, found = self._found(cells)
-            level = 1.0
             if not self.scaled:
-                typical = self.shares_.typical_[category]
-                level = float(typical[RGB] * typical[POINTS])
+                found = self.shares_.plain(found, category)
             alone = found[ALONE + RGB] + found[ALONE + POINTS]
-            psi = level * (found[RGB] * found[POINTS] + alone.square())
+            psi = found[RGB] * found[POINTS] + alone.square()
             maps.append(smoothed(psi) if self.smooth else psi)
         return PatchScores(torch.stack(maps))
 
     @torch.no_grad()
     def explain(self, features: Features) -> dict[str, Tensor]:
-        """Ψ_rgb and Ψ_3d of every cell `(B, h, w)` under "rgb" and "points", in units of good cells of the category."""
+        """Ψ_rgb and Ψ_3d of every cell `(B, h, w)` under "rgb" and "points", levelled by good cells of the category."""
         self._check_fitted()
         found = [self._found(cells)[1] for cells in cells_of(features, self.shares_.dims_)]
         return {kind: torch.stack([one[kind] + one[ALONE + kind] for one in found]) for kind in (RGB, POINTS)}
 
     def _found(self, cells: Cells) -> tuple[str, Shares]:
-        """The category that answers for a scan, and each Ψ in units of its good cells."""
+        """The category that answers for a scan, and each Ψ, levelled by its good cells."""
         self.network_.to(cells.picture.device)
         category = self.shares_.category_for(cells)
         return category, self.shares_.of(cells, category, self._measure)

@@ -22,6 +22,7 @@ from blemish.detectors.cell_shares import ALONE, CellShares, Shares, smoothed
 from blemish.detectors.cells import Cells, Holes, cells_of
 from blemish.detectors.crossmodal import POOLING, STRIDES, CrossmodalMapping, Resolution, check_learning
 from blemish.detectors.geometry_mapper import GeometryMapper
+from blemish.detectors.good_cells import levelled
 from blemish.detectors.text_adaptor import TextAdaptor
 from blemish.encoders.base import LayerRole
 from blemish.encoders.precision import Precision
@@ -52,11 +53,14 @@ class TextNetwork(nn.Module):
 
 
 class CrossmodalText:
-    """Text-guided crossmodal mapping (`crossmodal-text`): Ψ = α Ψ_rgb ⊙ Ψ_3d + β Ψ_text.
+    """Text-guided crossmodal mapping (`crossmodal-text`): Ψ = α Ψ_rgb ⊙ Ψ_3d + β Ψ_text + γ Ψ_rgb ⊙ Ψ_seen.
 
     Ψ_rgb and Ψ_3d are those of CFM; Ψ_text is the product of both modalities' distances to the anchor of the category,
-    all of unit vectors. `mapper`: the picture's way to the points, "gacm" or CFM's "mlp". `text` false: no words, so
-    that only the first product is left. `experts`, `top_k`, `dropout`: of the adaptor. `width`: of hidden layers.
+    all of unit vectors. Ψ_seen, which is not in the paper, is how far a cell's picture lies from the prototypes of good
+    cells that also judge scans without points: it knows colours that no good part has.
+
+    `mapper`: the picture's way to the points, "gacm" or CFM's "mlp". `text` false: no words, so that no Ψ_text is left.
+    `experts`, `top_k`, `dropout`: of the adaptor. `width`: of hidden layers.
 
     `prompts`: which sentences there are about a category, see `Needs.text`. With "contrastive", cells under made-up
     defects, where these change a modality, are drawn to a second anchor made of the abnormal sentences and away from
@@ -64,7 +68,7 @@ class CrossmodalText:
 
     `alone`: scans with one modality alone are judged by prototypes of good "cells" or by their distance to the anchor,
     "text". `apart` weighs a cross-entropy of which category's anchor a cell belongs to; without it the published loss
-    is also content with one anchor for all. The paper's way is `alpha=0.5, beta=0.5, apart=0, scaled=false`.
+    is also content with one anchor for all. The paper's way is `alpha=0.5, beta=0.5, gamma=0, apart=0, scaled=false`.
 
     All other settings are those of `Crossmodal`.
     """
@@ -77,6 +81,7 @@ class CrossmodalText:
         prompts: TextWish = "object",
         alpha: float = 0.8,
         beta: float = 0.2,
+        gamma: float = 0.3,
         experts: int = 4,
         top_k: int = 2,
         dropout: float = 0.1,
@@ -101,7 +106,8 @@ class CrossmodalText:
         precision: Precision = "auto",
         seed: int = 0,
     ) -> None:
-        self.mapper, self.text, self.prompts, self.alpha, self.beta = mapper, text, prompts, alpha, beta
+        self.mapper, self.text, self.prompts = mapper, text, prompts
+        self.alpha, self.beta, self.gamma = alpha, beta, gamma
         self.experts, self.top_k, self.dropout, self.apart, self.width = experts, top_k, dropout, apart, width
         self.resolution, self.steps, self.cells, self.sample = resolution, steps, cells, sample
         self.learning_rate, self.standardise, self.whiten, self.scaled = learning_rate, standardise, whiten, scaled
@@ -138,10 +144,9 @@ class CrossmodalText:
         training = Training(self.steps, self.learning_rate, 0.0, precision=self.precision, skip_nonfinite=True)
         with seeded(self.seed):
             dims = pool.picture.shape[1], pool.points.shape[1]
-            network = self._build(dims, sentences[0][0].shape[1] if sentences else 0)
-            adaptor = (
-                TextAdaptor(sentences[0][0].shape[1], self.experts, self.top_k, self.dropout) if sentences else None
-            )
+            words = sentences[0].shape[-1] if sentences else 0
+            network = self._build(dims, words)
+            adaptor = TextAdaptor(words, self.experts, self.top_k, self.dropout) if sentences else None
             learned = nn.ModuleList([network, *([adaptor] if adaptor else [])]).to(pool.picture.device)
             if self.standardise:
                 network.mapping.learn_scales(pool)
@@ -173,25 +178,27 @@ class CrossmodalText:
     def _build(self, dims: tuple[int, int], words: int) -> TextNetwork:
         picture, points = dims
         forth = GeometryMapper(picture, points) if self.mapper == "gacm" else perceptron(picture, self.width, points, 2)
-        mapping = CrossmodalMapping(dims, forth, perceptron(points, self.width, picture))
+        mapping = CrossmodalMapping(dims, forth, perceptron(points, self.width, picture), self.standardise)
         ends = [perceptron(dim, self.width, words) if words else nn.Identity() for dim in dims]
         return TextNetwork(mapping, *ends)
 
-    def _sentences(self, told: Mapping[str, Prompts], pool: Pool) -> list[tuple[Tensor, ...]]:
-        """For every category its embedded sentences, normal ones and, for a contrast, abnormal ones."""
+    def _sentences(self, told: Mapping[str, Prompts], pool: Pool) -> list[Tensor]:
+        """Embedded sentences about every category `(C, S, Dt)`: normal ones and, for a contrast, abnormal ones."""
         if not self.text:
             return []
-        found = []
+        found: list[list[Tensor]] = []
         for name in pool.names:
             own = told.get(name)
             if own is None or (self._contrasts and own.abnormal is None):
                 kind = "normal and abnormal sentences" if self._contrasts else "sentences"
                 raise SettingsError(f"{kind} about the category {name!r}", "none", "feed what `needs.text` asks for")
             kinds = (own.normal, own.abnormal) if self._contrasts else (own.normal,)
-            found.append(tuple(kind.to(pool.picture.device) for kind in kinds if kind is not None))
+            found.append([kind.to(pool.picture.device) for kind in kinds if kind is not None])
         if self._contrasts and pool.altered is None:
             raise SettingsError("batches with made-up defects", "batches without", "feed what `needs` asks for")
-        return found
+        if len({tuple(map(len, own)) for own in found}) > 1:
+            raise SettingsError("as many sentences about every category", "unlike numbers", "use the same templates")
+        return [torch.stack(kind) for kind in zip(*found, strict=True)]
 
     def _loss(self, network: TextNetwork, pool: Pool, anchors: Tensor | None) -> Tensor:
         """Equation (11) on cells drawn from the pool; `anchors` `(C, 1 or 2, Dt)`."""
@@ -205,8 +212,8 @@ class CrossmodalText:
             mapped = network.to_text(modality, cells)
             loss = loss + (1 - cosine_similarity(mapped, own[:, 0], dim=-1)).mean()
             if self.apart:
-                among_all = cosine_similarity(mapped[:, None], anchors[None, :, 0], dim=-1) / _TEMPERATURE  # (N, C)
-                loss = loss + self.apart * cross_entropy(among_all, pool.label[drawn])
+                among_all = normalize(mapped, dim=-1) @ normalize(anchors[:, 0], dim=-1).T  # cosines (N, C)
+                loss = loss + self.apart * cross_entropy(among_all.float() / _TEMPERATURE, pool.label[drawn])
             if self._contrasts:
                 loss = loss + _contrast(mapped, own, abnormal=False).mean()
         return loss + self._repelled(network, pool.altered, anchors) if self._contrasts and pool.altered else loss
@@ -248,17 +255,19 @@ class CrossmodalText:
         maps = []
         for cells in cells_of(features, self.shares_.dims_):
             category, found = self._found(cells)
-            visual, words = self._levels(category)
-            psi = visual * found[RGB] * found[POINTS]
+            if not self.scaled:
+                found = self.shares_.plain(found, category)
+            psi = self.alpha * found[RGB] * found[POINTS] + (found[ALONE + RGB] + found[ALONE + POINTS]).square()
             if self.anchors_:
-                psi = psi + words * found[_SIDES[RGB]] * found[_SIDES[POINTS]]
-            psi = psi + (visual + words) * (found[ALONE + RGB] + found[ALONE + POINTS]).square()
+                psi = psi + self.beta * found[_SIDES[RGB]] * found[_SIDES[POINTS]]
+            if self.gamma and cells.complete:
+                psi = psi + self.gamma * found[RGB] * self.shares_.seen(cells, category)
             maps.append(smoothed(psi) if self.smooth else psi)
         return PatchScores(torch.stack(maps))
 
     @torch.no_grad()
     def explain(self, features: Features) -> dict[str, Tensor]:
-        """What each side says of every cell, `(B, h, w)` by name, in units of good cells of the category.
+        """What each side says of every cell, `(B, h, w)` by name, levelled by good cells of the category.
 
         "rgb" and "points" are Ψ_rgb and Ψ_3d (or what the only modality says by itself), "text" the root of Ψ_text.
         """
@@ -270,7 +279,7 @@ class CrossmodalText:
         return {kind: torch.stack(grids) for kind, grids in sides.items()}
 
     def _found(self, cells: Cells) -> tuple[str, Shares]:
-        """The category that answers for a scan, and each Ψ in units of its good cells."""
+        """The category that answers for a scan, and each Ψ, levelled by its good cells."""
         self.network_.to(cells.picture.device)
         category = self.shares_.category_for(cells)
         found = self.shares_.of(cells, category, self._measure)
@@ -282,23 +291,14 @@ class CrossmodalText:
         """What the one modality of a scan says by its distance to the anchor."""
         modality, where = (RGB, torch.ones_like(cells.measured)) if cells.seen else (POINTS, cells.measured)
         away = self._to_anchor(modality, self._mapped_from(cells, modality, where), category)
-        unit = self.shares_.typical_[category][_SIDES[modality]].to(away.device)
-        return {ALONE + modality: torch.zeros_like(cells.picture[..., 0]).masked_scatter(where, away / unit)}
+        found = levelled(away, self.shares_.levels_[category][_SIDES[modality]])
+        return {ALONE + modality: torch.zeros_like(cells.picture[..., 0]).masked_scatter(where, found)}
 
     def _mapped_from(self, cells: Cells, modality: str, where: Tensor) -> Tensor:
         mapping = self.network_.mapping
         if modality == RGB:
             return mapping.picture_standard(cells.picture[where])
         return mapping.points_standard(cells.points[where])
-
-    def _levels(self, category: str) -> tuple[float, float]:
-        """What a typical good cell's Ψ_rgb ⊙ Ψ_3d and Ψ_text weigh: α and β, or α and β times the measured values."""
-        typical = self.shares_.typical_[category]
-        visual, words = self.alpha, self.beta if self.anchors_ else 0.0
-        if not self.scaled:
-            visual = visual * float(typical[RGB] * typical[POINTS])
-            words = words * float(typical[_SIDES[RGB]] * typical[_SIDES[POINTS]]) if self.anchors_ else 0.0
-        return visual, words
 
     def state(self) -> dict[str, Tensor]:
         """The network's weights under `network.…`, `shares.…`, `anchor/…` of each category, and `loss` `(steps,)`."""
@@ -341,7 +341,7 @@ class CrossmodalText:
             raise SettingsError("alpha or beta above 0", "both 0", "give one of them some weight")
 
     def _weights(self) -> dict[str, float]:
-        return {"alpha": self.alpha, "beta": self.beta, "apart": self.apart}
+        return {"alpha": self.alpha, "beta": self.beta, "gamma": self.gamma, "apart": self.apart}
 
 
 def _noted(batches: Iterable[Batch], told: dict[str, Prompts]) -> Iterator[Batch]:
@@ -351,9 +351,9 @@ def _noted(batches: Iterable[Batch], told: dict[str, Prompts]) -> Iterator[Batch
         yield batch
 
 
-def _anchors(adaptor: TextAdaptor, sentences: Iterable[tuple[Tensor, ...]]) -> Tensor:
+def _anchors(adaptor: TextAdaptor, sentences: Iterable[Tensor]) -> Tensor:
     """The anchors of all categories `(C, 1 or 2, Dt)`."""
-    return torch.stack([torch.stack([adaptor(kind) for kind in own]) for own in sentences]).float()
+    return torch.stack([adaptor(kind) for kind in sentences], dim=1).float()
 
 
 def _contrast(mapped: Tensor, anchors: Tensor, abnormal: bool) -> Tensor:

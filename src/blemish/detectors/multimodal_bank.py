@@ -22,6 +22,7 @@ from blemish.detectors.patches import joined
 from blemish.encoders.base import LayerRole
 from blemish.errors import NotFittedError, SettingsError
 from blemish.numeric.neighbours import Neighbours
+from blemish.numeric.standardise import RARE
 from blemish.types import POINTS, RGB, Batch, Features, PatchScores
 
 _LEAST_SPREAD = 1e-3  # added to a channel's standard deviation, which may be 0
@@ -31,10 +32,11 @@ _OWN = ("weight", "aggregation", "framing")  # settings that are not the bank's
 class MultimodalBank:
     """A `MemoryBank` over (picture, √weight · points) of every cell (`btf`).
 
-    Channels of both are divided by their standard deviation over the category's good cells (the points' over measured
-    ones) and by √D, so that neither outweighs the other by its width; `weight` is how much the points' squared distance
-    counts. Cells without points hold zeros. A scan without points, or without a picture, is compared in the other's
-    columns alone, and its distances are brought to the whole bank's by the typical distance between good cells in both.
+    Channels of both are held within 4 standard deviations of the category's good cells (the points' of measured ones)
+    and divided by one and by √D, so that neither outweighs the other by its width; `weight` is how much the points'
+    squared distance counts. Cells without points hold zeros. A scan without points, or without a picture, is compared
+    in the other's columns alone, and its distances are brought to the whole bank's by the typical distance between good
+    cells in both.
 
     `aggregation`: side of the square of patches that the picture's layers are averaged over. `layers`, `coreset`,
     `least_patches`, `most_patches`, `sample`, `pooling`, `image_size`, `framing`, `seed`: as in `MemoryBank`.
@@ -76,7 +78,7 @@ class MultimodalBank:
 
     def fit(self, batches: Iterable[Batch], progress: Progress | None = None) -> Self:
         """Measure the channels of each category, then remember its good cells. Walks `batches` twice."""
-        self.scales_, self.dims_ = self._measured(batches)
+        self.scales_, self.bounds_, self.dims_ = self._measured(batches)
         self._bank.fit(self._joined(batches), progress)
         self.parts_: dict[tuple[str, str], tuple[Neighbours, float]] = {}
         return self
@@ -112,18 +114,20 @@ class MultimodalBank:
         return slice(None, self.dims_[0]) if modality == RGB else slice(self.dims_[0], None)
 
     def state(self) -> dict[str, Tensor]:
-        """The bank under `bank.…`, the channels' scales under `scale/…`, the widths of both modalities as `dims`."""
+        """The bank under `bank.…`, of the channels `scale/…` and `bound/…`, the widths of both modalities as `dims`."""
         if not hasattr(self, "scales_"):
             raise NotFittedError("a memory bank that has learned", "an empty one", "call fit with good scans first")
         bank = {f"bank.{name}": tensor for name, tensor in self._bank.state().items()}
         scales = {key_of("scale", name): scale for name, scale in self.scales_.items()}
-        return {**bank, **scales, "dims": torch.tensor(self.dims_)}
+        bounds = {key_of("bound", name): bound for name, bound in self.bounds_.items()}
+        return {**bank, **scales, **bounds, "dims": torch.tensor(self.dims_)}
 
     def load_state(self, state: Mapping[str, Tensor]) -> Self:
         """Take back what `state` gave."""
         self._bank.load_state(part_of(state, "bank"))
         kinds = {key: key.partition("/") for key in state}
         self.scales_ = {name: state[key] for key, (kind, _, name) in kinds.items() if kind == "scale"}
+        self.bounds_ = {name: state[key] for key, (kind, _, name) in kinds.items() if kind == "bound"}
         self.dims_ = int(state["dims"][0]), int(state["dims"][1])
         self.parts_ = {}
         return self
@@ -134,8 +138,8 @@ class MultimodalBank:
             features = replace(features, layers={**features.layers, RGB: (picture,)})
         return cells_of(features, dims)
 
-    def _measured(self, batches: Iterable[Batch]) -> tuple[dict[str, Tensor], tuple[int, int]]:
-        """By category, what channels are divided by `(D1 + D2,)`; and the widths of both modalities."""
+    def _measured(self, batches: Iterable[Batch]) -> tuple[dict[str, Tensor], dict[str, Tensor], tuple[int, int]]:
+        """By category, what channels are divided by `(D1 + D2,)` and held between `(2, D1 + D2)`; both widths."""
         sums: dict[str, tuple[Tensor, Tensor]] = {}  # of picture and of points, (3, D): how many, sum, sum of squares
         dims = 0, 0
         for batch in batches:
@@ -151,13 +155,16 @@ class MultimodalBank:
             name: torch.cat([_spread(own) * (dim / w) ** 0.5 for own, dim, w in zip(both, dims, weights, strict=True)])
             for name, both in sums.items()
         }
-        return scales, dims
+        bounds = {name: torch.cat([_bounds(own) for own in both], dim=1) for name, both in sums.items()}
+        return scales, bounds, dims
 
     def _rows(self, cells: Cells, category: str) -> Tensor:
         """`(h, w, D1 + D2)`, scaled, zeros where nothing was measured."""
-        points = cells.points * cells.measured[..., None]
-        rows = torch.cat([cells.picture, points], dim=-1)
-        return rows / self.scales_[category].to(rows.device)
+        rows = torch.cat([cells.picture, cells.points], dim=-1)
+        low, high = self.bounds_[category].to(rows.device)
+        rows = rows.clamp(low, high) / self.scales_[category].to(rows.device)
+        rows[..., self._columns(POINTS)] *= cells.measured[..., None]
+        return rows
 
     def _joined(self, batches: Iterable[Batch]) -> Iterator[Batch]:
         for batch in batches:
@@ -173,7 +180,18 @@ def _moments(rows: Tensor) -> Tensor:
 
 def _spread(moments: Tensor) -> Tensor:
     """The standard deviation `(D,)` float32."""
+    spread = _mean_and_deviation(moments)[1]
+    return (spread + _LEAST_SPREAD * spread.mean() + 1e-12).float()
+
+
+def _bounds(moments: Tensor) -> Tensor:
+    """Between what channels are held, `(2, D)` float32: a few standard deviations about the mean."""
+    mean, deviation = _mean_and_deviation(moments)
+    return torch.stack([mean - RARE * deviation, mean + RARE * deviation]).float()
+
+
+def _mean_and_deviation(moments: Tensor) -> tuple[Tensor, Tensor]:
     count, total, squares = moments
     count = count.clamp_min(1)
-    spread = (squares / count - (total / count).square()).clamp_min(0).sqrt()
-    return (spread + _LEAST_SPREAD * spread.mean() + 1e-12).float()
+    mean = total / count
+    return mean, (squares / count - mean.square()).clamp_min(0).sqrt()

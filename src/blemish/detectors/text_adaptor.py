@@ -21,7 +21,7 @@ def top_k_gates(logits: Tensor, k: int) -> Tensor:
 
 
 class ExpertMixture(nn.Module):
-    """`(S, dim)` → `(S, dim)`: each row rewritten by the `top_k` of `experts` perceptrons that a gate chooses."""
+    """`(…, dim)` → `(…, dim)`: each row rewritten by the `top_k` of `experts` perceptrons that a gate chooses."""
 
     def __init__(self, dim: int, experts: int, top_k: int) -> None:
         super().__init__()
@@ -30,13 +30,13 @@ class ExpertMixture(nn.Module):
         self.experts = nn.ModuleList(perceptron(dim, dim, dim) for _ in range(experts))
 
     def forward(self, rows: Tensor) -> Tensor:
-        weights = top_k_gates(self.gate(rows), self.top_k)  # (S, E)
-        answers = torch.stack([expert(rows) for expert in self.experts], dim=1)  # (S, E, dim)
-        return (weights[..., None] * answers).sum(dim=1)
+        weights = top_k_gates(self.gate(rows), self.top_k)  # (…, E)
+        answers = torch.stack([expert(rows) for expert in self.experts], dim=-2)  # (…, E, dim)
+        return (weights[..., None] * answers).sum(dim=-2)
 
 
 class TextAdaptor(nn.Module):
-    """Embedded sentences `(S, dim)` → their anchor `(dim,)`."""
+    """The S embedded sentences of each of C categories `(C, S, dim)` → their anchors `(C, dim)`."""
 
     def __init__(self, dim: int, experts: int = 4, top_k: int = 2, dropout: float = 0.1) -> None:
         super().__init__()
@@ -50,8 +50,9 @@ class TextAdaptor(nn.Module):
 
     def forward(self, sentences: Tensor) -> Tensor:
         """Equations (5) to (8)."""
-        text = self.experts(sentences)[None, None]  # (1, 1, S, dim): one head
-        seen = attend(self.query(self.prototype)[None, None], self.key(text), self.value(text))[0, 0]  # (1, dim)
+        text = self.experts(sentences)[:, None]  # (C, 1, S, dim): one head
+        query = self.query(self.prototype).expand(len(text), 1, 1, -1)
+        seen = attend(query, self.key(text), self.value(text))[:, 0, 0]  # (C, dim)
         adapted = self.mlp(self.prototype + seen)
-        anchor: Tensor = self.norm(adapted + self.dropout(self.feed_forward(adapted)))
-        return anchor[0]
+        anchors: Tensor = self.norm(adapted + self.dropout(self.feed_forward(adapted)))
+        return anchors

@@ -127,8 +127,8 @@ class PointHistograms:
 
 
 def _square_side(stride: int) -> int:
-    """One point is described in each square of this side: sixteen or a few more to a cell, if it has as many."""
-    return max(side for side in range(1, max(1, stride // 4) + 1) if stride % side == 0)
+    """One point is described in each square of this side: at least four to a cell, and sixteen to a large one."""
+    return max(side for side in range(1, max(1, min(stride // 2, 2), stride // 4) + 1) if stride % side == 0)
 
 
 def point_histograms(points: np.ndarray, normals: np.ndarray, i: np.ndarray, j: np.ndarray) -> np.ndarray:
