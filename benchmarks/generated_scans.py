@@ -111,7 +111,7 @@ def main() -> None:
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--methods", nargs="+", default=METHODS)
     parser.add_argument("--encoder", default=ENCODER)
-    parser.add_argument("--train", type=int, default=40, help="good scans of each class")
+    parser.add_argument("--train", type=int, default=24, help="good scans of each class")
     parser.add_argument("--good", type=int, default=12, help="good test scans of each class")
     parser.add_argument("--defective", type=int, default=3, help="test scans of each class and kind of defect")
     parser.add_argument("--classes", type=int, default=10)

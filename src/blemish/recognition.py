@@ -2,8 +2,8 @@
 
 Each category keeps a few hundred patches of its good pictures. A picture's distance to a category is the mean, over its
 own patches, of the distance to the nearest of them; a defect spoils only its share of that mean, where a comparison of
-averaged features would be led astray by it. Scans are recognised by their picture, and by their points where there is
-no picture. numpy and pillow only.
+averaged features would be led astray by it. Of scans, the distances of picture and points add up, of what there is.
+numpy and pillow only.
 """
 
 from __future__ import annotations
@@ -86,12 +86,13 @@ class Recogniser:
 
     def recognise(self, patches: np.ndarray, category: str | None = None) -> Recognised:
         """The nearest category of a described picture `(P, D)`, or the distance to the `category` given."""
+        return nearest(self.distances(patches), self.names_, self.limits_, category)
+
+    def distances(self, patches: np.ndarray) -> np.ndarray:
+        """How far a described picture `(P, D)` is from each category, `(C,)`."""
         if not hasattr(self, "names_"):
             raise NotFittedError("a recogniser that has learned", "one that has not", "call fit first")
-        distances = [distance(patches, prototypes) for prototypes in self.prototypes_]
-        near = [one <= limit for one, limit in zip(distances, self.limits_, strict=True)]
-        best = int(np.argmin(distances)) if category is None else self.names_.index(category)
-        return Recognised(self.names_[best], distances[best], bool(near[best] if category is None else any(near)))
+        return np.array([distance(patches, prototypes) for prototypes in self.prototypes_])
 
     def state(self) -> dict[str, np.ndarray]:
         """All that was learned; names as the bytes of one text, a line each."""
@@ -105,8 +106,15 @@ class Recogniser:
         return self
 
 
+def nearest(distances: np.ndarray, names: Sequence[str], limits: np.ndarray, category: str | None) -> Recognised:
+    """The nearest of the categories `names` by `distances` `(C,)`, each known up to its limit, or what `category` is."""
+    best = int(distances.argmin()) if category is None else names.index(category)
+    near = distances <= limits
+    return Recognised(names[best], float(distances[best]), bool(near[best] if category is None else near.any()))
+
+
 class Recognisers:
-    """Learns a recogniser for each modality, `by_modality_`; the picture's answers wherever there is a picture."""
+    """Learns a recogniser for each modality, `by_modality_`; all whose modality there is answer together."""
 
     def fit(
         self,
@@ -141,9 +149,11 @@ class Recognisers:
         """The category of one encoded picture or scan, or how near it is to the `category` given."""
         if not hasattr(self, "by_modality_"):
             raise NotFittedError("a recogniser that has learned", "one that has not", "call fit first")
-        modality = RGB if RGB not in features.valid or bool(features.valid[RGB].any()) else POINTS
-        modality = modality if modality in self.by_modality_ else RGB
-        return self.by_modality_[modality].recognise(describe(features, modality)[0], category)
+        there = [m for m in self.by_modality_ if m not in features.valid or bool(features.valid[m].any())] or [RGB]
+        asked = [self.by_modality_[modality] for modality in there]
+        found = [one.distances(describe(features, m)[0]) for one, m in zip(asked, there, strict=True)]
+        limits = np.sum([one.limits_ for one in asked], axis=0)
+        return nearest(np.sum(found, axis=0), asked[0].names_, limits, category)
 
     def state(self) -> dict[str, np.ndarray]:
         """All that was learned: the picture's by plain names, what else there is under its modality's."""

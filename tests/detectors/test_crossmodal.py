@@ -29,7 +29,7 @@ def test_the_published_map_by_its_formula() -> None:
     published = learned(standardise=False, scaled=False, holes="zero", smooth=False)
     features = scans(1, 8)
     picture, points = features[RGB], features[POINTS]
-    network = published.network_
+    network = published.learned_.network
     with torch.no_grad():
         away = normalize(picture, dim=-1) - normalize(network.to_picture(points), dim=-1)
         other = normalize(points, dim=-1) - normalize(network.to_points(picture), dim=-1)
@@ -41,7 +41,7 @@ def test_scaled_scores_are_the_raw_ones_levelled_by_good_cells() -> None:
     features = scans(2, 8)
     measured, levels = features.valid[POINTS], learned().shares_.levels_["nut"]
     with torch.no_grad():
-        rgb, depth = learned().network_.distances(features[RGB][measured], features[POINTS][measured])
+        rgb, depth = learned().learned_.network.distances(features[RGB][measured], features[POINTS][measured])
     raw, scaled = learned(scaled=False).score(features).patches, learned().score(features).patches
     torch.testing.assert_close(raw[measured], rgb * depth, rtol=1e-4, atol=1e-6)
     expected = levelled(rgb, levels[RGB]) * levelled(depth, levels[POINTS])
@@ -145,7 +145,7 @@ def test_all_that_was_learned_comes_back() -> None:
         assert torch.equal(again.score(one).patches, detector.score(one).patches)
         for kind, share in detector.explain(one).items():
             assert torch.equal(again.explain(one)[kind], share)
-    assert again.skipped_ == detector.skipped_ == 0
+    assert again.learned_.skipped == detector.learned_.skipped == 0
 
 
 def test_steps_that_go_wrong_are_skipped_and_counted(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -157,7 +157,7 @@ def test_steps_that_go_wrong_are_skipped_and_counted(monkeypatch: pytest.MonkeyP
 
     monkeypatch.setattr(CrossmodalMapping, "loss", sometimes_infinite)
     detector = Crossmodal(**QUICK | {"steps": 10}).fit(good(4))  # type: ignore[arg-type]
-    assert detector.skipped_ == 2
+    assert detector.learned_.skipped == 2
     assert detector.loss_.isnan().nonzero()[:, 0].tolist() == [2, 6]
     assert torch.isfinite(detector.score(scans(2, 8)).patches).all()
 
@@ -165,8 +165,8 @@ def test_steps_that_go_wrong_are_skipped_and_counted(monkeypatch: pytest.MonkeyP
 def test_pixels_ask_for_points_of_stride_1() -> None:
     assert Crossmodal(resolution="pixel").needs.points_stride == 1
     assert Crossmodal().needs.points_stride == 4
-    assert learned().network_.to_points[0].in_features == PICTURE
-    assert learned().network_.to_points[-1].out_features == SURFACE
+    assert learned().learned_.network.to_points[0].in_features == PICTURE
+    assert learned().learned_.network.to_points[-1].out_features == SURFACE
 
 
 @pytest.mark.parametrize(

@@ -44,7 +44,7 @@ def test_the_map_by_its_formula() -> None:
     detector = learned(whiten=False, standardise=False, scaled=False, holes="zero", alpha=0.3, beta=0.6, gamma=0.0)
     features = scans(1, 8, NAMES)
     picture, points = features[RGB], features[POINTS]
-    network = detector.network_
+    network = detector.learned_.network
     with torch.no_grad():
         rgb = (normalize(picture, dim=-1) - normalize(network.mapping.to_picture(points), dim=-1)).norm(dim=-1)
         depth = (normalize(points, dim=-1) - normalize(network.mapping.to_points(picture), dim=-1)).norm(dim=-1)
@@ -98,8 +98,8 @@ def test_shares_of_good_cells_hardly_pass_one() -> None:
 def test_switches_leave_cfm() -> None:
     plain = learned(mapper="mlp", text=False)
     assert plain.needs.text is None
-    assert isinstance(plain.network_.mapping.to_points, nn.Sequential)
-    assert isinstance(learned().network_.mapping.to_points, GeometryMapper)
+    assert isinstance(plain.learned_.network.mapping.to_points, nn.Sequential)
+    assert isinstance(learned().learned_.network.mapping.to_points, GeometryMapper)
     assert not [key for key in plain.state() if "text" in key or "anchor" in key]
     assert set(plain.explain(scans(1, 8, NAMES))) == {RGB, POINTS}
     unprompted = [replace(batch, prompts=None) for batch in good(names=NAMES)]
@@ -123,7 +123,7 @@ def test_words_are_asked_for_and_missed() -> None:
 def test_cells_are_pulled_to_the_anchor_of_their_category() -> None:
     """Where anchors are kept apart, most cells find their own; all lie near one of them."""
     detector, features = learned(apart=1.0), scans(4, 8, NAMES)
-    network = detector.network_
+    network = detector.learned_.network
     with torch.no_grad():
         mapped = network.to_text(RGB, network.mapping.picture_standard(features[RGB]))[features.valid[POINTS]]
     own = features.valid[POINTS].nonzero()[:, 0] % 2
@@ -147,7 +147,7 @@ def test_a_contrast_tells_made_up_defects_from_good_cells() -> None:
     batch = with_defects(scans(3, 8, NAMES))
     assert batch.altered is not None
     assert detector.anchors_["nut"].shape[0] == 2
-    network, where = detector.network_, changed(batch.features, RGB)[1]
+    network, where = detector.learned_.network, changed(batch.features, RGB)[1]
     away = []
     with torch.no_grad():
         for features in (batch.features, batch.altered):

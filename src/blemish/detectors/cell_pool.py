@@ -47,6 +47,11 @@ class Pool:
     alone: dict[str, dict[str, Tensor]]
     altered: Altered | None
 
+    @property
+    def dims(self) -> tuple[int, int]:
+        """The widths D1 and D2."""
+        return self.picture.shape[1], self.points.shape[1]
+
     def of(self, name: str) -> tuple[Tensor, Tensor]:
         """Picture and points of the cells of one category."""
         own = self.label == self.names.index(name)

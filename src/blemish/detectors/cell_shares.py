@@ -39,7 +39,6 @@ class CellShares:
     def learn(self, pool: Pool, measure: Measure) -> Self:
         """From good cells: how each Ψ scatters, and prototypes."""
         self.names_ = pool.names
-        self.dims_ = pool.picture.shape[1], pool.points.shape[1]
         for place, (modality, cells) in enumerate(self.alone.items()):
             own = {name: rows for name, rows in pool.alone[modality].items() if name in pool.names}
             cells.learn(own, {name: pool.of(name)[place] for name in own})
@@ -102,8 +101,8 @@ class CellShares:
         return _laid(self.alone[modality].strangeness(category, layer[where]), where)
 
     def state(self) -> dict[str, Tensor]:
-        """`dims`, `level.…` by kind and category, `alone.…` by modality."""
-        state = {"dims": torch.tensor(self.dims_)}
+        """`level.…` by kind and category, `alone.…` by modality."""
+        state: dict[str, Tensor] = {}
         for name, kinds in self.levels_.items():
             state |= {key_of(f"level.{kind}", name): value for kind, value in kinds.items()}
         for modality, cells in self.alone.items():
@@ -111,7 +110,6 @@ class CellShares:
         return state
 
     def load_state(self, state: Mapping[str, Tensor]) -> Self:
-        self.dims_ = int(state["dims"][0]), int(state["dims"][1])
         self.levels_ = {}
         for key, value in part_of(state, "level").items():
             kind, _, name = key.partition("/")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
@@ -54,11 +54,11 @@ class Cells:
         return replace(self, points=torch.where(holes[..., None], near, self.points), measured=self.inside)
 
 
-def cells_of(features: Features, dims: tuple[int, int] | None = None) -> Iterator[Cells]:
+def cells_of(features: Features, dims: Sequence[int] | None = None) -> Iterator[Cells]:
     """The scans of a batch, one by one; the picture's features are brought onto the points' grid (bilinear).
 
-    A modality that is not among the features counts as missing, where `dims`, the widths (D1, D2) that were learned,
-    are given; else both must be there.
+    A modality that is not among the features counts as missing, where `dims`, whose first two are the widths D1 and D2
+    that were learned, are given; else both must be there.
     """
     absent = {RGB, POINTS} - set(features.layers)
     if absent and (dims is None or len(absent) == 2):
@@ -71,7 +71,7 @@ def cells_of(features: Features, dims: tuple[int, int] | None = None) -> Iterato
         yield _one(features.take(slice(index, index + 1)), category, dims)
 
 
-def _one(features: Features, category: str, dims: tuple[int, int] | None) -> Cells:
+def _one(features: Features, category: str, dims: Sequence[int] | None) -> Cells:
     picture = features[RGB].float() if RGB in features.layers else None  # (1, h', w', D1)
     points = features[POINTS].float() if POINTS in features.layers else None  # (1, h, w, D2)
     present = points if points is not None else picture

@@ -7,7 +7,8 @@ learn on good parts to map each cell's picture features to its point features an
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Literal, Self
 
 import torch
@@ -15,22 +16,23 @@ from torch import Tensor, nn
 from torch.nn.functional import cosine_similarity, normalize
 
 from blemish.checks import among, check, flags, is_number, whole
-from blemish.detectors.base import Needs, Progress, part_of, settings_of, weights_of
+from blemish.detectors.base import Needs, Progress, part_of, settings_of
 from blemish.detectors.cell_pool import Pool, pooled
 from blemish.detectors.cell_shares import ALONE, CellShares, Shares, smoothed
 from blemish.detectors.cells import HOLES, Cells, Holes, cells_of
+from blemish.detectors.learned import Learned, learned_by, training_of
 from blemish.encoders.base import LayerRole
 from blemish.encoders.precision import Precision
-from blemish.errors import NotFittedError
 from blemish.numeric.perceptron import perceptron
 from blemish.numeric.standardise import RARE, Standardise
-from blemish.numeric.training import Training, seeded
+from blemish.numeric.training import seeded
 from blemish.numeric.whiten import Whiten
 from blemish.types import POINTS, RGB, Batch, Features, PatchScores
 
 Resolution = Literal["patch", "pixel"]
 STRIDES: dict[str, int] = {"patch": 4, "pixel": 1}  # pixels between the points that are described
 POOLING = "top:0.001,0.003,0.01"
+PUBLISHED: dict[str, Any] = {"weight_decay": 0.0, "skip_nonfinite": True}  # of how it learns, beside the settings
 
 
 class CrossmodalMapping(nn.Module):
@@ -131,17 +133,7 @@ class Crossmodal:
 
     @property
     def needs(self) -> Needs:
-        return Needs(
-            layers=self.layers,
-            modalities=(RGB, POINTS),
-            points_stride=STRIDES[self.resolution],
-            image_size=self.image_size,
-            square=True,
-            framing=self.framing,
-            squared=True,
-            slow=True,
-            pooling=self.pooling,
-        )
+        return needs_of(self)
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -150,9 +142,8 @@ class Crossmodal:
     def fit(self, batches: Iterable[Batch], progress: Progress | None = None) -> Self:
         """Learn from good scans, walked once; `loss_` `(steps,)` keeps every step's loss, NaN where it was skipped."""
         pool = pooled(batches, self.sample, self.holes, self.seed)
-        training = Training(self.steps, self.learning_rate, 0.0, precision=self.precision, skip_nonfinite=True)
         with seeded(self.seed):
-            network = self._build((pool.picture.shape[1], pool.points.shape[1])).to(pool.picture.device)
+            network = self._build(pool.dims).to(pool.picture.device)
             if self.standardise:
                 network.learn_scales(pool)
 
@@ -160,41 +151,37 @@ class Crossmodal:
                 drawn = torch.randint(len(pool.label), (self.cells,)).to(pool.label.device)
                 return network.loss(*network.scaled(pool.picture[drawn], pool.points[drawn]))
 
-            self.loss_ = training.run(network, loss_of, progress)
+            loss = replace(training_of(self), **PUBLISHED).run(network, loss_of, progress)
         if self.whiten:
             network.learn_residuals(pool)
-        self.network_ = network
+        self.learned_ = Learned(network, pool.dims, loss)
         with torch.no_grad():
-            self.shares_ = self._shares().learn(pool, self._measure)
+            self.shares_ = shares_of(self).learn(pool, self._measure)
         return self
 
     @property
-    def skipped_(self) -> int:
-        """Steps that changed nothing, because their gradient was not finite."""
-        self._check_fitted()
-        return int(self.loss_.isnan().sum())
+    def loss_(self) -> Tensor:
+        """The loss of every step `(steps,)`, NaN where it was skipped."""
+        return learned_by(self).loss
 
-    def _build(self, dims: tuple[int, int]) -> CrossmodalMapping:
+    def _build(self, dims: Sequence[int]) -> CrossmodalMapping:
+        picture, points = dims
         return CrossmodalMapping(
-            dims,
-            to_points=perceptron(dims[0], self.width, dims[1], hidden=2),
-            to_picture=perceptron(dims[1], self.width, dims[0], hidden=2),
+            (picture, points),
+            to_points=perceptron(picture, self.width, points, hidden=2),
+            to_picture=perceptron(points, self.width, picture, hidden=2),
             standardise=self.standardise,
         )
 
-    def _shares(self) -> CellShares:
-        return CellShares(self.holes, self.prototypes, self.seed)
-
     def _measure(self, picture: Tensor, points: Tensor, category: str) -> dict[str, Tensor]:
-        rgb, depth = self.network_.distances(picture, points)
+        rgb, depth = learned_by(self).network.distances(picture, points)
         return {RGB: rgb, POINTS: depth}
 
     @torch.no_grad()
     def score(self, features: Features) -> PatchScores:
         """Ψ of every cell `(B, h, w)`; scans go through one at a time."""
-        self._check_fitted()
         maps = []
-        for cells in cells_of(features, self.shares_.dims_):
+        for cells in cells_of(features, learned_by(self).dims):
             category, found = self._found(cells)
             if not self.scaled:
                 found = self.shares_.plain(found, category)
@@ -206,34 +193,45 @@ class Crossmodal:
     @torch.no_grad()
     def explain(self, features: Features) -> dict[str, Tensor]:
         """Ψ_rgb and Ψ_3d of every cell `(B, h, w)` under "rgb" and "points", levelled by good cells of the category."""
-        self._check_fitted()
-        found = [self._found(cells)[1] for cells in cells_of(features, self.shares_.dims_)]
+        found = [self._found(cells)[1] for cells in cells_of(features, learned_by(self).dims)]
         return {kind: torch.stack([one[kind] + one[ALONE + kind] for one in found]) for kind in (RGB, POINTS)}
 
     def _found(self, cells: Cells) -> tuple[str, Shares]:
         """The category that answers for a scan, and each Ψ, levelled by its good cells."""
-        self.network_.to(cells.picture.device)
+        learned_by(self).on(cells.picture.device)
         category = self.shares_.category_for(cells)
         return category, self.shares_.of(cells, category, self._measure)
 
     def state(self) -> dict[str, Tensor]:
-        """The network's weights under `network.…`, `shares.…`, and `loss` `(steps,)`."""
-        self._check_fitted()
-        shares = {f"shares.{key}": tensor for key, tensor in self.shares_.state().items()}
-        return {**weights_of(self.network_, "network"), **shares, "loss": self.loss_}
+        """The network, its widths and its loss (see learned.py), and `shares.…`."""
+        return {**learned_by(self).state(), **{f"shares.{key}": t for key, t in self.shares_.state().items()}}
 
     def load_state(self, state: Mapping[str, Tensor]) -> Self:
         """Take back what `state` gave."""
-        self.shares_ = self._shares().load_state(part_of(state, "shares"))
-        self.network_ = self._build(self.shares_.dims_)
-        self.network_.load_state_dict(part_of(state, "network"))
-        self.network_.eval()
-        self.loss_ = state["loss"]
+        self.learned_ = Learned.from_state(state, self._build)
+        self.shares_ = shares_of(self).load_state(part_of(state, "shares"))
         return self
 
-    def _check_fitted(self) -> None:
-        if not hasattr(self, "shares_"):
-            raise NotFittedError("a learned mapping", "one that has not learned", "call fit first")
+
+def needs_of(owner: Any, **more: Any) -> Needs:
+    """What all crossmodal detectors need, by their settings, and `more`."""
+    return Needs(
+        layers=owner.layers,
+        modalities=(RGB, POINTS),
+        points_stride=STRIDES[owner.resolution],
+        image_size=owner.image_size,
+        square=True,
+        framing=owner.framing,
+        squared=True,
+        slow=True,
+        pooling=owner.pooling,
+        **more,
+    )
+
+
+def shares_of(owner: Any) -> CellShares:
+    """Shares that have not learned, by the settings of a crossmodal detector."""
+    return CellShares(owner.holes, owner.prototypes, owner.seed)
 
 
 def check_learning(owner: Any) -> None:

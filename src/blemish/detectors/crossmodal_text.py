@@ -7,7 +7,8 @@ of them to an anchor that an adaptor (OCTA) makes of sentences about good parts 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Literal, Self, get_args
 
 import torch
@@ -15,20 +16,29 @@ from torch import Tensor, nn
 from torch.nn.functional import cosine_similarity, cross_entropy, normalize
 
 from blemish.checks import among, check, flags, is_number, is_share, whole
-from blemish.detectors.base import Needs, Progress, TextWish, part_of, settings_of, weights_of
+from blemish.detectors.base import Needs, Progress, TextWish, part_of, settings_of
 from blemish.detectors.categories import key_of
 from blemish.detectors.cell_pool import Altered, Pool, pooled
-from blemish.detectors.cell_shares import ALONE, CellShares, Shares, smoothed
+from blemish.detectors.cell_shares import ALONE, Shares, smoothed
 from blemish.detectors.cells import Cells, Holes, cells_of
-from blemish.detectors.crossmodal import POOLING, STRIDES, CrossmodalMapping, Resolution, check_learning
+from blemish.detectors.crossmodal import (
+    POOLING,
+    PUBLISHED,
+    CrossmodalMapping,
+    Resolution,
+    check_learning,
+    needs_of,
+    shares_of,
+)
 from blemish.detectors.geometry_mapper import GeometryMapper
 from blemish.detectors.good_cells import levelled
+from blemish.detectors.learned import Learned, learned_by, training_of
 from blemish.detectors.text_adaptor import TextAdaptor
 from blemish.encoders.base import LayerRole
 from blemish.encoders.precision import Precision
-from blemish.errors import NotFittedError, SettingsError
+from blemish.errors import SettingsError
 from blemish.numeric.perceptron import perceptron
-from blemish.numeric.training import Training, seeded
+from blemish.numeric.training import seeded
 from blemish.types import POINTS, RGB, Batch, Features, PatchScores, Prompts
 
 MapperKind = Literal["gacm", "mlp"]
@@ -80,7 +90,7 @@ class CrossmodalText:
         text: bool = True,
         prompts: TextWish = "object",
         alpha: float = 0.8,
-        beta: float = 0.2,
+        beta: float = 0.1,
         gamma: float = 0.3,
         experts: int = 4,
         top_k: int = 2,
@@ -118,19 +128,7 @@ class CrossmodalText:
 
     @property
     def needs(self) -> Needs:
-        return Needs(
-            layers=self.layers,
-            modalities=(RGB, POINTS),
-            text=self.prompts if self.text else None,
-            made_up_defects=self._contrasts,
-            points_stride=STRIDES[self.resolution],
-            image_size=self.image_size,
-            square=True,
-            framing=self.framing,
-            squared=True,
-            slow=True,
-            pooling=self.pooling,
-        )
+        return needs_of(self, text=self.prompts if self.text else None, made_up_defects=self._contrasts)
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -141,11 +139,9 @@ class CrossmodalText:
         told: dict[str, Prompts] = {}
         pool = pooled(_noted(batches, told), self.sample, self.holes, self.seed)
         sentences = self._sentences(told, pool)
-        training = Training(self.steps, self.learning_rate, 0.0, precision=self.precision, skip_nonfinite=True)
         with seeded(self.seed):
-            dims = pool.picture.shape[1], pool.points.shape[1]
             words = sentences[0].shape[-1] if sentences else 0
-            network = self._build(dims, words)
+            network = self._build((*pool.dims, words))
             adaptor = TextAdaptor(words, self.experts, self.top_k, self.dropout) if sentences else None
             learned = nn.ModuleList([network, *([adaptor] if adaptor else [])]).to(pool.picture.device)
             if self.standardise:
@@ -155,31 +151,31 @@ class CrossmodalText:
                 anchors = _anchors(adaptor, sentences) if adaptor else None
                 return self._loss(network, pool, anchors)
 
-            self.loss_ = training.run(learned, loss_of, progress)
+            loss = replace(training_of(self), **PUBLISHED).run(learned, loss_of, progress)
         if self.whiten:
             network.mapping.learn_residuals(pool)
-        self.network_ = network
+        self.learned_ = Learned(network, (*pool.dims, words), loss)
         with torch.no_grad():
             anchors = _anchors(adaptor, sentences) if adaptor else None
             self.anchors_ = {} if anchors is None else dict(zip(pool.names, anchors, strict=True))
-            self.shares_ = self._shares().learn(pool, self._measure)
+            self.shares_ = shares_of(self).learn(pool, self._measure)
         return self
 
     @property
-    def skipped_(self) -> int:
-        """Steps that changed nothing, because their gradient was not finite."""
-        self._check_fitted()
-        return int(self.loss_.isnan().sum())
+    def loss_(self) -> Tensor:
+        """The loss of every step `(steps,)`, NaN where it was skipped."""
+        return learned_by(self).loss
 
     @property
     def _contrasts(self) -> bool:
         return self.text and self.prompts == "contrastive"
 
-    def _build(self, dims: tuple[int, int], words: int) -> TextNetwork:
-        picture, points = dims
+    def _build(self, dims: Sequence[int]) -> TextNetwork:
+        picture, points, words = dims
         forth = GeometryMapper(picture, points) if self.mapper == "gacm" else perceptron(picture, self.width, points, 2)
-        mapping = CrossmodalMapping(dims, forth, perceptron(points, self.width, picture), self.standardise)
-        ends = [perceptron(dim, self.width, words) if words else nn.Identity() for dim in dims]
+        back = perceptron(points, self.width, picture, hidden=2)
+        mapping = CrossmodalMapping((picture, points), forth, back, self.standardise)
+        ends = [perceptron(dim, self.width, words) if words else nn.Identity() for dim in (picture, points)]
         return TextNetwork(mapping, *ends)
 
     def _sentences(self, told: Mapping[str, Prompts], pool: Pool) -> list[Tensor]:
@@ -229,11 +225,8 @@ class CrossmodalText:
             loss = loss + (each * counts).sum() / counts.sum().clamp_min(1)
         return loss
 
-    def _shares(self) -> CellShares:
-        return CellShares(self.holes, self.prototypes, self.seed)
-
     def _measure(self, picture: Tensor, points: Tensor, category: str) -> dict[str, Tensor]:
-        mapping = self.network_.mapping
+        mapping = learned_by(self).network.mapping
         rgb, depth = mapping.distances(picture, points)
         found = {RGB: rgb, POINTS: depth}
         if self.anchors_:
@@ -243,7 +236,7 @@ class CrossmodalText:
 
     def _to_anchor(self, modality: str, cells: Tensor, category: str) -> Tensor:
         """How far standardised cells `(N, D)` lie from what good ones are called, `(N,)`."""
-        mapped = normalize(self.network_.to_text(modality, cells), dim=-1)
+        mapped = normalize(learned_by(self).network.to_text(modality, cells), dim=-1)
         anchors = normalize(self.anchors_[category].to(cells.device), dim=-1)  # (1 or 2, Dt)
         away = (mapped[:, None] - anchors).norm(dim=-1)  # (N, 1 or 2)
         return away[:, 0] / away.sum(dim=1) if self._contrasts else away[:, 0]
@@ -251,9 +244,8 @@ class CrossmodalText:
     @torch.no_grad()
     def score(self, features: Features) -> PatchScores:
         """Ψ of every cell `(B, h, w)`; scans go through one at a time."""
-        self._check_fitted()
         maps = []
-        for cells in cells_of(features, self.shares_.dims_):
+        for cells in cells_of(features, learned_by(self).dims):
             category, found = self._found(cells)
             if not self.scaled:
                 found = self.shares_.plain(found, category)
@@ -271,8 +263,7 @@ class CrossmodalText:
 
         "rgb" and "points" are Ψ_rgb and Ψ_3d (or what the only modality says by itself), "text" the root of Ψ_text.
         """
-        self._check_fitted()
-        found = [self._found(cells)[1] for cells in cells_of(features, self.shares_.dims_)]
+        found = [self._found(cells)[1] for cells in cells_of(features, learned_by(self).dims)]
         sides = {kind: [one[kind] + one[ALONE + kind] for one in found] for kind in (RGB, POINTS)}
         if self.anchors_:
             sides[TEXT] = [(one[_SIDES[RGB]] * one[_SIDES[POINTS]]).sqrt() for one in found]
@@ -280,7 +271,7 @@ class CrossmodalText:
 
     def _found(self, cells: Cells) -> tuple[str, Shares]:
         """The category that answers for a scan, and each Ψ, levelled by its good cells."""
-        self.network_.to(cells.picture.device)
+        learned_by(self).on(cells.picture.device)
         category = self.shares_.category_for(cells)
         found = self.shares_.of(cells, category, self._measure)
         if self.alone == "text" and self.anchors_ and not cells.complete:
@@ -295,33 +286,24 @@ class CrossmodalText:
         return {ALONE + modality: torch.zeros_like(cells.picture[..., 0]).masked_scatter(where, found)}
 
     def _mapped_from(self, cells: Cells, modality: str, where: Tensor) -> Tensor:
-        mapping = self.network_.mapping
+        mapping = learned_by(self).network.mapping
         if modality == RGB:
             return mapping.picture_standard(cells.picture[where])
         return mapping.points_standard(cells.points[where])
 
     def state(self) -> dict[str, Tensor]:
-        """The network's weights under `network.…`, `shares.…`, `anchor/…` of each category, and `loss` `(steps,)`."""
-        self._check_fitted()
+        """The network, its widths and its loss (see learned.py), `shares.…`, and `anchor/…` of each category."""
+        learned = learned_by(self).state()
         shares = {f"shares.{key}": tensor for key, tensor in self.shares_.state().items()}
-        anchors = {key_of("anchor", name): anchor for name, anchor in self.anchors_.items()}
-        return {**weights_of(self.network_, "network"), **shares, **anchors, "loss": self.loss_}
+        return {**learned, **shares, **{key_of("anchor", name): anchor for name, anchor in self.anchors_.items()}}
 
     def load_state(self, state: Mapping[str, Tensor]) -> Self:
         """Take back what `state` gave."""
         kinds = {key: key.partition("/") for key in state}
         self.anchors_ = {name: state[key] for key, (kind, _, name) in kinds.items() if kind == "anchor"}
-        self.shares_ = self._shares().load_state(part_of(state, "shares"))
-        words = next(iter(self.anchors_.values())).shape[-1] if self.anchors_ else 0
-        self.network_ = self._build(self.shares_.dims_, words)
-        self.network_.load_state_dict(part_of(state, "network"))
-        self.network_.eval()
-        self.loss_ = state["loss"]
+        self.learned_ = Learned.from_state(state, self._build)
+        self.shares_ = shares_of(self).load_state(part_of(state, "shares"))
         return self
-
-    def _check_fitted(self) -> None:
-        if not hasattr(self, "shares_"):
-            raise NotFittedError("a learned mapping", "one that has not learned", "call fit first")
 
     def _check(self) -> None:
         check_learning(self)

@@ -28,6 +28,11 @@ class Learned(Generic[Network]):
         """The network, moved to where the features are."""
         return self.network.to(device)
 
+    @property
+    def skipped(self) -> int:
+        """Steps that changed nothing, because their gradient was not finite."""
+        return int(self.loss.isnan().sum())
+
     def state(self) -> dict[str, Tensor]:
         """The weights under `network.…`, `dims` `(layers,)` and `loss` `(steps,)`."""
         return {**weights_of(self.network, "network"), "dims": torch.tensor(self.dims), "loss": self.loss}

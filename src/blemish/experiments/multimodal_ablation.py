@@ -6,7 +6,7 @@ score says of whole ones; its answers are counted by what a defect changes: geom
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean
 from typing import Any, ClassVar
@@ -20,7 +20,7 @@ from blemish.experiments.shots import bounded
 from blemish.experiments.verdicts import mean_and_spread
 from blemish.types import POINTS, RGB
 
-WHOLE = "GACM + OCTA"
+WHOLE = "GACM + OCTA + Ψ_seen"
 PICTURE, SURFACE = "picture alone", "points alone"
 SIDES = {RGB: "Ψ_rgb", POINTS: "Ψ_3d", "text": "√Ψ_text"}
 FOUND, UNSEEN = 0.75, 0.6  # mean picture AUROC from which a kind of defect is found, and up to which it is not
@@ -47,12 +47,13 @@ class MultimodalAblation(Multimodal):
         return frozenset({"pruned"})
 
     def variants(self, seed: int) -> list[Variant]:
-        modules: dict[str, Mapping[str, Any]] = {
+        published = {
             "neither": {"mapper": "mlp", "text": False},
             "GACM": {"mapper": "gacm", "text": False},
             "OCTA": {"mapper": "mlp", "text": True},
-            WHOLE: self._whole,
+            "GACM + OCTA": self._whole,
         }
+        modules = {**{name: {**own, "gamma": 0.0} for name, own in published.items()}, WHOLE: self._whole}
         pruned = {f"{WHOLE}, layer {layer}": {**self._whole, "layers": [[layer], None]} for layer in self.pruned}
         cfm = bounded("cfm", self.steps)
         return [
