@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from blemish.errors import NotFittedError
-from blemish.recognition import PATCHES, PROTOTYPES, Recogniser, describe, distance, unit
-from blemish.types import RGB, Features
+from blemish.recognition import PATCHES, PROTOTYPES, Recogniser, Recognisers, describe, distance, unit
+from blemish.types import POINTS, RGB, Features
 
 
 def patches(centre: int, seed: int, count: int = 100, spread: float = 0.05) -> np.ndarray:
@@ -53,6 +53,38 @@ def test_a_given_category_is_believed_and_known_ness_is_not() -> None:
     assert found.category == "bolt"
     assert found.is_known
     assert not recogniser.recognise(patches(9, 0), "bolt").is_known
+
+
+def scan(picture: int, points: int, seed: int, there: tuple[str, ...] = (RGB, POINTS)) -> Features:
+    """A scan of 10 × 10 cells whose picture and points look like these of 16 kinds, as far as they are there."""
+    layers = {
+        modality: (torch.from_numpy(patches(kind, seed + 7 * kind)).view(1, 10, 10, 16),)
+        for modality, kind in ((RGB, picture), (POINTS, points))
+    }
+    valid = {modality: torch.full((1, 10, 10), modality in there) for modality in layers}
+    return Features(layers, None, valid)
+
+
+def test_scans_are_recognised_by_all_there_is() -> None:
+    """Categories whose pictures are alike two by two, and whose points are: neither tells them apart by itself."""
+    kinds = {"a": (0, 0), "b": (0, 1), "c": (1, 0), "d": (1, 1)}
+    names = [name for name in kinds for _ in range(3)]
+
+    def seen(index: int) -> Features:
+        return scan(*kinds[names[index]], seed=index)
+
+    def changed(index: int, copy: np.ndarray) -> Features:
+        return scan(*kinds[names[index]], seed=1000 + index)
+
+    pixels = [np.zeros((16, 16, 6), np.float32)] * len(names)
+    recognisers = Recognisers().fit(names, pixels, seen, changed, (RGB, POINTS))
+    recognisers = Recognisers().load_state(recognisers.state())
+    for name, (picture, points) in kinds.items():
+        found = recognisers.recognise(scan(picture, points, 50))
+        assert (found.category, found.is_known) == (name, True)
+        assert recognisers.recognise(scan(picture, 9, 50, (RGB,))).category in ("ab", "cd")[picture]
+        assert recognisers.recognise(scan(9, points, 50, (POINTS,))).category in ("ac", "bd")[points]
+    assert not recognisers.recognise(scan(9, 9, 50)).is_known
 
 
 def test_state_comes_back() -> None:

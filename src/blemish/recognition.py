@@ -107,7 +107,7 @@ class Recogniser:
 
 
 def nearest(distances: np.ndarray, names: Sequence[str], limits: np.ndarray, category: str | None) -> Recognised:
-    """The nearest of the categories `names` by `distances` `(C,)`, each known up to its limit, or what `category` is."""
+    """The nearest of the categories `names` by `distances` `(C,)`, each known up to its limit; or the one given."""
     best = int(distances.argmin()) if category is None else names.index(category)
     near = distances <= limits
     return Recognised(names[best], float(distances[best]), bool(near[best] if category is None else near.any()))

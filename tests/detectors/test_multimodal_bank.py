@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from cell_parts import PICTURE, changed, good, scans, without
 
 from blemish.detectors.multimodal_bank import MultimodalBank
 from blemish.errors import NotFittedError, SettingsError
-from blemish.types import POINTS, RGB, Features
+from blemish.types import POINTS, RGB, Batch, Features
 
 
 def learned(**settings: float) -> MultimodalBank:
@@ -39,6 +41,23 @@ def test_a_defect_in_one_modality_is_found_where_it_is(modality: str) -> None:
     ).patches
     assert int(after.argmax()) == 5 * 12 + 6
     assert float(after.max()) > 1.5 * float(detector.score(before).patches.max())
+
+
+def test_a_channel_that_good_cells_hardly_use_does_not_decide_alone() -> None:
+    """A count in a histogram bin that is all but empty on good cells counts as a rare one, however large it is."""
+    (batch,) = good()
+    points = batch.features.layers[POINTS][0].clone()
+    points[..., 0] = 0
+    points[0, 5, 5, 0] = 1e-2
+    features = replace(batch.features, layers={**batch.features.layers, POINTS: (points,)})
+    detector = MultimodalBank(layers="deep", aggregation=1).fit([Batch(features)])
+    first, found = features.take(slice(0, 1)), []
+    for count in (1.0, 1000.0):
+        odd = points[:1].clone()
+        odd[0, 6, 6, 0] = count
+        found.append(detector.score(replace(first, layers={**first.layers, POINTS: (odd,)})).patches)
+    assert float(found[0][0, 6, 6]) > 0
+    torch.testing.assert_close(found[0], found[1])
 
 
 @pytest.mark.parametrize(("lost", "left"), [(POINTS, RGB), (RGB, POINTS)])
