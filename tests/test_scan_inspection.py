@@ -316,6 +316,14 @@ def test_thresholds_are_renewed_and_learned_scans_left_out(pooled: Inspector, tm
     assert model.calibrations["disc"].evidence.pictures == 4
 
 
+def test_thresholds_can_be_those_of_scans_that_always_lack_a_modality(pooled: Inspector, tmp_path: Path) -> None:
+    model = Inspector.load(pooled.save(tmp_path / "model"), device="cpu")
+    model.calibrate([Sample(scan_sample(seed=90 + i).picture, category="disc") for i in range(4)])
+    assert model.calibrations["disc"].evidence.pictures == 4
+    assert model.calibrations["disc"].threshold < pooled.calibrations["disc"].threshold  # points no longer add to it
+    assert model.inspect(Sample(scan_sample(seed=61, defect="colour").picture)).is_defective
+
+
 def test_a_cache_is_used_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     calls = []
     usual = Slopes.encode_points

@@ -62,7 +62,9 @@ def test_what_no_good_picture_shows_counts_as_much_as_gamma() -> None:
     assert bool((whole >= without).all())
     alien = replace(features, layers={**features.layers, RGB: (features[RGB] + 9,)})
     where = features.valid[POINTS]
-    seen = [learned().shares_.seen(cells, cells.category) for one in (features, alien) for cells in cells_of(one)]
+    seen = [
+        learned().shares_.strange(RGB, cells, cells.category) for one in (features, alien) for cells in cells_of(one)
+    ]
     good, strange = torch.stack(seen[:2])[where], torch.stack(seen[2:])[where]
     assert float(strange.min()) > float(good.max())
 
@@ -72,6 +74,18 @@ def test_every_category_needs_as_many_sentences() -> None:
     told[NAMES[0]] = Prompts(told[NAMES[0]].normal[:2])
     with pytest.raises(SettingsError, match="as many sentences about every category"):
         CrossmodalText(**QUICK).fit([Batch(scans(2, 1, NAMES), prompts=told)])  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("modality", [RGB, POINTS])
+def test_the_modality_that_a_defect_changed_is_blamed(modality: str) -> None:
+    """Both distances of the mapping grow, whichever is wrong; the shares say which."""
+    after, where = changed(scans(3, 8), modality)
+    layer = after.layers[modality][0].clone()
+    layer[:, where] += 4  # what no good part looks like: of a pair of good cells, neither can be blamed
+    other = POINTS if modality == RGB else RGB
+    shares = learned(("nut",)).explain(replace(after, layers={**after.layers, modality: (layer,)}))
+    right = shares[modality][:, where] > shares[other][:, where]
+    assert float(right.float().mean()) > 0.8
 
 
 @pytest.mark.parametrize("modality", [RGB, POINTS])

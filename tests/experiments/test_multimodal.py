@@ -16,7 +16,7 @@ from blemish.evaluation import Part, Run, SharedEncoders, run_details
 from blemish.experiments import multimodal
 from blemish.experiments.material import fingerprint_of, limited
 from blemish.experiments.multimodal import ALIKE, FUSED, GENERATED, SHOWN, TEXTUAL, OneSide, Way, rendered_parts
-from blemish.experiments.multimodal_ablation import PICTURE, SURFACE, WHOLE, MultimodalAblation
+from blemish.experiments.multimodal_ablation import PICTURE, SIDES, SURFACE, WHOLE, MultimodalAblation
 from blemish.experiments.multimodal_cost import GIVEN, MultimodalCost
 from blemish.experiments.multimodal_weights import weighed
 from blemish.experiments.running import Notebook, configured
@@ -179,9 +179,7 @@ def test_rows_by_kind_count_the_scans_of_the_kind(scans: Path, tmp_path: Path) -
     book.waiting = [cell]
     book.work(silent)
     counts = {(one["view"], one["defect"]): (one["n_good"], one["n_defective"]) for one in book.book.rows}
-    assert Counter(view for view, _ in counts) == dict.fromkeys(
-        (FUSED, PICTURE, SURFACE, "Ψ_rgb", "Ψ_3d", "√Ψ_text"), 4
-    )
+    assert Counter(view for view, _ in counts) == dict.fromkeys((FUSED, PICTURE, SURFACE, *SIDES.values()), 4)
     for view in (FUSED, SURFACE):
         assert [counts[view, kind] for kind in ("", "geometry alone", "colour alone", "both")] == [
             (2, 9),

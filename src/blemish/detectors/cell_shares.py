@@ -65,7 +65,7 @@ class CellShares:
         """
         shares: Shares = {}
         if cells.complete:
-            shown = cells.filled() if self.holes == "fill" else cells
+            shown = self._shown(cells)
             rows = shown.picture[shown.measured], shown.points[shown.measured]
             for kind, psi in at_once(measure, *rows, category).items():
                 shares[kind] = _laid(levelled(psi, self.levels_[category][kind]), shown.measured)
@@ -79,12 +79,30 @@ class CellShares:
         kinds = (*self.levels_[category], ALONE + RGB, ALONE + POINTS)
         return {kind: shares.get(kind, nothing) for kind in kinds}
 
-    def seen(self, cells: Cells, category: str) -> Tensor:
-        """How far the picture of each cell with points lies from those of good cells, `(h, w)`, levelled."""
-        where = cells.inside if self.holes == "fill" else cells.measured
-        if not where.any() or category not in self.alone[RGB].rows_:
-            return torch.zeros(where.shape, device=cells.picture.device)
-        return _laid(self.alone[RGB].levelled(category, cells.picture[where]), where)
+    def strange(self, modality: str, cells: Cells, category: str) -> Tensor:
+        """How far one modality of each cell with points lies from those of good cells, `(h, w)`, levelled."""
+        shown, bank = self._shown(cells), self.alone[modality]
+        if not cells.complete or category not in bank.rows_:
+            return torch.zeros(cells.measured.shape, device=cells.picture.device)
+        rows = (shown.picture if modality == RGB else shown.points)[shown.measured]
+        return _laid(bank.levelled(category, rows), shown.measured)
+
+    def blamed(self, shares: Shares, cells: Cells, category: str, sides: Mapping[str, str] | None = None) -> Shares:
+        """√(Ψ_rgb ⊙ Ψ_3d) split among the modalities, `(h, w)` by modality; and what one of them says alone.
+
+        A defect of one modality breaks the mapping in both directions: both distances grow, whichever is wrong. How
+        strange each modality is by itself tells, to prototypes of good cells and, where `sides` names a kind of
+        `shares` for each modality, by that.
+        """
+        own = {modality: self.strange(modality, cells, category) for modality in (RGB, POINTS)}
+        if sides:
+            own = {modality: strange * shares[sides[modality]] for modality, strange in own.items()}
+        total = (own[RGB] + own[POINTS]).clamp_min(1e-12)
+        both = (shares[RGB] * shares[POINTS]).sqrt()
+        return {modality: both * one / total + shares[ALONE + modality] for modality, one in own.items()}
+
+    def _shown(self, cells: Cells) -> Cells:
+        return cells.filled() if self.holes == "fill" else cells
 
     def plain(self, shares: Shares, category: str) -> Shares:
         """Levelled Ψ of the kinds of `measure` as they were measured; what one modality says alone in like units."""

@@ -192,9 +192,12 @@ class Crossmodal:
 
     @torch.no_grad()
     def explain(self, features: Features) -> dict[str, Tensor]:
-        """Ψ_rgb and Ψ_3d of every cell `(B, h, w)` under "rgb" and "points", levelled by good cells of the category."""
-        found = [self._found(cells)[1] for cells in cells_of(features, learned_by(self).dims)]
-        return {kind: torch.stack([one[kind] + one[ALONE + kind] for one in found]) for kind in (RGB, POINTS)}
+        """How √(Ψ_rgb ⊙ Ψ_3d) of every cell `(B, h, w)` divides into "rgb" and "points": see `CellShares.blamed`."""
+        found = []
+        for cells in cells_of(features, learned_by(self).dims):
+            category, shares = self._found(cells)
+            found.append(self.shares_.blamed(shares, cells, category))
+        return {modality: torch.stack([one[modality] for one in found]) for modality in (RGB, POINTS)}
 
     def _found(self, cells: Cells) -> tuple[str, Shares]:
         """The category that answers for a scan, and each Ψ, levelled by its good cells."""

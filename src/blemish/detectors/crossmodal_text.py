@@ -253,21 +253,26 @@ class CrossmodalText:
             if self.anchors_:
                 psi = psi + self.beta * found[_SIDES[RGB]] * found[_SIDES[POINTS]]
             if self.gamma and cells.complete:
-                psi = psi + self.gamma * found[RGB] * self.shares_.seen(cells, category)
+                psi = psi + self.gamma * found[RGB] * self.shares_.strange(RGB, cells, category)
             maps.append(smoothed(psi) if self.smooth else psi)
         return PatchScores(torch.stack(maps))
 
     @torch.no_grad()
     def explain(self, features: Features) -> dict[str, Tensor]:
-        """What each side says of every cell, `(B, h, w)` by name, levelled by good cells of the category.
+        """What each side has to do with the score of every cell, `(B, h, w)` by name, levelled by good cells.
 
-        "rgb" and "points" are Ψ_rgb and Ψ_3d (or what the only modality says by itself), "text" the root of Ψ_text.
+        "rgb" and "points" share √(Ψ_rgb ⊙ Ψ_3d) by how strange each looks by itself, to prototypes and to the words (or
+        are what the only modality says by itself); "text" is the root of Ψ_text.
         """
-        found = [self._found(cells)[1] for cells in cells_of(features, learned_by(self).dims)]
-        sides = {kind: [one[kind] + one[ALONE + kind] for one in found] for kind in (RGB, POINTS)}
-        if self.anchors_:
-            sides[TEXT] = [(one[_SIDES[RGB]] * one[_SIDES[POINTS]]).sqrt() for one in found]
-        return {kind: torch.stack(grids) for kind, grids in sides.items()}
+        found: dict[str, list[Tensor]] = {}
+        for cells in cells_of(features, learned_by(self).dims):
+            category, shares = self._found(cells)
+            sides = self.shares_.blamed(shares, cells, category, _SIDES if self.anchors_ else None)
+            if self.anchors_:
+                sides[TEXT] = (shares[_SIDES[RGB]] * shares[_SIDES[POINTS]]).sqrt()
+            for side, grid in sides.items():
+                found.setdefault(side, []).append(grid)
+        return {side: torch.stack(grids) for side, grids in found.items()}
 
     def _found(self, cells: Cells) -> tuple[str, Shares]:
         """The category that answers for a scan, and each Ψ, levelled by its good cells."""

@@ -22,7 +22,7 @@ from blemish.types import POINTS, RGB
 
 WHOLE = "GACM + OCTA + Ψ_seen"
 PICTURE, SURFACE = "picture alone", "points alone"
-SIDES = {RGB: "Ψ_rgb", POINTS: "Ψ_3d", "text": "√Ψ_text"}
+SIDES = {RGB: "the picture's share", POINTS: "the points' share", "text": "√Ψ_text"}
 FOUND, UNSEEN = 0.75, 0.6  # mean picture AUROC from which a kind of defect is found, and up to which it is not
 
 
