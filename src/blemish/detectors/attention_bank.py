@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from blemish.checks import check, is_number
-from blemish.detectors.base import Needs, Progress, part_of, settings_of
+from blemish.detectors.base import Needs, Progress, part_of, settings_of, under
 from blemish.detectors.categories import answering, key_of, names_of
 from blemish.detectors.memory_bank import MemoryBank
 from blemish.detectors.patches import Grid, joined
@@ -93,7 +93,7 @@ class AttentionBank:
 
     def state(self) -> dict[str, Tensor]:
         """The bank under `bank.…`, the channels' scales under `scale/…`."""
-        bank = {f"bank.{name}": tensor for name, tensor in self._bank.state().items()}
+        bank = under("bank", self._bank.state())
         return bank | {key_of("scale", name): scale for name, scale in self.scales_.items()}
 
     def load_state(self, state: Mapping[str, Tensor]) -> Self:

@@ -110,6 +110,11 @@ def part_of(state: Mapping[str, Value], prefix: str) -> dict[str, Value]:
     return {name.removeprefix(f"{prefix}."): t for name, t in state.items() if name.startswith(f"{prefix}.")}
 
 
+def under(prefix: str, state: Mapping[str, Value]) -> dict[str, Value]:
+    """A state with `prefix` and a dot before every name; `part_of` takes it back."""
+    return {f"{prefix}.{name}": t for name, t in state.items()}
+
+
 def weights_of(module: torch.nn.Module, prefix: str) -> dict[str, torch.Tensor]:
     """A network's weights and buffers on the CPU, under names that start with `prefix` and a dot."""
-    return {f"{prefix}.{name}": value.detach().cpu() for name, value in module.state_dict().items()}
+    return under(prefix, {name: value.detach().cpu() for name, value in module.state_dict().items()})

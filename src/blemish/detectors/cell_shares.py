@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import avg_pool2d
 
-from blemish.detectors.base import part_of
+from blemish.detectors.base import part_of, under
 from blemish.detectors.categories import UNNAMED, answering, key_of
 from blemish.detectors.cell_pool import Pool
 from blemish.detectors.cells import Cells, Holes
@@ -25,7 +25,6 @@ from blemish.types import POINTS, RGB
 Measure = Callable[[Tensor, Tensor, str], dict[str, Tensor]]
 Shares = dict[str, Tensor]  # Ψ by kind, (h, w) each
 ALONE = "alone/"  # before a modality: the kind of what it says by itself
-_ASIS = torch.ones(2)
 _AT_ONCE = 8192  # cells that go through a network together
 
 
@@ -55,7 +54,7 @@ class CellShares:
         modality, rows = (RGB, cells.picture.flatten(0, 1)) if cells.seen else (POINTS, cells.points[cells.measured])
         bank = self.alone[modality]
         known = [name for name in self.names_ if name in bank.rows_ and len(rows)]
-        away = {name: float(bank.strangeness(name, rows).mean() * bank.level_[name][0].to(rows)) for name in known}
+        away = {name: float(bank.distances(name, rows).mean()) for name in known}
         return min(away, key=away.__getitem__, default=self.names_[0])
 
     def of(self, cells: Cells, category: str, measure: Measure) -> Shares:
@@ -68,7 +67,7 @@ class CellShares:
             shown = self._shown(cells)
             rows = shown.picture[shown.measured], shown.points[shown.measured]
             for kind, psi in at_once(measure, *rows, category).items():
-                shares[kind] = _laid(levelled(psi, self.levels_[category][kind]), shown.measured)
+                shares[kind] = laid(levelled(psi, self.levels_[category][kind]), shown.measured)
             if self.holes == "own":
                 shares[ALONE + RGB] = self._alone(RGB, category, cells.picture, cells.inside & ~cells.measured)
         elif cells.seen:
@@ -85,7 +84,7 @@ class CellShares:
         if not cells.complete or category not in bank.rows_:
             return torch.zeros(cells.measured.shape, device=cells.picture.device)
         rows = (shown.picture if modality == RGB else shown.points)[shown.measured]
-        return _laid(bank.levelled(category, rows), shown.measured)
+        return laid(bank.levelled(category, rows), shown.measured)
 
     def blamed(self, shares: Shares, cells: Cells, category: str, sides: Mapping[str, str] | None = None) -> Shares:
         """√(Ψ_rgb ⊙ Ψ_3d) split among the modalities, `(h, w)` by modality; and what one of them says alone.
@@ -106,17 +105,16 @@ class CellShares:
 
     def plain(self, shares: Shares, category: str) -> Shares:
         """Levelled Ψ of the kinds of `measure` as they were measured; what one modality says alone in like units."""
-        plain = {}
-        for kind, psi in shares.items():
-            unit, power = self.levels_[category].get(kind, _ASIS).to(psi.device)
-            plain[kind] = unit * psi.pow(1 / power)
-        unit = (self.levels_[category][RGB][0] * self.levels_[category][POINTS][0]).sqrt()
-        return plain | {ALONE + kind: unit.to(psi.device) * shares[ALONE + kind] for kind in (RGB, POINTS)}
+        device = shares[RGB].device
+        levels = {kind: how.to(device) for kind, how in self.levels_[category].items()}
+        plain = {kind: unit * shares[kind].pow(1 / power) for kind, (unit, power) in levels.items()}
+        both = (levels[RGB][0] * levels[POINTS][0]).sqrt()
+        return plain | {ALONE + modality: both * shares[ALONE + modality] for modality in (RGB, POINTS)}
 
     def _alone(self, modality: str, category: str, layer: Tensor, where: Tensor) -> Tensor:
         if not where.any() or category not in self.alone[modality].rows_:
             return torch.zeros(where.shape, device=layer.device)
-        return _laid(self.alone[modality].strangeness(category, layer[where]), where)
+        return laid(self.alone[modality].strangeness(category, layer[where]), where)
 
     def state(self) -> dict[str, Tensor]:
         """`level.…` by kind and category, `alone.…` by modality."""
@@ -124,7 +122,7 @@ class CellShares:
         for name, kinds in self.levels_.items():
             state |= {key_of(f"level.{kind}", name): value for kind, value in kinds.items()}
         for modality, cells in self.alone.items():
-            state |= {f"alone.{modality}.{key}": tensor for key, tensor in cells.state().items()}
+            state |= under(f"alone.{modality}", cells.state())
         return state
 
     def load_state(self, state: Mapping[str, Tensor]) -> Self:
@@ -138,7 +136,7 @@ class CellShares:
         return self
 
 
-def _laid(values: Tensor, where: Tensor) -> Tensor:
+def laid(values: Tensor, where: Tensor) -> Tensor:
     """Values of the cells `where` `(h, w)` on their grid, 0 elsewhere."""
     return torch.zeros(where.shape, device=values.device).masked_scatter(where, values.float())
 

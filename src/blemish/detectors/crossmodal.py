@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cosine_similarity, normalize
 
 from blemish.checks import among, check, flags, is_number, whole
-from blemish.detectors.base import Needs, Progress, part_of, settings_of
+from blemish.detectors.base import Needs, Progress, part_of, settings_of, under
 from blemish.detectors.cell_pool import Pool, pooled
 from blemish.detectors.cell_shares import ALONE, CellShares, Shares, smoothed
 from blemish.detectors.cells import HOLES, Cells, Holes, cells_of
@@ -207,7 +207,7 @@ class Crossmodal:
 
     def state(self) -> dict[str, Tensor]:
         """The network, its widths and its loss (see learned.py), and `shares.…`."""
-        return {**learned_by(self).state(), **{f"shares.{key}": t for key, t in self.shares_.state().items()}}
+        return {**learned_by(self).state(), **under("shares", self.shares_.state())}
 
     def load_state(self, state: Mapping[str, Tensor]) -> Self:
         """Take back what `state` gave."""

@@ -16,10 +16,10 @@ from torch import Tensor, nn
 from torch.nn.functional import cosine_similarity, cross_entropy, normalize
 
 from blemish.checks import among, check, flags, is_number, is_share, whole
-from blemish.detectors.base import Needs, Progress, TextWish, part_of, settings_of
+from blemish.detectors.base import Needs, Progress, TextWish, part_of, settings_of, under
 from blemish.detectors.categories import key_of
 from blemish.detectors.cell_pool import Altered, Pool, pooled
-from blemish.detectors.cell_shares import ALONE, Shares, smoothed
+from blemish.detectors.cell_shares import ALONE, Shares, laid, smoothed
 from blemish.detectors.cells import Cells, Holes, cells_of
 from blemish.detectors.crossmodal import (
     POOLING,
@@ -78,7 +78,8 @@ class CrossmodalText:
 
     `alone`: scans with one modality alone are judged by prototypes of good "cells" or by their distance to the anchor,
     "text". `apart` weighs a cross-entropy of which category's anchor a cell belongs to; without it the published loss
-    is also content with one anchor for all. The paper's way is `alpha=0.5, beta=0.5, gamma=0, apart=0, scaled=false`.
+    is also content with one anchor for all. The paper's way is `alpha=0.5, beta=0.5, gamma=0, apart=0, scaled=false`,
+    but for the way from points to pictures, which has two hidden layers, as CFM's, instead of one.
 
     All other settings are those of `Crossmodal`.
     """
@@ -287,8 +288,7 @@ class CrossmodalText:
         """What the one modality of a scan says by its distance to the anchor."""
         modality, where = (RGB, torch.ones_like(cells.measured)) if cells.seen else (POINTS, cells.measured)
         away = self._to_anchor(modality, self._mapped_from(cells, modality, where), category)
-        found = levelled(away, self.shares_.levels_[category][_SIDES[modality]])
-        return {ALONE + modality: torch.zeros_like(cells.picture[..., 0]).masked_scatter(where, found)}
+        return {ALONE + modality: laid(levelled(away, self.shares_.levels_[category][_SIDES[modality]]), where)}
 
     def _mapped_from(self, cells: Cells, modality: str, where: Tensor) -> Tensor:
         mapping = learned_by(self).network.mapping
@@ -299,7 +299,7 @@ class CrossmodalText:
     def state(self) -> dict[str, Tensor]:
         """The network, its widths and its loss (see learned.py), `shares.…`, and `anchor/…` of each category."""
         learned = learned_by(self).state()
-        shares = {f"shares.{key}": tensor for key, tensor in self.shares_.state().items()}
+        shares = under("shares", self.shares_.state())
         return {**learned, **shares, **{key_of("anchor", name): anchor for name, anchor in self.anchors_.items()}}
 
     def load_state(self, state: Mapping[str, Tensor]) -> Self:

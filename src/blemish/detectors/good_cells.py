@@ -49,22 +49,23 @@ class GoodCells:
             self.scale_[name] = spread + _LEAST_SPREAD * spread.mean() + 1e-12
             scaled = self._scaled(name, rows)
             self.rows_[name] = scaled[k_centre(scaled, self.count, seed=self.seed).to(rows.device)].contiguous()
-            self.level_[name] = torch.ones(2, device=rows.device)
-            self.level_[name] = level(self.strangeness(name, part[name][:: max(1, len(part[name]) // _MEASURED)]))
+            self.level_[name] = level(self.distances(name, part[name][:: max(1, len(part[name]) // _MEASURED)]))
         return self
 
     def strangeness(self, category: str, rows: Tensor) -> Tensor:
         """How far cells `(N, D)` lie from good ones of a category, `(N,)`; 1 is as far as hardly any good cell lies."""
+        return self.distances(category, rows) / self.level_[category][0].to(rows.device)
+
+    def levelled(self, category: str, rows: Tensor) -> Tensor:
+        """The same `(N,)`, brought to how good cells scatter; see `level`."""
+        return levelled(self.distances(category, rows), self.level_[category])
+
+    def distances(self, category: str, rows: Tensor) -> Tensor:
+        """From cells `(N, D)` to the nearest prototype of a category, `(N,)`, as they are."""
         bank = self.banks_.get(category)
         if bank is None or bank.rows.device != rows.device:
             bank = self.banks_[category] = Neighbours(self.rows_[category].to(rows.device))
-        distance = bank.search(self._scaled(category, rows))[0][:, 0]
-        return distance / self.level_[category][0].to(rows.device)
-
-    def levelled(self, category: str, rows: Tensor) -> Tensor:
-        """The same to the power at which good cells scatter as all levelled distances do; see `level`."""
-        _, power = self.level_[category].to(rows.device)
-        return self.strangeness(category, rows).pow(power).clamp_max(_MOST)
+        return bank.search(self._scaled(category, rows))[0][:, 0]
 
     def _scaled(self, category: str, rows: Tensor) -> Tensor:
         """Cells `(N, D)` in standard deviations, so that distances are means over channels."""

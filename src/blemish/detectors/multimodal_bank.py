@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from blemish.checks import check, is_number, is_whole
-from blemish.detectors.base import Needs, Progress, part_of, settings_of
+from blemish.detectors.base import Needs, Progress, part_of, settings_of, under
 from blemish.detectors.categories import key_of
 from blemish.detectors.cells import Cells, cells_of
 from blemish.detectors.memory_bank import MemoryBank
@@ -117,7 +117,7 @@ class MultimodalBank:
         """The bank under `bank.…`, of the channels `scale/…` and `bound/…`, the widths of both modalities as `dims`."""
         if not hasattr(self, "scales_"):
             raise NotFittedError("a memory bank that has learned", "an empty one", "call fit with good scans first")
-        bank = {f"bank.{name}": tensor for name, tensor in self._bank.state().items()}
+        bank = under("bank", self._bank.state())
         scales = {key_of("scale", name): scale for name, scale in self.scales_.items()}
         bounds = {key_of("bound", name): bound for name, bound in self.bounds_.items()}
         return {**bank, **scales, **bounds, "dims": torch.tensor(self.dims_)}

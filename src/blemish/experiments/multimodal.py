@@ -211,12 +211,12 @@ class Multimodal(Comparison):
         return [*told, f"{models}, scans of {self.image_size} px."]
 
 
-def rendered_parts(folder: Path, plan: Plan) -> tuple[Part, ...]:
-    """The generated set as parts, rendered inside `folder` unless it lies there already."""
+def rendered_parts(folder: Path, plan: Plan, workers: int = 1) -> tuple[Part, ...]:
+    """The generated set as parts, rendered inside `folder` by `workers` processes unless it lies there already."""
     from blemish.datasets import load_dataset
 
     place = folder / f"scans-{digest(asdict(plan))}"
-    made_once(place, lambda new: write_scans(new, plan))
+    made_once(place, lambda new: write_scans(new, plan, workers))
     found = load_dataset(place).categories
     return tuple(Part(GENERATED, name, tuple(one.train), tuple(one.test)) for name, one in found.items())
 
