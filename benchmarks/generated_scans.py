@@ -6,8 +6,8 @@
 A seed is that of a generated set (docs/generated-scans.md) of 224 px and of all that is drawn while learning. Rows of
 benchmarks/results/generated_scans.csv are means over the classes, by `view`: "fused", the scan as it is, its class
 recognised; "category given"; of crossmodal-text, for some seeds, "picture alone" and "points alone", scans that lack
-the other, and "one a class", a model for each class. `defect`: which defects are told from the good scans. Thresholds
-are the program's own, at its 5 %.
+the other, and "one a class", a model for each class. `defect`: which defects are told from the good scans: all, those
+of a group, or those of one kind. Thresholds are the program's own, at its 5 %.
 """
 
 from __future__ import annotations
@@ -56,10 +56,10 @@ def asked(inspector: Inspector, parts: Sequence[Part], view: str) -> list[Answer
 
 
 def measured(answers: Sequence[Answers]) -> Iterator[tuple[str, dict[str, float]]]:
-    """The measures of all defects, and of each group of them: means over classes."""
+    """The measures of all defects, of each group of them, and of each kind: means over classes."""
     found: dict[str, list[dict[str, float]]] = defaultdict(list)
     for tested in answers:
-        for name, some in ((ALL, tested), *by_group(tested)):
+        for name, some in ((ALL, tested), *by_group(tested), *by_group(tested, {})):
             found[name].append({**measures_of(some), "recognised": right(tested)})
     for name, rows in found.items():
         yield name, {measure: fmean(row[measure] for row in rows) for measure in MEASURES}

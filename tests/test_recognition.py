@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from blemish.errors import NotFittedError
-from blemish.recognition import PATCHES, PROTOTYPES, Recogniser, Recognisers, describe, distance, unit
+from blemish.recognition import PART, PATCHES, PROTOTYPES, Recogniser, Recognisers, describe, distance, unit
 from blemish.types import POINTS, RGB, Features
 
 
@@ -77,7 +77,7 @@ def test_scans_are_recognised_by_all_there_is() -> None:
         return scan(*kinds[names[index]], seed=1000 + index)
 
     pixels = [np.zeros((16, 16, 6), np.float32)] * len(names)
-    recognisers = Recognisers().fit(names, pixels, seen, changed, (RGB, POINTS))
+    recognisers = Recognisers().fit(names, pixels, seen, changed, scans=True)
     recognisers = Recognisers().load_state(recognisers.state())
     for name, (picture, points) in kinds.items():
         found = recognisers.recognise(scan(picture, points, 50))
@@ -85,6 +85,35 @@ def test_scans_are_recognised_by_all_there_is() -> None:
         assert recognisers.recognise(scan(picture, 9, 50, (RGB,))).category in ("ab", "cd")[picture]
         assert recognisers.recognise(scan(9, points, 50, (POINTS,))).category in ("ac", "bd")[points]
     assert not recognisers.recognise(scan(9, 9, 50)).is_known
+
+
+def test_what_lies_around_a_part_does_not_lead_astray() -> None:
+    """Parts whose points are alike, each learned on a ground of its own, and then seen on the other's."""
+
+    def seen(part: int, ground: int, seed: int) -> Features:
+        where = np.zeros((10, 10), bool)
+        where[3:7, 3:7] = True
+        both = [patches(kind, seed + 7 * kind).reshape(10, 10, 16) for kind in (part, ground)]
+        picture = torch.from_numpy(np.where(where[..., None], *both))[None]
+        points = torch.from_numpy(patches(5, seed).reshape(1, 10, 10, 16))
+        return Features({RGB: (picture,), POINTS: (points,)}, None, {POINTS: torch.from_numpy(where)[None]})
+
+    pixels = [np.zeros((16, 16, 6), np.float32)] * 2
+    recognisers = Recognisers().fit(
+        ["a", "b"], pixels, lambda i: seen(i, 8 + i, 0), lambda i, copy: seen(i, 8 + i, 1), scans=True
+    )
+    swapped = seen(0, 9, 2)
+    assert recognisers.recognise(swapped).category == "a"
+    assert recognisers.recognise(Features({RGB: swapped.layers[RGB]})).category == "b"  # most of it is ground
+
+
+def test_only_the_part_is_described() -> None:
+    layer, where = torch.rand(1, 8, 8, 4), torch.zeros(1, 16, 16, dtype=torch.bool)
+    where[:, 4:8, 2:6] = True  # cells of half their size, as points have them
+    described = describe(Features({RGB: (layer,), POINTS: (torch.rand(1, 16, 16, 4),)}, None, {POINTS: where}), PART)
+    np.testing.assert_allclose(described[0], unit(layer[0, 2:4, 1:3].reshape(-1, 4).numpy()), rtol=1e-5)
+    nothing = Features({RGB: (layer,)}, None, {POINTS: torch.zeros(1, 16, 16, dtype=torch.bool)})
+    assert not describe(nothing, PART)[0].any()
 
 
 def test_state_comes_back() -> None:

@@ -43,7 +43,7 @@ from blemish.numeric.threads import quiet_numpy
 from blemish.preparing import SCAN, Eyes, Look, check_fitting, embedded_prompts
 from blemish.recognition import Recognisers, positions, spread
 from blemish.saving import arguments_of, model_of, restore
-from blemish.types import POINTS, RGB, Features, Prediction, Sample
+from blemish.types import POINTS, Features, Prediction, Sample
 
 __all__ = ["Failure", "Inspector"]
 
@@ -140,8 +140,7 @@ class Inspector:
         found = gain_evidence(
             good, plan, detector, lambda: make(**settings), eyes.copies_of, self.false_alarm_rate, progress
         )
-        modalities = (RGB, POINTS) if POINTS in needs.modalities else (RGB,)
-        recogniser = Recognisers().fit(names, loaded, eyes.seen, eyes.look, modalities)
+        recogniser = Recognisers().fit(names, loaded, eyes.seen, eyes.look, POINTS in needs.modalities)
         # Everything is learned: only now does the inspector change, so that an interrupted fit leaves it as it was.
         self.encoder_, self.framings_, self.detector_, self.recogniser_ = encoder, framings, detector, recogniser
         self.glance_, self.text_encoder = glance, text_encoder

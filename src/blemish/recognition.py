@@ -2,8 +2,8 @@
 
 Each category keeps a few hundred patches of its good pictures. A picture's distance to a category is the mean, over its
 own patches, of the distance to the nearest of them; a defect spoils only its share of that mean, where a comparison of
-averaged features would be led astray by it. Of scans, the distances of picture and points add up, of what there is.
-numpy and pillow only.
+averaged features would be led astray by it. Of scans, the distances of the points and of the picture where there are
+points add up; what lies around the part tells nothing of it. numpy and pillow only.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ PROTOTYPES = 1024  # patches that a category keeps
 LEEWAY = 2.5  # how many times as far as changed copies of good pictures a picture of the category may lie
 HALF_LEEWAY = 1.75  # the same for good pictures measured by the patches of others, which lie further away already
 RECOGNISED_FROM = 64  # good pictures of a category that are learned from, at most
+PART = "part"  # the picture where there are points
 COPIES = 4  # changed copies of every good picture that are learned from, while those are few
 
 
@@ -37,18 +38,23 @@ class Recognised:
     is_known: bool
 
 
-def describe(features: Features, modality: str = RGB) -> list[np.ndarray]:
-    """Each picture's patches on the last layer, evenly thinned out, of unit length: `(P, D)` float32, P ≤ `PATCHES`.
+def describe(features: Features, side: str = RGB) -> list[np.ndarray]:
+    """Each picture's patches on the last layer, thinned out, of unit length: `(P, D)` float32, P ≤ about `PATCHES`.
 
-    Where the modality has holes, those alone where it has none; a single zero vector where it has nothing else.
+    `side` is a modality or `PART`. Of points and of the part these are the patches where points were measured; a single
+    zero vector where none were.
     """
-    layer = features.layers[modality][-1].detach().float().cpu().numpy()  # (B, h, w, D)
-    step = math.ceil(math.sqrt(layer.shape[1] * layer.shape[2] / PATCHES))
-    thin = unit(layer[:, ::step, ::step].reshape(len(layer), -1, layer.shape[-1]))
-    if modality not in features.valid or modality == RGB:  # a picture has no holes: it is there or not
-        return list(thin)
-    measured = features.valid[modality][:, ::step, ::step].reshape(len(layer), -1).cpu().numpy()
-    return [own[there] if there.any() else own[:1] for own, there in zip(thin, measured, strict=True)]
+    layer = features.layers[RGB if side == PART else side][-1].detach().float().cpu().numpy()  # (B, h, w, D)
+    valid = features.valid.get(POINTS) if side != RGB else None  # a picture has no holes: it is there or not
+    if valid is None:
+        step = math.ceil(math.sqrt(layer.shape[1] * layer.shape[2] / PATCHES))
+        return list(unit(layer[:, ::step, ::step].reshape(len(layer), -1, layer.shape[-1])))
+    height, width = layer.shape[1:3]
+    rows, columns = (np.arange(n) * size // n for n, size in zip((height, width), valid.shape[1:], strict=True))
+    measured = valid.cpu().numpy()[:, rows][:, :, columns]  # (B, h, w)
+    there = (own[where] for own, where in zip(layer, measured, strict=True))
+    nothing = np.zeros_like(layer[0, :1, 0])
+    return [unit(own[:: math.ceil(len(own) / PATCHES)]) if len(own) else nothing for own in there]
 
 
 def unit(vectors: np.ndarray) -> np.ndarray:
@@ -114,7 +120,10 @@ def nearest(distances: np.ndarray, names: Sequence[str], limits: np.ndarray, cat
 
 
 class Recognisers:
-    """Learns a recogniser for each modality, `by_modality_`; all whose modality there is answer together."""
+    """Learns recognisers, `by_side_`: of the picture; of scans, of the points and of the part's picture as well.
+
+    The last two answer together where there are both, else the one for what there is.
+    """
 
     def fit(
         self,
@@ -122,15 +131,16 @@ class Recognisers:
         pictures: Sequence[np.ndarray],
         seen: Callable[[int], Features],
         look: Callable[[int, np.ndarray], Features],
-        modalities: Sequence[str] = (RGB,),
+        scans: bool = False,
     ) -> Self:
         """Learn what each category looks like, from its good pictures and, while they are few, copies of them.
 
         `names` `(n,)` are the categories of the `pictures`; `seen(index)` is the picture at `index` encoded for
-        recognition, `look(index, copy)` a changed copy of it.
+        recognition, `look(index, copy)` a changed copy of it. `scans`: whether there are points.
         """
-        own: dict[str, dict[str, list[np.ndarray]]] = {modality: {} for modality in modalities}
-        copies: dict[str, dict[str, list[np.ndarray]]] = {modality: {} for modality in modalities}
+        sides = (RGB, POINTS, PART) if scans else (RGB,)
+        own: dict[str, dict[str, list[np.ndarray]]] = {side: {} for side in sides}
+        copies: dict[str, dict[str, list[np.ndarray]]] = {side: {} for side in sides}
         for name, members in positions(names).items():
             chosen = [members[i] for i in spread(len(members), RECOGNISED_FROM)]
             count = -(-COPIES // len(chosen))
@@ -139,35 +149,43 @@ class Recognisers:
                 for index in chosen[:COPIES]
                 for copy in slight_copies(pictures[index], count, seed=index)
             )
-            whole = described((seen(index) for index in chosen), modalities)
-            for modality, descriptions in described(changed, modalities).items():
-                own[modality][name], copies[modality][name] = whole[modality], descriptions
-        self.by_modality_ = {modality: Recogniser().fit(own[modality], copies[modality]) for modality in modalities}
+            whole = described((seen(index) for index in chosen), sides)
+            for side, descriptions in described(changed, sides).items():
+                own[side][name], copies[side][name] = whole[side], descriptions
+        self.by_side_ = {side: Recogniser().fit(own[side], copies[side]) for side in sides}
         return self
 
     def recognise(self, features: Features, category: str | None = None) -> Recognised:
         """The category of one encoded picture or scan, or how near it is to the `category` given."""
-        if not hasattr(self, "by_modality_"):
+        if not hasattr(self, "by_side_"):
             raise NotFittedError("a recogniser that has learned", "one that has not", "call fit first")
-        there = [m for m in self.by_modality_ if m not in features.valid or bool(features.valid[m].any())] or [RGB]
-        asked = [self.by_modality_[modality] for modality in there]
-        found = [one.distances(describe(features, m)[0]) for one, m in zip(asked, there, strict=True)]
+        sides = [side for side in self._sides(features) if side in self.by_side_] or [RGB]
+        asked = [self.by_side_[side] for side in sides]
+        found = [one.distances(describe(features, side)[0]) for one, side in zip(asked, sides, strict=True)]
         limits = np.sum([one.limits_ for one in asked], axis=0)
         return nearest(np.sum(found, axis=0), asked[0].names_, limits, category)
 
+    def _sides(self, features: Features) -> tuple[str, ...]:
+        """What there is to tell a scan by."""
+        seen, measured = (m not in features.valid or bool(features.valid[m].any()) for m in (RGB, POINTS))
+        if not measured or POINTS not in features.layers:
+            return (RGB,)
+        return (PART, POINTS) if seen and RGB in features.layers else (POINTS,)
+
     def state(self) -> dict[str, np.ndarray]:
-        """All that was learned: the picture's by plain names, what else there is under its modality's."""
+        """All that was learned: the picture's by plain names, what else there is under its side's."""
         return {
-            name if modality == RGB else f"{modality}.{name}": array
-            for modality, own in self.by_modality_.items()
+            name if side == RGB else f"{side}.{name}": array
+            for side, own in self.by_side_.items()
             for name, array in own.state().items()
         }
 
     def load_state(self, state: Mapping[str, np.ndarray]) -> Self:
         """Take back what `state` gave."""
-        self.by_modality_ = {RGB: Recogniser().load_state(state)}
-        if others := part_of(state, POINTS):
-            self.by_modality_[POINTS] = Recogniser().load_state(others)
+        self.by_side_ = {RGB: Recogniser().load_state(state)}
+        for side in (POINTS, PART):
+            if others := part_of(state, side):
+                self.by_side_[side] = Recogniser().load_state(others)
         return self
 
 
@@ -177,12 +195,12 @@ def drawn(pictures: Sequence[np.ndarray]) -> np.ndarray:
     return patches[np.resize(np.random.default_rng(0).permutation(len(patches)), PROTOTYPES)]
 
 
-def described(encoded: Iterable[Features], modalities: Sequence[str]) -> dict[str, list[np.ndarray]]:
-    """Pictures encoded one by one, described by each modality."""
-    found: dict[str, list[np.ndarray]] = {modality: [] for modality in modalities}
+def described(encoded: Iterable[Features], sides: Sequence[str]) -> dict[str, list[np.ndarray]]:
+    """Pictures encoded one by one, described from each side."""
+    found: dict[str, list[np.ndarray]] = {side: [] for side in sides}
     for features in encoded:
-        for modality in modalities:
-            found[modality].append(describe(features, modality)[0])
+        for side in sides:
+            found[side].append(describe(features, side)[0])
     return found
 
 

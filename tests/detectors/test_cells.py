@@ -56,6 +56,10 @@ def test_the_pool_holds_measured_cells_of_all_categories_evenly() -> None:
     own = features[RGB][[i for i, name in enumerate(features.categories or ()) if name == "bolt"]]
     part = own[:, features.valid[POINTS][0]].flatten(0, 1)
     assert all((part == row).all(1).any() for row in pool.of("bolt")[0])
+    pictures, measured = pool.around  # all cells, the ground's too
+    assert (len(pictures), pictures.shape[1]) == (12 * SIDE**2, PICTURE)
+    assert int(measured.sum()) == int(features.valid[POINTS].sum())
+    assert bool((pictures[~measured] == -3).all())
     assert pool.altered is None
 
 

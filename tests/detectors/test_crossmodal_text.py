@@ -41,7 +41,9 @@ def with_defects(features: Features) -> Batch:
 
 def test_the_map_by_its_formula() -> None:
     """Ψ = α Ψ_rgb ⊙ Ψ_3d + β Ψ_text, all of unit vectors, as published."""
-    detector = learned(whiten=False, standardise=False, scaled=False, holes="zero", alpha=0.3, beta=0.6, gamma=0.0)
+    detector = learned(
+        whiten=False, standardise=False, scaled=False, holes="zero", alpha=0.3, beta=0.6, gamma=0.0, delta=0.0
+    )
     features = scans(1, 8, NAMES)
     picture, points = features[RGB], features[POINTS]
     network = detector.learned_.network
@@ -67,6 +69,21 @@ def test_what_no_good_picture_shows_counts_as_much_as_gamma() -> None:
     ]
     good, strange = torch.stack(seen[:2])[where], torch.stack(seen[2:])[where]
     assert float(strange.min()) > float(good.max())
+
+
+def test_points_are_missed_where_the_picture_shows_the_part() -> None:
+    """A bite out of the rim leaves cells that nothing else looks at; the ground never has points."""
+    whole = scans(2, 8, NAMES)
+    kept = whole.valid[POINTS].clone()
+    kept[:, :4] = False
+    bitten, gone = replace(whole, valid={POINTS: kept}), whole.valid[POINTS] & ~kept
+    found, blind = (learned(delta=delta, steps=500).score(bitten).patches for delta in (1.0, 0.0))
+    assert float(found[gone].median()) > 1
+    assert float(found[~whole.valid[POINTS]].max()) < 0.1
+    assert not blind[gone].any()
+    assert learned(delta=0.0, steps=500).learned_.network.presence is None
+    shares = learned(delta=1.0, steps=500).explain(bitten)
+    assert bool((shares[POINTS][gone] > shares[RGB][gone]).all())
 
 
 def test_every_category_needs_as_many_sentences() -> None:

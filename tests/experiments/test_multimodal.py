@@ -81,7 +81,7 @@ def test_rows_of_one_table_differ_in_what_they_are_named_after(name: str) -> Non
     made = configured(name, {"encoder": "pixels+points-shape", "steps": 7})
     settings = [one.settings for one in made.variants(0) if one.detector == TEXTUAL]  # type: ignore[attr-defined]
     assert all({**ALIKE, "steps": 7}.items() <= own.items() for own in settings)
-    named = {"mapper", "text", "prompts", "layers", "text_encoder", "gamma"}
+    named = {"mapper", "text", "prompts", "layers", "text_encoder", "gamma", "delta"}
     assert len({str({k: v for k, v in own.items() if k not in named}) for own in settings}) == 1
 
 
@@ -93,6 +93,7 @@ def test_the_modules_of_the_published_table() -> None:
         "GACM": ("gacm", False),
         "OCTA": ("mlp", True),
         "GACM + OCTA": ("gacm", True),
+        "GACM + OCTA + Ψ_seen": ("gacm", True),
         WHOLE: ("gacm", True),
         f"{WHOLE}, layer 5": ("gacm", True),
         "cfm": (None, None),
@@ -132,7 +133,7 @@ def test_weights_are_those_of_a_detector_that_has_them_from_the_start(scans: Pat
     for found in book.book.rows:
         alpha = found["alpha"]
         settings = {**ALIKE, "steps": 2, "text_encoder": "few-words", "alpha": alpha, "beta": 1 - alpha}
-        settings["gamma"] = 0.0
+        settings |= {"gamma": 0.0, "delta": 0.0}
         run = Run((limited(parts[0], 20),), TEXTUAL, "pixels+points-shape", 64, 2, 0, True, settings=settings)
         (detail,) = run_details(run)
         for measure in SHOWN:

@@ -17,6 +17,7 @@ from blemish.errors import SettingsError
 from blemish.numeric.sampling import EvenSample
 from blemish.types import POINTS, RGB, Batch
 
+AROUND = 65536  # cells of whole scans, whether measured or not
 ALONE = 4096  # cells of a category and modality that tell what it looks like by itself
 _CHANGED = 0.01  # of a cell's length that a made-up defect must change at least, to have changed it at all
 
@@ -37,7 +38,8 @@ class Pool:
     """Cells with both modalities: `picture` `(N, D1)`, `points` `(N, D2)`, `label` `(N,)`, the place in `names`.
 
     `alone` holds, by modality and category, `(n, D)` rows of all cells that this modality sees: of pictures, the ground
-    as well. `altered` is None where no made-up defects were shown.
+    as well. `around` is drawn from all cells of whole scans: their pictures `(M, D1)`, and whether points were measured
+    there, `(M,)` bool. `altered` is None where no made-up defects were shown.
     """
 
     names: tuple[str, ...]
@@ -45,6 +47,7 @@ class Pool:
     points: Tensor
     label: Tensor
     alone: dict[str, dict[str, Tensor]]
+    around: tuple[Tensor, Tensor]
     altered: Altered | None
 
     @property
@@ -62,6 +65,7 @@ def pooled(batches: Iterable[Batch], sample: int, holes: Holes, seed: int) -> Po
     """At most `sample` good cells, the same number of every category, from one walk over `batches`."""
     pairs: dict[str, EvenSample] = {}
     alone: dict[str, dict[str, EvenSample]] = {RGB: {}, POINTS: {}}
+    around: dict[str, EvenSample] = {}
     altered: dict[str, EvenSample] = {}
     dims = (0, 0)
 
@@ -80,6 +84,7 @@ def pooled(batches: Iterable[Batch], sample: int, holes: Holes, seed: int) -> Po
             if cells.measured.any():
                 add(alone[POINTS], name, cells.points[cells.measured], ALONE, shared=False)
             if cells.complete:
+                add(around, name, torch.cat([cells.picture, cells.measured[..., None]], dim=-1).flatten(0, 1), AROUND)
                 shown = cells.filled() if holes == "fill" else cells
                 add(pairs, name, _rows(shown)[shown.measured], sample)
                 if (rows := _altered(batch, index, shown)) is not None and len(rows):
@@ -89,12 +94,14 @@ def pooled(batches: Iterable[Batch], sample: int, holes: Holes, seed: int) -> Po
     names = tuple(sorted(pairs))
     rows, label = _stacked(pairs, names)
     picture, points = rows.split(dims, dim=1)
+    whole = _stacked(around, names)[0]
     return Pool(
         names,
         picture,
         points,
         label,
         {modality: {name: one.rows() for name, one in found.items()} for modality, found in alone.items()},
+        (whole[:, :-1], whole[:, -1] > 0),
         _altered_cells(altered, names, dims) if altered else None,
     )
 

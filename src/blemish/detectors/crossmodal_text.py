@@ -33,6 +33,7 @@ from blemish.detectors.crossmodal import (
 from blemish.detectors.geometry_mapper import GeometryMapper
 from blemish.detectors.good_cells import levelled
 from blemish.detectors.learned import Learned, learned_by, training_of
+from blemish.detectors.presence import Presence
 from blemish.detectors.text_adaptor import TextAdaptor
 from blemish.encoders.base import LayerRole
 from blemish.encoders.precision import Precision
@@ -44,16 +45,23 @@ from blemish.types import POINTS, RGB, Batch, Features, PatchScores, Prompts
 MapperKind = Literal["gacm", "mlp"]
 AloneKind = Literal["cells", "text"]
 TEXT = "text"
+LOST = "lost"
 _SIDES = {RGB: f"{TEXT}.{RGB}", POINTS: f"{TEXT}.{POINTS}"}  # the kinds of Ψ_text's two factors
 _TEMPERATURE = 0.1  # of the contrast between anchors
 
 
 class TextNetwork(nn.Module):
-    """What inspection needs: the crossmodal mapping, and both modalities' way to the space of text."""
+    """What inspection needs: the crossmodal mapping, both ways to the space of text, where points should be."""
 
-    def __init__(self, mapping: CrossmodalMapping, picture_to_text: nn.Module, points_to_text: nn.Module) -> None:
+    def __init__(
+        self,
+        mapping: CrossmodalMapping,
+        picture_to_text: nn.Module,
+        points_to_text: nn.Module,
+        presence: Presence | None,
+    ) -> None:
         super().__init__()
-        self.mapping = mapping
+        self.mapping, self.presence = mapping, presence
         self.picture_to_text, self.points_to_text = picture_to_text, points_to_text
 
     def to_text(self, modality: str, cells: Tensor) -> Tensor:
@@ -63,11 +71,12 @@ class TextNetwork(nn.Module):
 
 
 class CrossmodalText:
-    """Text-guided crossmodal mapping (`crossmodal-text`): Ψ = α Ψ_rgb ⊙ Ψ_3d + β Ψ_text + γ Ψ_rgb ⊙ Ψ_seen.
+    """Text-guided crossmodal mapping (`crossmodal-text`): Ψ = α Ψ_rgb ⊙ Ψ_3d + β Ψ_text + γ Ψ_rgb ⊙ Ψ_seen + δ Ψ_lost.
 
     Ψ_rgb and Ψ_3d are those of CFM; Ψ_text is the product of both modalities' distances to the anchor of the category,
     all of unit vectors. Ψ_seen, which is not in the paper, is how far a cell's picture lies from the prototypes of good
-    cells that also judge scans without points: it knows colours that no good part has.
+    cells that also judge scans without points: it knows colours that no good part has. Nor is Ψ_lost: where a scan has
+    no points, how surprising that is by its picture (see presence.py); all else is 0 there, but in holes (cells.py).
 
     `mapper`: the picture's way to the points, "gacm" or CFM's "mlp". `text` false: no words, so that no Ψ_text is left.
     `experts`, `top_k`, `dropout`: of the adaptor. `width`: of hidden layers.
@@ -78,8 +87,8 @@ class CrossmodalText:
 
     `alone`: scans with one modality alone are judged by prototypes of good "cells" or by their distance to the anchor,
     "text". `apart` weighs a cross-entropy of which category's anchor a cell belongs to; without it the published loss
-    is also content with one anchor for all. The paper's way is `alpha=0.5, beta=0.5, gamma=0, apart=0, scaled=false`,
-    but for the way from points to pictures, which has two hidden layers, as CFM's, instead of one.
+    is also content with one anchor for all. The paper's way is `alpha=0.5, beta=0.5, gamma=0, delta=0, apart=0,
+    scaled=false`, but for the way from points to pictures, which has two hidden layers, as CFM's, instead of one.
 
     All other settings are those of `Crossmodal`.
     """
@@ -93,6 +102,7 @@ class CrossmodalText:
         alpha: float = 0.8,
         beta: float = 0.1,
         gamma: float = 0.3,
+        delta: float = 1.0,
         experts: int = 4,
         top_k: int = 2,
         dropout: float = 0.1,
@@ -118,7 +128,7 @@ class CrossmodalText:
         seed: int = 0,
     ) -> None:
         self.mapper, self.text, self.prompts = mapper, text, prompts
-        self.alpha, self.beta, self.gamma = alpha, beta, gamma
+        self.alpha, self.beta, self.gamma, self.delta = alpha, beta, gamma, delta
         self.experts, self.top_k, self.dropout, self.apart, self.width = experts, top_k, dropout, apart, width
         self.resolution, self.steps, self.cells, self.sample = resolution, steps, cells, sample
         self.learning_rate, self.standardise, self.whiten, self.scaled = learning_rate, standardise, whiten, scaled
@@ -147,6 +157,8 @@ class CrossmodalText:
             learned = nn.ModuleList([network, *([adaptor] if adaptor else [])]).to(pool.picture.device)
             if self.standardise:
                 network.mapping.learn_scales(pool)
+            if network.presence:
+                network.presence.standard.learn(pool.around[0])
 
             def loss_of(step: int) -> Tensor:
                 anchors = _anchors(adaptor, sentences) if adaptor else None
@@ -177,7 +189,7 @@ class CrossmodalText:
         back = perceptron(points, self.width, picture, hidden=2)
         mapping = CrossmodalMapping((picture, points), forth, back, self.standardise)
         ends = [perceptron(dim, self.width, words) if words else nn.Identity() for dim in (picture, points)]
-        return TextNetwork(mapping, *ends)
+        return TextNetwork(mapping, ends[0], ends[1], Presence(picture) if self.delta else None)
 
     def _sentences(self, told: Mapping[str, Prompts], pool: Pool) -> list[Tensor]:
         """Embedded sentences about every category `(C, S, Dt)`: normal ones and, for a contrast, abnormal ones."""
@@ -202,6 +214,8 @@ class CrossmodalText:
         drawn = torch.randint(len(pool.label), (self.cells,)).to(pool.label.device)
         picture, points = network.mapping.scaled(pool.picture[drawn], pool.points[drawn])
         loss = network.mapping.loss(picture, points)
+        if network.presence:
+            loss = loss + network.presence.loss(*_drawn(pool.around, self.cells))
         if anchors is None:
             return loss
         own = anchors[pool.label[drawn]].float()  # (N, 1 or 2, Dt)
@@ -249,12 +263,13 @@ class CrossmodalText:
         for cells in cells_of(features, learned_by(self).dims):
             category, found = self._found(cells)
             if not self.scaled:
-                found = self.shares_.plain(found, category)
+                found |= self.shares_.plain(found, category)
             psi = self.alpha * found[RGB] * found[POINTS] + (found[ALONE + RGB] + found[ALONE + POINTS]).square()
             if self.anchors_:
                 psi = psi + self.beta * found[_SIDES[RGB]] * found[_SIDES[POINTS]]
             if self.gamma and cells.complete:
                 psi = psi + self.gamma * found[RGB] * self.shares_.strange(RGB, cells, category)
+            psi = psi + self.delta * found[LOST]
             maps.append(smoothed(psi) if self.smooth else psi)
         return PatchScores(torch.stack(maps))
 
@@ -263,12 +278,14 @@ class CrossmodalText:
         """What each side has to do with the score of every cell, `(B, h, w)` by name, levelled by good cells.
 
         "rgb" and "points" share √(Ψ_rgb ⊙ Ψ_3d) by how strange each looks by itself, to prototypes and to the words (or
-        are what the only modality says by itself); "text" is the root of Ψ_text.
+        are what the only modality says by itself); where points are lost, the root of Ψ_lost is theirs. "text" is the
+        root of Ψ_text.
         """
         found: dict[str, list[Tensor]] = {}
         for cells in cells_of(features, learned_by(self).dims):
             category, shares = self._found(cells)
             sides = self.shares_.blamed(shares, cells, category, _SIDES if self.anchors_ else None)
+            sides[POINTS] = sides[POINTS] + (self.delta * shares[LOST]).sqrt()
             if self.anchors_:
                 sides[TEXT] = (shares[_SIDES[RGB]] * shares[_SIDES[POINTS]]).sqrt()
             for side, grid in sides.items():
@@ -282,7 +299,14 @@ class CrossmodalText:
         found = self.shares_.of(cells, category, self._measure)
         if self.alone == "text" and self.anchors_ and not cells.complete:
             found |= self._by_text(cells, category)
-        return category, found
+        return category, found | {LOST: self._lost(cells)}
+
+    def _lost(self, cells: Cells) -> Tensor:
+        """Ψ_lost of a whole scan, `(h, w)`; 0 where there are points."""
+        presence, gone = learned_by(self).network.presence, ~cells.measured
+        if presence is None or not cells.complete or not gone.any():
+            return torch.zeros(gone.shape, device=cells.picture.device)
+        return laid(presence.strangeness(cells.picture[gone]), gone)
 
     def _by_text(self, cells: Cells, category: str) -> Shares:
         """What the one modality of a scan says by its distance to the anchor."""
@@ -328,7 +352,7 @@ class CrossmodalText:
             raise SettingsError("alpha or beta above 0", "both 0", "give one of them some weight")
 
     def _weights(self) -> dict[str, float]:
-        return {"alpha": self.alpha, "beta": self.beta, "gamma": self.gamma, "apart": self.apart}
+        return {"alpha": self.alpha, "beta": self.beta, "gamma": self.gamma, "delta": self.delta, "apart": self.apart}
 
 
 def _noted(batches: Iterable[Batch], told: dict[str, Prompts]) -> Iterator[Batch]:
@@ -336,6 +360,12 @@ def _noted(batches: Iterable[Batch], told: dict[str, Prompts]) -> Iterator[Batch
     for batch in batches:
         told.update(batch.prompts or {})
         yield batch
+
+
+def _drawn(rows: tuple[Tensor, Tensor], count: int) -> tuple[Tensor, Tensor]:
+    """`count` of the rows of both, the same ones, at random."""
+    chosen = torch.randint(len(rows[1]), (count,)).to(rows[1].device)
+    return rows[0][chosen], rows[1][chosen]
 
 
 def _anchors(adaptor: TextAdaptor, sentences: Iterable[Tensor]) -> Tensor:

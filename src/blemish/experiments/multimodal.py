@@ -250,10 +250,10 @@ def measures_of(tested: Answers, limits: bool = True) -> dict[str, Any]:
     return found if limits else found | dict.fromkeys(("false_alarm_rate", "miss_rate"), float("nan"))
 
 
-def by_group(tested: Answers) -> Iterator[tuple[str, Answers]]:
-    """All good scans with the defective ones of each group in turn; defects of other sets are groups of their own."""
-    of = [GROUPS.get(sample.defect, sample.defect) if sample.label else "" for sample in tested.samples]
-    for group in (name for name in dict.fromkeys((*GROUPS.values(), *sorted(of))) if name and name in of):
+def by_group(tested: Answers, groups: Mapping[str, str] = GROUPS) -> Iterator[tuple[str, Answers]]:
+    """All good scans with the defective ones of each group in turn; what is in none of them is one of its own."""
+    of = [groups.get(sample.defect, sample.defect) if sample.label else "" for sample in tested.samples]
+    for group in (name for name in dict.fromkeys((*groups.values(), *sorted(of))) if name and name in of):
         chosen = [i for i, name in enumerate(of) if name in ("", group)]
         yield (
             group,

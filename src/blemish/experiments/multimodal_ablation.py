@@ -20,7 +20,7 @@ from blemish.experiments.shots import bounded
 from blemish.experiments.verdicts import mean_and_spread
 from blemish.types import POINTS, RGB
 
-WHOLE = "GACM + OCTA + Ψ_seen"
+WHOLE = "GACM + OCTA + Ψ_seen + Ψ_lost"
 PICTURE, SURFACE = "picture alone", "points alone"
 SIDES = {RGB: "the picture's share", POINTS: "the points' share", "text": "√Ψ_text"}
 FOUND, UNSEEN = 0.75, 0.6  # mean picture AUROC from which a kind of defect is found, and up to which it is not
@@ -53,11 +53,12 @@ class MultimodalAblation(Multimodal):
             "OCTA": {"mapper": "mlp", "text": True},
             "GACM + OCTA": self._whole,
         }
-        modules = {**{name: {**own, "gamma": 0.0} for name, own in published.items()}, WHOLE: self._whole}
+        modules = {name: {**own, "gamma": 0.0, "delta": 0.0} for name, own in published.items()}
+        modules |= {"GACM + OCTA + Ψ_seen": {**self._whole, "delta": 0.0}, WHOLE: self._whole}
         pruned = {f"{WHOLE}, layer {layer}": {**self._whole, "layers": [[layer], None]} for layer in self.pruned}
         cfm = bounded("cfm", self.steps)
         return [
-            *(Variant(name, TEXTUAL, self.encoder, self.textual(**own)) for name, own in {**modules, **pruned}.items()),
+            *(Variant(name, TEXTUAL, self.encoder, self.textual(**own)) for name, own in (modules | pruned).items()),
             Variant("cfm", "cfm", self.encoder, cfm),
             Variant("cfm, same settings", "cfm", self.encoder, {**cfm, **ALIKE}),
             Variant("btf", "btf", self.encoder),

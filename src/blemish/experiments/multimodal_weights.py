@@ -40,7 +40,7 @@ class MultimodalWeights(Multimodal):
             raise SettingsError("alphas from 0 to 1", f"{list(self.alphas)}", "lower them; β is 1 − α")
 
     def variants(self, seed: int) -> list[Variant]:
-        return [Variant(TEXTUAL, TEXTUAL, self.encoder, self.textual(gamma=0.0))]
+        return [Variant(TEXTUAL, TEXTUAL, self.encoder, self.textual(gamma=0.0, delta=0.0))]
 
     def ways(self, run: Run, detector: Detector) -> list[Way]:
         return [

@@ -96,6 +96,14 @@ def hole(scan: np.ndarray, part: np.ndarray, rng: np.random.Generator) -> None:
     scan[lost, 3:] = np.nan
 
 
+def bite(scan: np.ndarray, part: np.ndarray, rng: np.random.Generator) -> None:
+    """A piece of the rim is gone: where it was lie the points of the support, which were taken away."""
+    rim = part & ~ndimage.binary_erosion(part)
+    centre, _ = _place(rim, rng)
+    _, radius = _place(part, rng)
+    scan[_blob(part, centre, radius, rng) > 0, 3:] = np.nan
+
+
 def groove(scan: np.ndarray, part: np.ndarray, rng: np.random.Generator) -> None:
     """A scar: a thin curved line, carved or raised."""
     (y, x), _ = _place(part, rng)
@@ -144,6 +152,7 @@ def lump(scan: np.ndarray, part: np.ndarray, rng: np.random.Generator) -> None:
 KINDS: dict[str, Change] = {
     "push": push,
     "hole": hole,
+    "bite": bite,
     "groove": groove,
     "paste": paste,
     "stain": stain,
@@ -152,6 +161,7 @@ KINDS: dict[str, Change] = {
 GROUP = {
     "push": "geometry",
     "hole": "geometry",
+    "bite": "geometry",
     "groove": "geometry",
     "paste": "colour",
     "stain": "colour",
