@@ -16,6 +16,7 @@ from PIL import Image
 
 from blemish import Failure, Inspector, Prediction, Sample, registry
 from blemish.batches import GoodPictures
+from blemish.cli.words import model_in_words
 from blemish.copies import slight_copies
 from blemish.datasets.samples import depth_in_grey, load_sample, shown
 from blemish.detectors.base import Explains, Needs, Progress
@@ -23,6 +24,7 @@ from blemish.encoders import build
 from blemish.errors import DatasetError, PictureError, SettingsError
 from blemish.evaluation import Part, Run, run_details
 from blemish.framing import FRAMINGS, Frame
+from blemish.held_out import ALONE
 from blemish.types import POINTS, RGB, Batch, Features, PatchScores, Prompts, Region
 from blemish.words import modalities_in_words, region_in_words
 
@@ -316,12 +318,43 @@ def test_thresholds_are_renewed_and_learned_scans_left_out(pooled: Inspector, tm
     assert model.calibrations["disc"].evidence.pictures == 4
 
 
-def test_thresholds_can_be_those_of_scans_that_always_lack_a_modality(pooled: Inspector, tmp_path: Path) -> None:
+def test_scans_that_lack_a_modality_have_limits_of_their_own(pooled: Inspector, tmp_path: Path) -> None:
+    """Renewed by such scans, and left alone by whole ones."""
     model = Inspector.load(pooled.save(tmp_path / "model"), device="cpu")
+    before = pooled.calibrations["disc"]
+    assert set(before.alone) == {RGB, POINTS}
+    assert model.calibrations["disc"].alone[POINTS].threshold == before.alone[POINTS].threshold
+    whole = scan_sample(seed=60)
+    for part, own in (
+        (whole, before),
+        (Sample(whole.picture, category="disc"), before.alone[RGB]),
+        (Sample(None, whole.points, category="disc"), before.alone[POINTS]),
+    ):
+        answer = model.inspect(part, "disc")
+        assert answer.threshold == own.threshold
+        assert answer.p_value == own.p_value(answer.score)
+    assert before.alone[RGB].threshold < before.threshold  # points do not add to it
     model.calibrate([Sample(scan_sample(seed=90 + i).picture, category="disc") for i in range(4)])
-    assert model.calibrations["disc"].evidence.pictures == 4
-    assert model.calibrations["disc"].threshold < pooled.calibrations["disc"].threshold  # points no longer add to it
+    after = model.calibrations["disc"]
+    assert (after.threshold, after.alone[RGB].evidence.held_out) == (before.threshold, 4)
+    assert after.alone[POINTS].threshold == before.alone[POINTS].threshold
+    model.calibrate([scan_sample(seed=90 + i) for i in range(5)], "disc", false_alarm_rate=0.2)
+    assert model.calibrations["disc"].evidence.held_out == 5
+    assert model.calibrations["disc"].alone[RGB].evidence.held_out == 4
+    assert model.calibrations["disc"].alone[RGB].threshold < after.alone[RGB].threshold  # at the new rate
     assert model.inspect(Sample(scan_sample(seed=61, defect="colour").picture)).is_defective
+
+
+@pytest.mark.parametrize("count", [3, 12])
+def test_limits_of_one_modality_rest_on_few_scans_or_copies_of_them(count: int) -> None:
+    model = fresh().fit(good(count))
+    found = model.calibrations["disc"]
+    assert found.alone[RGB].evidence.held_out == min(count, ALONE)
+    assert all(np.isfinite(own.scores).all() for own in found.alone.values())
+    assert model_in_words(model)[-1] == (
+        f"disc: Limit {found.alone[RGB].threshold:.4g} with the picture alone, "
+        f"{found.alone[POINTS].threshold:.4g} with the points alone."
+    )
 
 
 def test_a_cache_is_used_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

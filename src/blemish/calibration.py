@@ -11,8 +11,8 @@ good scores of parts scatter by as a rule (`PRIOR_SPREAD`, worth `PRIOR_WEIGHT` 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -68,13 +68,15 @@ class Evidence:
 class Calibration:
     """Good scores of one category, and the false-alarm rate wished for. `scores` and `peaks` are sorted, both (n,).
 
-    `scores` are picture scores; `peaks` the largest value of each held-out picture's map.
+    `scores` are picture scores; `peaks` the largest value of each held-out picture's map. `alone` holds calibrations of
+    scans that have one modality only, "rgb" or "points", whose scores are others.
     """
 
     scores: np.ndarray
     peaks: np.ndarray
     false_alarm_rate: float
     evidence: Evidence = field(default_factory=lambda: Evidence(0, 0))
+    alone: Mapping[str, Calibration] = field(default_factory=dict)
 
     @classmethod
     def of(cls, scores: ArrayLike, peaks: ArrayLike, false_alarm_rate: float, evidence: Evidence) -> Calibration:
@@ -110,6 +112,10 @@ class Calibration:
         """
         return float(np.median(self.peaks)) if len(self.peaks) else self.threshold
 
+    def where(self, there: Sequence[str]) -> Calibration:
+        """The calibration of what has the modalities `there`."""
+        return self.alone.get(there[0], self) if len(there) == 1 else self
+
     def p_value(self, score: float) -> float:
         """The share of good parts, in (0, 1], that score at least `score`; at most `false_alarm_rate` iff defective."""
         return exceedance(self.scores, score, self.false_alarm_rate, *self._rule)
@@ -119,7 +125,8 @@ class Calibration:
 
     def at(self, false_alarm_rate: float) -> Calibration:
         """The same evidence at another wished false-alarm rate."""
-        return Calibration.of(self.scores, self.peaks, false_alarm_rate, self.evidence)
+        alone = {modality: own.at(false_alarm_rate) for modality, own in self.alone.items()}
+        return replace(Calibration.of(self.scores, self.peaks, false_alarm_rate, self.evidence), alone=alone)
 
     def to_dict(self) -> dict[str, Any]:
         """Ready for JSON; numbers keep every bit."""
@@ -130,6 +137,7 @@ class Calibration:
             "scores": self.scores.tolist(),
             "peaks": self.peaks.tolist(),
             "evidence": asdict(self.evidence),
+            **({"alone": {modality: own.to_dict() for modality, own in self.alone.items()}} if self.alone else {}),
         }
 
     @classmethod
@@ -137,7 +145,9 @@ class Calibration:
         """Take back what `to_dict` gave. Raises ModelError when something is missing."""
         try:
             evidence = Evidence(**values["evidence"])
-            return cls.of(values["scores"], values["peaks"], values["false_alarm_rate"], evidence)
+            found = cls.of(values["scores"], values["peaks"], values["false_alarm_rate"], evidence)
+            alone = {modality: cls.from_dict(own) for modality, own in values.get("alone", {}).items()}
+            return replace(found, alone=alone)
         except (KeyError, TypeError, ValueError) as error:
             raise ModelError("a calibration with scores, peaks, rate and evidence", repr(error), "fit again") from error
 

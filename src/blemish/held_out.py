@@ -9,6 +9,7 @@ import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Protocol
 
 import numpy as np
 
@@ -18,11 +19,13 @@ from blemish.detectors.base import Detector, Needs, Progress
 from blemish.errors import WeightsError
 from blemish.maps import map_peak
 from blemish.numeric.pooling import picture_score
-from blemish.types import Features
+from blemish.types import POINTS, RGB, Features
 
 FOLDS = 5
 FEW = 10  # good pictures of a category; fewer are left out one by one, or not at all where learning is dear
 WANTED = 60  # held-out scores of a category; folds beyond them would only cost time
+ALONE = 10  # held-out scans of a category that are scored by each modality alone as well
+ALONE_COPIES = 2  # copies of a scan that are
 COPIES = 6  # slightly changed copies of a picture, where new parts are not to be had
 # How much higher new good parts score than slightly changed copies of parts that were learned, as a rule; measured on
 # good pictures of solar cells, bottles, screws, plates and cookies beyond the one learned from.
@@ -30,6 +33,16 @@ INFLATION = 1.36
 # Left out one by one, k pictures are scored by detectors that know k − 1, to which parts look stranger than to the
 # final one: by the factor exp(MISSED / k), as a rule. Measured on the same pictures, k = 4 (benchmarks/development.py).
 MISSED = 0.36
+
+
+class Eyes(Protocol):
+    """Encodes good pictures one by one as they were not learned; see preparing.py."""
+
+    def copies_of(self, index: int, count: int, left: str = "") -> Iterable[Features]:
+        """Slightly changed copies of the picture at `index`; of a scan, the modality `left` alone."""
+
+    def alone(self, index: int, modality: str) -> Features:
+        """The scan at `index`, this modality alone."""
 
 
 @dataclass(frozen=True)
@@ -85,10 +98,18 @@ def plan_evidence(categories: Sequence[str], needs: Needs, rate: float, seed: in
 
 @dataclass(frozen=True)
 class HeldOut:
-    """Scores of good pictures of one category: of the pictures, and the largest value of each one's map."""
+    """Scores of good pictures of one category: of the pictures, and the largest value of each one's map.
+
+    `alone`: the same of scans with one modality only, by that.
+    """
 
     scores: list[float] = field(default_factory=list)
     peaks: list[float] = field(default_factory=list)
+    alone: dict[str, HeldOut] = field(default_factory=dict)
+
+    def where(self, there: Sequence[str]) -> HeldOut:
+        """The scores of what has the modalities `there`, of all that the detector uses or of one."""
+        return self.alone.setdefault(there[0], HeldOut()) if len(there) == 1 else self
 
     def add(self, detector: Detector, features: Features, stride: int) -> None:
         """Score encoded good pictures of this category; `stride` is the encoder's."""
@@ -123,25 +144,28 @@ def gain_evidence(
     plan: Plan,
     detector: Detector,
     unlearned: Callable[[], Detector],
-    copies_of: Callable[[int, int], Iterable[Features]],
+    eyes: Eyes,
     rate: float,
     progress: Progress | None = None,
 ) -> dict[str, Calibration]:
-    """One calibration a category, as `plan` says.
+    """One calibration a category, as `plan` says, and of scans one for each modality alone.
 
-    `detector` learned from `plan.learned`; `unlearned()` gives a new one of the same settings for a fold;
-    `copies_of(index, count)` encodes slightly changed copies of a picture.
+    `detector` learned from `plan.learned`; `unlearned()` gives a new one of the same settings for a fold; `eyes` encode
+    changed copies of a picture, and scans with one modality alone.
     """
     names = good.categories or ("",) * len(good)
     found = {name: HeldOut() for name in names}
-    score_pictures(detector, good, plan.apart, found)
+    score_pictures(detector, good, plan.apart, found, eyes)
     for turn, fold in enumerate(plan.folds):
         rest = sorted(set(range(len(good))) - set(fold))
-        score_pictures(unlearned().fit(good.subset(rest)), good, fold, found)
+        score_pictures(unlearned().fit(good.subset(rest)), good, fold, found, eyes)
         if progress:
             progress(turn + 1, len(plan.folds), {})
     for index in plan.copied:
-        found[names[index]].add_mean(score_copies(detector, good, names[index], copies_of(index, COPIES)))
+        found[names[index]].add_mean(score_copies(detector, good, names[index], eyes.copies_of(index, COPIES)))
+        for modality in sides_of(good.needs):
+            copies = score_copies(detector, good, names[index], eyes.copies_of(index, ALONE_COPIES, modality))
+            found[names[index]].where((modality,)).add_mean(copies)
     given, copied = Counter(names), {names[i] for i in plan.copied}
     folds = {name: sum(any(names[i] == name for i in fold) for fold in plan.folds) for name in found}
     return {
@@ -154,20 +178,45 @@ def gain_evidence(
 
 def calibrated(held: HeldOut, rate: float, evidence: Evidence) -> Calibration:
     """The calibration from held-out scores, corrected by what is known of how they differ from those of new parts."""
+    alone = {
+        modality: calibrated(own, rate, replace(evidence, held_out=len(own.scores)))
+        for modality, own in held.alone.items()
+    }
     raised = INFLATION if evidence.copies else 1.0
     if evidence.folds and evidence.pictures < FEW:
         raised = math.exp(-MISSED / evidence.pictures)
     if evidence.squared:
         raised = raised**2
     scores, peaks = (np.asarray(values, dtype=np.float64) * raised for values in (held.scores, held.peaks))
-    return Calibration.of(scores, peaks, rate, replace(evidence, inflation=raised))
+    return replace(Calibration.of(scores, peaks, rate, replace(evidence, inflation=raised)), alone=alone)
 
 
-def score_pictures(detector: Detector, good: GoodPictures, indices: Sequence[int], into: Mapping[str, HeldOut]) -> None:
-    """Add the scores of the pictures at `indices` to their categories'."""
+def recalibrated(old: Calibration, held: HeldOut, rate: float, squared: bool) -> Calibration:
+    """`old` at another rate, with what new good pictures scored in the place of what they are about."""
+
+    def new(own: HeldOut) -> Calibration:
+        return Calibration.of(own.scores, own.peaks, rate, Evidence(len(own.scores), len(own.scores), squared=squared))
+
+    kept = old.at(rate)
+    alone = {modality: new(own) for modality, own in held.alone.items()}
+    return replace(new(held) if held.scores else kept, alone={**kept.alone, **alone})
+
+
+def score_pictures(
+    detector: Detector, good: GoodPictures, indices: Sequence[int], into: Mapping[str, HeldOut], eyes: Eyes
+) -> None:
+    """Add the scores of the pictures at `indices` to their categories', of a few scans also by each modality alone."""
     for index, features in zip(indices, plain_features(good, indices), strict=True):
         name = "" if good.categories is None else good.categories[index]
         into[name].add(detector, features, good.encoder.stride)
+        for modality in sides_of(good.needs) if len(into[name].scores) <= ALONE else ():
+            alone = eyes.alone(index, modality).with_categories([name])
+            into[name].where((modality,)).add(detector, alone, good.encoder.stride)
+
+
+def sides_of(needs: Needs) -> tuple[str, ...]:
+    """The modalities of which an inspected scan may have one alone; none where only pictures are looked at."""
+    return (RGB, POINTS) if POINTS in needs.modalities else ()
 
 
 def score_copies(detector: Detector, good: GoodPictures, category: str, copies: Iterable[Features]) -> HeldOut:

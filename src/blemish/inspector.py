@@ -15,7 +15,7 @@ import numpy as np
 
 from blemish import encoders, registry
 from blemish.answering import Failure, Opened, Seen, prediction_of
-from blemish.calibration import Calibration, Evidence, check_rate
+from blemish.calibration import Calibration, check_rate
 from blemish.cleaning import set_aside
 from blemish.datasets import load_sample
 from blemish.datasets.samples import shown
@@ -26,7 +26,7 @@ from blemish.encoders.joint import nearest_part
 from blemish.encoders.remembering import lasting
 from blemish.errors import BlemishError, DatasetError, ModelError, NotFittedError, SettingsError
 from blemish.framing import FRAMINGS, Frame, Framing
-from blemish.held_out import HeldOut, answers, gain_evidence, plan_evidence
+from blemish.held_out import HeldOut, answers, gain_evidence, plan_evidence, recalibrated, sides_of
 from blemish.inputs import (
     Picture,
     Pictures,
@@ -137,9 +137,7 @@ class Inspector:
         detector = make(**settings).fit(good.subset(plan.learned), progress)
         glance = self.look.glance(encoder, len(framings))
         eyes = Eyes(good, [framings[name] for name in names], encoder, glance, self.seed)
-        found = gain_evidence(
-            good, plan, detector, lambda: make(**settings), eyes.copies_of, self.false_alarm_rate, progress
-        )
+        found = gain_evidence(good, plan, detector, lambda: make(**settings), eyes, self.false_alarm_rate, progress)
         recogniser = Recognisers().fit(names, loaded, eyes.seen, eyes.look, POINTS in needs.modalities)
         # Everything is learned: only now does the inspector change, so that an interrupted fit leaves it as it was.
         self.encoder_, self.framings_, self.detector_, self.recogniser_ = encoder, framings, detector, recogniser
@@ -184,7 +182,8 @@ class Inspector:
         """Renew the thresholds from good pictures that were not learned from, without learning again.
 
         Pictures of no named category are given to the one they are recognised as. Those the detector learned from are
-        left out; DatasetError when no others are there. A category without new pictures keeps its calibration.
+        left out; DatasetError when no others are there. A category without new pictures keeps its calibration, and of
+        scans each modality alone keeps its own unless scans with nothing else are among them.
         """
         self._check_fitted("calibrate")
         rate = check_rate(self.false_alarm_rate if false_alarm_rate is None else false_alarm_rate)
@@ -195,23 +194,20 @@ class Inspector:
             opened = self._opened(sample, sample.category)
             if fingerprint(opened.picture) not in self.learned_:
                 seen = self._seen([opened], sample.category)[0]
-                held.setdefault(seen.recognised.category or None, HeldOut()).add(
-                    self.detector_, seen.features, self.encoder_.stride
-                )
+                mine = held.setdefault(seen.recognised.category or None, HeldOut())
+                there = seen.features.there if sides_of(self.detector_.needs) else ()
+                mine.where(there).add(self.detector_, seen.features, self.encoder_.stride)
             if progress:
                 progress(done, len(samples), {})
         if not held:
             raise DatasetError(
                 "good pictures that the model did not learn from", f"{len(samples)} it learned from", "give others"
             )
-        new = {
-            name: Calibration.of(
-                h.scores, h.peaks, rate, Evidence(len(h.scores), len(h.scores), squared=self.detector_.needs.squared)
-            )
-            for name, h in held.items()
-        }
+        squared = self.detector_.needs.squared
         self.false_alarm_rate = rate
-        self.calibrations = {name: new.get(name) or old.at(rate) for name, old in self.calibrations.items()}
+        self.calibrations = {
+            name: recalibrated(old, held.get(name, HeldOut()), rate, squared) for name, old in self.calibrations.items()
+        }
         return self
 
     def save(self, folder: str | Path) -> Path:
@@ -299,7 +295,7 @@ class Inspector:
                 float(score[0]),
                 patches[0],
                 self.detector_,
-                self.calibrations[one.recognised.category or None],
+                self.calibrations[one.recognised.category or None].where(one.features.there),
                 shared,
             )
             for opened, one, (score, patches) in zip(batch, seen, scored, strict=True)

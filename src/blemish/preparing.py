@@ -85,10 +85,20 @@ class Eyes:
     glance: Framing | None
     seed: int
 
-    def copies_of(self, index: int, count: int) -> Iterator[Features]:
-        """`count` slightly changed copies of the picture at `index`, one by one."""
+    def copies_of(self, index: int, count: int, left: str = "") -> Iterator[Features]:
+        """`count` slightly changed copies of the picture at `index`, one by one; of scans the modality `left` alone."""
         for copy in slight_copies(self.good.pictures[index], count, seed=self.seed):
-            yield self.encoder.encode(self.frames[index].frame(copy).pixels[None])
+            yield self._encoded(index, copy, left)
+
+    def alone(self, index: int, modality: str) -> Features:
+        """The scan at `index` with this modality only, framed as such: without points, all of its picture."""
+        return self._encoded(index, self.good.pictures[index], modality)
+
+    def _encoded(self, index: int, picture: np.ndarray, left: str) -> Features:
+        if left:
+            picture = picture.copy()
+            picture[..., slice(3, None) if left == RGB else slice(3)] = np.nan
+        return self.encoder.encode(self.frames[index].frame(picture).pixels[None])
 
     def look(self, index: int, picture: np.ndarray) -> Features:
         """A `picture`, framed as the one at `index` is, as recognition sees it."""

@@ -167,10 +167,8 @@ class Recognisers:
 
     def _sides(self, features: Features) -> tuple[str, ...]:
         """What there is to tell a scan by."""
-        seen, measured = (m not in features.valid or bool(features.valid[m].any()) for m in (RGB, POINTS))
-        if not measured or POINTS not in features.layers:
-            return (RGB,)
-        return (PART, POINTS) if seen and RGB in features.layers else (POINTS,)
+        there = features.there
+        return (PART, POINTS) if {RGB, POINTS} <= set(there) else there
 
     def state(self) -> dict[str, np.ndarray]:
         """All that was learned: the picture's by plain names, what else there is under its side's."""

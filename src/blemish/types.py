@@ -92,6 +92,11 @@ class Features:
         ]
         return torch.cat(same, dim=-1)  # (B, h, w, ΣD)
 
+    @property
+    def there(self) -> tuple[str, ...]:
+        """The modalities of which there is anything in these pictures."""
+        return tuple(m for m in self.layers if m not in self.valid or bool(self.valid[m].any()))
+
     def with_categories(self, categories: Sequence[str] | None) -> Features:
         return replace(self, categories=None if categories is None else tuple(categories))
 

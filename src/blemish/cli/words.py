@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from blemish.datasets.files import shown
+from blemish.types import POINTS, RGB
 from blemish.words import count_in_words
 
 if TYPE_CHECKING:
@@ -13,15 +14,19 @@ if TYPE_CHECKING:
     from blemish.inspector import Inspector
     from blemish.report import CalibrationFacts
 
+ALONE = {RGB: "the picture", POINTS: "the points"}
+
 
 def model_in_words(inspector: Inspector) -> list[str]:
-    """One line on the method, one on each category's threshold."""
+    """One line on the method, one on each category's threshold, and one on those of scans that lack a modality."""
     lines = [
         f"Model: {inspector.detector_name} on {inspector.encoder_name} at {inspector.image_size} px",
     ]
     for category, calibration in inspector.calibrations.items():
         name = f"{category}: " if category else ""
         lines.append(f"{name}{calibration.evidence.words} Limit {calibration.threshold:.4g}.")
+        if alone := [f"{own.threshold:.4g} with {ALONE[side]} alone" for side, own in calibration.alone.items()]:
+            lines.append(f"{name}Limit {', '.join(alone)}.")
     return lines
 
 

@@ -72,7 +72,7 @@ class MultimodalAblation(Multimodal):
         ways = [Way({"view": FUSED}, detector, details=True)]
         if run.settings != self.textual(**self._whole):
             return ways
-        ways += [Way({"view": view}, detector, left, True, False) for left, view in ((RGB, PICTURE), (POINTS, SURFACE))]
+        ways += [Way({"view": view}, detector, left, True) for left, view in ((RGB, PICTURE), (POINTS, SURFACE))]
         if isinstance(detector, Explains):
             ways += [Way({"view": view}, OneSide(detector, side), "", True, False) for side, view in SIDES.items()]
         return ways
