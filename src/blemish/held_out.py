@@ -25,7 +25,7 @@ FOLDS = 5
 FEW = 10  # good pictures of a category; fewer are left out one by one, or not at all where learning is dear
 WANTED = 60  # held-out scores of a category; folds beyond them would only cost time
 ALONE = 10  # held-out scans of a category that are scored by each modality alone as well
-ALONE_COPIES = 2  # copies of a scan that are
+ALONE_COPIES = 2  # changed copies of a scan that are, where no scan is held out
 COPIES = 6  # slightly changed copies of a picture, where new parts are not to be had
 # How much higher new good parts score than slightly changed copies of parts that were learned, as a rule; measured on
 # good pictures of solar cells, bottles, screws, plates and cookies beyond the one learned from.
