@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from blemish.datasets.generated3d import Plan, write_scans
+
 ROOT = Path(__file__).resolve().parent.parent
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
 BLOCK = re.compile(r"^```python[^\n]*\n(.*?)^```", re.MULTILINE | re.DOTALL)
@@ -36,6 +38,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         save(root / "products" / "yellow" / "train" / "good" / f"{i}.png", (200, 160, 40))
         save(root / "products" / "blue" / "train" / "good" / f"{i}.png", (40, 60, 200))
     save(root / "bad.png", (200, 160, 40), hole=True)
+    write_scans(root / "scans", Plan(classes=1, size=64, train=3, validation=0, good=1, defective=1), workers=1)
     return root
 
 
@@ -93,6 +96,7 @@ def test_examples_run_on_the_solar_cells(example: Path) -> None:
         ("02", ("products", "bad.png", "missing.png"), "missing.png"),
         ("03", ("good", "bad.png"), "."),
         ("04", ("good", "more"), "after: limit"),
+        ("05", ("scans",), "times the limit"),
     ],
 )
 def test_examples_run_on_a_folder_of_yours(folder: Path, number: str, arguments: tuple[str, ...], words: str) -> None:

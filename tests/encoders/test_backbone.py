@@ -118,6 +118,12 @@ def test_reads_normalisation_from_the_folder(model_folder: Folder, tmp_path: Pat
     assert encoders.build(model_folder("siglip")).mean == (0.5, 0.5, 0.5)
 
 
+def test_reading_draws_no_bar_of_another_program(model_folder: Folder, capfd: pytest.CaptureFixture[str]) -> None:
+    encoders.build(model_folder("dinov2"))
+    assert not capfd.readouterr().err
+    assert transformers.utils.logging.is_progress_bar_enabled()  # left as it was
+
+
 def test_norm_can_be_left_out(model_folder: Folder, pictures: np.ndarray) -> None:
     from blemish.encoders.backbone import load_backbone
 

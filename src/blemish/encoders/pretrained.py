@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +23,10 @@ def read_pretrained(folder: Path, choose: Callable[[Any], tuple[Any, Any]], unus
 
     try:
         kind, config = choose(transformers.AutoConfig.from_pretrained(folder, local_files_only=True))
-        model, info = kind.from_pretrained(
-            folder, config=config, local_files_only=True, output_loading_info=True, dtype=torch.float32
-        )
+        with without_bars():
+            model, info = kind.from_pretrained(
+                folder, config=config, local_files_only=True, output_loading_info=True, dtype=torch.float32
+            )
     except BlemishError:
         raise
     except Exception as error:  # a damaged file surfaces as one of many kinds of error
@@ -42,3 +44,17 @@ def read_pretrained(folder: Path, choose: Callable[[Any], tuple[Any, Any]], unus
         )
     check_finite(((key, tensor) for key, tensor in model.state_dict().items()), str(folder))
     return model.eval()
+
+
+@contextmanager
+def without_bars() -> Iterator[None]:
+    """transformers draws no progress bars of its own meanwhile; reading a file takes a moment."""
+    from transformers.utils import logging
+
+    drawn = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if drawn:
+            logging.enable_progress_bar()
