@@ -1,13 +1,14 @@
 """Pictures with points, one model for ten classes: how well, by what a defect changes, and with a modality missing?
 
-    python benchmarks/generated_scans.py --seeds 0 1 2 --alone 0 --each 0
+    python benchmarks/generated_scans.py --seeds 0 1 2 --alone 0 1
+    python benchmarks/generated_scans.py --seeds 0 --methods crossmodal-text --each
     python benchmarks/generated_scans.py --tables                                  # Markdown from the result file
 
 A seed is that of a generated set (docs/generated-scans.md) of 224 px and of all that is drawn while learning. Rows of
 benchmarks/results/generated_scans.csv are means over the classes, by `view`: "fused", the scan as it is, its class
 recognised; "category given"; of crossmodal-text, for some seeds, "picture alone" and "points alone", scans that lack
-the other, and "one a class", a model for each class. `defect`: which defects are told from the good scans: all, those
-of a group, or those of one kind. Thresholds are the program's own, at its 5 %.
+the other; and, in a run of its own, "one a class", a model for each class. `defect`: which defects are told from the
+good scans: all, those of a group, or those of one kind. Thresholds are the program's own, at its 5 %.
 """
 
 from __future__ import annotations
@@ -65,8 +66,8 @@ def measured(answers: Sequence[Answers]) -> Iterator[tuple[str, dict[str, float]
         yield name, {measure: fmean(row[measure] for row in rows) for measure in MEASURES}
 
 
-def views(run: Run, encoders: SharedEncoders, alone: bool, each: bool) -> Iterator[tuple[str, list[Answers], float]]:
-    """Every view's answers, and the seconds that its model learned."""
+def unified(run: Run, encoders: SharedEncoders, alone: bool) -> Iterator[tuple[str, list[Answers], float]]:
+    """Every view's answers by one model for all classes, and the seconds that it learned."""
     encoder = encoders.of(run)
     clock = Clock(encoder)
     inspector, _ = fitted(run, quietly, encoder)
@@ -77,12 +78,16 @@ def views(run: Run, encoders: SharedEncoders, alone: bool, each: bool) -> Iterat
     yield GIVEN, asked(inspector, run.parts, GIVEN) if wrong else answers, seconds
     for view in ALONE if alone else ():
         yield view, asked(inspector, run.parts, view), seconds
-    if each:
-        clock, tested = Clock(encoder), []
-        for part in run.parts:
-            own, _ = fitted(replace(run, parts=(part,), pooled=False), quietly, encoder)
-            tested += asked(own, (part,), FUSED)
-        yield EACH, tested, clock.seconds()
+
+
+def one_a_class(run: Run, encoders: SharedEncoders) -> Iterator[tuple[str, list[Answers], float]]:
+    """The same by a model for each class."""
+    encoder = encoders.of(run)
+    clock, tested = Clock(encoder), []
+    for part in run.parts:
+        own, _ = fitted(replace(run, parts=(part,), pooled=False), quietly, encoder)
+        tested += asked(own, (part,), FUSED)
+    yield EACH, tested, clock.seconds()
 
 
 def tables(file: Path) -> str:
@@ -111,7 +116,7 @@ def main() -> None:
     parser.add_argument("--defective", type=int, default=3, help="test scans of each class and kind of defect")
     parser.add_argument("--classes", type=int, default=10)
     parser.add_argument("--alone", nargs="*", type=int, default=[], help="seeds to inspect with one modality too")
-    parser.add_argument("--each", nargs="*", type=int, default=[], help="seeds to learn one model a class too")
+    parser.add_argument("--each", action="store_true", help="learn one model a class instead of one for all")
     parser.add_argument("--tables", action="store_true", help="print what the result file says, measure nothing")
     parser.add_argument("-o", "--output", type=Path, default=RESULTS)
     chosen = parser.parse_args()
@@ -125,8 +130,9 @@ def main() -> None:
             with SharedEncoders(Path(folder)) as encoders:
                 for method in chosen.methods:
                     run = Run(parts, method, chosen.encoder, seed=seed, pooled=True)
-                    more = [method == TEXTUAL and seed in seeds for seeds in (chosen.alone, chosen.each)]
-                    for view, answers, seconds in views(run, encoders, *more):
+                    alone = method == TEXTUAL and seed in chosen.alone
+                    found = one_a_class(run, encoders) if chosen.each else unified(run, encoders, alone)
+                    for view, answers, seconds in found:
                         facts = {"seed": str(seed), "method": method, "view": view, "encoder": chosen.encoder}
                         facts |= {"train": str(chosen.train), "fit_seconds": f"{seconds:.0f}"}
                         for defect, values in measured(answers):
