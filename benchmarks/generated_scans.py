@@ -107,11 +107,11 @@ class Results:
             for row in csv.DictReader(lines):
                 self.rows[row["method"], row["view"], row["defect"]].append(row)
 
-    def value(self, method: str, view: str, defect: str, measure: str) -> str:
+    def value(self, method: str, view: str, defect: str, measure: str, spread: bool = True) -> str:
         values = [float(row[measure]) for row in self.rows.get((method, view, defect), [])]
         if not values:
             return "–"
-        return _short(fmean(values)) + (f" ± {_short(stdev(values))}" if len(values) > 1 else "")
+        return _short(fmean(values)) + (f" ± {_short(stdev(values))}" if spread and len(values) > 1 else "")
 
     def named(self) -> Iterator[tuple[str, str, str]]:
         """Method and view of every model and way to look, and what that is called."""
@@ -126,16 +126,17 @@ class Results:
         for method, view, words in self.named():
             yield [words, *(self.value(method, view, ALL, measure) for measure in MEASURES)]
 
-    def by(self, kinds: Sequence[str], measure: str) -> Iterator[list[str]]:
+    def by(self, kinds: Sequence[str], measure: str, spread: bool) -> Iterator[list[str]]:
         """A measure by kinds or groups of defects."""
         yield [NAMES[measure], *kinds]
         for method, view, words in self.named():
             if view != GIVEN:
-                yield [words, *(self.value(method, view, kind, measure) for kind in kinds)]
+                yield [words, *(self.value(method, view, kind, measure, spread) for kind in kinds)]
 
     def __str__(self) -> str:
         groups, kinds = list(dict.fromkeys(GROUPS.values())), list(GROUPS)
-        shown = [self.overall(), *(self.by(some, m) for some in (groups, kinds) for m in ("image_auroc", "aupro_01"))]
+        both = ("image_auroc", "aupro_01")
+        shown = [self.overall(), *(self.by(some, m, some is groups) for some in (groups, kinds) for m in both)]
         return "\n\n".join(_markdown(list(table)) for table in shown)
 
 

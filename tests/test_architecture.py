@@ -23,7 +23,7 @@ ORDER = (
     {"evaluation", "diagnosis"},
     {"experiments"},
     {"report", "export"},
-    {"cli", "serve", "runtime"},
+    {"cli", "serve", "runtime", "__main__"},
 )
 RANK = {name: rank for rank, group in enumerate(ORDER) for name in group}
 # What the command line imports at its start, and what the light runtime will reuse, must not load torch by itself.
