@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from blemish.errors import NotFittedError
-from blemish.recognition import PART, PATCHES, PROTOTYPES, Recogniser, Recognisers, describe, distance, unit
+from blemish.recognition import PART, PATCHES, PROTOTYPES, Recogniser, Recognisers, describe, distance, telling, unit
 from blemish.types import POINTS, RGB, Features
 
 
@@ -41,6 +41,28 @@ def test_a_picture_is_recognised(pictures: int) -> None:
 def test_a_large_defect_does_not_lead_astray() -> None:
     spoiled = np.concatenate([patches(1, 50, 60), patches(7, 50, 40)])
     assert learned().recognise(spoiled).category == "nut"
+
+
+def test_a_ground_that_all_lie_on_does_not_decide() -> None:
+    """Most of the picture is a ground, a little nearer to what another category was learned on."""
+    ground = {name: patches(9, seed, 100, 0.05) for seed, name in enumerate(("bolt", "nut"))}
+    parts = {name: patches(place, 7, 12) for place, name in enumerate(ground)}
+    good = {name: [np.concatenate([ground[name], parts[name]])] for name in ground}
+    recogniser = Recogniser().fit(good, {})
+    seen = np.concatenate([ground["nut"], patches(0, 50, 12)])
+    apart = recogniser.distances(seen)
+    assert apart.shape == (2, 112)
+    assert apart.mean(axis=1).argmin() == 1
+    assert recogniser.recognise(seen).category == "bolt"
+
+
+def test_patches_weigh_by_how_well_they_tell_two_categories_apart() -> None:
+    apart = np.array([[0.2, 0.5], [0.5, 0.4], [0.9, 0.9]])
+    first, second = 0.3**2, 0.1**2
+    expected = (first * apart[:, 0] + second * apart[:, 1]) / (first + second)
+    np.testing.assert_allclose(telling(apart), expected)
+    np.testing.assert_allclose(telling(apart[:1]), [0.35])  # one category: nothing to tell
+    np.testing.assert_allclose(telling(apart[[0, 0]]), [0.35, 0.35])
 
 
 def test_a_picture_of_nothing_known_is_said_to_be_so() -> None:

@@ -2,7 +2,8 @@
 
 Each category keeps a few hundred patches of its good pictures. A picture's distance to a category is the mean, over its
 own patches, of the distance to the nearest of them; a defect spoils only its share of that mean, where a comparison of
-averaged features would be led astray by it. Of scans, the distances of the points and of the picture where there are
+averaged features would be led astray by it. Which category is nearest is told by the patches that tell them apart: a
+ground on which all products lie says nothing. Of scans, the distances of the points and of the picture where there are
 points add up; what lies around the part tells nothing of it. numpy and pillow only.
 """
 
@@ -62,10 +63,24 @@ def unit(vectors: np.ndarray) -> np.ndarray:
     return vectors / np.maximum(np.linalg.norm(vectors, axis=-1, keepdims=True), 1e-12)
 
 
+def distances(patches: np.ndarray, prototypes: np.ndarray) -> np.ndarray:
+    """Euclidean distances `(P,)` in [0, 2] of unit `patches` `(P, D)` to the nearest of unit `prototypes` `(N, D)`."""
+    return np.sqrt(np.maximum(2 - 2 * (patches @ prototypes.T).max(axis=1), 0))  # from the cosine
+
+
 def distance(patches: np.ndarray, prototypes: np.ndarray) -> float:
-    """Mean Euclidean distance, in [0, 2], of unit `patches` `(P, D)` to the nearest of unit `prototypes` `(N, D)`."""
-    nearest = (patches @ prototypes.T).max(axis=1)  # cosine
-    return float(np.sqrt(np.maximum(2 - 2 * nearest, 0)).mean(dtype=np.float64))
+    """Their mean."""
+    return float(distances(patches, prototypes).mean(dtype=np.float64))
+
+
+def telling(apart: np.ndarray) -> np.ndarray:
+    """Mean distances to categories `(C,)` out of those of patches `(C, P)`.
+
+    Each patch weighs as the square of how much nearer it is to the first category than to the second.
+    """
+    first, second = np.partition(apart, 1, axis=0)[:2] if len(apart) > 1 else (apart[0], apart[0])
+    weights = (second - first).astype(np.float64) ** 2
+    return np.average(apart, axis=1, weights=weights if weights.sum() > 0 else None)
 
 
 class Recogniser:
@@ -92,13 +107,14 @@ class Recogniser:
 
     def recognise(self, patches: np.ndarray, category: str | None = None) -> Recognised:
         """The nearest category of a described picture `(P, D)`, or the distance to the `category` given."""
-        return nearest(self.distances(patches), self.names_, self.limits_, category)
+        apart = self.distances(patches)
+        return nearest(telling(apart), apart.mean(axis=1, dtype=np.float64), self.names_, self.limits_, category)
 
     def distances(self, patches: np.ndarray) -> np.ndarray:
-        """How far a described picture `(P, D)` is from each category, `(C,)`."""
+        """How far each patch of a described picture `(P, D)` is from each category, `(C, P)`."""
         if not hasattr(self, "names_"):
             raise NotFittedError("a recogniser that has learned", "one that has not", "call fit first")
-        return np.array([distance(patches, prototypes) for prototypes in self.prototypes_])
+        return np.stack([distances(patches, prototypes) for prototypes in self.prototypes_])
 
     def state(self) -> dict[str, np.ndarray]:
         """All that was learned; names as the bytes of one text, a line each."""
@@ -112,9 +128,14 @@ class Recogniser:
         return self
 
 
-def nearest(distances: np.ndarray, names: Sequence[str], limits: np.ndarray, category: str | None) -> Recognised:
-    """The nearest of the categories `names` by `distances` `(C,)`, each known up to its limit; or the one given."""
-    best = int(distances.argmin()) if category is None else names.index(category)
+def nearest(
+    told: np.ndarray, distances: np.ndarray, names: Sequence[str], limits: np.ndarray, category: str | None
+) -> Recognised:
+    """The least of `told` `(C,)` among the categories `names`, or the one given.
+
+    Known where one of `distances` `(C,)`, or that of the one given, is within its limit.
+    """
+    best = int(told.argmin()) if category is None else names.index(category)
     near = distances <= limits
     return Recognised(names[best], float(distances[best]), bool(near[best] if category is None else near.any()))
 
@@ -161,9 +182,12 @@ class Recognisers:
             raise NotFittedError("a recogniser that has learned", "one that has not", "call fit first")
         sides = [side for side in self._sides(features) if side in self.by_side_] or [RGB]
         asked = [self.by_side_[side] for side in sides]
-        found = [one.distances(describe(features, side)[0]) for one, side in zip(asked, sides, strict=True)]
+        apart = [one.distances(describe(features, side)[0]) for one, side in zip(asked, sides, strict=True)]
+        plain = [each.mean(axis=1, dtype=np.float64) for each in apart]
+        # Of points all patches count alike: theirs hardly differ from category to category but by noise.
+        told = [mean if side == POINTS else telling(each) for side, each, mean in zip(sides, apart, plain, strict=True)]
         limits = np.sum([one.limits_ for one in asked], axis=0)
-        return nearest(np.sum(found, axis=0), asked[0].names_, limits, category)
+        return nearest(np.sum(told, axis=0), np.sum(plain, axis=0), asked[0].names_, limits, category)
 
     def _sides(self, features: Features) -> tuple[str, ...]:
         """What there is to tell a scan by."""
