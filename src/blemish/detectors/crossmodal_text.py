@@ -277,17 +277,18 @@ class CrossmodalText:
     def explain(self, features: Features) -> dict[str, Tensor]:
         """What each side has to do with the score of every cell, `(B, h, w)` by name, levelled by good cells.
 
-        "rgb" and "points" share √(Ψ_rgb ⊙ Ψ_3d) by how strange each looks by itself, to prototypes and to the words (or
-        are what the only modality says by itself); where points are lost, the root of Ψ_lost is theirs. "text" is the
-        root of Ψ_text.
+        "rgb" and "points" share √(α Ψ_rgb ⊙ Ψ_3d) by how strange each looks by itself, to prototypes and to the words
+        (or are what the only modality says by itself); √(δ Ψ_lost) is the points'. "text" is √(β Ψ_text).
         """
         found: dict[str, list[Tensor]] = {}
         for cells in cells_of(features, learned_by(self).dims):
             category, shares = self._found(cells)
             sides = self.shares_.blamed(shares, cells, category, _SIDES if self.anchors_ else None)
+            if cells.complete:
+                sides = {modality: self.alpha**0.5 * share for modality, share in sides.items()}
             sides[POINTS] = sides[POINTS] + (self.delta * shares[LOST]).sqrt()
             if self.anchors_:
-                sides[TEXT] = (shares[_SIDES[RGB]] * shares[_SIDES[POINTS]]).sqrt()
+                sides[TEXT] = (self.beta * shares[_SIDES[RGB]] * shares[_SIDES[POINTS]]).sqrt()
             for side, grid in sides.items():
                 found.setdefault(side, []).append(grid)
         return {side: torch.stack(grids) for side, grids in found.items()}
