@@ -357,6 +357,23 @@ def test_limits_of_one_modality_rest_on_few_scans_or_copies_of_them(count: int) 
     )
 
 
+def test_every_walk_shows_all_scans_however_their_sizes_differ() -> None:
+    """With made-up defects too: detectors that learn from pools of cells walk once, and would miss whole categories."""
+    scans, names = [], []
+    for index, side in enumerate((32, 40, 48, 56)):
+        whole = scan_sample(seed=index)
+        assert isinstance(whole.picture, np.ndarray)
+        assert isinstance(whole.points, np.ndarray)
+        scans.append(np.concatenate([whole.picture, whole.points], axis=2)[:side, :side].astype(np.float32))
+        names.append(str(side))
+    needs = Needs(modalities=(RGB, POINTS), made_up_defects=True)
+    good = GoodPictures(scans, build("pixels+points-shape", points_stride=4), needs, lambda scan: scan, names)
+    for _ in range(2):
+        batches = list(good)
+        assert {name for batch in batches for name in batch.features.categories or ()} == set(names)
+        assert all(batch.altered is not None for batch in batches)
+
+
 def test_a_cache_is_used_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     calls = []
     usual = Slopes.encode_points

@@ -107,7 +107,7 @@ class GoodPictures:
     while it is walked, at least `LEAST_POOL` a picture, and is drawn from again once it is full. Memory stays under
     `memory` bytes plus one batch; pictures that no longer fit are prepared and encoded anew in every walk. Everything
     drawn depends on `seed` and the walks before alone. Where it is drawn, batches are always full: what is left of a
-    walk waits for the next.
+    walk waits for the next; but every walk shows all scans.
 
     Scans `(H, W, 6)` float32, for detectors that ask for points, are never turned, mirrored or augmented. `prompts` by
     category go along in every batch.
@@ -177,7 +177,8 @@ class GoodPictures:
             rng = np.random.default_rng((self.seed, walk))
             order = np.concatenate([rng.permutation(order) for _ in range(rounds)])[: max(self.batch_size, len(copies))]
         slots = max(LEAST_POOL, -(-self.pool // len(copies)))
-        waiting = self._waiting if drawn else defaultdict(list)
+        waits = drawn and not self.of_scans  # scans are of almost as many sizes as there are, and are walked once
+        waiting = self._waiting if waits else defaultdict(list)
         full = False
         while not full:
             for done, i in enumerate(order):
@@ -189,8 +190,8 @@ class GoodPictures:
                     full = True
                 if self.progress and walk == 0:
                     self.progress(done + 1, len(order), {})
-            full = full or not drawn  # what is drawn at random waits for the next walk until its batch is full
-        for rest in () if drawn else waiting.values():
+            full = full or not waits  # what is drawn at random waits for the next walk until its batch is full
+        for rest in () if waits else waiting.values():
             yield self._batch(rest)
 
     def _copies(self) -> list[Rendering]:
