@@ -360,7 +360,7 @@ def test_limits_of_one_modality_rest_on_few_scans_or_copies_of_them(count: int) 
 def test_every_walk_shows_all_scans_however_their_sizes_differ() -> None:
     """With made-up defects too: detectors that learn from pools of cells walk once, and would miss whole categories."""
     scans, names = [], []
-    for index, side in enumerate((32, 40, 48, 56)):
+    for index, side in enumerate((32,) * 9 + (40, 48)):
         whole = scan_sample(seed=index)
         assert isinstance(whole.picture, np.ndarray)
         assert isinstance(whole.points, np.ndarray)
