@@ -17,7 +17,7 @@ from typing import Any, Self
 import numpy as np
 
 from blemish.copies import slight_copies
-from blemish.detectors.base import part_of
+from blemish.detectors.base import part_of, under
 from blemish.errors import NotFittedError
 from blemish.types import POINTS, RGB, Features
 
@@ -196,11 +196,10 @@ class Recognisers:
 
     def state(self) -> dict[str, np.ndarray]:
         """All that was learned: the picture's by plain names, what else there is under its side's."""
-        return {
-            name if side == RGB else f"{side}.{name}": array
-            for side, own in self.by_side_.items()
-            for name, array in own.state().items()
-        }
+        found: dict[str, np.ndarray] = {}
+        for side, own in self.by_side_.items():
+            found |= own.state() if side == RGB else under(side, own.state())
+        return found
 
     def load_state(self, state: Mapping[str, np.ndarray]) -> Self:
         """Take back what `state` gave."""

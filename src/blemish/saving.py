@@ -9,7 +9,7 @@ import numpy as np
 from blemish.calibration import Calibration
 from blemish.cleaning import SetAside
 from blemish.detectors import factory
-from blemish.detectors.base import part_of
+from blemish.detectors.base import part_of, under
 from blemish.errors import WeightsError
 from blemish.framing import build_framing
 from blemish.model_folder import Model
@@ -25,10 +25,10 @@ def model_of(inspector: Inspector) -> Model:
 
     import blemish
 
-    tensors = {f"detector.{name}": tensor for name, tensor in inspector.detector_.state().items()}
-    arrays = {f"recogniser.{name}": array for name, array in inspector.recogniser_.state().items()}
+    tensors = under("detector", inspector.detector_.state())
+    arrays = under("recogniser", inspector.recogniser_.state())
     for number, framing in enumerate(inspector.framings_.values()):
-        arrays |= {f"framing.{number}.{name}": array for name, array in framing.state().items()}
+        arrays |= under(f"framing.{number}", framing.state())
     tensors |= {name: torch.from_numpy(np.array(array)) for name, array in arrays.items()}
     encoder = inspector.encoder_
     settings = {

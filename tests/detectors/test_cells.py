@@ -50,12 +50,14 @@ def test_a_hole_takes_the_nearest_measured_cell() -> None:
 
 def test_the_pool_holds_measured_cells_of_all_categories_evenly() -> None:
     features = scans(6, 0, ("nut", "bolt"))
-    pool = pooled([Batch(features)], 100, "fill", 0)
+    pool = pooled([Batch(features)], 100, "fill", 0, around=True)
     assert pool.names == ("bolt", "nut")
     assert torch.bincount(pool.label).tolist() == [50, 50]
     own = features[RGB][[i for i, name in enumerate(features.categories or ()) if name == "bolt"]]
     part = own[:, features.valid[POINTS][0]].flatten(0, 1)
     assert all((part == row).all(1).any() for row in pool.of("bolt")[0])
+    assert pooled([Batch(features)], 100, "fill", 0).around is None
+    assert pool.around is not None
     pictures, measured = pool.around  # all cells, the ground's too
     assert (len(pictures), pictures.shape[1]) == (12 * SIDE**2, PICTURE)
     assert int(measured.sum()) == int(features.valid[POINTS].sum())

@@ -39,7 +39,7 @@ class Pool:
 
     `alone` holds, by modality and category, `(n, D)` rows of all cells that this modality sees: of pictures, the ground
     as well. `around` is drawn from all cells of whole scans: their pictures `(M, D1)`, and whether points were measured
-    there, `(M,)` bool. `altered` is None where no made-up defects were shown.
+    there, `(M,)` bool; None where nobody asked. `altered` is None where no made-up defects were shown.
     """
 
     names: tuple[str, ...]
@@ -47,7 +47,7 @@ class Pool:
     points: Tensor
     label: Tensor
     alone: dict[str, dict[str, Tensor]]
-    around: tuple[Tensor, Tensor]
+    around: tuple[Tensor, Tensor] | None
     altered: Altered | None
 
     @property
@@ -61,11 +61,14 @@ class Pool:
         return self.picture[own], self.points[own]
 
 
-def pooled(batches: Iterable[Batch], sample: int, holes: Holes, seed: int) -> Pool:
-    """At most `sample` good cells, the same number of every category, from one walk over `batches`."""
+def pooled(batches: Iterable[Batch], sample: int, holes: Holes, seed: int, around: bool = False) -> Pool:
+    """At most `sample` good cells, the same number of every category, from one walk over `batches`.
+
+    `around`: what lies around the part is kept as well.
+    """
     pairs: dict[str, EvenSample] = {}
     alone: dict[str, dict[str, EvenSample]] = {RGB: {}, POINTS: {}}
-    around: dict[str, EvenSample] = {}
+    everywhere: dict[str, EvenSample] = {}
     altered: dict[str, EvenSample] = {}
     dims = (0, 0)
 
@@ -84,7 +87,9 @@ def pooled(batches: Iterable[Batch], sample: int, holes: Holes, seed: int) -> Po
             if cells.measured.any():
                 add(alone[POINTS], name, cells.points[cells.measured], ALONE, shared=False)
             if cells.complete:
-                add(around, name, torch.cat([cells.picture, cells.measured[..., None]], dim=-1).flatten(0, 1), AROUND)
+                if around:
+                    both = torch.cat([cells.picture, cells.measured[..., None]], dim=-1)  # (h, w, D1 + 1)
+                    add(everywhere, name, both.flatten(0, 1), AROUND)
                 shown = cells.filled() if holes == "fill" else cells
                 add(pairs, name, _rows(shown)[shown.measured], sample)
                 if (rows := _altered(batch, index, shown)) is not None and len(rows):
@@ -94,16 +99,24 @@ def pooled(batches: Iterable[Batch], sample: int, holes: Holes, seed: int) -> Po
     names = tuple(sorted(pairs))
     rows, label = _stacked(pairs, names)
     picture, points = rows.split(dims, dim=1)
-    whole = _stacked(around, names)[0]
     return Pool(
         names,
         picture,
         points,
         label,
         {modality: {name: one.rows() for name, one in found.items()} for modality, found in alone.items()},
-        (whole[:, :-1], whole[:, -1] > 0),
+        _around(_stacked(everywhere, names)[0]) if everywhere else None,
         _altered_cells(altered, names, dims) if altered else None,
     )
+
+
+def at_random(count: int, label: Tensor) -> Tensor:
+    """Places `(count,)` among the cells that have a `label` `(N,)`, drawn anew each time, with repetition."""
+    return torch.randint(len(label), (count,)).to(label.device)
+
+
+def _around(rows: Tensor) -> tuple[Tensor, Tensor]:
+    return rows[:, :-1], rows[:, -1] > 0
 
 
 def _rows(cells: Cells) -> Tensor:

@@ -17,7 +17,7 @@ from torch.nn.functional import cosine_similarity, normalize
 
 from blemish.checks import among, check, flags, is_number, whole
 from blemish.detectors.base import Needs, Progress, part_of, settings_of, under
-from blemish.detectors.cell_pool import Pool, pooled
+from blemish.detectors.cell_pool import Pool, at_random, pooled
 from blemish.detectors.cell_shares import ALONE, CellShares, Shares, smoothed
 from blemish.detectors.cells import HOLES, Cells, Holes, cells_of
 from blemish.detectors.learned import Learned, learned_by, training_of
@@ -148,7 +148,7 @@ class Crossmodal:
                 network.learn_scales(pool)
 
             def loss_of(step: int) -> Tensor:
-                drawn = torch.randint(len(pool.label), (self.cells,)).to(pool.label.device)
+                drawn = at_random(self.cells, pool.label)
                 return network.loss(*network.scaled(pool.picture[drawn], pool.points[drawn]))
 
             loss = replace(training_of(self), **PUBLISHED).run(network, loss_of, progress)

@@ -18,7 +18,7 @@ from torch.nn.functional import cosine_similarity, cross_entropy, normalize
 from blemish.checks import among, check, flags, is_number, is_share, whole
 from blemish.detectors.base import Needs, Progress, TextWish, part_of, settings_of, under
 from blemish.detectors.categories import key_of
-from blemish.detectors.cell_pool import Altered, Pool, pooled
+from blemish.detectors.cell_pool import Altered, Pool, at_random, pooled
 from blemish.detectors.cell_shares import ALONE, Shares, laid, smoothed
 from blemish.detectors.cells import Cells, Holes, cells_of
 from blemish.detectors.crossmodal import (
@@ -148,7 +148,7 @@ class CrossmodalText:
     def fit(self, batches: Iterable[Batch], progress: Progress | None = None) -> Self:
         """Learn from good scans, walked once; `loss_` `(steps,)` keeps every step's loss, NaN where it was skipped."""
         told: dict[str, Prompts] = {}
-        pool = pooled(_noted(batches, told), self.sample, self.holes, self.seed)
+        pool = pooled(_noted(batches, told), self.sample, self.holes, self.seed, around=self.delta > 0)
         sentences = self._sentences(told, pool)
         with seeded(self.seed):
             words = sentences[0].shape[-1] if sentences else 0
@@ -157,7 +157,7 @@ class CrossmodalText:
             learned = nn.ModuleList([network, *([adaptor] if adaptor else [])]).to(pool.picture.device)
             if self.standardise:
                 network.mapping.learn_scales(pool)
-            if network.presence:
+            if network.presence and pool.around:
                 network.presence.standard.learn(pool.around[0])
 
             def loss_of(step: int) -> Tensor:
@@ -211,11 +211,13 @@ class CrossmodalText:
 
     def _loss(self, network: TextNetwork, pool: Pool, anchors: Tensor | None) -> Tensor:
         """Equation (11) on cells drawn from the pool; `anchors` `(C, 1 or 2, Dt)`."""
-        drawn = torch.randint(len(pool.label), (self.cells,)).to(pool.label.device)
+        drawn = at_random(self.cells, pool.label)
         picture, points = network.mapping.scaled(pool.picture[drawn], pool.points[drawn])
         loss = network.mapping.loss(picture, points)
-        if network.presence:
-            loss = loss + network.presence.loss(*_drawn(pool.around, self.cells))
+        if network.presence and pool.around:
+            everywhere, measured = pool.around
+            drawn_there = at_random(self.cells, measured)
+            loss = loss + network.presence.loss(everywhere[drawn_there], measured[drawn_there])
         if anchors is None:
             return loss
         own = anchors[pool.label[drawn]].float()  # (N, 1 or 2, Dt)
@@ -231,7 +233,7 @@ class CrossmodalText:
 
     def _repelled(self, network: TextNetwork, altered: Altered, anchors: Tensor) -> Tensor:
         """The contrast's other half: cells under made-up defects, of the modalities that these changed."""
-        drawn = torch.randint(len(altered.label), (max(1, self.cells // 4),)).to(altered.label.device)
+        drawn = at_random(max(1, self.cells // 4), altered.label)
         picture, points = network.mapping.scaled(altered.picture[drawn], altered.points[drawn])
         own, loss = anchors[altered.label[drawn]].float(), anchors.new_zeros(())
         changed = altered.picture_changed[drawn], altered.points_changed[drawn]
@@ -361,12 +363,6 @@ def _noted(batches: Iterable[Batch], told: dict[str, Prompts]) -> Iterator[Batch
     for batch in batches:
         told.update(batch.prompts or {})
         yield batch
-
-
-def _drawn(rows: tuple[Tensor, Tensor], count: int) -> tuple[Tensor, Tensor]:
-    """`count` of the rows of both, the same ones, at random."""
-    chosen = torch.randint(len(rows[1]), (count,)).to(rows[1].device)
-    return rows[0][chosen], rows[1][chosen]
 
 
 def _anchors(adaptor: TextAdaptor, sentences: Iterable[Tensor]) -> Tensor:
