@@ -76,6 +76,29 @@ def test_sides_fit_both_encoders() -> None:
     assert (224 // encoder.stride) * 14 == 392
 
 
+@pytest.mark.parametrize("stride", [1, 2, 4])
+def test_points_finer_than_the_picture_do_not_blow_it_up(stride: int) -> None:
+    shown = []
+
+    class Watched:
+        """Notes the size of the pictures it is shown."""
+
+        def encode(self, pictures: np.ndarray) -> Features:
+            shown.append(pictures.shape[1:3])
+            return build("patches").encode(pictures)
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(build("patches"), name)
+
+    encoder = ScanEncoder(Watched(), Heights(stride))  # type: ignore[arg-type]
+    features = encoder.encode(scans())
+    coarsest = ScanEncoder(build("patches"), Heights(4)).encode(scans())
+    assert shown == [tuple(build("patches").stride * cells for cells in (64 // 4, 96 // 4))]
+    assert torch.equal(features[RGB], coarsest[RGB])
+    assert features[POINTS].shape[1:3] == features.valid[POINTS].shape[1:3] == (64 // stride, 96 // stride)
+    assert encoder.multiple == 4 * build("patches").multiple // build("patches").stride
+
+
 def test_a_missing_picture_is_zero_and_said_so(encoder: ScanEncoder) -> None:
     made = scans()
     made[1, ..., :3] = np.nan

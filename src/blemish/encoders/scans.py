@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from typing import Any
 
 import numpy as np
@@ -13,13 +14,16 @@ from blemish.encoders.base import Encoder, PointsEncoder
 from blemish.errors import SettingsError
 from blemish.types import POINTS, RGB, Features
 
+FINEST = 4  # points a side that a cell of the picture stands for, at least
+
 
 class ScanEncoder:
     """An `Encoder` of scans: the picture encoder's layers under `RGB`, the points encoder's under `POINTS`.
 
     A scan is `(H, W, 6)` float32: R, G, B in 0…255, then x, y, z in metres. The picture is resized so that its finest
-    grid has one cell for every `stride` × `stride` points, as that of the points has. `valid[POINTS]` says where
-    anything was measured; where a picture is missing (all NaN), `valid[RGB]` is False and its layers are 0.
+    grid has one cell for every `stride` × `stride` points, as that of the points has, but for no fewer than `FINEST` a
+    side: finer ones would take a picture many times as large as it was taken, and show no more. `valid[POINTS]` says
+    where anything was measured; where a picture is missing (all NaN), `valid[RGB]` is False and its layers are 0.
     """
 
     def __init__(self, picture_encoder: Encoder, points_encoder: PointsEncoder) -> None:
@@ -29,8 +33,9 @@ class ScanEncoder:
         self.layers: tuple[Any, ...] = (picture_encoder.layers, tuple(getattr(points_encoder, "layers", ())))
         self.dims = tuple(picture_encoder.dims) + tuple(points_encoder.dims)
         self.stride = points_encoder.stride
+        self.cell = max(FINEST, self.stride)
         # So many cells a side that the picture, resized to them, has sides its own encoder accepts.
-        self.multiple = points_encoder.stride * (picture_encoder.multiple // picture_encoder.stride)
+        self.multiple = math.lcm(self.stride, self.cell * (picture_encoder.multiple // picture_encoder.stride))
         self.licence = "; ".join(dict.fromkeys((picture_encoder.licence, points_encoder.licence)))
         weights = f"{picture_encoder.weights}+{points_encoder.weights}"
         self.weights = hashlib.sha256(weights.encode()).hexdigest()
@@ -45,12 +50,12 @@ class ScanEncoder:
         self._check(scans)
         surface = self.points.encode_points(np.ascontiguousarray(scans[..., 3:]))
         seen = ~np.isnan(scans[..., :3]).all(axis=(1, 2, 3))  # (B,)
-        cells = scans.shape[1] // self.stride, scans.shape[2] // self.stride
-        size = cells[0] * self.pictures.stride, cells[1] * self.pictures.stride
+        height, width = scans.shape[1] // self.cell, scans.shape[2] // self.cell
+        size = height * self.pictures.stride, width * self.pictures.stride
         layers, vector = self._pictures(resized(scans[seen, ..., :3], size), seen)
         place = layers[0].device  # points may be described on the CPU
         valid = {
-            RGB: torch.from_numpy(seen)[:, None, None].expand(-1, *cells).contiguous().to(place),
+            RGB: torch.from_numpy(seen)[:, None, None].expand(-1, height, width).contiguous().to(place),
             POINTS: surface.valid[POINTS].to(place),
         }
         points = tuple(layer.to(place) for layer in surface.layers[POINTS])
