@@ -130,7 +130,11 @@ def test_switches_leave_cfm() -> None:
     plain = learned(mapper="mlp", text=False)
     assert plain.needs.text is None
     assert isinstance(plain.learned_.network.mapping.to_points, nn.Sequential)
-    assert isinstance(learned().learned_.network.mapping.to_points, GeometryMapper)
+    for mapper, kind in (("gacm", nn.Linear), ("deep-gacm", nn.Sequential)):
+        forth = learned(mapper=mapper).learned_.network.mapping.to_points
+        assert isinstance(forth, GeometryMapper)
+        assert isinstance(forth.semantic, kind)
+        assert isinstance(forth.geometric, kind)
     assert not [key for key in plain.state() if "text" in key or "anchor" in key]
     assert set(plain.explain(scans(1, 8, NAMES))) == {RGB, POINTS}
     unprompted = [replace(batch, prompts=None) for batch in good(names=NAMES)]
@@ -206,7 +210,7 @@ def test_a_missing_modality_is_made_up_for(lost: str, left: str, alone: str) -> 
     assert torch.isfinite(detector.score(without(whole, lost).with_categories(None)).patches).all()
 
 
-@pytest.mark.parametrize("settings", [{}, {"text": False}, {"mapper": "mlp"}, {"alone": "text"}])
+@pytest.mark.parametrize("settings", [{}, {"text": False}, {"mapper": "mlp"}, {"mapper": "gacm"}, {"alone": "text"}])
 def test_all_that_was_learned_comes_back(settings: dict[str, Any]) -> None:
     detector = learned(**settings)
     state = {key: tensor.clone() for key, tensor in detector.state().items()}

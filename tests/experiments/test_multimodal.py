@@ -16,7 +16,7 @@ from blemish.evaluation import Part, Run, SharedEncoders, run_details
 from blemish.experiments import multimodal
 from blemish.experiments.material import fingerprint_of, limited
 from blemish.experiments.multimodal import ALIKE, FUSED, GENERATED, SHOWN, TEXTUAL, OneSide, Way, rendered_parts
-from blemish.experiments.multimodal_ablation import PICTURE, SIDES, SURFACE, WHOLE, MultimodalAblation
+from blemish.experiments.multimodal_ablation import OURS, PICTURE, SIDES, SURFACE, WHOLE, MultimodalAblation
 from blemish.experiments.multimodal_cost import GIVEN, MultimodalCost
 from blemish.experiments.multimodal_weights import weighed
 from blemish.experiments.running import Notebook, configured
@@ -94,8 +94,9 @@ def test_the_modules_of_the_published_table() -> None:
         "OCTA": ("mlp", True),
         "GACM + OCTA": ("gacm", True),
         "GACM + OCTA + Ψ_seen": ("gacm", True),
-        WHOLE: ("gacm", True),
-        f"{WHOLE}, layer 5": ("gacm", True),
+        OURS: ("gacm", True),
+        WHOLE: ("deep-gacm", True),
+        f"{WHOLE}, layer 5": ("deep-gacm", True),
         "cfm": (None, None),
         "cfm, same settings": (None, None),
         "btf": (None, None),

@@ -42,7 +42,7 @@ from blemish.numeric.perceptron import perceptron
 from blemish.numeric.training import seeded
 from blemish.types import POINTS, RGB, Batch, Features, PatchScores, Prompts
 
-MapperKind = Literal["gacm", "mlp"]
+MapperKind = Literal["deep-gacm", "gacm", "mlp"]
 AloneKind = Literal["cells", "text"]
 TEXT = "text"
 LOST = "lost"
@@ -78,7 +78,8 @@ class CrossmodalText:
     cells that also judge scans without points: it knows colours that no good part has. Nor is Ψ_lost: where a scan has
     no points, how surprising that is by its picture (see presence.py); all else is 0 there, but in holes (cells.py).
 
-    `mapper`: the picture's way to the points, "gacm" or CFM's "mlp". `text` false: no words, so that no Ψ_text is left.
+    `mapper`: the picture's way to the points: the published "gacm", "deep-gacm", which has perceptrons in the place of
+    its linear parts, or CFM's "mlp". `text` false: no words, so that no Ψ_text is left.
     `experts`, `top_k`, `dropout`: of the adaptor. `width`: of hidden layers.
 
     `prompts`: which sentences there are about a category, see `Needs.text`. With "contrastive", cells under made-up
@@ -87,8 +88,8 @@ class CrossmodalText:
 
     `alone`: scans with one modality alone are judged by prototypes of good "cells" or by their distance to the anchor,
     "text". `apart` weighs a cross-entropy of which category's anchor a cell belongs to; without it the published loss
-    is also content with one anchor for all. The paper's way is `alpha=0.5, beta=0.5, gamma=0, delta=0, apart=0,
-    scaled=false`, but for the way from points to pictures, which has two hidden layers, as CFM's, instead of one.
+    is also content with one anchor for all. The paper's way is `mapper=gacm, alpha=0.5, beta=0.5, gamma=0, delta=0,
+    apart=0, scaled=false`, but for the way from points to pictures, which has two hidden layers, as CFM's, not one.
 
     All other settings are those of `Crossmodal`.
     """
@@ -96,7 +97,7 @@ class CrossmodalText:
     def __init__(
         self,
         *,
-        mapper: MapperKind = "gacm",
+        mapper: MapperKind = "deep-gacm",
         text: bool = True,
         prompts: TextWish = "object",
         alpha: float = 0.8,
@@ -185,11 +186,16 @@ class CrossmodalText:
 
     def _build(self, dims: Sequence[int]) -> TextNetwork:
         picture, points, words = dims
-        forth = GeometryMapper(picture, points) if self.mapper == "gacm" else perceptron(picture, self.width, points, 2)
         back = perceptron(points, self.width, picture, hidden=2)
-        mapping = CrossmodalMapping((picture, points), forth, back, self.standardise)
+        mapping = CrossmodalMapping((picture, points), self._forth(picture, points), back, self.standardise)
         ends = [perceptron(dim, self.width, words) if words else nn.Identity() for dim in (picture, points)]
         return TextNetwork(mapping, ends[0], ends[1], Presence(picture) if self.delta else None)
+
+    def _forth(self, picture: int, points: int) -> nn.Module:
+        """The way from pictures to points."""
+        if self.mapper == "mlp":
+            return perceptron(picture, self.width, points, hidden=2)
+        return GeometryMapper(picture, points, self.width if self.mapper == "deep-gacm" else None)
 
     def _sentences(self, told: Mapping[str, Prompts], pool: Pool) -> list[Tensor]:
         """Embedded sentences about every category `(C, S, Dt)`: normal ones and, for a contrast, abnormal ones."""

@@ -11,14 +11,19 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import gelu
 
+from blemish.numeric.perceptron import perceptron
+
 
 class GeometryMapper(nn.Module):
-    """`(…, enter)` → `(…, leave)`: R(f) + GELU(LN(g ⊙ G + s ⊙ (1 − G))), G = sigmoid(W g), s = φ_s(f), g = φ_g(f)."""
+    """`(…, enter)` → `(…, leave)`: R(f) + GELU(LN(g ⊙ G + s ⊙ (1 − G))), G = sigmoid(W g), s = φ_s(f), g = φ_g(f).
 
-    def __init__(self, enter: int, leave: int) -> None:
+    φ_s and φ_g are linear, as published, or perceptrons with one hidden layer where its `width` is given.
+    """
+
+    def __init__(self, enter: int, leave: int, width: int | None = None) -> None:
         super().__init__()
-        self.semantic = nn.Linear(enter, leave)  # φ_s
-        self.geometric = nn.Linear(enter, leave)  # φ_g
+        parts = (perceptron(enter, width, leave) if width else nn.Linear(enter, leave) for _ in range(2))
+        self.semantic, self.geometric = parts  # φ_s, φ_g
         self.gate = nn.Linear(leave, leave, bias=False)  # W_g
         self.norm = nn.LayerNorm(leave)
         self.residual = nn.Linear(enter, leave)  # R

@@ -20,7 +20,8 @@ from blemish.experiments.shots import bounded
 from blemish.experiments.verdicts import mean_and_spread
 from blemish.types import POINTS, RGB
 
-WHOLE = "GACM + OCTA + Ψ_seen + Ψ_lost"
+OURS = "GACM + OCTA + Ψ_seen + Ψ_lost"
+WHOLE = f"deep {OURS}"
 PICTURE, SURFACE = "picture alone", "points alone"
 SIDES = {RGB: "the picture's share", POINTS: "the points' share", "text": "√Ψ_text"}
 FOUND, UNSEEN = 0.75, 0.6  # mean picture AUROC from which a kind of defect is found, and up to which it is not
@@ -47,14 +48,15 @@ class MultimodalAblation(Multimodal):
         return frozenset({"pruned"})
 
     def variants(self, seed: int) -> list[Variant]:
+        both = {"mapper": "gacm", "text": True}
         published = {
             "neither": {"mapper": "mlp", "text": False},
             "GACM": {"mapper": "gacm", "text": False},
             "OCTA": {"mapper": "mlp", "text": True},
-            "GACM + OCTA": self._whole,
+            "GACM + OCTA": both,
         }
         modules = {name: {**own, "gamma": 0.0, "delta": 0.0} for name, own in published.items()}
-        modules |= {"GACM + OCTA + Ψ_seen": {**self._whole, "delta": 0.0}, WHOLE: self._whole}
+        modules |= {"GACM + OCTA + Ψ_seen": {**both, "delta": 0.0}, OURS: both, WHOLE: self._whole}
         pruned = {f"{WHOLE}, layer {layer}": {**self._whole, "layers": [[layer], None]} for layer in self.pruned}
         cfm = bounded("cfm", self.steps)
         return [
@@ -66,7 +68,7 @@ class MultimodalAblation(Multimodal):
 
     @property
     def _whole(self) -> dict[str, Any]:
-        return {"mapper": "gacm", "text": True}
+        return {"mapper": "deep-gacm", "text": True}
 
     def ways(self, run: Run, detector: Detector) -> list[Way]:
         ways = [Way({"view": FUSED}, detector, details=True)]
@@ -106,7 +108,8 @@ class MultimodalAblation(Multimodal):
             f"All rows but cfm and btf have {alike}, so that they differ in their modules alone; cfm has its defaults.",
             f"{PICTURE.capitalize()} and {SURFACE}: the model learned from both, and inspects scans that lack the "
             f"other. {', '.join(SIDES.values())}: what one side of its score says of whole scans.",
-            "A layer is a block of the picture's encoder; those behind it are not computed.",
+            "A layer is a block of the picture's encoder; those behind it are not computed. Deep: the linear "
+            "parts of the GACM are perceptrons.",
         ]
 
 
