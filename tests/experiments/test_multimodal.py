@@ -197,12 +197,13 @@ def test_unified_is_held_against_one_model_a_category() -> None:
     extra = {"peak_memory_mb": 900.0, "scans_per_second": 2.0, "model_mb": 8.0}
     given = {GIVEN[measure]: value for measure, value in zip(SHOWN, (0.92, 0.9, 0.4), strict=True)}
     rows = [
-        row("cfm", (0.90, 0.90, 0.40), **extra, recognised=0.97, **given),
+        row("cfm", (0.90, 0.90, 0.45), **extra, recognised=0.97, **given),
         row("cfm", (0.91, 0.95, 0.40), pooled="false", **extra, recognised=float("nan"), **given),
     ]
     told = " ".join(MultimodalCost().verdict(rows).sentences)
     assert "-0.010 picture AUROC (is within 0.02)" in told
-    assert "-0.050 AUPRO at 30 % (loses more than that)" in told
+    assert "+0.050 AUPRO at 1 % (gains more than 0.02)" in told
+    assert "-0.050 AUPRO at 30 % (loses more than 0.02)" in told
     assert "cfm recognises 97.0 % of the categories, under 98 %; told them, it gains +0.020 picture AUROC" in told
     assert "900 MB at most, 2 scans a second" in told
     lines = {name for name, _ in MultimodalCost().tables(rows)[1].cells}

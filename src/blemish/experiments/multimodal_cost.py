@@ -217,8 +217,8 @@ def _unified(name: str, named: Sequence[Row]) -> list[str]:
     for measure in SHOWN:
         found = paired(named, measure, _is(f"{name}, {ALL}"), _is(f"{name}, {EACH}"), PAIR)
         if found.pairs:
-            held = "loses more than that" if found.mean < -WITHIN else f"is within {WITHIN:g}"
-            told.append(f"{found.mean:+.3f} {WORDS[measure]} ({held})")
+            far = "is within" if abs(found.mean) <= WITHIN else f"{'gains' if found.mean > 0 else 'loses'} more than"
+            told.append(f"{found.mean:+.3f} {WORDS[measure]} ({far} {WITHIN:g})")
     return [f"{name}, {ALL} minus {EACH}: {', '.join(told)}."] if told else []
 
 
