@@ -44,7 +44,11 @@ model_folder.os.rename = once
 def ended_by(number: signal.Signals, arguments: list[object], before: str) -> tuple[int, str]:
     """Start the program, wait until it says where it is, send the signal; gives back its exit code and its words."""
     with subprocess.Popen(
-        command(*arguments, before=before), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        command(*arguments, before=before),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(number, signal.SIG_DFL),  # a shell has jobs in the background ignore Ctrl-C
     ) as started:
         assert started.stdout is not None
         for line in started.stdout:
