@@ -48,7 +48,7 @@ def ended_by(number: signal.Signals, arguments: list[object], before: str) -> tu
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        preexec_fn=lambda: signal.signal(number, signal.SIG_DFL),  # a shell has jobs in the background ignore Ctrl-C
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell has background jobs ignore it
     ) as started:
         assert started.stdout is not None
         for line in started.stdout:
