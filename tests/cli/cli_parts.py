@@ -14,6 +14,8 @@ from typer.testing import CliRunner, Result
 
 # The encoder without weights, small pictures, a detector without rotations: fractions of a second.
 METHOD = ("--encoder", "pixels", "--detector", "patchcore", "--image-size", "64", "--device", "cpu")
+# A process that was started in the background of a shell would not.
+HEARS_CTRL_C = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
 
 Blemish = Callable[..., Result]
 Process = Callable[..., "subprocess.CompletedProcess[str]"]
@@ -60,5 +62,5 @@ def run_inside(*arguments: Any) -> Result:
 
 def command(*arguments: Any, before: str = "") -> list[str]:
     """The command line that runs the program after the Python code `before`."""
-    code = f"{before}\nfrom blemish.cli.main import main\nmain()"
+    code = f"{HEARS_CTRL_C}\n{before}\nfrom blemish.cli.main import main\nmain()"
     return [sys.executable, "-c", code, *(str(argument) for argument in arguments)]

@@ -44,11 +44,7 @@ model_folder.os.rename = once
 def ended_by(number: signal.Signals, arguments: list[object], before: str) -> tuple[int, str]:
     """Start the program, wait until it says where it is, send the signal; gives back its exit code and its words."""
     with subprocess.Popen(
-        command(*arguments, before=before),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell has background jobs ignore it
+        command(*arguments, before=before), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as started:
         assert started.stdout is not None
         for line in started.stdout:

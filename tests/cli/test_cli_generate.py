@@ -13,8 +13,6 @@ from cli_parts import Blemish, command
 from blemish.datasets.generated3d import KINDS, writing
 
 TINY = ("--classes", 1, "--size", 64, "--train", 2, "--validation", 1, "--good", 1, "--defective", 1)
-# A process that was started in the background of a shell would not.
-HEARS_CTRL_C = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
 
 
 def test_a_set_and_a_page(blemish: Blemish, tmp_path: Path) -> None:
@@ -88,7 +86,7 @@ def test_nothing_is_left_of_a_set_that_was_not_finished(
 @pytest.mark.skipif(os.name == "nt", reason="signals")
 def test_ctrl_c_ends_the_workers_and_leaves_nothing(tmp_path: Path) -> None:
     out = tmp_path / "out"
-    arguments = command("generate", out, "--size", 64, "--classes", 1, "--train", 99999, before=HEARS_CTRL_C)
+    arguments = command("generate", out, "--size", 64, "--classes", 1, "--train", 99999)
     with subprocess.Popen(arguments, stderr=subprocess.PIPE, text=True, start_new_session=True) as started:
         limit = time.monotonic() + 120
         while not list(out.glob("*/washer/train/good/rgb/*.png")) and time.monotonic() < limit:
