@@ -3,7 +3,7 @@
     python benchmarks/cooccurrence.py                       # sa-patchcore beside patchcore, three generated sets
     python benchmarks/cooccurrence.py --detectors sa-patchcore --seeds 0
 
-Each set comes from blemish.datasets.cooccurrence: 30 good pictures to learn from, 20 good ones and 20 of each kind of
+Each set comes from blemish.research.cooccurrence: 30 good images to learn from, 20 good ones and 20 of each kind of
 defect to test on. Every detector has its registered settings and the same encoder. The row `all` of a set joins both
 kinds of defect. Thresholds are not learned, which the AUROC does not need. Writes benchmarks/results/cooccurrence.csv.
 """
@@ -18,12 +18,12 @@ from pathlib import Path
 import numpy as np
 
 from blemish import encoders
-from blemish.batches import GoodPictures
-from blemish.datasets.cooccurrence import KINDS, NAME, cooccurrence
 from blemish.detectors import factory
-from blemish.framing import build_framing, pixels_of
-from blemish.held_out import answers
 from blemish.metrics import auroc
+from blemish.model.feature_loader import FeatureLoader
+from blemish.model.held_out_scores import answers
+from blemish.preprocessing.framing import build_framing, pixels_of
+from blemish.research.cooccurrence import KINDS, NAME, cooccurrence
 
 RESULTS = Path(__file__).parent / "results" / "cooccurrence.csv"
 HEAD = ("seed", "kind", "detector", "image_auroc")
@@ -32,7 +32,7 @@ HEAD = ("seed", "kind", "detector", "image_auroc")
 def measured(name: str, encoder_name: str, seed: int) -> list[dict[str, object]]:
     """One row a kind of defect, and one for both."""
     category = cooccurrence(seed)
-    learned, tested = ([np.asarray(s.picture) for s in samples] for samples in (category.train, category.test))
+    learned, tested = ([np.asarray(s.image) for s in samples] for samples in (category.train, category.test))
     detector = factory.build(name, offered={"seed": seed})
     needs = detector.needs.affordable(len(learned))
     encoder = encoders.build(encoder_name, role=needs.layers, device="cpu")
@@ -42,8 +42,8 @@ def measured(name: str, encoder_name: str, seed: int) -> list[dict[str, object]]
     prepare = partial(pixels_of, framing)
     names = [NAME] * len(learned)
     poses = [framing.poses] * len(learned)
-    detector.fit(GoodPictures(learned, encoder, needs, prepare, names, seed, poses=poses))
-    encoded = (encoder.encode(prepare(picture)[None]).with_categories([NAME]) for picture in tested)
+    detector.fit(FeatureLoader(learned, encoder, needs, prepare, names, seed, poses=poses))
+    encoded = (encoder.encode(prepare(image)[None]).with_categories([NAME]) for image in tested)
     scores = np.array([answers(detector, features)[0][0] for features in encoded])
     kinds = np.array([sample.defect for sample in category.test])
     rows = []

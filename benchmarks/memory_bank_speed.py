@@ -1,6 +1,6 @@
 """How long do the nearest neighbours and the coreset take? `python benchmarks/memory_bank_speed.py [--threads 2]`
 
-Clustered random patches of width 384, one picture of 1024 patches against banks of growing size, at both precisions and
+Clustered random patches of width 384, one image of 1024 patches against banks of growing size, at both precisions and
 as one plain `torch.cdist`; then the k-centre selection. Milliseconds and seconds are of the wall clock.
 """
 

@@ -8,7 +8,7 @@ three calls (roc_auc_score, average_precision_score, precision_recall_curve) on 
 clock, the fastest and the median of the runs, one program after the other; beside it the processor time,
 which other programs on the same processor disturb less. Memory: the peak that Python and numpy hold over the call
 (tracemalloc, in a run of its own), in bytes a pixel, without and with the inputs. The maps are smooth, as upsampled
-patch scores are; half of the pictures are good. Writes benchmarks/results/metrics_speed.csv.
+patch scores are; half of the images are good. Writes benchmarks/results/metrics_speed.csv.
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ RESULTS = Path(__file__).parent / "results" / "metrics_speed.csv"
 Job = Callable[[], dict[str, float]]
 
 
-def make_pictures(count: int, side: int, share: float) -> tuple[list[np.ndarray], list[np.ndarray | None]]:
-    """Smooth float32 maps `(side, side)`; every second picture has square defects on about `share` of all pixels."""
+def make_images(count: int, side: int, share: float) -> tuple[list[np.ndarray], list[np.ndarray | None]]:
+    """Smooth float32 maps `(side, side)`; every second image has square defects on about `share` of all pixels."""
     rng = np.random.default_rng(0)
-    edge = max(int(side * (share / 2) ** 0.5), 1) if share < 0.4 else side  # four squares, or the whole picture
+    edge = max(int(side * (share / 2) ** 0.5), 1) if share < 0.4 else side  # four squares, or the whole image
     maps, masks = [], []
     for i in range(count):
         mask = np.zeros((side, side), bool)
@@ -81,7 +81,7 @@ def peak_bytes(job: Job) -> int:
 
 def measure(count: int, side: int, share: float, runs: int, rounds: int) -> list[dict[str, object]]:
     """One row for each program: `runs` calls of blemish and one of scikit-learn in each of `rounds`."""
-    maps, masks = make_pictures(count, side, share)
+    maps, masks = make_images(count, side, share)
     pixels = count * side * side
     defective = sum(int(m.sum()) for m in masks if m is not None) / pixels
     own = sum(m.nbytes for m in maps) + sum(m.nbytes for m in masks if m is not None)

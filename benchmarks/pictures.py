@@ -1,4 +1,4 @@
-"""Where the benchmarks' pictures lie: products in the MVTec AD layout under the folder in BLEMISH_DATA ("data")."""
+"""Where the benchmarks' images lie: products in the MVTec AD layout under the folder in BLEMISH_DATA ("data")."""
 
 from __future__ import annotations
 
@@ -23,5 +23,5 @@ def folder_of(category: str) -> Path:
 
 
 def good_files(category: str) -> list[Path]:
-    """The good pictures to learn from, sorted by name."""
+    """The good images to learn from, sorted by name."""
     return sorted((folder_of(category) / "train" / "good").iterdir())

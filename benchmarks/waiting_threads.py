@@ -2,7 +2,7 @@
 
     python benchmarks/waiting_threads.py
 
-Encodes pictures of 512² with the default encoder, and takes learning steps of foundad's projector on crops, under
+Encodes images of 512² with the default encoder, and takes learning steps of foundad's projector on crops, under
 settings of OpenMP: none, PASSIVE waiting, and a few lengths of spinning. Alone, and while as many plain
 single-threaded loops as there are processors keep the machine busy. Medians in milliseconds.
 Writes benchmarks/results/waiting_threads.csv.
@@ -40,20 +40,20 @@ def milliseconds(work: Callable[[], object]) -> float:
 
 
 def both() -> tuple[float, float]:
-    """Milliseconds to encode a picture, and for a step of learning."""
+    """Milliseconds to encode an image, and for a step of learning."""
     import numpy as np
     import torch
 
     from blemish import encoders
-    from blemish.detectors.projection import Projector
-    from blemish.numeric.threads import quiet_numpy
+    from blemish.detectors.foundad import Projector
     from blemish.numeric.training import Training
+    from blemish.utils.threads import quiet_numpy
 
     encoder = encoders.build(ENCODER, role=("pair", "deep"), device="cpu")
-    picture = np.random.default_rng(0).integers(0, 255, (1, SIDE, SIDE, 3), dtype=np.uint8)
+    image = np.random.default_rng(0).integers(0, 255, (1, SIDE, SIDE, 3), dtype=np.uint8)
     projector, patches = Projector(384, 192, 6, 12), torch.randn(8, 144, 384)
     with quiet_numpy():
-        return milliseconds(lambda: encoder.encode(picture)), milliseconds(
+        return milliseconds(lambda: encoder.encode(image)), milliseconds(
             lambda: Training(1).run(projector, lambda _: (projector(patches, 0.2) - patches).square().mean())
         )
 

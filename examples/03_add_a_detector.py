@@ -1,11 +1,11 @@
-"""A detector of your own, far from the average patch is strange: python 03_add_a_detector.py [GOOD_FOLDER PICTURE]"""
+"""A detector of your own, far from the average patch is strange: python 03_add_a_detector.py [GOOD_FOLDER IMAGE]"""
 
 import sys
 
 import torch
 
 from blemish import Inspector
-from blemish.datasets import draw_cells
+from blemish.data import draw_cells
 from blemish.detectors.base import Needs
 from blemish.types import RGB, PatchScores
 
@@ -22,5 +22,5 @@ class Average:
 
 
 cells, others = draw_cells(8, 2) if len(sys.argv) < 3 else ([], [])
-inspector = Inspector(detector=Average()).fit([cell.picture for cell in cells] or sys.argv[1])
-print(inspector.inspect(others[0].picture if others else sys.argv[2]).score)
+inspector = Inspector(detector=Average()).fit([cell.image for cell in cells] or sys.argv[1])
+print(inspector.inspect(others[0].image if others else sys.argv[2]).score)

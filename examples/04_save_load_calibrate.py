@@ -4,12 +4,12 @@ import sys
 from tempfile import TemporaryDirectory
 
 from blemish import Inspector
-from blemish.datasets import draw_cells
+from blemish.data import draw_cells
 
 if len(sys.argv) == 3:
     good, new = sys.argv[1:]
 else:
-    cells = [cell.picture for cell in draw_cells(20, 2)[0]]
+    cells = [cell.image for cell in draw_cells(20, 2)[0]]
     good, new = cells[:6], cells[6:]
 
 with TemporaryDirectory() as folder:

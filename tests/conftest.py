@@ -1,4 +1,4 @@
-"""Shared by all tests: made-up parts and predictions, a detector small enough to read, and real pictures."""
+"""Shared by all tests: made-up parts and predictions, a detector small enough to read, and real images."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 class NearestMean:
-    """A detector in a few lines: distance of every patch to the mean patch of the good pictures."""
+    """A detector in a few lines: distance of every patch to the mean patch of the good images."""
 
-    def __init__(self, *, power: float = 1.0, image_size: int = 64, pictures: int = 1) -> None:
-        self.power, self.image_size, self.pictures = power, image_size, pictures
+    def __init__(self, *, power: float = 1.0, image_size: int = 64, images: int = 1) -> None:
+        self.power, self.image_size, self.images = power, image_size, images
 
     @property
     def needs(self) -> Needs:
-        return Needs(image_size=self.image_size, pooling="top:4", pictures=self.pictures)
+        return Needs(image_size=self.image_size, pooling="top:4", images=self.images)
 
     @property
     def settings(self) -> dict[str, Any]:
-        return {"power": self.power, "image_size": self.image_size, "pictures": self.pictures}
+        return {"power": self.power, "image_size": self.image_size, "images": self.images}
 
     def fit(self, batches: Iterable[Batch], progress: Progress | None = None) -> Self:
         patches = torch.cat([batch.features[RGB].flatten(0, 2) for batch in batches])  # (N, D)
@@ -58,23 +58,23 @@ class NearestMean:
 def made_up_part(
     kind: str = "disc", seed: int = 0, defective: bool = False, size: tuple[int, int] = (64, 80)
 ) -> np.ndarray:
-    """A noisy picture `size` + (3,) uint8 of a "disc", a "ring" or "stripes"; a defective one has a dark square."""
+    """A noisy image `size` + (3,) uint8 of a "disc", a "ring" or "stripes"; a defective one has a dark square."""
     random = np.random.default_rng((seed, len(kind)))
     height, width = size
     y, x = np.mgrid[:height, :width]
     radius = np.hypot(y - height / 2, x - width / 2) / min(size)
-    picture = np.full((*size, 3), 90.0)
+    image = np.full((*size, 3), 90.0)
     if kind == "disc":
-        picture[radius < 0.3] = (180, 170, 60)
+        image[radius < 0.3] = (180, 170, 60)
     elif kind == "ring":
-        picture[(radius > 0.2) & (radius < 0.4)] = (60, 90, 200)
+        image[(radius > 0.2) & (radius < 0.4)] = (60, 90, 200)
     else:
-        picture[(x + y) % 12 < 6] = (200, 30, 160)
-    picture += random.normal(0, 4, picture.shape)
+        image[(x + y) % 12 < 6] = (200, 30, 160)
+    image += random.normal(0, 4, image.shape)
     if defective:
         top, left = int(0.45 * height), int(0.4 * width)
-        picture[top : top + height // 5, left : left + height // 5] = 5
-    return picture.clip(0, 255).astype(np.uint8)
+        image[top : top + height // 5, left : left + height // 5] = 5
+    return image.clip(0, 255).astype(np.uint8)
 
 
 @pytest.fixture
@@ -94,7 +94,7 @@ def _resolve_toy(resolve: Any) -> Any:
 
 @pytest.fixture(scope="session")
 def data() -> Path:
-    """The folder of real pictures: BLEMISH_DATA, or shared/data beside the repository."""
+    """The folder of real images: BLEMISH_DATA, or shared/data beside the repository."""
     folder = Path(os.environ.get("BLEMISH_DATA", ROOT.parent / "shared" / "data"))
     if not folder.is_dir():
         pytest.skip(f"no real pictures at {folder}: set BLEMISH_DATA to their folder")

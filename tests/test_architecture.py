@@ -11,24 +11,22 @@ SOURCE = Path(__file__).resolve().parent.parent / "src" / "blemish"
 
 # From left to right. Modules of one group may import one another, as long as no circle arises.
 ORDER = (
-    {"types", "errors", "optional", "registry", "words", "checks"},
-    {"datasets", "synthesis"},
-    {"numeric", "encoders"},
-    {"text"},
+    {"types", "errors", "registry", "utils"},
+    {"data"},
+    {"preprocessing", "augmentation"},
+    {"encoders", "numeric"},
     {"detectors"},
-    {"batches"},
-    {"metrics", "calibration", "maps", "framing", "part_framing", "scan_framing", "copies"},
-    {"recognition", "held_out", "inputs", "model_folder", "cleaning", "preparing", "answering"},
-    {"inspector", "saving"},
+    {"scoring", "metrics"},
+    {"model"},
     {"evaluation", "diagnosis"},
-    {"experiments"},
-    {"report", "export"},
-    {"cli", "serve", "runtime", "__main__"},
+    {"report"},
+    {"research"},
+    {"cli", "__main__"},
 )
 RANK = {name: rank for rank, group in enumerate(ORDER) for name in group}
 # What the command line imports at its start, and what the light runtime will reuse, must not load torch by itself.
 PICKLES = ("pickle", "shelve", "marshal", "joblib", "dill")
-WITHOUT_TORCH = ("types", "errors", "optional", "registry", "datasets", "metrics", "report", "maps", "calibration")
+WITHOUT_TORCH = ("types", "errors", "utils", "registry", "data", "preprocessing", "metrics", "report", "scoring")
 
 
 def modules() -> list[Path]:
@@ -119,4 +117,4 @@ def test_the_order_is_not_vacuous() -> None:
     """A right-pointing import is noticed, inside a function too."""
     tree = ast.parse("def f():\n    from blemish.report import page\n    import blemish.cli.main\n")
     assert imports(tree) == [("report", 2), ("cli", 3)]
-    assert RANK["report"] > RANK["inspector"]
+    assert RANK["report"] > RANK["model"]

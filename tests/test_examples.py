@@ -1,4 +1,4 @@
-"""Every example runs as it is printed, on its own pictures and on a folder that is given."""
+"""Every example runs as it is printed, on its own images and on a folder that is given."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from blemish.datasets.generated3d import Plan, write_scans
+from blemish.research.synthetic_scans import Plan, write_scans
 
 ROOT = Path(__file__).resolve().parent.parent
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
@@ -25,12 +25,12 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     random = np.random.default_rng(0)
 
     def save(path: Path, colour: tuple[int, int, int], hole: bool = False) -> None:
-        picture = np.full((96, 96, 3), 60.0)
-        picture[20:76, 20:76] = colour
+        image = np.full((96, 96, 3), 60.0)
+        image[20:76, 20:76] = colour
         if hole:
-            picture[40:56, 40:56] = 0
+            image[40:56, 40:56] = 0
         path.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray((picture + random.normal(0, 4, picture.shape)).clip(0, 255).astype(np.uint8)).save(path)
+        Image.fromarray((image + random.normal(0, 4, image.shape)).clip(0, 255).astype(np.uint8)).save(path)
 
     for i in range(3):
         save(root / "good" / f"{i}.png", (200, 160, 40))

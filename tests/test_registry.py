@@ -41,7 +41,7 @@ def test_bad_targets(target: str) -> None:
 def test_listing_loads_no_torch() -> None:
     code = (
         "import sys; from blemish import registry, encoders; encoders.best_available(); "
-        "from blemish.text.encoders import availability; [availability(name) for name in registry.TEXT_ENCODERS]; "
+        "from blemish.encoders.text.factory import availability; [availability(n) for n in registry.TEXT_ENCODERS]; "
         "sys.exit(any(m in sys.modules for m in ('torch', 'transformers', 'huggingface_hub')))"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -37,16 +37,16 @@ def flange(seed: int, scratched: bool = False) -> np.ndarray:
         depth = np.exp(-0.5 * (across / 1.4) ** 2) * ((along > -25) & (along < 62))
         metal = metal + 75 * depth
     colour = np.stack([metal, metal * 1.01, metal * 1.04], axis=-1)
-    picture = np.where(solid[..., None], colour, np.array([38, 46, 54], dtype=np.float32)) * light[..., None]
-    picture = picture.reshape(HEIGHT, FINER, WIDTH, FINER, 3).mean(axis=(1, 3))
-    return (picture + random.normal(0, 2.5, picture.shape)).clip(0, 255).astype(np.uint8)
+    image = np.where(solid[..., None], colour, np.array([38, 46, 54], dtype=np.float32)) * light[..., None]
+    image = image.reshape(HEIGHT, FINER, WIDTH, FINER, 3).mean(axis=(1, 3))
+    return (image + random.normal(0, 2.5, image.shape)).clip(0, 255).astype(np.uint8)
 
 
 if __name__ == "__main__":
     inspector = Inspector().fit([flange(seed) for seed in range(8)])
-    picture = flange(100, scratched=True)
-    prediction = inspector.inspect(picture)
-    pair = np.hstack([picture, np.full((HEIGHT, 8, 3), 255, np.uint8), draw_overlay(picture, prediction)])
+    image = flange(100, scratched=True)
+    prediction = inspector.inspect(image)
+    pair = np.hstack([image, np.full((HEIGHT, 8, 3), 255, np.uint8), draw_overlay(image, prediction)])
     Image.fromarray(pair).save(Path(__file__).with_name("overlay.jpg"), quality=88)
     good = [inspector.inspect(flange(seed)) for seed in range(200, 210)]
     print(f"{prediction.score / prediction.threshold:.2f} × the limit, {len(prediction.regions)} regions")

@@ -1,4 +1,4 @@
-"""Draws scans.jpg beside this file: pictures, measured surfaces and masks of generated defects: python scans.py"""
+"""Draws scans.jpg beside this file: images, measured surfaces and masks of generated defects: python scans.py"""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from blemish.datasets.generated3d import scan_set
 from blemish.report import shaded_relief
 from blemish.report.views import side_by_side
+from blemish.research.synthetic_scans import scan_set
 from blemish.types import Sample
 
 SIDE, GAP = 176, 4
@@ -24,11 +24,11 @@ SHOWN = {
 
 
 def views(sample: Sample) -> list[np.ndarray]:
-    """Picture, relief and mask of a scan, `(SIDE, SIDE, 3)` uint8 each."""
-    assert isinstance(sample.picture, np.ndarray)
+    """Image, relief and mask of a scan, `(SIDE, SIDE, 3)` uint8 each."""
+    assert isinstance(sample.image, np.ndarray)
     assert isinstance(sample.points, np.ndarray)
     mask = np.repeat(255 * np.asarray(sample.mask, np.uint8)[..., None], 3, axis=2)
-    found = [Image.fromarray(view) for view in (sample.picture, shaded_relief(sample.points), mask)]
+    found = [Image.fromarray(view) for view in (sample.image, shaded_relief(sample.points), mask)]
     return [np.asarray(view.resize((SIDE, SIDE), Image.Resampling.BICUBIC)) for view in found]
 
 

@@ -1,4 +1,4 @@
-"""blemish: show it a few pictures of good parts; it finds, outlines and counts the defects in the next million."""
+"""blemish: show it a few images of good parts; it finds, outlines and counts the defects in the next million."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING, Any
 from blemish import errors
 
 if TYPE_CHECKING:
-    from blemish.inspector import Failure, Inspector
+    from blemish.model.inspector import Failure, Inspector
     from blemish.types import Prediction, Region, Sample
 
 __version__ = "0.1.0"
 
 # Loaded when first asked for, so that `import blemish` is quick and loads no torch.
 _HOME = {
-    "Failure": "blemish.inspector",
-    "Inspector": "blemish.inspector",
+    "Failure": "blemish.model.inspector",
+    "Inspector": "blemish.model.inspector",
     "Prediction": "blemish.types",
     "Region": "blemish.types",
     "Sample": "blemish.types",

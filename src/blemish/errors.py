@@ -17,12 +17,12 @@ class BlemishError(Exception):
         return type(self), (self.expected, self.got, self.do)
 
 
-class PictureError(BlemishError):
-    """A picture that cannot be read or used. `expected` names the file."""
+class ImageError(BlemishError):
+    """An image that cannot be read or used. `expected` names the file."""
 
 
 class DatasetError(BlemishError):
-    """A folder that does not hold what is needed (no good pictures, masks missing…)."""
+    """A folder that does not hold what is needed (no good images, masks missing…)."""
 
 
 class SettingsError(BlemishError):

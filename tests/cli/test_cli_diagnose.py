@@ -28,21 +28,21 @@ def test_a_healthy_model(blemish: Blemish, disc_model: Path, parts: Path, tmp_pa
     assert (tmp_path / "out" / "report.html").read_text().startswith("<!doctype html>")
 
 
-def test_pictures_of_another_kind(blemish: Blemish, disc_model: Path, parts: Path, tmp_path: Path) -> None:
+def test_images_of_another_kind(blemish: Blemish, disc_model: Path, parts: Path, tmp_path: Path) -> None:
     result = blemish("diagnose", disc_model, parts / "ring" / "train" / "good", "-o", tmp_path / "out")
     assert result.exit_code == 0, result.output
     assert diagnosis(tmp_path / "out")["domain gap"]["verdict"] == "warn"
     assert "domain gap: Check that camera" in result.stdout
 
 
-def test_without_pictures_what_is_missing_is_said(blemish: Blemish, disc_model: Path, tmp_path: Path) -> None:
+def test_without_images_what_is_missing_is_said(blemish: Blemish, disc_model: Path, tmp_path: Path) -> None:
     result = blemish("diagnose", disc_model, "-o", tmp_path / "out")
     assert result.exit_code == 0, result.output
     assert "give good pictures" in result.stdout
     assert diagnosis(tmp_path / "out")["identity mapping"]["verdict"] == "not measured"
 
 
-def test_unreadable_pictures_end_with_their_own_code(
+def test_unreadable_images_end_with_their_own_code(
     blemish: Blemish, disc_model: Path, parts: Path, tmp_path: Path
 ) -> None:
     shutil.copytree(parts / "disc" / "test" / "good", tmp_path / "good")

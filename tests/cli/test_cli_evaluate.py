@@ -81,7 +81,7 @@ def test_coarse_aupro_is_offered_and_named_in_the_report(blemish: Blemish, parts
     assert "5 thresholds" in (tmp_path / "coarse" / "report.html").read_text(encoding="utf-8")
 
 
-def test_an_unreadable_test_picture_is_named_and_left_out(blemish: Blemish, parts: Path, tmp_path: Path) -> None:
+def test_an_unreadable_test_image_is_named_and_left_out(blemish: Blemish, parts: Path, tmp_path: Path) -> None:
     shutil.copytree(parts / "disc", tmp_path / "disc")
     (tmp_path / "disc" / "test" / "good" / "001.png").write_bytes(b"")
     result = blemish("evaluate", tmp_path / "disc", "-o", tmp_path / "out", *METHOD, "--seeds", 0)
@@ -93,7 +93,7 @@ def test_an_unreadable_test_picture_is_named_and_left_out(blemish: Blemish, part
 def test_finished_rows_survive_what_ends_the_rest(
     blemish: Blemish, parts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from blemish import evaluation
+    from blemish.evaluation import evaluation
 
     real = evaluation.fitted
 

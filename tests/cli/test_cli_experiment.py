@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 from cli_parts import Blemish, command
 
-from blemish.experiments.locking import alone_in
 from blemish.registry import EXPERIMENTS
+from blemish.research.experiments.locking import alone_in
 
 SMALL = ("--encoder", "pixels", "--detector", "patchcore", "--image-size", 64, "--device", "cpu", "--shots", 2)
 
@@ -97,7 +97,7 @@ def test_missing_data_is_told(blemish: Blemish, tmp_path: Path, monkeypatch: pyt
     result = blemish("experiment", "shots", tmp_path / "nothing", "-o", tmp_path / "out")
     assert result.exit_code == 2
     assert "nothing" in result.stderr
-    monkeypatch.setattr(sys.modules["blemish.datasets.solar_cells"], "PACKAGE", "no_such_package")
+    monkeypatch.setattr(sys.modules["blemish.data.elpv"], "PACKAGE", "no_such_package")
     result = blemish("experiment", "shots", "-o", tmp_path / "out")
     assert result.exit_code == 2
     assert "blemish[demo]" in result.stderr
@@ -105,7 +105,7 @@ def test_missing_data_is_told(blemish: Blemish, tmp_path: Path, monkeypatch: pyt
 
 def test_solar_cells_are_named_where_they_stand_in(blemish: Blemish, tmp_path: Path) -> None:
     pytest.importorskip("elpv_dataset")
-    small = ("--encoder", "pixels", "--seeds", 0, "--set", "pictures=1", "--set", "areas=[0.1,0.3]")
+    small = ("--encoder", "pixels", "--seeds", 0, "--set", "images=1", "--set", "areas=[0.1,0.3]")
     result = blemish("experiment", "area-distance", "-o", tmp_path, "--category", "mono", "--image-size", 64, *small)
     assert result.exit_code == 0, result.output
     assert "solar cells" in result.stderr

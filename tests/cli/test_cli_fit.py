@@ -15,7 +15,7 @@ from cli_parts import METHOD, Blemish, Process, command, write_category
 # Python that runs in the process before the program, and stops it at a known place until it is killed.
 STOP_WHILE_LEARNING = """
 import sys, time
-from blemish.inspector import Inspector
+from blemish.model.inspector import Inspector
 def fit(self, *arguments, **settings):
     print("here", flush=True)
     time.sleep(600)
@@ -23,7 +23,7 @@ Inspector.fit = fit
 """
 STOP_WHILE_SAVING = """
 import time
-from blemish import model_folder
+from blemish.model import model_folder
 def stop(*arguments):
     print("here", flush=True)
     time.sleep(600)
@@ -31,7 +31,7 @@ model_folder._replace = stop
 """
 STOP_BETWEEN_RENAMES = """
 import os, time
-from blemish import model_folder
+from blemish.model import model_folder
 rename = os.rename
 def once(source, target):
     rename(source, target)
@@ -141,7 +141,7 @@ def test_wrong_usage_ends_with_two(blemish: Blemish, arguments: tuple[str, ...])
     assert blemish(*arguments).exit_code == 2
 
 
-def test_a_folder_without_good_pictures_is_refused(blemish: Blemish, parts: Path, tmp_path: Path) -> None:
+def test_a_folder_without_good_images_is_refused(blemish: Blemish, parts: Path, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     only_defects = write_category(tmp_path / "broken", "disc", train=0, test=2)
     (only_defects / "train" / "good").rmdir()
@@ -159,7 +159,7 @@ def test_a_folder_that_is_no_model_is_not_replaced(blemish: Blemish, parts: Path
     assert visible(tmp_path) == {"thesis/chapter.txt": b"mine"}
 
 
-def test_a_broken_good_picture_is_named(blemish: Blemish, parts: Path, tmp_path: Path) -> None:
+def test_a_broken_good_image_is_named(blemish: Blemish, parts: Path, tmp_path: Path) -> None:
     folder = write_category(tmp_path / "disc", "disc")
     (folder / "train" / "good" / "005.png").write_bytes(b"")
     result = blemish("fit", folder, "-o", tmp_path / "m", *METHOD)
@@ -181,7 +181,7 @@ def test_a_fault_of_ours_is_not_mistaken_for_a_defect(
     def broken(*arguments: object, **settings: object) -> None:
         raise ZeroDivisionError("oh")
 
-    monkeypatch.setattr("blemish.inspector.Inspector.fit", broken)
+    monkeypatch.setattr("blemish.model.inspector.Inspector.fit", broken)
     result = blemish("fit", parts / "disc", "-o", tmp_path / "m", *METHOD)
     assert result.exit_code == 70
     assert "ZeroDivisionError" in result.stderr

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from cli_parts import Blemish, command
 
-from blemish.datasets.generated3d import KINDS, writing
+from blemish.research.synthetic_scans import KINDS, writing
 
 TINY = ("--classes", 1, "--size", 64, "--train", 2, "--validation", 1, "--good", 1, "--defective", 1)
 

@@ -23,7 +23,7 @@ def table_of(out: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def test_every_picture_gets_a_row_an_overlay_and_a_place_in_the_report(
+def test_every_image_gets_a_row_an_overlay_and_a_place_in_the_report(
     blemish: Blemish, parts: Path, disc_model: Path, tmp_path: Path
 ) -> None:
     result = blemish("inspect", disc_model, parts / "disc", "-o", tmp_path / "out")
@@ -56,7 +56,7 @@ def test_a_defect_fails_the_run_only_when_asked(
     assert blemish("inspect", disc_model, learned, "-o", tmp_path / "c", "--fail-on-defect").exit_code == 0
 
 
-def test_unreadable_pictures_are_named_and_all_others_done(
+def test_unreadable_images_are_named_and_all_others_done(
     blemish: Blemish, parts: Path, disc_model: Path, tmp_path: Path
 ) -> None:
     folder = tmp_path / "some"
@@ -76,7 +76,7 @@ def test_unreadable_pictures_are_named_and_all_others_done(
     assert "empty.png" in (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
 
 
-def test_a_folder_of_unreadable_pictures_alone_still_ends_with_a_report(
+def test_a_folder_of_unreadable_images_alone_still_ends_with_a_report(
     blemish: Blemish, disc_model: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "in").mkdir()
@@ -86,9 +86,9 @@ def test_a_folder_of_unreadable_pictures_alone_still_ends_with_a_report(
     assert (tmp_path / "out" / "report.html").is_file()
 
 
-def test_maps_have_the_pictures_size(blemish: Blemish, parts: Path, disc_model: Path, tmp_path: Path) -> None:
-    picture = parts / "disc" / "test" / "scratch" / "001.png"
-    result = blemish("inspect", disc_model, picture, "-o", tmp_path / "out", "--maps", "--no-overlays")
+def test_maps_have_the_images_size(blemish: Blemish, parts: Path, disc_model: Path, tmp_path: Path) -> None:
+    image = parts / "disc" / "test" / "scratch" / "001.png"
+    result = blemish("inspect", disc_model, image, "-o", tmp_path / "out", "--maps", "--no-overlays")
     assert result.exit_code == 0, result.output
     (row,) = rows_of(tmp_path / "out")
     scores = np.load(tmp_path / "out" / row["map"], allow_pickle=False)
@@ -99,14 +99,14 @@ def test_maps_have_the_pictures_size(blemish: Blemish, parts: Path, disc_model: 
     assert scores.max() == pytest.approx(max(region["peak"] for region in row["regions"]))
 
 
-def test_pictures_of_one_name_do_not_overwrite_each_other(
+def test_images_of_one_name_do_not_overwrite_each_other(
     blemish: Blemish, parts: Path, disc_model: Path, tmp_path: Path
 ) -> None:
     folder = tmp_path / "in"
     for place in ("one/a.png", "two/a.png", "two/A.png", "two/a-2.png", "three/a.bmp"):
         (folder / place).parent.mkdir(parents=True, exist_ok=True)
-        with Image.open(parts / "disc" / "train" / "good" / "000.png") as picture:
-            picture.save(folder / place)
+        with Image.open(parts / "disc" / "train" / "good" / "000.png") as image:
+            image.save(folder / place)
     assert blemish("inspect", disc_model, folder, "-o", tmp_path / "out").exit_code == 0
     overlays = [row["overlay"] for row in rows_of(tmp_path / "out")]
     assert len({overlay.casefold() for overlay in overlays}) == 5
@@ -193,10 +193,10 @@ def test_a_pooled_model_names_what_it_sees(blemish: Blemish, parts: Path, pooled
 def test_a_given_category_is_taken_and_an_unknown_one_refused(
     blemish: Blemish, parts: Path, pooled_model: Path, tmp_path: Path
 ) -> None:
-    picture = parts / "disc" / "test" / "good" / "000.png"
-    assert blemish("inspect", pooled_model, picture, "-o", tmp_path / "a", "--category", "ring").exit_code == 0
+    image = parts / "disc" / "test" / "good" / "000.png"
+    assert blemish("inspect", pooled_model, image, "-o", tmp_path / "a", "--category", "ring").exit_code == 0
     assert rows_of(tmp_path / "a")[0]["category"] == "ring"
-    result = blemish("inspect", pooled_model, picture, "-o", tmp_path / "b", "--category", "cube")
+    result = blemish("inspect", pooled_model, image, "-o", tmp_path / "b", "--category", "cube")
     assert result.exit_code == 2
     assert "disc" in result.stderr
     assert not (tmp_path / "b").exists()
@@ -256,16 +256,16 @@ def test_a_model_of_a_newer_format_is_refused(blemish: Blemish, parts: Path, dis
     assert "update" in result.stderr
 
 
-def test_a_huge_picture_is_refused_before_decoding_and_the_limit_can_be_raised(
+def test_a_huge_image_is_refused_before_decoding_and_the_limit_can_be_raised(
     blemish: Blemish, parts: Path, disc_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    picture = parts / "disc" / "test" / "good" / "000.png"
+    image = parts / "disc" / "test" / "good" / "000.png"
     monkeypatch.setenv("BLEMISH_MAX_PIXELS", "1000")
-    result = blemish("inspect", disc_model, picture, "-o", tmp_path / "out")
+    result = blemish("inspect", disc_model, image, "-o", tmp_path / "out")
     assert result.exit_code == 3
     assert "BLEMISH_MAX_PIXELS" in result.stderr
     monkeypatch.setenv("BLEMISH_MAX_PIXELS", "10000")
-    assert blemish("inspect", disc_model, picture, "-o", tmp_path / "out").exit_code == 0
+    assert blemish("inspect", disc_model, image, "-o", tmp_path / "out").exit_code == 0
 
 
 def test_calibrate_renews_the_limit_and_keeps_what_was_learned(
@@ -282,7 +282,7 @@ def test_calibrate_renews_the_limit_and_keeps_what_was_learned(
     assert blemish("inspect", model, new, "-o", tmp_path / "out").exit_code == 0
 
 
-def test_calibrate_refuses_the_pictures_it_learned_from(
+def test_calibrate_refuses_the_images_it_learned_from(
     blemish: Blemish, parts: Path, disc_model: Path, tmp_path: Path
 ) -> None:
     model = tmp_path / "model"

@@ -12,12 +12,12 @@ import pytest
 import torch
 
 from blemish import encoders, registry
-from blemish.batches import GoodPictures
 from blemish.detectors import factory
 from blemish.detectors.base import Detector, Needs
 from blemish.encoders.base import LayerRole
 from blemish.errors import NotFittedError, SettingsError
-from blemish.numeric.pooling import picture_score
+from blemish.model.feature_loader import FeatureLoader
+from blemish.numeric.pooling import image_score
 from blemish.types import POINTS, RGB, Features, Prompts
 
 SIZE = 64  # pixels; small, so that every detector is through in seconds
@@ -37,7 +37,7 @@ def quick(name: str) -> Detector:
     return factory.build(name, {key: value for key, value in (QUICK | {"seed": 0}).items() if key in known})
 
 
-def pictures(count: int, first: int = 0) -> list[np.ndarray]:
+def images(count: int, first: int = 0) -> list[np.ndarray]:
     random = np.random.default_rng(first)
     y, x = np.mgrid[:SIZE, :SIZE]
     disc = np.where(np.hypot(y - 32, x - 32)[..., None] < 20, (180, 170, 60), (90, 90, 90))
@@ -47,16 +47,14 @@ def pictures(count: int, first: int = 0) -> list[np.ndarray]:
 class Scanned:
     """The encoder without weights, and beside it points as if the surface followed the colours; the border has none."""
 
-    def __init__(self, pictures: Any) -> None:
-        self.pictures = pictures
-        self.__dict__.update(
-            {name: getattr(pictures, name) for name in ("layers", "stride", "multiple", "dims", "name")}
-        )
+    def __init__(self, images: Any) -> None:
+        self.images = images
+        self.__dict__.update({name: getattr(images, name) for name in ("layers", "stride", "multiple", "dims", "name")})
         self.modalities = (RGB, POINTS)
-        self.turn = torch.randn(pictures.dims[0], 6, generator=torch.Generator().manual_seed(0))
+        self.turn = torch.randn(images.dims[0], 6, generator=torch.Generator().manual_seed(0))
 
     def encode(self, made: np.ndarray) -> Features:
-        features = self.pictures.encode(made)
+        features = self.images.encode(made)
         valid = torch.ones(features.layers[RGB][0].shape[:3], dtype=torch.bool)  # (B, h, w)
         valid[:, 0], valid[:, :, -1] = False, False
         points = torch.tanh(features.layers[RGB][0] @ self.turn) * valid[..., None]
@@ -79,8 +77,8 @@ def learned(name: str) -> tuple[Detector, Any]:
     if name not in _LEARNED:
         detector = quick(name)
         encoder = encoder_for(detector)
-        count = max(3, detector.needs.pictures)
-        good = GoodPictures(pictures(count), encoder, detector.needs, lambda p: p, ["disc"] * count, batch_size=4)
+        count = max(3, detector.needs.images)
+        good = FeatureLoader(images(count), encoder, detector.needs, lambda p: p, ["disc"] * count, batch_size=4)
         walked = [replace(batch, prompts={"disc": sentences()}) for batch in good] if detector.needs.text else good
         _LEARNED[name] = detector.fit(walked), encoder
     return _LEARNED[name]
@@ -90,9 +88,9 @@ _LEARNED: dict[str, tuple[Detector, Any]] = {}  # learned once, read by all test
 
 
 def seen(encoder: Any, count: int = 3) -> Features:
-    made = pictures(count, first=9)
-    for picture in made[1:]:
-        picture[24:40, 24:40] = 0
+    made = images(count, first=9)
+    for image in made[1:]:
+        image[24:40, 24:40] = 0
     features = encoder.encode(np.stack(made))
     assert isinstance(features, Features)
     return features.with_categories(["disc"] * count)
@@ -106,9 +104,9 @@ def test_it_is_a_detector_and_its_needs_are_possible(name: str) -> None:
     roles = needs.layers if isinstance(needs.layers, tuple) else (needs.layers,)
     assert set(roles) <= set(get_args(LayerRole))
     assert needs.rotations >= 1
-    assert needs.pictures >= 1
+    assert needs.images >= 1
     assert needs.image_size >= 1
-    picture_score(np.ones((4, 4)), needs.pooling)
+    image_score(np.ones((4, 4)), needs.pooling)
 
 
 def test_scores_have_their_shape_and_range(name: str) -> None:
@@ -121,9 +119,9 @@ def test_scores_have_their_shape_and_range(name: str) -> None:
     assert torch.isfinite(scores.patches).all()
     assert (scores.patches >= 0).all()
     assert not scores.patches.requires_grad
-    if scores.pictures is not None:
-        assert scores.pictures.shape == (3,)
-        assert torch.isfinite(scores.pictures).all()
+    if scores.images is not None:
+        assert scores.images.shape == (3,)
+        assert torch.isfinite(scores.images).all()
 
 
 def test_a_score_never_depends_on_its_batch(name: str) -> None:
@@ -133,13 +131,13 @@ def test_a_score_never_depends_on_its_batch(name: str) -> None:
     for i in (0, 2):
         alone = detector.score(features.take(slice(i, i + 1)))
         torch.testing.assert_close(alone.patches[0], together.patches[i], rtol=1e-5, atol=1e-6)
-        if together.pictures is not None and alone.pictures is not None:
-            torch.testing.assert_close(alone.pictures[0], together.pictures[i], rtol=1e-5, atol=1e-6)
+        if together.images is not None and alone.images is not None:
+            torch.testing.assert_close(alone.images[0], together.images[i], rtol=1e-5, atol=1e-6)
 
 
-def test_other_picture_sizes_are_scored(name: str) -> None:
+def test_other_image_sizes_are_scored(name: str) -> None:
     detector, encoder = learned(name)
-    wide = np.concatenate([np.stack(pictures(2))] * 2, axis=2)  # (2, 64, 128, 3)
+    wide = np.concatenate([np.stack(images(2))] * 2, axis=2)  # (2, 64, 128, 3)
     patches = detector.score(encoder.encode(wide).with_categories(["disc"] * 2)).patches
     assert patches.shape[2] == 2 * patches.shape[1]
 

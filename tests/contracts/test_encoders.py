@@ -1,4 +1,4 @@
-"""The promise of every registered encoder of pictures that can load now."""
+"""The promise of every registered encoder of images that can load now."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def build(name: str, role: LayerRole = "deep") -> Encoder:
 
 
 def noise(encoder: Encoder, rows: int, columns: int, count: int = 2) -> np.ndarray:
-    """Pictures of `rows` × `columns` multiples of what the encoder's sides must be multiples of."""
+    """Images of `rows` × `columns` multiples of what the encoder's sides must be multiples of."""
     least = -(-56 // encoder.multiple)
     sides = ((least + rows) * encoder.multiple, (least + columns) * encoder.multiple)
     return np.random.default_rng(0).integers(0, 256, (count, *sides, 3), dtype=np.uint8)
@@ -49,31 +49,31 @@ def test_its_facts_are_there(name: str) -> None:
 @pytest.mark.parametrize("role", get_args(LayerRole))
 def test_layers_have_their_shape(name: str, role: LayerRole) -> None:
     encoder = build(name, role)
-    pictures = noise(encoder, 0, 2)
-    features = encoder.encode(pictures)
+    images = noise(encoder, 0, 2)
+    features = encoder.encode(images)
     assert isinstance(features, Features)
     assert len(features) == 2
     for layer, width in zip(features.layers[RGB], encoder.dims, strict=True):
         assert layer.dtype == torch.float32
         assert layer.shape[0] == 2
         assert layer.shape[3] == width
-        assert layer.shape[2] > layer.shape[1]  # a wide picture has a wide grid
+        assert layer.shape[2] > layer.shape[1]  # a wide image has a wide grid
         assert torch.isfinite(layer).all()
         assert not layer.requires_grad
     finest = features[RGB]
-    assert tuple(finest.shape[1:3]) == (pictures.shape[1] // encoder.stride, pictures.shape[2] // encoder.stride)
+    assert tuple(finest.shape[1:3]) == (images.shape[1] // encoder.stride, images.shape[2] // encoder.stride)
     assert finest.shape[3] == sum(encoder.dims)
     assert features.vector is None or features.vector.shape[0] == 2
 
 
-def test_a_picture_never_depends_on_its_batch(name: str) -> None:
+def test_an_image_never_depends_on_its_batch(name: str) -> None:
     encoder = build(name)
-    pictures = noise(encoder, 1, 0)
-    together, alone = encoder.encode(pictures), encoder.encode(pictures[1:])
+    images = noise(encoder, 1, 0)
+    together, alone = encoder.encode(images), encoder.encode(images[1:])
     torch.testing.assert_close(together[RGB][1], alone[RGB][0], rtol=1e-4, atol=1e-4)
 
 
-def test_different_pictures_look_different(name: str) -> None:
+def test_different_images_look_different(name: str) -> None:
     encoder = build(name)
     features = encoder.encode(noise(encoder, 0, 0))[RGB]
     assert not torch.allclose(features[0], features[1])

@@ -34,9 +34,9 @@ def test_a_defect_that_one_half_alone_sees_is_found_where_it_is(modality: str) -
     layer[:, : side // 4, : side // 4] = -40 * torch.sign(layer[:, : side // 4, : side // 4].mean())
     bad = replace(good, layers={**good.layers, modality: (layer,)})
     before, after = detector.score(good), detector.score(bad)
-    assert before.pictures is not None
-    assert after.pictures is not None
-    assert after.pictures[0] > 1.2 * before.pictures[0]
+    assert before.images is not None
+    assert after.images is not None
+    assert after.images[0] > 1.2 * before.images[0]
     row, column = divmod(int(after.patches[0].argmax()), after.patches.shape[2])
     assert row < 4
     assert column < 4
@@ -54,7 +54,7 @@ def test_the_unit_of_a_half_does_not_matter() -> None:
     large = Hybrid(**plain).fit([Batch(larger(features(1, 6)))])  # type: ignore[arg-type]
     expected, found = small.score(features(2)), large.score(larger(features(2)))
     torch.testing.assert_close(found.patches, expected.patches, rtol=1e-4, atol=1e-5)
-    torch.testing.assert_close(found.pictures, expected.pictures, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(found.images, expected.images, rtol=1e-4, atol=1e-5)
 
 
 def test_scores_count_in_distances_between_good_patches() -> None:

@@ -76,6 +76,6 @@ def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Pa
 
 
 @pytest.fixture
-def pictures() -> np.ndarray:
+def images() -> np.ndarray:
     """`(3, 64, 96, 3)` uint8: wider than high, and another size than the tiny models were made for."""
     return np.random.default_rng(0).integers(0, 256, (3, 64, 96, 3), dtype=np.uint8)

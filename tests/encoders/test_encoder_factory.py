@@ -17,14 +17,14 @@ from blemish.types import RGB
 
 
 def test_pixels_always_loads_and_sees_changes() -> None:
-    picture = np.full((1, 32, 48, 3), 100, np.uint8)
-    spotted = picture.copy()
+    image = np.full((1, 32, 48, 3), 100, np.uint8)
+    spotted = image.copy()
     spotted[0, 8:12, 16:20] = 250
     encoder = encoders.build("pixels")
     assert isinstance(encoder, Encoder)
-    differences = (encoder.encode(picture)[RGB] - encoder.encode(spotted)[RGB]).abs().sum(-1)[0]  # (4, 6)
+    differences = (encoder.encode(image)[RGB] - encoder.encode(spotted)[RGB]).abs().sum(-1)[0]  # (4, 6)
     assert differences.argmax() == 1 * 6 + 2
-    assert encoders.build("pixels", role="pair").encode(picture)[RGB].shape == (1, 4, 6, 30)
+    assert encoders.build("pixels", role="pair").encode(image)[RGB].shape == (1, 4, 6, 30)
 
 
 def test_missing_weights_name_three_ways_out_at_once() -> None:

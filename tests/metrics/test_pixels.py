@@ -16,7 +16,7 @@ from blemish.metrics import aupro, pixel_measures, pixel_split, pixels
 from blemish.metrics.sorted_scores import SortedScores, first_of_ties
 
 
-def pictures(sizes: list[tuple[int, int]], share: float, levels: int, dtype: type) -> tuple[list, list]:
+def images(sizes: list[tuple[int, int]], share: float, levels: int, dtype: type) -> tuple[list, list]:
     rng = np.random.default_rng(len(sizes))
     maps, masks = [], []
     for i, (height, width) in enumerate(sizes):
@@ -33,8 +33,8 @@ def pictures(sizes: list[tuple[int, int]], share: float, levels: int, dtype: typ
 @pytest.mark.parametrize("share", [0.01, 0.3, 1.0])
 @pytest.mark.parametrize("levels", [1, 1000])
 def test_equals_the_oracles(dtype: type, share: float, levels: int) -> None:
-    maps, masks = pictures([(12, 9), (8, 15), (1, 30), (20, 1)], share, levels, dtype)
-    masks[0] = np.zeros(maps[0].shape, np.uint8)  # an empty mask is a good picture
+    maps, masks = images([(12, 9), (8, 15), (1, 30), (20, 1)], share, levels, dtype)
+    masks[0] = np.zeros(maps[0].shape, np.uint8)  # an empty mask is a good image
     full = [np.zeros(s.shape, bool) if m is None else m.astype(bool) for s, m in zip(maps, masks, strict=True)]
     scores = np.concatenate([m.ravel() for m in maps]).astype(np.float64)
     labels = np.concatenate([m.ravel() for m in full])
@@ -52,7 +52,7 @@ def test_equals_the_oracles(dtype: type, share: float, levels: int) -> None:
 def test_number_of_threads_and_length_of_runs_change_nothing(
     levels: int, share: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    maps, masks = pictures([(70, 50)] * 3 + [(1, 1), (30, 90)], share, levels, np.float32)
+    maps, masks = images([(70, 50)] * 3 + [(1, 1), (30, 90)], share, levels, np.float32)
     whole = pixel_measures(maps, masks)
     monkeypatch.setattr(pixel_split, "FEW_PIXELS", 0)
     monkeypatch.setattr(pixels, "RUN", 37)
@@ -66,7 +66,7 @@ def test_number_of_threads_and_length_of_runs_change_nothing(
 @pytest.mark.slow
 @pytest.mark.parametrize("share", [0.02, 0.9])
 def test_over_a_million_pixels(share: float) -> None:
-    maps, masks = pictures([(700, 500)] * 3 + [(300, 900)], share, 10**6, np.float32)
+    maps, masks = images([(700, 500)] * 3 + [(300, 900)], share, 10**6, np.float32)
     labels = [np.zeros(s.shape, bool) if m is None else m for s, m in zip(maps, masks, strict=True)]
     flat_labels, scores = np.concatenate([m.ravel() for m in labels]), np.concatenate([m.ravel() for m in maps])
     got = pixel_measures(maps, masks)
@@ -75,7 +75,7 @@ def test_over_a_million_pixels(share: float) -> None:
 
 
 def test_increasing_change_of_scale_changes_nothing() -> None:
-    maps, masks = pictures([(40, 40)] * 4, 0.2, 100, np.float64)
+    maps, masks = images([(40, 40)] * 4, 0.2, 100, np.float64)
     before = pixel_measures(maps, masks)
     for change in (lambda s: np.exp(s / 4), lambda s: s * 1e200 - 1, lambda s: np.arctan(s / 10), lambda s: s - 1e6):
         after = pixel_measures([change(m) for m in maps], masks)
@@ -85,7 +85,7 @@ def test_increasing_change_of_scale_changes_nothing() -> None:
 
 
 def test_coarse_thresholds_touch_aupro_only() -> None:
-    maps, masks = pictures([(50, 50)] * 4, 0.1, 1000, np.float32)
+    maps, masks = images([(50, 50)] * 4, 0.1, 1000, np.float32)
     exact, coarse = pixel_measures(maps, masks), pixel_measures(maps, masks, aupro_thresholds=50)
     assert (coarse.auroc, coarse.ap, coarse.f1max) == (exact.auroc, exact.ap, exact.f1max)
     assert coarse.aupro == aupro(maps, masks, thresholds=50) != exact.aupro
@@ -93,7 +93,7 @@ def test_coarse_thresholds_touch_aupro_only() -> None:
 
 
 def test_input_is_left_alone() -> None:
-    maps, masks = pictures([(20, 20)] * 2, 0.5, 10, np.float32)
+    maps, masks = images([(20, 20)] * 2, 0.5, 10, np.float32)
     copies = [m.copy() for m in maps], masks[1].copy()
     for array in (*maps, masks[1]):
         array.flags.writeable = False
@@ -104,7 +104,7 @@ def test_input_is_left_alone() -> None:
 
 @pytest.mark.parametrize("share", [0.1, 1.0])
 def test_memory_stays_within_its_promise(share: float) -> None:
-    maps, masks = pictures([(512, 512)] * 8, share, 10**6, np.float32)
+    maps, masks = images([(512, 512)] * 8, share, 10**6, np.float32)
     pixels = 8 * 512 * 512
     pixel_measures(maps[:2], masks[:2])  # imports are not counted
     tracemalloc.start()

@@ -1,4 +1,4 @@
-"""Picture measures against scikit-learn and brute force."""
+"""Image measures against scikit-learn and brute force."""
 
 from __future__ import annotations
 

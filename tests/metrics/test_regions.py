@@ -15,7 +15,7 @@ LIMITS = (1.0, 0.3, 0.05, 0.01, 0.001)
 
 
 def parts(seed: int, levels: int | None, share: float = 0.15) -> tuple[list[np.ndarray], list[np.ndarray]]:
-    """Three small pictures of different sizes with speckled defects; scores quantised to `levels` where given."""
+    """Three small images of different sizes with speckled defects; scores quantised to `levels` where given."""
     rng = np.random.default_rng(seed)
     maps, masks = [], []
     for size in ((9, 7), (6, 12), (5, 5)):
@@ -64,7 +64,7 @@ def test_diagonal_neighbours_are_one_region() -> None:
     assert aupro([scores], [mask], (0.1,))[0.1] == pytest.approx(1 / 6 + 5 / 6 * 0.05)
 
 
-def test_regions_do_not_join_over_pictures_nor_over_the_edge() -> None:
+def test_regions_do_not_join_over_images_nor_over_the_edge() -> None:
     left, right = np.zeros((4, 4), bool), np.zeros((4, 4), bool)
     left[:, 0] = left[:, 3] = right[:, 0] = True
     scores = [np.zeros((4, 4)), right.astype(float)]

@@ -1,4 +1,4 @@
-"""The background discriminant on a made-up part, and its refusal where pictures do not split."""
+"""The background discriminant on a made-up part, and its refusal where images do not split."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from blemish.numeric.background import foreground, learn_background
 
 
 def disc_on_background(count: int, seed: int) -> tuple[list[torch.Tensor], torch.Tensor]:
-    """Pictures `(20, 20, 16)` of a disc, and where it is."""
+    """Images `(20, 20, 16)` of a disc, and where it is."""
     generator = torch.Generator().manual_seed(seed)
     y, x = torch.meshgrid(torch.arange(20), torch.arange(20), indexing="ij")
     disc = (y - 10) ** 2 + (x - 10) ** 2 < 36
@@ -16,8 +16,8 @@ def disc_on_background(count: int, seed: int) -> tuple[list[torch.Tensor], torch
 
 
 def test_keeps_the_part_and_drops_most_of_the_rest() -> None:
-    pictures, disc = disc_on_background(3, 0)
-    discriminant = learn_background(pictures)
+    images, disc = disc_on_background(3, 0)
+    discriminant = learn_background(images)
     assert discriminant is not None
     part = foreground(discriminant, disc_on_background(1, 1)[0][0])
     assert part[disc].all()
@@ -25,10 +25,10 @@ def test_keeps_the_part_and_drops_most_of_the_rest() -> None:
 
 
 def test_the_sign_does_not_matter() -> None:
-    pictures, disc = disc_on_background(3, 0)
-    discriminant = learn_background([-p for p in pictures])
+    images, disc = disc_on_background(3, 0)
+    discriminant = learn_background([-p for p in images])
     assert discriminant is not None
-    assert foreground(discriminant, -pictures[0])[disc].all()
+    assert foreground(discriminant, -images[0])[disc].all()
 
 
 def test_a_texture_is_all_part() -> None:
@@ -36,8 +36,8 @@ def test_a_texture_is_all_part() -> None:
     assert learn_background([torch.randn(20, 20, 16, generator=generator) for _ in range(3)]) is None
 
 
-def test_one_odd_picture_in_four_is_forgiven_two_are_not() -> None:
-    pictures, _ = disc_on_background(4, 0)
+def test_one_odd_image_in_four_is_forgiven_two_are_not() -> None:
+    images, _ = disc_on_background(4, 0)
     noise = torch.randn(20, 20, 16, generator=torch.Generator().manual_seed(9))
-    assert learn_background([*pictures[:3], noise]) is not None
-    assert learn_background([*pictures[:2], noise, noise]) is None
+    assert learn_background([*images[:3], noise]) is not None
+    assert learn_background([*images[:2], noise, noise]) is None

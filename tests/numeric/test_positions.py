@@ -1,4 +1,4 @@
-"""A place of the picture has one position, whatever the grid, and no other place has it."""
+"""A place of the image has one position, whatever the grid, and no other place has it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import torch
 from blemish.numeric.positions import sine_positions
 
 
-def test_positions_are_those_of_the_picture_whatever_the_grid():
+def test_positions_are_those_of_the_image_whatever_the_grid():
     fine, coarse = sine_positions((42, 42), 16), sine_positions((14, 14), 16)
     torch.testing.assert_close(fine[1::3, 1::3], coarse)
 

@@ -1,4 +1,4 @@
-"""Grainy pictures, and an HTML reader that insists on balanced tags."""
+"""Grainy images, and an HTML reader that insists on balanced tags."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def read() -> Callable[[str], Reader]:
 
 @pytest.fixture
 def grain() -> Callable[..., np.ndarray]:
-    """Makes a grainy picture `(H, W, 3)` uint8: what compresses worst."""
+    """Makes a grainy image `(H, W, 3)` uint8: what compresses worst."""
 
     def make(size: tuple[int, int] = (96, 128), seed: int = 0) -> np.ndarray:
         return np.random.default_rng(seed).integers(0, 256, (*size, 3), dtype=np.uint8)

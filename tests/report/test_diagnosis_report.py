@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from blemish.diagnosis import Diagnosis, Inspected, Measure, Sign
+from blemish.diagnosis.diagnosis import Diagnosis, Inspected, Measure, Sign
 from blemish.report import write_diagnosis_report
 
 

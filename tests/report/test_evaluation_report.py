@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from blemish.evaluation import COLUMNS, RunDetail, ScoredPicture
+from blemish.evaluation.evaluation import COLUMNS, RunDetail, ScoredImage
 from blemish.report import write_evaluation_report
 from blemish.report.evaluation import pivot
 from blemish.types import Sample
@@ -19,8 +19,8 @@ def row(category="nut", detector="patchcore", seed=0, **more):
     return dict.fromkeys(COLUMNS, math.nan) | facts | {"shots": 4, "seed": seed, "pooled": False} | more
 
 
-def picture(file, label, score, defect=""):
-    return ScoredPicture(file, "nut", "nut", defect, label, score, 0.1, 0.5, score > 0.5)
+def image(file, label, score, defect=""):
+    return ScoredImage(file, "nut", "nut", defect, label, score, 0.1, 0.5, score > 0.5)
 
 
 def test_pivot_takes_means_over_seeds():
@@ -50,9 +50,9 @@ def details(predict, grain):
     made = []
     for detector in ("patchcore", "<b>foundad</b>"):
         facts = row(detector=detector, image_auroc=0.9, aupro_30=0.8, false_alarm_rate=0.1, miss_rate=0.5)
-        pictures = (
-            *(picture(f"g{i}", 0, 0.1 * i) for i in range(5)),
-            *(picture(f"b{i}", 1, 0.3 * i, "cut" if i % 2 else "bent") for i in range(4)),
+        images = (
+            *(image(f"g{i}", 0, 0.1 * i) for i in range(5)),
+            *(image(f"b{i}", 1, 0.3 * i, "cut" if i % 2 else "bent") for i in range(4)),
         )
         missed = Sample(grain(), label=1, mask=mask, defect="cut")
         found = Sample(grain(seed=1), label=1, mask=mask, defect="bent")
@@ -60,7 +60,7 @@ def details(predict, grain):
             "found": ((found, predict(score=1.0, box=(30, 30, 60, 60))),),
             "missed": ((missed, predict(score=0.3)),),
         }
-        made.append(RunDetail(facts, pictures, examples, "Threshold from 4 of 4 good pictures.", None))
+        made.append(RunDetail(facts, images, examples, "Threshold from 4 of 4 good pictures.", None))
     return made
 
 
@@ -104,7 +104,7 @@ def test_no_rows_no_details_is_still_a_page(tmp_path, read):
 
 def test_gone_files_do_not_lose_the_report(tmp_path, details, read):
     sample, prediction = details[0].examples["found"][0]
-    gone = replace(sample, picture=tmp_path / "gone.png", mask=tmp_path / "gone_mask.png")
+    gone = replace(sample, image=tmp_path / "gone.png", mask=tmp_path / "gone_mask.png")
     detail = replace(details[0], examples={"found": ((gone, prediction),)})
     found = read(write_evaluation_report(tmp_path / "r.html", [detail.row], [detail]).read_text("utf-8"))
     assert "not at hand" in found.text

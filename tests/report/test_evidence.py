@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from blemish.report.evidence import CalibrationFacts, evidence_in_words, percent, pictures_needed, rate_interval
+from blemish.report.evidence import CalibrationFacts, evidence_in_words, images_needed, percent, rate_interval
 
 
 @pytest.mark.parametrize(("n", "above"), [(40, 2), (19, 1), (200, 10)])
@@ -41,5 +41,5 @@ def test_more_evidence_narrows_the_range():
 
 
 def test_small_numbers():
-    assert [pictures_needed(r) for r in (0.5, 0.05, 0.01)] == [1, 19, 99]
+    assert [images_needed(r) for r in (0.5, 0.05, 0.01)] == [1, 19, 99]
     assert [percent(r) for r in (0.05, 0.005, 0.123)] == ["5 %", "0.5 %", "12 %"]

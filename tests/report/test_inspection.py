@@ -19,11 +19,11 @@ def write(tmp_path, grain, read):
     def make(predictions, **more):
         asked = []
 
-        def picture(prediction):
+        def image(prediction):
             asked.append(prediction)
             return grain((120, 160))
 
-        settings = {"title": "Line <3>", "model_facts": {"encoder": "e<1>"}, "pictures": picture} | more
+        settings = {"title": "Line <3>", "model_facts": {"encoder": "e<1>"}, "images": image} | more
         path = write_inspection_report(tmp_path / "report.html", predictions=predictions, **settings)
         text = path.read_text("utf-8")
         found = read(text)
@@ -94,23 +94,23 @@ def gone(prediction):
     raise FileNotFoundError(prediction.source)
 
 
-@pytest.mark.parametrize("picture", [lambda prediction: None, gone])
-def test_a_picture_that_is_gone_is_said_to_be(write, predict, picture):
-    found, _, _ = write([predict("bad.png", 1.0, (0, 0, 9, 9)), predict("good.png")], pictures=picture, masks=picture)
+@pytest.mark.parametrize("image", [lambda prediction: None, gone])
+def test_an_image_that_is_gone_is_said_to_be(write, predict, image):
+    found, _, _ = write([predict("bad.png", 1.0, (0, 0, 9, 9)), predict("good.png")], images=image, masks=image)
     assert "not at hand" in found.text
     assert not found.all("img")
 
 
-def test_sixty_grainy_pictures_stay_bounded(write, predict, grain):
-    picture = grain((512, 512))
+def test_sixty_grainy_images_stay_bounded(write, predict, grain):
+    image = grain((512, 512))
     box = (100, 100, 300, 300)
     predictions = [predict(f"{i}.png", 1.0, box, size=(128, 128)) for i in range(30)]
     predictions += [predict(f"good {i}.png", size=(128, 128)) for i in range(30)]
-    _, text, _ = write(predictions, pictures=lambda p: picture)
+    _, text, _ = write(predictions, images=lambda p: image)
     assert len(text) < 9_000_000  # pure noise, the worst there is; photographs take a quarter of it
 
 
-def test_ten_thousand_pictures_stay_bounded(write, predict, grain):
+def test_ten_thousand_images_stay_bounded(write, predict, grain):
     small, bad = predict(size=(8, 8)), predict(score=1.0, box=(1, 1, 4, 4), size=(8, 8))
     predictions = [replace(small, source=f"good {i}.png", score=0.4 * i / 9000) for i in range(9000)]
     predictions += [replace(bad, source=f"bad {i}.png", score=1 + i / 1000) for i in range(1000)]

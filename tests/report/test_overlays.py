@@ -8,9 +8,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from blemish.errors import PictureError
+from blemish.errors import ImageError
 from blemish.report.colours import HEAT, from_oklab, to_oklab
-from blemish.report.overlays import draw_mask, draw_overlay, heat_picture, light_copy, thumbnail, triptych
+from blemish.report.overlays import draw_mask, draw_overlay, heat_image, light_copy, thumbnail, triptych
 from blemish.types import Region
 
 
@@ -28,37 +28,35 @@ def test_oklab_there_and_back():
     assert (from_oklab(to_oklab(colours)) == colours).all()
 
 
-def test_a_good_picture_is_untouched_but_for_the_strip(predict, grain):
-    picture = grain()
-    assert (draw_overlay(picture, predict(), strip=False) == picture).all()
-    changed = (draw_overlay(picture, predict()) != picture).any(axis=(1, 2))
+def test_a_good_image_is_untouched_but_for_the_strip(predict, grain):
+    image = grain()
+    assert (draw_overlay(image, predict(), strip=False) == image).all()
+    changed = (draw_overlay(image, predict()) != image).any(axis=(1, 2))
     assert 0 < changed.sum() < 30
 
 
 def test_only_the_neighbourhood_of_a_region_changes(predict, grain):
-    picture, box = grain((256, 320)), (100, 120, 150, 160)
-    before = picture.copy()
-    drawn = draw_overlay(picture, predict(score=2.0, box=box, size=(256, 320)), strip=False)
-    assert (picture == before).all(), "the picture given must not be drawn on"
-    changed = (drawn != picture).any(axis=2)
+    image, box = grain((256, 320)), (100, 120, 150, 160)
+    before = image.copy()
+    drawn = draw_overlay(image, predict(score=2.0, box=box, size=(256, 320)), strip=False)
+    assert (image == before).all(), "the picture given must not be drawn on"
+    changed = (drawn != image).any(axis=2)
     assert changed[120:160, 100:150].mean() > 0.95
     near = np.zeros_like(changed)
     near[120 - 32 : 160 + 8, 100 - 8 : 150 + 8] = True
     assert not changed[~near].any()
     nothing = draw_overlay(
-        picture, predict(score=2.0, box=box, size=(256, 320)), heat=False, outlines=False, boxes=False, strip=False
+        image, predict(score=2.0, box=box, size=(256, 320)), heat=False, outlines=False, boxes=False, strip=False
     )
-    assert (nothing == picture).all()
+    assert (nothing == image).all()
 
 
 def test_heat_grows_denser_with_the_score(predict):
-    picture = np.full((96, 128, 3), 128, np.uint8)
+    image = np.full((96, 128, 3), 128, np.uint8)
     shift = []
     for peak in (0.51, 0.8, 1.5, 4.0):
-        drawn = draw_overlay(
-            picture, predict(box=(40, 30, 80, 70), peak=peak), outlines=False, boxes=False, strip=False
-        )
-        shift.append(np.abs(to_oklab(drawn[50, 60]) - to_oklab(picture[50, 60])).sum())
+        drawn = draw_overlay(image, predict(box=(40, 30, 80, 70), peak=peak), outlines=False, boxes=False, strip=False)
+        shift.append(np.abs(to_oklab(drawn[50, 60]) - to_oklab(image[50, 60])).sum())
     assert shift == sorted(shift)
     assert shift[0] < 0.1 < shift[-1]
 
@@ -67,12 +65,12 @@ def test_heat_grows_denser_with_the_score(predict):
 def test_any_size_can_be_drawn(predict, grain, size):
     box = (0, 0, max(1, size[1] // 2), max(1, size[0] // 2))
     bad = predict(score=1.0, box=box, size=size)
-    for drawn in (draw_overlay(grain(size), bad), heat_picture(bad), draw_mask(grain(size), bad.map > 0.5)):
+    for drawn in (draw_overlay(grain(size), bad), heat_image(bad), draw_mask(grain(size), bad.map > 0.5)):
         assert drawn.shape == (*size, 3)
         assert drawn.dtype == np.uint8
 
 
-def test_maps_and_pictures_of_other_sizes_meet(predict, grain):
+def test_maps_and_images_of_other_sizes_meet(predict, grain):
     bad = predict(score=1.0, box=(40, 30, 80, 70), size=(96, 128))
     small = draw_overlay(grain((48, 64)), bad, strip=False) != grain((48, 64))
     assert small.any(axis=2)[20:30, 25:35].all()
@@ -96,9 +94,9 @@ def test_odd_maps_do_not_break_an_overlay(predict, grain):
     draw_overlay(grain(), replace(bad, regions=many))
 
 
-def test_what_is_no_picture_is_refused(predict):
+def test_what_is_no_image_is_refused(predict):
     for wrong in (np.zeros((4, 4), np.uint8), np.zeros((4, 4, 4), np.uint8), np.zeros((4, 4, 3), np.float32)):
-        with pytest.raises(PictureError, match="uint8"):
+        with pytest.raises(ImageError, match="uint8"):
             draw_overlay(wrong, predict())
 
 
@@ -128,10 +126,10 @@ def test_a_light_copy_says_the_same(predict):
 
 
 def test_an_overlay_is_quick(predict, grain):
-    picture, bad = grain((512, 512)), predict(score=1.0, box=(100, 100, 300, 300), size=(512, 512))
+    image, bad = grain((512, 512)), predict(score=1.0, box=(100, 100, 300, 300), size=(512, 512))
     times = []
     for _ in range(7):
         start = time.perf_counter()
-        draw_overlay(picture, bad)
+        draw_overlay(image, bad)
         times.append(time.perf_counter() - start)
     assert min(times) < 0.06  # about 4 ms on one free core; room for a busy machine

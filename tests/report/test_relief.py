@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from blemish.errors import PictureError
+from blemish.errors import ImageError
 from blemish.report import shaded_relief
 
 
@@ -59,5 +59,5 @@ def test_a_point_alone_nothing_at_all_and_the_callers_array() -> None:
 
 @pytest.mark.parametrize("shape", [(4, 5), (4, 5, 2), (0, 5, 3), (3, 4, 5, 3)])
 def test_other_shapes_are_refused(shape: tuple[int, ...]) -> None:
-    with pytest.raises(PictureError, match="H, W, 3"):
+    with pytest.raises(ImageError, match="H, W, 3"):
         shaded_relief(np.zeros(shape))

@@ -22,11 +22,11 @@ def calibrate(
     """Renew the threshold from good pictures that the model has not seen, without learning again."""
     from blemish.cli.console import say, say_where
     from blemish.cli.progress import progress_bar
-    from blemish.cli.words import model_in_words
-    from blemish.datasets import good_pictures
-    from blemish.inspector import Inspector
+    from blemish.cli.summaries import model_in_words
+    from blemish.data import normal_samples
+    from blemish.model.inspector import Inspector
 
-    samples = good_pictures(paths)
+    samples = normal_samples(paths)
     inspector = Inspector.load(model)
     with progress_bar("inspecting good pictures", len(samples)) as move:
         inspector.calibrate(samples, category=category, false_alarm_rate=false_alarm_rate, progress=move)

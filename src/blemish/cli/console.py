@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from blemish.datasets.files import shown
+from blemish.data.files import shown
 
 if TYPE_CHECKING:
     from rich.table import Table

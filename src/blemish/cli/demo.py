@@ -30,16 +30,16 @@ def demo(
     from blemish.cli.console import say, say_where, show
     from blemish.cli.inspecting import inspect_into
     from blemish.cli.progress import progress_bar
-    from blemish.cli.words import model_in_words
-    from blemish.datasets import draw_cells
-    from blemish.inspector import Inspector
+    from blemish.cli.summaries import model_in_words
+    from blemish.data import draw_cells
+    from blemish.model.inspector import Inspector
     from blemish.types import Sample
 
     good, others = draw_cells(LEARN, INSPECT)
     say(f"Learning from {len(good)} good solar cells …")
     inspector = Inspector(encoder=encoder, detector=detector, device=device.value)
     with progress_bar("learning", len(good)) as move:
-        inspector.fit([Sample(sample.picture) for sample in good], progress=move)
+        inspector.fit([Sample(sample.image) for sample in good], progress=move)
     for line in model_in_words(inspector):
         say(line)
     say(f"Inspecting {len(others)} others …")

@@ -33,15 +33,15 @@ def diagnose(
     from blemish.cli.console import say, say_where, show, table_of
     from blemish.cli.output import staged
     from blemish.cli.progress import progress_bar
-    from blemish.cli.words import model_facts
-    from blemish.datasets import good_pictures
-    from blemish.diagnosis import diagnose as look
-    from blemish.inspector import Inspector
+    from blemish.cli.summaries import model_facts
+    from blemish.data import normal_samples
+    from blemish.diagnosis.diagnosis import diagnose as look
+    from blemish.model.inspector import Inspector
     from blemish.report import write_diagnosis_report
     from blemish.report.diagnosis import wanted_in_words
-    from blemish.words import number
+    from blemish.scoring.describe import number
 
-    samples = good_pictures(paths) if paths else []
+    samples = normal_samples(paths) if paths else []
     inspector = Inspector.load(model, device=device.value)
     with progress_bar("diagnosing") as move:
         found = look(inspector, samples, category=category, seed=seed, progress=move)

@@ -70,8 +70,8 @@ def encoders() -> Iterator[tuple[str, str]]:
 
 def text_encoders() -> Iterator[tuple[str, str]]:
     """The same of each text encoder."""
+    from blemish.encoders.text.factory import availability
     from blemish.registry import TEXT_ENCODERS
-    from blemish.text.encoders import availability
 
     for name in TEXT_ENCODERS:
         state = availability(name)

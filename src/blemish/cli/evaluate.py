@@ -29,7 +29,7 @@ from blemish.errors import DatasetError, SettingsError
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from blemish.evaluation import Part, Run, RunDetail
+    from blemish.evaluation.evaluation import Part, Run, RunDetail
 
 SOME_UNREADABLE = 3
 
@@ -70,7 +70,7 @@ def evaluate(
     """
     from blemish.cli.console import say, say_where, show
     from blemish.cli.settings import parse_settings
-    from blemish.evaluation import plan_runs
+    from blemish.evaluation.evaluation import plan_runs
 
     runs = plan_runs(
         parts_of(datasets, categories),
@@ -120,9 +120,9 @@ def parse_seed(text: str) -> int:
 
 def parts_of(datasets: Sequence[Path], categories: Sequence[str] | None) -> list[Part]:
     """Every category to measure. Raises DatasetError for one that no dataset has, or that has nothing to test on."""
-    from blemish.datasets import load_dataset
-    from blemish.datasets.layouts import category_folders
-    from blemish.evaluation import Part
+    from blemish.data import load_dataset
+    from blemish.data.layouts import category_folders
+    from blemish.evaluation.evaluation import Part
 
     wanted = comma_separated(categories or [])
     parts: list[Part] = []
@@ -156,7 +156,7 @@ def evaluate_into(
 
     from blemish.cli.output import staged
     from blemish.cli.progress import progress_bar
-    from blemish.evaluation import SharedEncoders, check_runs, run_details
+    from blemish.evaluation.evaluation import SharedEncoders, check_runs, run_details
     from blemish.report import write_evaluation_report
 
     check_runs(runs)
@@ -189,8 +189,8 @@ def tell(move: Any, run: Run, done: int, runs: int, words: str, at: int, of: int
 def written_rows(path: Path, rescued: Path) -> Iterator[Callable[[dict[str, Any]], None]]:
     """Yields `write(row)`, after which the row is on disk; an error after some rows makes `path` become `rescued`."""
     from blemish.cli.console import say
-    from blemish.datasets.files import shown
-    from blemish.evaluation import COLUMNS, csv_cell
+    from blemish.data.files import shown
+    from blemish.evaluation.evaluation import COLUMNS, csv_cell
 
     count = 0
     try:
@@ -215,7 +215,7 @@ def written_rows(path: Path, rescued: Path) -> Iterator[Callable[[dict[str, Any]
 def means_table(rows: Sequence[dict[str, Any]]) -> Table:
     """Means over the seeds, a line for each category and method, then the mean over the categories."""
     from blemish.cli.console import table_of
-    from blemish.evaluation import mean_rows
+    from blemish.evaluation.evaluation import mean_rows
 
     method = ("detector", "encoder", "image_size", "shots", "pooled")
     shown = ("image_auroc", "pixel_auroc", "aupro_30", "aupro_05", "false_alarm_rate", "miss_rate", "ms_per_picture")

@@ -16,9 +16,9 @@ from blemish.registry import EXPERIMENTS
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from blemish.evaluation import Part
-    from blemish.experiments.base import Experiment
-    from blemish.experiments.running import Notebook
+    from blemish.evaluation.evaluation import Part
+    from blemish.research.experiments.base import Experiment
+    from blemish.research.experiments.running import Notebook
 
 
 class Size(StrEnum):
@@ -78,8 +78,8 @@ def experiment(
     from blemish.cli.console import say, say_where
     from blemish.cli.evaluate import comma_separated, parse_seed, parse_shots
     from blemish.cli.settings import parse_settings
-    from blemish.experiments.locking import alone_in
-    from blemish.experiments.running import Notebook, configured
+    from blemish.research.experiments.locking import alone_in
+    from blemish.research.experiments.running import Notebook, configured
 
     given: dict[str, Any] = {
         "--seeds": seeds and [parse_seed(text) for text in comma_separated([seeds])],
@@ -148,7 +148,7 @@ def parts_given(datasets: Sequence[Path], categories: Sequence[str] | None) -> l
     from blemish.cli.console import say
     from blemish.cli.evaluate import comma_separated, parts_of
     from blemish.errors import DatasetError
-    from blemish.experiments.material import solar_parts
+    from blemish.research.experiments.material import solar_parts
 
     if datasets:
         return parts_of(datasets, categories)
@@ -166,7 +166,7 @@ def measure(book: Notebook, out: Path, made: Experiment) -> None:
     """Do what is left; the page is written from all rows, also when something ends the work early."""
     from blemish.cli.console import say
     from blemish.cli.progress import progress_bar
-    from blemish.report import write_experiment_report
+    from blemish.research.experiment_report import write_experiment_report
 
     command = shlex.join(["blemish", *sys.argv[1:]])
     try:

@@ -54,13 +54,13 @@ def fit(
     from blemish.cli.console import say, say_where
     from blemish.cli.progress import progress_bar
     from blemish.cli.settings import parse_settings
-    from blemish.cli.words import model_in_words, set_aside_in_words
-    from blemish.datasets import draw_shots, good_pictures
+    from blemish.cli.summaries import model_in_words, set_aside_in_words
+    from blemish.data import draw_shots, normal_samples
 
     chosen = parse_settings(settings or [])
-    samples = draw_shots(good_pictures(paths), shots, seed)
+    samples = draw_shots(normal_samples(paths), shots, seed)
 
-    from blemish.inspector import Inspector
+    from blemish.model.inspector import Inspector
 
     inspector = Inspector(
         encoder=encoder,

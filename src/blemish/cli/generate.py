@@ -1,4 +1,4 @@
-"""`blemish generate`: render a benchmark of pictures with points, and a page that shows it."""
+"""`blemish generate`: render a benchmark of images with points, and a page that shows it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from blemish.datasets.generated3d import Plan
+    from blemish.research.synthetic_scans import Plan
     from blemish.types import Sample
 
 GOOD_SHOWN = 3
@@ -37,9 +37,9 @@ def generate(
     from blemish.cli.console import say, say_where
     from blemish.cli.output import refuse_full_folder, staged
     from blemish.cli.progress import progress_bar
-    from blemish.datasets.generated3d import Plan, write_scans
     from blemish.report import write_scan_sheet
-    from blemish.words import count_in_words
+    from blemish.research.synthetic_scans import Plan, write_scans
+    from blemish.scoring.describe import count_in_words
 
     plan = Plan(classes, seed, size, train, validation, good, defective)
     count = len(plan.shots())
@@ -61,7 +61,7 @@ def generate(
 
 def shown_scans(folder: Path, plan: Plan) -> dict[str, list[Sample]]:
     """A few good scans and the first of each kind of defect, by class, as they lie on disk."""
-    from blemish.datasets.generated3d import read_scan
+    from blemish.research.synthetic_scans import read_scan
 
     some: dict[str, list[Sample]] = {name: [] for name in plan.names}
     for shot in plan.shots():
@@ -73,7 +73,7 @@ def shown_scans(folder: Path, plan: Plan) -> dict[str, list[Sample]]:
 
 def counts(plan: Plan) -> dict[str, object]:
     """How large the set is, for the head of the page."""
-    from blemish.datasets.generated3d import KINDS
+    from blemish.research.synthetic_scans import KINDS
 
     return {
         "classes": len(plan.names),

@@ -1,4 +1,4 @@
-"""`blemish inspect`: score pictures with a saved model, write results, overlays and a report."""
+"""`blemish inspect`: score images with a saved model, write results, overlays and a report."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ def inspect(
     be read (they are named, all others are done; this goes before 1).
     """
     from blemish.cli.inspecting import inspect_into
-    from blemish.datasets import pictures
-    from blemish.inspector import Inspector
+    from blemish.data import inspection_samples
+    from blemish.model.inspector import Inspector
 
-    samples = pictures(paths)
+    samples = inspection_samples(paths)
     inspector = Inspector.load(model, device=device.value)
     done = inspect_into(out, inspector, samples, model.name, category=category, overlays=not no_overlays, maps=maps)
     done.tell(out)

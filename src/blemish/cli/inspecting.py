@@ -1,4 +1,4 @@
-"""Inspect pictures into an output folder: what `blemish inspect` and `blemish demo` share."""
+"""Inspect images into an output folder: what `blemish inspect` and `blemish demo` share."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ import numpy as np
 from blemish.types import POINTS, Prediction, Sample
 
 if TYPE_CHECKING:
-    from blemish.inspector import Inspector
+    from blemish.model.inspector import Inspector
 
-SHOWN = 40  # pictures of each verdict that a report can show
+SHOWN = 40  # images of each verdict that a report can show
 _NO_MAP = np.zeros((1, 1), dtype=np.float32)
 
 
 @dataclass
 class Inspection:
-    """What became of all pictures. Maps are kept, in small, only for those a report can show."""
+    """What became of all images. Maps are kept, in small, only for those a report can show."""
 
     predictions: list[Prediction] = field(default_factory=list)
     failures: list[tuple[str, str]] = field(default_factory=list)
@@ -93,7 +93,7 @@ def inspect_into(
     from blemish.cli.output import staged
     from blemish.cli.progress import tracked
     from blemish.cli.results import ResultWriter
-    from blemish.inspector import Failure
+    from blemish.model.inspector import Failure
 
     done = Inspection()
     known = {sample.name: sample for sample in samples}
@@ -101,7 +101,7 @@ def inspect_into(
     with staged(out, folders=("overlays", "maps")) as stage:
         with ResultWriter(stage, overlays, maps, POINTS in inspector.modalities) as results:
             # What is known about a sample does not go along: the model has to find out.
-            unlabelled = [Sample(sample.picture, sample.points) for sample in samples]
+            unlabelled = [Sample(sample.image, sample.points) for sample in samples]
             answers = inspector.inspect_many(unlabelled, category=category)
             for answer in tracked("inspecting", answers, len(samples)):
                 if isinstance(answer, Failure):
@@ -117,17 +117,17 @@ def inspect_into(
 
 def write_report(path: Path, inspector: Inspector, done: Inspection, samples: Sequence[Sample], title: str) -> None:
     """The page about an inspection, with labels and true masks where the samples bring them."""
-    from blemish.cli.words import calibration_facts, model_facts
-    from blemish.datasets import load_mask
+    from blemish.cli.summaries import calibration_facts, model_facts
+    from blemish.data import load_mask
     from blemish.report import write_inspection_report
-    from blemish.report.views import picture_view, relief_view
+    from blemish.report.views import image_view, relief_view
 
     known = {sample.name: sample for sample in samples}
     scans = POINTS in inspector.modalities
 
     def relief(prediction: Prediction) -> np.ndarray | None:
         sample = known[prediction.source]
-        return None if sample.picture is None else relief_view(sample)  # else it stands in the picture's place already
+        return None if sample.image is None else relief_view(sample)  # else it stands in the image's place already
 
     masks = {name: sample.mask for name, sample in known.items() if sample.mask is not None}
     write_inspection_report(
@@ -135,7 +135,7 @@ def write_report(path: Path, inspector: Inspector, done: Inspection, samples: Se
         title=title,
         model_facts=model_facts(inspector),
         predictions=done.shown(),
-        pictures=lambda prediction: picture_view(known[prediction.source]),
+        images=lambda prediction: image_view(known[prediction.source]),
         failures=done.failures,
         calibration=calibration_facts(inspector),
         labels={name: sample.label for name, sample in known.items() if sample.label is not None},

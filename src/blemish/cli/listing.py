@@ -1,4 +1,4 @@
-"""`blemish list`: encoders of pictures and text, detectors, datasets, experiments; licences, sizes, what loads now."""
+"""`blemish list`: encoders of images and text, detectors, datasets, experiments; licences, sizes, what loads now."""
 
 from __future__ import annotations
 
@@ -52,8 +52,8 @@ def encoders() -> Table:
 
 def text_encoders() -> Table:
     """The same of the encoders of sentences."""
+    from blemish.encoders.text.factory import availability
     from blemish.registry import TEXT_ENCODERS
-    from blemish.text.encoders import availability
 
     return _of_encoders("Text encoders", TEXT_ENCODERS, availability)
 
@@ -83,7 +83,7 @@ def detectors() -> Table:
 def datasets() -> Table:
     """One row a public dataset whose folders are understood."""
     from blemish.cli.console import table_of
-    from blemish.datasets import DATASETS
+    from blemish.data import DATASETS
 
     counts = ("categories", "pictures")
     columns = ("name", "loads now", *counts, "size", "licence", "what it shows, where it is")
@@ -91,7 +91,7 @@ def datasets() -> Table:
     for info in DATASETS:
         origin = f"pip install {info.package}" if info.package else info.url
         loads = "from its folder" if not info.package else "yes" if is_installed(info.package) else "no"
-        facts = (str(info.categories), str(info.pictures), info.size, info.licence)
+        facts = (str(info.categories), str(info.images), info.size, info.licence)
         table.add_row(info.name, loads, *facts, f"{info.title}; {origin}")
     return table
 

@@ -44,13 +44,13 @@ def pretrain(
     from blemish.cli.output import staged
     from blemish.cli.progress import progress_bar
     from blemish.cli.settings import parse_settings
-    from blemish.datasets.points_files import good_points
+    from blemish.data.points_files import good_points
 
     chosen = parse_settings(settings or []) | ({} if steps is None else {"steps": steps})
     files = good_points(paths)
 
-    from blemish.encoders.point_mae_pretraining import pretrain as learn
-    from blemish.encoders.point_mae_pretraining import pretraining_of
+    from blemish.research.point_mae_pretraining import pretrain as learn
+    from blemish.research.point_mae_pretraining import pretraining_of
 
     how = pretraining_of({**chosen, "seed": seed, "device": device.value})
     refuse_foreign(out)
@@ -66,7 +66,7 @@ def pretrain(
 
 def refuse_foreign(out: Path) -> None:
     """Raise OutputError where `out` is a file, or holds something else than an encoder that was learned before."""
-    from blemish.encoders.point_mae_weights import WEIGHTS
+    from blemish.encoders.points.point_mae_weights import WEIGHTS
 
     if out.exists() and not (out / WEIGHTS).is_file() and (not out.is_dir() or any(out.iterdir())):
         kind = "a folder with other files in it" if out.is_dir() else "a file"
@@ -75,7 +75,7 @@ def refuse_foreign(out: Path) -> None:
 
 def read_surface(file: Path) -> np.ndarray:
     """A scan's points `(H, W, 3)` as an inspection sees them: in metres, without the ground and specks."""
-    from blemish.datasets.points import load_points
-    from blemish.datasets.surface import keep_clusters, remove_plane
+    from blemish.data.points import load_points
+    from blemish.preprocessing.ground_removal import keep_clusters, remove_plane
 
     return keep_clusters(remove_plane(load_points(file)))

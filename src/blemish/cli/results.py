@@ -23,7 +23,7 @@ COLUMNS = (
 class ResultWriter:
     """Writes `results.jsonl`, `results.csv`, `overlays/` and `maps/` into a folder; a context manager.
 
-    With `reliefs` an overlay shows the measured surface beside the picture.
+    With `reliefs` an overlay shows the measured surface beside the image.
     """
 
     def __init__(self, folder: Path, overlays: bool = True, maps: bool = False, reliefs: bool = False) -> None:
@@ -84,10 +84,10 @@ class ResultWriter:
 def overlay_of(prediction: Prediction, sample: Sample, reliefs: bool) -> np.ndarray:
     """The verdict drawn on the picture, and with `reliefs` on the measured surface beside it."""
     from blemish.report import draw_overlay
-    from blemish.report.views import picture_view, relief_view, side_by_side
+    from blemish.report.views import image_view, relief_view, side_by_side
 
-    drawn = draw_overlay(picture_view(sample), prediction)
-    relief = relief_view(sample) if reliefs and sample.picture is not None else None
+    drawn = draw_overlay(image_view(sample), prediction)
+    relief = relief_view(sample) if reliefs and sample.image is not None else None
     return drawn if relief is None else side_by_side([drawn, draw_overlay(relief, prediction, strip=False)])
 
 

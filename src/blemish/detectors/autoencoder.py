@@ -42,7 +42,7 @@ class AutoEncoder(nn.Module):
     `bottleneck`: channels that a token is squeezed to (0: none). `prototypes`: how many there are to mix tokens from
     (0: none). `queries`: the decoder starts from learned queries and looks at the encoded tokens, instead of starting
     from these. `neighbourhood`: radius of the square of patches that attention may not look at, in all blocks (0: it
-    may look everywhere). Positions are sines of the place in the picture, so any grid will do.
+    may look everywhere). Positions are sines of the place in the image, so any grid will do.
     """
 
     def __init__(

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol, Self, TypeVar, runtime_checkable
 
 from blemish.encoders.base import LayerRole
-from blemish.text.prompts import TextWish
+from blemish.encoders.text.prompts import TextWish
 from blemish.types import RGB, Batch, Features, PatchScores
 
 if TYPE_CHECKING:
@@ -22,36 +22,36 @@ Progress = Callable[[int, int, Mapping[str, float]], None]
 
 @dataclass(frozen=True)
 class Needs:
-    """What a detector needs from whoever feeds it; the feeder (batches.py) renders it, the detector never does."""
+    """What a detector needs to be fed; the feature loader renders it, the detector never does."""
 
     layers: LayerRole | tuple[LayerRole, ...] = "deep"  # several: one for each part of a joint encoder
     modalities: tuple[str, ...] = (RGB,)
     text: TextWish | None = None  # which sentences Batch.prompts holds for every category; None: no text
     points_stride: int = 4  # pixels between the points that an encoder of points describes
-    rotations: int = 1  # copies of every good picture, evenly spaced over 360°, the original first
+    rotations: int = 1  # copies of every good image, evenly spaced over 360°, the original first
     flips: bool = False  # the mirrored copies as well
-    most_copies: int = 0  # of the good pictures of a category, at most; 0: no limit (see `affordable`)
+    most_copies: int = 0  # of the good images of a category, at most; 0: no limit (see `affordable`)
     augmentation: bool = False  # random flips, quarter turns, colour and blur at every walk (FoundAD)
-    made_up_defects: bool = False  # Batch.altered and Batch.altered_mask are filled
-    pictures: int = 1  # good pictures at least
+    synthetic_anomalies: bool = False  # Batch.altered and Batch.altered_mask are filled
+    images: int = 1  # good images at least
     image_size: int = 448  # pixels, short side (or side, when square)
     square: bool = False  # True: plain resize to a square; False: aspect ratio kept
-    framing: str = "plain"  # "plain": the whole picture; "part": the part alone, in one pose (see framing.py)
+    framing: str = "plain"  # "plain": the whole image; "part": the part alone, in one pose (see framing.py)
     slow: bool = False  # learning takes long although nothing is augmented or made up: it is done once, not in folds
     squared: bool = False  # scores grow like squared distances, so that their logarithms scatter twice as much
-    pooling: str = "top:0.01"  # picture score from the patches: "top:SHARE", "top:COUNT" or "max" (numeric/pooling.py)
+    pooling: str = "top:0.01"  # image score from the patches: "top:SHARE", "top:COUNT" or "max" (numeric/pooling.py)
 
-    def affordable(self, pictures: int) -> Needs:
-        """These needs where so many good pictures of a category are at hand: rotations halve down to `most_copies`.
+    def affordable(self, images: int) -> Needs:
+        """These needs where so many good images of a category are at hand: rotations halve down to `most_copies`.
 
-        Many pictures show the part in its poses already, and every copy costs an encoding.
+        Many images show the part in its poses already, and every copy costs an encoding.
         """
         if not self.most_copies:
             return self
         rotations, sides = self.rotations, 1 + self.flips
-        while rotations > 1 and rotations * sides * pictures > self.most_copies:
+        while rotations > 1 and rotations * sides * images > self.most_copies:
             rotations //= 2
-        return replace(self, rotations=rotations, flips=self.flips and rotations * sides * pictures <= self.most_copies)
+        return replace(self, rotations=rotations, flips=self.flips and rotations * sides * images <= self.most_copies)
 
 
 @runtime_checkable
@@ -70,11 +70,11 @@ class Detector(Protocol):
         ...
 
     def fit(self, batches: Iterable[Batch], progress: Progress | None = None) -> Self:
-        """Learn from good pictures; `batches` can be walked more than once."""
+        """Learn from good images; `batches` can be walked more than once."""
         ...
 
     def score(self, features: Features) -> PatchScores:
-        """Patch scores `(B, h, w)`; a picture's scores never depend on its batch."""
+        """Patch scores `(B, h, w)`; an image's scores never depend on its batch."""
         ...
 
     def state(self) -> dict[str, torch.Tensor]:

@@ -1,4 +1,4 @@
-"""Which category a picture is of, and which of those that were learned answers for it."""
+"""Which category an image is of, and which of those that were learned answers for it."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from collections.abc import Collection
 from blemish.errors import SettingsError
 from blemish.types import Features
 
-UNNAMED = ""  # the category of pictures that come without one
+UNNAMED = ""  # the category of images that come without one
 
 
 def names_of(features: Features) -> tuple[str, ...]:
-    """The category of each picture."""
+    """The category of each image."""
     return features.categories if features.categories is not None else (UNNAMED,) * len(features)
 
 
 def answering(name: str, learned: Collection[str]) -> str:
-    """Which of the `learned` categories answers for a picture of category `name`. Raises SettingsError for none."""
+    """Which of the `learned` categories answers for an image of category `name`. Raises SettingsError for none."""
     if name in learned:
         return name
     if UNNAMED in learned:

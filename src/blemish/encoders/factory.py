@@ -9,8 +9,8 @@ from typing import Any, cast
 
 from blemish.encoders.availability import best_available
 from blemish.encoders.base import Encoder, LayerRole, PointsEncoder
+from blemish.encoders.image.random_weights import parse_untrained, untrained
 from blemish.encoders.precision import Precision, check_precision
-from blemish.encoders.untrained import parse_untrained, untrained
 from blemish.errors import SettingsError
 from blemish.registry import ENCODERS, joined_names, lookup, resolve, sees_points
 
@@ -29,11 +29,11 @@ def build(
     """The encoder of that name (see `registry.ENCODERS`), of a local model folder, or "auto".
 
     "auto" takes the best encoder that loads without a download. A folder is what transformers' `save_pretrained`
-    writes, or `blemish pretrain`. Two of them joined by "+" look at the same picture together (see joint.py), or at the
-    same scan, where the second is an encoder of points (see scans.py); `points_stride` points a side share one of its
-    features. `role` picks the layers that suit what a detector asks for, `layers` overrides it; for joined encoders
+    writes, or `blemish pretrain`. Two of them joined by "+" look at the same image together (two_image.py), or at the
+    same scan, where the second is an encoder of points (rgb_and_points.py); `points_stride` points a side share one
+    of its features. `role` picks the layers that a detector asks for, `layers` overrides it; for joined encoders
     both may be one for each. "random:NAME" and "random:NAME:SEED" are the network NAME with weights drawn anew (see
-    untrained.py). Raises `SettingsError` for an unknown name, `WeightsError` when the weights are missing or unusable.
+    image/random_weights.py). Raises `SettingsError` for an unknown name, `WeightsError` for unusable weights.
     """
     check_precision(precision)
     text = os.fspath(name_or_folder)
@@ -42,7 +42,7 @@ def build(
     if len(names := joined_names(text)) > 1:
         if any(map(sees_points, names)):
             return _of_scans(names, role, layers, device, precision, points_stride)
-        from blemish.encoders.joint import JointEncoder
+        from blemish.encoders.composite.two_image import JointEncoder
 
         roles = role if isinstance(role, tuple) else (role,) * len(names)
         taken = layers or (None,) * len(names)
@@ -63,7 +63,7 @@ def build(
         points = build_points(text, stride=points_stride, layers=layers, device=device, precision=precision)
         return cast(Encoder, points)
     if text not in ENCODERS and is_folder_name(text):
-        from blemish.encoders.backbone import load_backbone
+        from blemish.encoders.image.backbone import load_backbone
 
         return load_backbone(text, source=text, role=role, layers=layers, device=device, precision=precision)
     entry = lookup(text, ENCODERS, "encoder")
@@ -105,7 +105,7 @@ def _of_scans(
     precision: Precision,
     stride: int,
 ) -> Encoder:
-    from blemish.encoders.scans import ScanEncoder
+    from blemish.encoders.composite.rgb_and_points import ScanEncoder
 
     if len(names) != 2 or sees_points(names[0]):
         raise SettingsError("one encoder of pictures and one of points", "+".join(names), "name two")

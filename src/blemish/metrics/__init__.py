@@ -1,4 +1,4 @@
-"""Measures of how well pictures and pixels are told apart, and whether thresholds keep their promise."""
+"""Measures of how well images and pixels are told apart, and whether thresholds keep their promise."""
 
 from blemish.metrics.calibration import (
     RiskCoverage,

@@ -29,7 +29,7 @@ class DefectivePixels:
 
 class _Part(NamedTuple):
     good: np.ndarray  # ascending
-    values: list[np.ndarray]  # of the defective pixels, one array a picture
+    values: list[np.ndarray]  # of the defective pixels, one array an image
     region: list[np.ndarray]  # as values; counted from 0 in this part
     areas: list[np.ndarray]
 
@@ -59,14 +59,14 @@ def split_pixels(
 ) -> tuple[SortedScores, DefectivePixels]:
     """Part the pixels of maps `(H, W)`, of sizes that may differ, by their masks `(H, W)` bool (None: all good).
 
-    Regions are 8-connected and never reach over two pictures. `threads` defaults to the CPUs at hand; the answer does
+    Regions are 8-connected and never reach over two images. `threads` defaults to the CPUs at hand; the answer does
     not depend on it. Raises `DatasetError` for shapes that do not fit and for NaN or infinite scores.
     """
     arrays, truths = checked_maps(maps, masks)
     dtype = np.result_type(np.float32, *{a.dtype for a in arrays})
     ends = np.cumsum([a.size for a in arrays])
     workers = 1 if ends[-1] < FEW_PIXELS else max(threads or available_cpus(), 1)
-    of_part = (ends - 1) * workers // max(int(ends[-1]), 1)  # pictures go to parts of about equal pixels, in order
+    of_part = (ends - 1) * workers // max(int(ends[-1]), 1)  # images go to parts of about equal pixels, in order
 
     def part(number: int) -> _Part:
         chosen = np.flatnonzero(of_part == number)

@@ -42,7 +42,7 @@ def pixel_measures(
     aupro_thresholds: int | None = None,
     threads: int | None = None,
 ) -> PixelMeasures:
-    """Measure maps `(H, W)` against masks `(H, W)` (None for a good picture) over all pixels of all pictures.
+    """Measure maps `(H, W)` against masks `(H, W)` (None for a good image) over all pixels of all images.
 
     Exact: every distinct score is a threshold, ties are counted, scores may have any range, maps any sizes.
     Parameters, nan and errors are those of `regions.aupro`; `aupro_thresholds` makes AUPRO alone coarse, for comparison

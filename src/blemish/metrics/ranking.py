@@ -46,7 +46,7 @@ class RankSums(NamedTuple):
 
 
 def ranking_measures(scores: ArrayLike, labels: ArrayLike) -> RankingMeasures:
-    """AUROC, average precision and largest F1 of picture scores.
+    """AUROC, average precision and largest F1 of image scores.
 
     Parameters
     ----------
@@ -68,7 +68,7 @@ def ranking_measures(scores: ArrayLike, labels: ArrayLike) -> RankingMeasures:
 
 
 def auroc(scores: ArrayLike, labels: ArrayLike) -> float:
-    """Probability that a defective picture scores above a good one, ties counting half. See `ranking_measures`."""
+    """Probability that a defective image scores above a good one, ties counting half. See `ranking_measures`."""
     return ranking_measures(scores, labels).auroc
 
 

@@ -1,6 +1,6 @@
 """How much of each defective region is found at few false alarms: AUPRO at any limit, coarse or exact, and sPRO.
 
-The curve: at a threshold t, the false positive rate is the share of all defect-free pixels of all pictures that score
+The curve: at a threshold t, the false positive rate is the share of all defect-free pixels of all images that score
 >= t, the overlap is the share of a region's pixels that score >= t, averaged over regions. AUPRO@L is the area under
 overlap over false positive rate from 0 to L, divided by L; points between thresholds lie on straight lines.
 
@@ -39,9 +39,9 @@ def aupro(
     Parameters
     ----------
     maps
-        `(H, W)` finite scores of each picture, larger is stranger; any range, sizes may differ.
+        `(H, W)` finite scores of each image, larger is stranger; any range, sizes may differ.
     masks
-        `(H, W)` bool (or zero and non-zero) of each picture's defects, None for a good picture; 8-connected regions.
+        `(H, W)` bool (or zero and non-zero) of each image's defects, None for a good image; 8-connected regions.
     thresholds
         None is exact. A number takes that many thresholds only, see `coarse_aupro`.
     threads
@@ -73,10 +73,10 @@ def spro(
     Parameters
     ----------
     maps
-        `(H, W)` finite scores of each picture.
+        `(H, W)` finite scores of each image.
     regions
-        For each picture the `(H, W)` bool masks of its defects, one a defect; they may overlap and need not be
-        connected. An empty list for a good picture.
+        For each image the `(H, W)` bool masks of its defects, one a defect; they may overlap and need not be
+        connected. An empty list for a good image.
     saturations
         For each mask its saturation in pixels, > 0; one larger than the region is cut to the region's area, so that
         infinity gives the plain overlap. For a relative saturation pass share × area.

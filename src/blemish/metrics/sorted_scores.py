@@ -1,4 +1,4 @@
-"""Scores of good pictures or pixels, sorted once, and counted below any value.
+"""Scores of good images or pixels, sorted once, and counted below any value.
 
 Every measure in this folder needs only two counts per defective score: how many good scores are smaller, and how many
 are smaller or equal. Good scores are many and are sorted by value alone (numpy's vectorised sort); defective ones are

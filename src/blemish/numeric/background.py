@@ -1,7 +1,7 @@
-"""Which patches are background, learned once from good pictures and answered with one dot product a patch.
+"""Which patches are background, learned once from good images and answered with one dot product a patch.
 
-The usual way (AnomalyDINO) takes the first principal component of the inspected picture itself: a large defect bends
-it, and its sign may turn inside out. Here the components of the good pictures are asked, each judged by its border;
+The usual way (AnomalyDINO) takes the first principal component of the inspected image itself: a large defect bends
+it, and its sign may turn inside out. Here the components of the good images are asked, each judged by its border;
 only if most of them split into part and background is a linear discriminant (Fisher 1936) kept, leaning towards "part".
 """
 
@@ -13,22 +13,22 @@ import torch
 from torch import Tensor
 from torch.nn.functional import max_pool2d
 
-from blemish.synthesis.foreground import from_patches
+from blemish.preprocessing.foreground import from_patches
 
-AGREEING = 0.75  # of the good pictures must split into part and background
-MISSED = 0.002  # of the good pictures' foreground patches that may lie on the background's side
+AGREEING = 0.75  # of the good images must split into part and background
+MISSED = 0.002  # of the good images' foreground patches that may lie on the background's side
 REMOVED = 0.5  # of their background patches that the discriminant must recognise to be worth having
 SHRINKAGE = 0.1  # of the within-class covariance towards a multiple of the identity
 
 
-def learn_background(pictures: Sequence[Tensor]) -> Tensor | None:
+def learn_background(images: Sequence[Tensor]) -> Tensor | None:
     """The discriminant `(D + 1,)` (axis, then the limit below which a patch is background), None where none is stable.
 
-    `pictures`: patches `(h, w, D)` of good pictures of one category.
+    `images`: patches `(h, w, D)` of good images of one category.
     """
-    masks = [torch.from_numpy(from_patches(p.cpu().numpy())).to(p.device) for p in pictures]
-    split = [(p, m) for p, m in zip(pictures, masks, strict=True) if not m.all()]
-    if len(split) < max(1.0, AGREEING * len(pictures)):
+    masks = [torch.from_numpy(from_patches(p.cpu().numpy())).to(p.device) for p in images]
+    split = [(p, m) for p, m in zip(images, masks, strict=True) if not m.all()]
+    if len(split) < max(1.0, AGREEING * len(images)):
         return None
     part = torch.cat([p[m] for p, m in split]).double()
     back = torch.cat([p[~m] for p, m in split]).double()

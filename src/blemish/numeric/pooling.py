@@ -1,4 +1,4 @@
-"""One score for a picture from the scores of its patches. numpy only."""
+"""One score for an image from the scores of its patches. numpy only."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from blemish.errors import SettingsError
 SEVERAL_SHARES = "top:0.001,0.003,0.01,0.03"  # small and large defects alike
 
 
-def picture_score(patches: np.ndarray, pooling: str = "top:0.01") -> float:
-    """One score for a picture from its patch scores `(h, w)`.
+def image_score(patches: np.ndarray, pooling: str = "top:0.01") -> float:
+    """One score for an image from its patch scores `(h, w)`.
 
     `pooling`: "top:0.01" is the mean of that share of the largest (at least one), "top:10" of that many, "max" the
     largest alone. Several, as in "top:0.001,0.01,0.1", are joined by their geometric mean, so that small and large

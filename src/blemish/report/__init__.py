@@ -1,9 +1,8 @@
-"""What people see: overlays on pictures, charts as SVG, and self-contained HTML pages. Loads no torch."""
+"""What people see: overlays on images, charts as SVG, and self-contained HTML pages. Loads no torch."""
 
 from blemish.report.diagnosis import write_diagnosis_report
 from blemish.report.evaluation import write_evaluation_report
 from blemish.report.evidence import CalibrationFacts
-from blemish.report.experiment import write_experiment_report
 from blemish.report.inspection import write_inspection_report
 from blemish.report.overlays import draw_overlay, light_copy, thumbnail, triptych
 from blemish.report.relief import shaded_relief
@@ -18,7 +17,6 @@ __all__ = [
     "triptych",
     "write_diagnosis_report",
     "write_evaluation_report",
-    "write_experiment_report",
     "write_inspection_report",
     "write_scan_sheet",
 ]

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from blemish.report.page import Markup, element, escape, join
-from blemish.words import number
+from blemish.scoring.describe import number
 
 _LEFT, _RIGHT, _TOP, _BOTTOM = 46, 14, 12, 38  # room for ticks and axis names, pixels
 
@@ -72,7 +72,7 @@ def histogram(
 ) -> Markup:
     """One row of bars a group over a shared score axis, the threshold drawn through all rows.
 
-    Rows are scaled on their own (a handful of calibration scores stays visible beside thousands of pictures); counts
+    Rows are scaled on their own (a handful of calibration scores stays visible beside thousands of images); counts
     stand in the row's name. Scores beyond six times the threshold share the last bar, which the axis marks with "≥".
     """
     shown = [Group(g.name, _finite(g.values), g.tone) for g in groups]
@@ -236,7 +236,7 @@ def _counts(scores: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndar
 def roc_chart(
     scores: np.ndarray, labels: np.ndarray, *, threshold: float | None = None, title: str = "Found against false alarms"
 ) -> Markup:
-    """The ROC curve of picture scores, the model's own threshold as a dot."""
+    """The ROC curve of image scores, the model's own threshold as a dot."""
     x, y = roc_points(scores, labels)
     marks = []
     if threshold is not None:
@@ -258,7 +258,7 @@ def roc_chart(
 def precision_recall_chart(
     scores: np.ndarray, labels: np.ndarray, *, title: str = "Precision against defects found"
 ) -> Markup:
-    """Precision over recall of picture scores."""
+    """Precision over recall of image scores."""
     x, y = precision_recall_points(scores, labels)
     line = Line("precision", np.append(0.0, x), np.append(y[:1], y))
     return curve_chart(

@@ -1,4 +1,4 @@
-"""The page about a model's four failure signs: the verdicts first, then each sign with its numbers and pictures."""
+"""The page about a model's four failure signs: the verdicts first, then each sign with its numbers and images."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from blemish.report import charts
-from blemish.report.overlays import draw_mask, draw_overlay, heat_picture, light_copy, thumbnail
-from blemish.report.page import Markup, element, facts, image, page, section, table, tile, write_page
-from blemish.words import count_in_words, number
+from blemish.report.overlays import draw_mask, draw_overlay, heat_image, light_copy, thumbnail
+from blemish.report.page import Markup, element, facts, figure, page, section, table, tile, write_page
+from blemish.scoring.describe import count_in_words, number
 
 if TYPE_CHECKING:
-    from blemish.diagnosis import Diagnosis, Inspected, Measure, Sign
+    from blemish.diagnosis.diagnosis import Diagnosis, Inspected, Measure, Sign
 
-_SIDE = 380  # pixels of a shown picture
+_SIDE = 380  # pixels of a shown image
 _TONES = {"ok": "good", "warn": "warn", "not measured": ""}
 _GROUPS = {"good, learned": "calm", "good, not learned": "good", "made-up spot": "defect"}
 _WITH = "milliseconds in the detector with "  # opens the names of facts that are drawn as bars
@@ -106,18 +106,18 @@ def _fact(value: object) -> object:
 
 
 def _views(words: str, seen: Inspected) -> Markup:
-    """The picture, the map as heat with the limit at mid-scale, and the made-up spot outlined."""
+    """The image, the map as heat with the limit at mid-scale, and the made-up spot outlined."""
     name = Path(seen.prediction.source).name
-    small, light = thumbnail(seen.picture, _SIDE), light_copy(seen.prediction, _SIDE)
+    small, light = thumbnail(seen.image, _SIDE), light_copy(seen.prediction, _SIDE)
     views = [(small, "picture")]
     if seen.prediction.is_defective and seen.prediction.regions:
         views.append((draw_overlay(small, light, strip=False, scale=1.6), "marked"))
     else:
-        views.append((heat_picture(light, (small.shape[0], small.shape[1])), "heat, the limit at mid-scale"))
+        views.append((heat_image(light, (small.shape[0], small.shape[1])), "heat, the limit at mid-scale"))
     if seen.mask is not None and np.any(seen.mask):
         views.append((draw_mask(small, seen.mask, scale=1.6), "the made-up spot"))
     figures = (
-        element("figure", image(shown, f"{name}: {caption}", data_zoom=True), element("figcaption", caption))
+        element("figure", figure(shown, f"{name}: {caption}", data_zoom=True), element("figcaption", caption))
         for shown, caption in views
     )
     score = f"score {number(seen.prediction.score)}, limit {number(seen.prediction.threshold)}"

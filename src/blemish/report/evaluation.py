@@ -13,18 +13,18 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from blemish.datasets.images import load_mask
-from blemish.errors import PictureError
+from blemish.data.images import load_mask
+from blemish.errors import ImageError
 from blemish.registry import joined_names, sees_points
 from blemish.report import charts
-from blemish.report.overlays import draw_mask, draw_overlay, heat_picture, light_copy, thumbnail
-from blemish.report.page import Markup, element, image, page, section, table, tile, write_page
-from blemish.report.views import picture_view, relief_view, side_by_side
+from blemish.report.overlays import draw_mask, draw_overlay, heat_image, light_copy, thumbnail
+from blemish.report.page import Markup, element, figure, page, section, table, tile, write_page
+from blemish.report.views import image_view, relief_view, side_by_side
+from blemish.scoring.describe import count_in_words, number, times_in_words
 from blemish.types import Prediction, Sample
-from blemish.words import count_in_words, number, times_in_words
 
 if TYPE_CHECKING:
-    from blemish.evaluation import RunDetail
+    from blemish.evaluation.evaluation import RunDetail
 
 Row = Mapping[str, Any]
 
@@ -76,18 +76,18 @@ def write_evaluation_report(
     *,
     title: str = "Evaluation",
     command: str = "",
-    pictures: Callable[[Sample], np.ndarray | None] | None = None,
+    images: Callable[[Sample], np.ndarray | None] | None = None,
     masks: Callable[[Sample], np.ndarray | None] | None = None,
     most_charts: int = 24,
-    most_pictures: int = 60,
+    most_images: int = 60,
     made: datetime | None = None,
 ) -> Path:
     """Write one self-contained HTML page about an evaluation and return its path.
 
-    `rows` carry the columns of `blemish.evaluation.COLUMNS`, missing measures as nan; `details` explain them.
-    `command` is the command line that made the rows. `pictures` and `masks` give the `(H, W, 3)` uint8 picture and the
+    `rows` carry the columns of `blemish.evaluation.evaluation.COLUMNS`, missing measures nan; `details` explain them.
+    `command` is the command line that made the rows. `images` and `masks` give the `(H, W, 3)` uint8 image and the
     `(H, W)` mask of an example, or None; without them both are read from disk. At most `most_charts` charts
-    of a kind and `most_pictures` examples are drawn, which bounds the page at a few MB.
+    of a kind and `most_images` examples are drawn, which bounds the page at a few MB.
 
     Raises OutputError when the page cannot be written.
     """
@@ -101,7 +101,7 @@ def write_evaluation_report(
         _recognition(details, names),
         _kinds(details, names, most_charts),
         _histograms(details, names, most_charts),
-        _examples(details, names, pictures or _picture_of, masks or _mask_of, most_pictures),
+        _examples(details, names, images or _image_of, masks or _mask_of, most_images),
         _tables(rows, names, _COST, "Time and memory", "Measured while evaluating, on this computer."),
         _further(rows, names),
         section("How to repeat it", element("pre", element("code", command))) if command else None,
@@ -255,7 +255,7 @@ def _at_limit(rows: Sequence[Row], names: _Names, details: Sequence[RunDetail]) 
 
 
 def _recognition(details: Sequence[RunDetail], names: _Names) -> Markup | None:
-    """How often pooled models took a picture for its own category."""
+    """How often pooled models took an image for its own category."""
     counts: dict[tuple[str, str], list[int]] = defaultdict(lambda: [0, 0])
     for detail in details:
         if (found := detail.recognised_right) is not None:
@@ -278,12 +278,12 @@ def _grouped(details: Sequence[RunDetail], names: _Names) -> dict[tuple[str, str
 
 
 def _kinds(details: Sequence[RunDetail], names: _Names, most: int) -> Markup | None:
-    """How many pictures of each kind of defect were found: bars for one method, a table a category for several."""
+    """How many images of each kind of defect were found: bars for one method, a table a category for several."""
     hits: dict[str, dict[str, dict[str, list[bool]]]] = {}
     for (category, method), group in _grouped(details, names).items():
-        for picture in (p for d in group for p in d.pictures if p.label):
-            kinds = hits.setdefault(category, {}).setdefault(picture.defect or "defect", {})
-            kinds.setdefault(method, []).append(picture.is_defective)
+        for image in (p for d in group for p in d.images if p.label):
+            kinds = hits.setdefault(category, {}).setdefault(image.defect or "defect", {})
+            kinds.setdefault(method, []).append(image.is_defective)
     methods = list(dict.fromkeys(names.method(d.row) for d in details))
     note = "Pictures above the model's own limit, all seeds together."
     if len(methods) == 1:
@@ -316,12 +316,12 @@ def _histograms(details: Sequence[RunDetail], names: _Names, most: int) -> Marku
     """Scores as multiples of the limit, so that seeds can share a chart."""
     drawn = []
     for (category, method), group in _grouped(details, names).items():
-        pictures = [p for d in group for p in d.pictures if p.threshold > 0]
+        images = [p for d in group for p in d.images if p.threshold > 0]
         kinds = [
-            charts.Group(name, np.array([p.score / p.threshold for p in pictures if p.label == label]), tone)
+            charts.Group(name, np.array([p.score / p.threshold for p in images if p.label == label]), tone)
             for name, label, tone in (("good", 0, "good"), ("defective", 1, "defect"))
         ]
-        if pictures:
+        if images:
             title = f"{category}, {method}"
             drawn.append(
                 charts.histogram(
@@ -339,35 +339,35 @@ def _multiples(drawn: list[Markup], most: int, heading: str, note: str) -> Marku
     return section(heading, charts.small_multiples(drawn[:most]), more, note=note)
 
 
-def _picture_of(sample: Sample) -> np.ndarray | None:
+def _image_of(sample: Sample) -> np.ndarray | None:
     try:
-        return picture_view(sample)
-    except (OSError, PictureError):
-        return None  # it was read while evaluating; a picture that went away since is no reason to lose the report
+        return image_view(sample)
+    except (OSError, ImageError):
+        return None  # it was read while evaluating; an image that went away since is no reason to lose the report
 
 
 def _relief_of(sample: Sample) -> np.ndarray | None:
     try:
-        return None if sample.picture is None else relief_view(sample)
-    except (OSError, PictureError):
+        return None if sample.image is None else relief_view(sample)
+    except (OSError, ImageError):
         return None
 
 
 def _mask_of(sample: Sample) -> np.ndarray | None:
     try:
         return None if sample.mask is None else load_mask(sample.mask)
-    except (OSError, PictureError):
+    except (OSError, ImageError):
         return None
 
 
 def _examples(
     details: Sequence[RunDetail],
     names: _Names,
-    pictures: Callable[[Sample], np.ndarray | None],
+    images: Callable[[Sample], np.ndarray | None],
     masks: Callable[[Sample], np.ndarray | None],
     most: int,
 ) -> Markup | None:
-    """Mistakes first: what was missed, what was flagged wrongly, then what was found; each picture once a method."""
+    """Mistakes first: what was missed, what was flagged wrongly, then what was found; each image once a method."""
     order = {"missed": 0, "false alarm": 1, "found": 2}
     kinds = sorted({kind for d in details for kind in d.examples}, key=lambda kind: order.get(kind, 3))
     parts: list[Markup] = []
@@ -379,7 +379,7 @@ def _examples(
         for each in (e for one_a_run in ranked for e in one_a_run if e is not None):
             seen.setdefault((_identity(each[1]), names.method(each[0].row)), each)
         room = max(6, most // max(1, len(kinds)))
-        shown = [_example(names, kind, *each, pictures, masks) for each in list(seen.values())[:room]]
+        shown = [_example(names, kind, *each, images, masks) for each in list(seen.values())[:room]]
         left_out += len(seen) - len(shown)
         heading = element("h3", {"missed": "Missed", "false alarm": "False alarms", "found": "Found"}.get(kind, kind))
         parts += [heading, element("div", *shown, class_="grid large", style="margin:8px 0 26px")] if shown else []
@@ -401,27 +401,27 @@ def _example(
     detail: RunDetail,
     sample: Sample,
     prediction: Prediction,
-    pictures: Callable[[Sample], np.ndarray | None],
+    images: Callable[[Sample], np.ndarray | None],
     masks: Callable[[Sample], np.ndarray | None],
 ) -> Markup:
-    """The picture with what the model saw, the true defect outlined."""
+    """The image with what the model saw, the true defect outlined."""
     said = times_in_words(prediction.score, prediction.threshold)
     where = f"{names.category(detail.row)}, {names.method(detail.row)}"
     defect = sample.defect or ("defect" if sample.label else "good")
-    picture = pictures(sample)
+    image = images(sample)
     shown = element("div", "not at hand", class_="note")
-    if picture is not None:
+    if image is not None:
         mask = masks(sample)
-        small, light = thumbnail(picture, _SIDE), light_copy(prediction, _SIDE)
+        small, light = thumbnail(image, _SIDE), light_copy(prediction, _SIDE)
         drawn = draw_overlay(small, light, boxes=False, strip=False)
         if mask is not None and np.any(mask):
             drawn = draw_mask(drawn, mask, tint=0.0, scale=2.0)
         if kind == "missed":
-            drawn = np.concatenate([drawn, heat_picture(light, (small.shape[0], small.shape[1]))], axis=1)
+            drawn = np.concatenate([drawn, heat_image(light, (small.shape[0], small.shape[1]))], axis=1)
         relief = _relief_of(sample) if any(map(sees_points, joined_names(str(detail.row.get("encoder"))))) else None
         if relief is not None:
             drawn = side_by_side([drawn, thumbnail(relief, _SIDE)])
-        shown = image(drawn, f"{where}: {defect}, {kind}, {said}", data_zoom=True)
+        shown = figure(drawn, f"{where}: {defect}, {kind}, {said}", data_zoom=True)
     told = f"{said}, {names.method(detail.row)}, {Path(sample.name).name}"
     title = element("b", f"{names.category(detail.row)}, {defect}")
     return element("figure", shown, element("figcaption", title, element("br"), told))

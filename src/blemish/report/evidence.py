@@ -1,6 +1,6 @@
-"""What the good pictures behind a threshold can and cannot support, as numbers and as honest sentences.
+"""What the good images behind a threshold can and cannot support, as numbers and as honest sentences.
 
-With n independent good pictures and a threshold at their k-th largest score, the true share of good parts above it
+With n independent good images and a threshold at their k-th largest score, the true share of good parts above it
 follows Beta(k, n + 1 − k) whatever the scores' distribution (order statistics; Wilks 1941). With k = 0, the threshold
 lying above all of them, the share follows Beta(1, n) at worst.
 """
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from blemish.words import count_in_words
+from blemish.scoring.describe import count_in_words
 
 NOT_KNOWN = "How many defects a limit misses cannot be known from good pictures alone."
 
@@ -20,7 +20,7 @@ NOT_KNOWN = "How many defects a limit misses cannot be known from good pictures 
 class CalibrationFacts:
     """Where one category's threshold comes from.
 
-    `scores` `(n,)` are scores of good pictures the detector did not learn from; `threshold` the picture threshold;
+    `scores` `(n,)` are scores of good images the detector did not learn from; `threshold` the image threshold;
     `false_alarm_rate` the wished one, in 0…1; `evidence` the number of distinct good parts behind the scores (fewer
     than `scores` when augmentations were scored too); `obtained` says how, in a sentence of its own.
     """
@@ -51,8 +51,8 @@ def rate_interval(facts: CalibrationFacts, confidence: float = 0.9) -> tuple[flo
     return float(betaincinv(above, n + 1 - above, tail)), float(betaincinv(above, n + 1 - above, 1 - tail))
 
 
-def pictures_needed(rate: float) -> int:
-    """How many good pictures it takes at least until one score in them can lie at the wished rate: 19 for 5 %."""
+def images_needed(rate: float) -> int:
+    """How many good images it takes at least until one score in them can lie at the wished rate: 19 for 5 %."""
     return max(1, int(np.ceil(1 / rate - 1e-9)) - 1) if rate > 0 else 0
 
 
@@ -62,7 +62,7 @@ def evidence_in_words(facts: CalibrationFacts) -> list[str]:
     rests = facts.obtained or f"It rests on {count_in_words(facts.evidence, 'good picture')}."
     said = [f"The limit aims at {wished} false alarms. {rests}"]
     low, high = rate_interval(facts)
-    needed = pictures_needed(facts.false_alarm_rate)
+    needed = images_needed(facts.false_alarm_rate)
     if facts.evidence < needed:
         said.append(
             f"That is too few to show a rate of {wished}: it takes at least {needed} good pictures. "

@@ -1,4 +1,4 @@
-"""The page about one inspection: the verdict first, then what it rests on, then every picture worth a look."""
+"""The page about one inspection: the verdict first, then what it rests on, then every image worth a look."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from pathlib import Path
 
 import numpy as np
 
-from blemish.errors import PictureError
+from blemish.errors import ImageError
 from blemish.metrics.ranking import auroc
 from blemish.report import charts
 from blemish.report.colours import HEAT, css
 from blemish.report.evidence import NOT_KNOWN, CalibrationFacts, evidence_in_words
-from blemish.report.overlays import draw_mask, draw_overlay, heat_picture, light_copy, strongest_regions, thumbnail
-from blemish.report.page import Markup, element, facts, image, join, page, section, table, tile, write_page
+from blemish.report.overlays import draw_mask, draw_overlay, heat_image, light_copy, strongest_regions, thumbnail
+from blemish.report.page import Markup, element, facts, figure, join, page, section, table, tile, write_page
+from blemish.scoring.describe import count_in_words, number, rarity_in_words, region_in_words, times_in_words
 from blemish.types import Prediction
-from blemish.words import count_in_words, number, rarity_in_words, region_in_words, times_in_words
 
-Pictures = Callable[[Prediction], np.ndarray | None]
+ImageInputs = Callable[[Prediction], np.ndarray | None]
 
-_SIDE, _SMALL_SIDE = 380, 168  # pixels of a shown picture, of a compact one
+_SIDE, _SMALL_SIDE = 380, 168  # pixels of a shown image, of a compact one
 _MOST_ROWS, _MOST_FAILURES, _MOST_CATEGORIES = 1000, 100, 24
 
 
@@ -31,17 +31,17 @@ class _Inspection:
     """What the parts of the page draw from."""
 
     predictions: Sequence[Prediction]
-    pictures: Pictures
-    masks: Pictures | None
+    images: ImageInputs
+    masks: ImageInputs | None
     labels: Mapping[str, int]
     calibration: Sequence[CalibrationFacts]
-    reliefs: Pictures | None = None
+    reliefs: ImageInputs | None = None
 
     def relief(self, prediction: Prediction) -> np.ndarray | None:
         return _or_none(self.reliefs, prediction) if self.reliefs else None
 
-    def picture(self, prediction: Prediction) -> np.ndarray | None:
-        return _or_none(self.pictures, prediction)
+    def image(self, prediction: Prediction) -> np.ndarray | None:
+        return _or_none(self.images, prediction)
 
     def mask(self, prediction: Prediction) -> np.ndarray | None:
         return _or_none(self.masks, prediction) if self.masks else None
@@ -61,11 +61,11 @@ class _Inspection:
         return "false alarm" if prediction.is_defective else "passed"
 
 
-def _or_none(give: Pictures, prediction: Prediction) -> np.ndarray | None:
+def _or_none(give: ImageInputs, prediction: Prediction) -> np.ndarray | None:
     """None for a file that went away since it was inspected: no reason to lose the report."""
     try:
         return give(prediction)
-    except (OSError, PictureError):
+    except (OSError, ImageError):
         return None
 
 
@@ -75,12 +75,12 @@ def write_inspection_report(
     title: str,
     model_facts: Mapping[str, object],
     predictions: Sequence[Prediction],
-    pictures: Pictures,
+    images: ImageInputs,
     failures: Sequence[tuple[str, str]] = (),
     calibration: Sequence[CalibrationFacts] = (),
     labels: Mapping[str, int] | None = None,
-    masks: Pictures | None = None,
-    reliefs: Pictures | None = None,
+    masks: ImageInputs | None = None,
+    reliefs: ImageInputs | None = None,
     loss_curve: Sequence[tuple[float, float]] | None = None,
     most_defective: int = 40,
     most_good: int = 36,
@@ -88,15 +88,15 @@ def write_inspection_report(
 ) -> Path:
     """Write one self-contained HTML page about an inspection and return its path.
 
-    `pictures` and `masks` give the `(H, W, 3)` uint8 picture and the `(H, W)` true mask of a prediction, or None; they
+    `images` and `masks` give the `(H, W, 3)` uint8 image and the `(H, W)` true mask of a prediction, or None; they
     are asked only for those that are shown; so are `reliefs`, the measured points as `(H, W, 3)` uint8. `failures` are
-    (file, message) of unreadable pictures. `labels` maps a prediction's `source` to 0 or 1. `loss_curve` holds (step,
-    loss). The most defective `most_defective` pictures and the `most_good` good ones nearest to the limit are shown,
+    (file, message) of unreadable images. `labels` maps a prediction's `source` to 0 or 1. `loss_curve` holds (step,
+    loss). The most defective `most_defective` images and the `most_good` good ones nearest to the limit are shown,
     the rest counted, which bounds the page at a few MB.
 
     Raises OutputError when the page cannot be written.
     """
-    data = _Inspection(predictions, pictures, masks, labels or {}, calibration, reliefs)
+    data = _Inspection(predictions, images, masks, labels or {}, calibration, reliefs)
     defective = _worst_first(p for p in predictions if p.is_defective and p.is_known)
     unknown = _worst_first(p for p in predictions if not p.is_known)
     good = _worst_first(p for p in predictions if not p.is_defective and p.is_known)
@@ -114,7 +114,7 @@ def write_inspection_report(
         _unreadable(failures),
         _compact(data, passed, most_good, "Good pictures", _GOOD_NOTE, "good"),
         _model(model_facts, calibration, loss_curve),
-        _every_picture(data),
+        _every_image(data),
         element("footer", f"Made by blemish on {when}. This file needs no network and no other file."),
     )
     return write_page(path, text)
@@ -242,7 +242,7 @@ def _heat_key() -> Markup:
 
 
 def _card(data: _Inspection, prediction: Prediction) -> Markup:
-    """One picture: the views on the left, what is to say about it on the right."""
+    """One image: the views on the left, what is to say about it on the right."""
     outcome = data.outcome(prediction)
     name = Path(prediction.source).name or prediction.source
     pairs: dict[str, object] = {
@@ -289,11 +289,11 @@ def _badge(outcome: str) -> Markup:
 
 
 def _views(data: _Inspection, prediction: Prediction, name: str) -> Markup:
-    """The picture plain, its relief where points were measured, marked, with the true defect where it is known."""
-    picture = data.picture(prediction)
-    if picture is None:
+    """The image plain, its relief where points were measured, marked, with the true defect where it is known."""
+    image = data.image(prediction)
+    if image is None:
         return element("div", element("p", "The picture is not at hand.", class_="note"))
-    small, light = thumbnail(picture, _SIDE), light_copy(prediction, _SIDE)
+    small, light = thumbnail(image, _SIDE), light_copy(prediction, _SIDE)
     views = [(small, "picture", f"{name}, as inspected")]
     relief = data.relief(prediction)
     if relief is not None:
@@ -302,13 +302,13 @@ def _views(data: _Inspection, prediction: Prediction, name: str) -> Markup:
         marked = draw_overlay(small, light, strip=False, scale=1.6)
         views.append((marked, "marked", f"{name}, marked: {_where(prediction)}"))
     else:
-        heat = heat_picture(light, (small.shape[0], small.shape[1]))
+        heat = heat_image(light, (small.shape[0], small.shape[1]))
         views.append((heat, "heat, the limit at mid-scale", f"{name}, scores as heat"))
     mask = data.mask(prediction)
     if mask is not None and np.any(mask):
         views.append((draw_mask(small, mask, scale=1.6), "true defect", f"{name}, the true defect outlined in blue"))
     figures = (
-        element("figure", image(shown, alt, data_zoom=True), element("figcaption", caption))
+        element("figure", figure(shown, alt, data_zoom=True), element("figcaption", caption))
         for shown, caption, alt in views
     )
     return element("div", *figures, class_="views")
@@ -342,17 +342,17 @@ def _regions(prediction: Prediction, most: int = 4) -> Markup | None:
 def _compact(
     data: _Inspection, predictions: list[Prediction], most: int, heading: str, note: str, kind: str
 ) -> Markup | None:
-    """Pictures as a contact sheet, only their name and score below."""
+    """Images as a contact sheet, only their name and score below."""
     if not predictions:
         return None
     figures = []
     for prediction in predictions[:most]:
-        picture = data.picture(prediction)
+        image = data.image(prediction)
         name = Path(prediction.source).name or prediction.source
         said = times_in_words(prediction.score, prediction.threshold)
         shown = element("div", "not at hand", class_="note")
-        if picture is not None:
-            shown = image(thumbnail(picture, _SMALL_SIDE), f"{name}, {kind}, {said}", data_zoom=True)
+        if image is not None:
+            shown = figure(thumbnail(image, _SMALL_SIDE), f"{name}, {kind}, {said}", data_zoom=True)
         figures.append(element("figure", shown, element("figcaption", name, element("br"), element("b", said))))
     return section(
         f"{heading} ({len(predictions):,})",
@@ -447,7 +447,7 @@ def _fact(value: object) -> object:
     return "–" if value is None else value
 
 
-def _every_picture(data: _Inspection) -> Markup | None:
+def _every_image(data: _Inspection) -> Markup | None:
     if not data.predictions:
         return None
     rows: list[list[object]] = []

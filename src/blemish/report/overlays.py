@@ -1,6 +1,6 @@
-"""Verdicts drawn on pictures: heat where the map rises above its limit, outlines, numbered boxes, a verdict strip.
+"""Verdicts drawn on images: heat where the map rises above its limit, outlines, numbered boxes, a verdict strip.
 
-Areas below the limit keep their pixels. Pictures are `(H, W, 3)` uint8; maps may be larger or smaller than the picture
+Areas below the limit keep their pixels. Images are `(H, W, 3)` uint8; maps may be larger or smaller than the image
 they are drawn on (a thumbnail, say), as long as both show the same view.
 """
 
@@ -13,18 +13,18 @@ from functools import lru_cache
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from blemish.errors import PictureError
+from blemish.errors import ImageError
 from blemish.report.colours import DEFECT, GOOD, HEAT, TRUTH, UNKNOWN
 from blemish.report.views import side_by_side
+from blemish.scoring.describe import count_in_words, times_in_words
 from blemish.types import Prediction, Region
-from blemish.words import count_in_words, times_in_words
 
 _MOST_BOXES = 12  # more numbers than this hide the part they point at
 _WHITE, _BLACK = (255, 255, 255), (0, 0, 0)
 
 
 def draw_overlay(
-    picture: np.ndarray,
+    image: np.ndarray,
     prediction: Prediction,
     *,
     heat: bool = True,
@@ -33,15 +33,15 @@ def draw_overlay(
     strip: bool = True,
     scale: float = 1.0,
 ) -> np.ndarray:
-    """The picture with its verdict drawn on it, `(H, W, 3)` uint8, a new array of the picture's own size.
+    """The image with its verdict drawn on it, `(H, W, 3)` uint8, a new array of the image's own size.
 
     `heat` tints what rises above the map threshold, the stronger the score the denser; `outlines` traces the edge of
     those areas; `boxes` marks the strongest regions with corners and a number; `strip` writes the verdict along the
-    edge with the least to see. Lines and letters grow with the picture, and by `scale` where it will be shown smaller.
+    edge with the least to see. Lines and letters grow with the image, and by `scale` where it will be shown smaller.
 
-    Raises PictureError when the picture is not `(H, W, 3)` uint8.
+    Raises ImageError when the image is not `(H, W, 3)` uint8.
     """
-    canvas = _checked(picture).copy()
+    canvas = _checked(image).copy()
     height, width = canvas.shape[:2]
     scores = _map_at(prediction.map, (height, width))
     over = _inside_regions(scores, prediction)
@@ -59,10 +59,10 @@ def draw_overlay(
     return canvas
 
 
-def heat_picture(prediction: Prediction, size: tuple[int, int] | None = None) -> np.ndarray:
+def heat_image(prediction: Prediction, size: tuple[int, int] | None = None) -> np.ndarray:
     """The whole map in heat colours, `(H, W, 3)` uint8, the outline of what exceeds the limit drawn in white.
 
-    The limit always lies at the middle of the colours, twice the limit at their top, so pictures compare.
+    The limit always lies at the middle of the colours, twice the limit at their top, so images compare.
     """
     size = size or (prediction.map.shape[0], prediction.map.shape[1])
     scores = _map_at(prediction.map, size)
@@ -76,9 +76,9 @@ def heat_picture(prediction: Prediction, size: tuple[int, int] | None = None) ->
     return canvas
 
 
-def draw_mask(picture: np.ndarray, mask: np.ndarray, tint: float = 0.15, scale: float = 1.0) -> np.ndarray:
-    """The picture with its true defect outlined in blue and tinted by `tint`; `mask` `(h, w)` is resized to fit."""
-    canvas = _checked(picture).copy()
+def draw_mask(image: np.ndarray, mask: np.ndarray, tint: float = 0.15, scale: float = 1.0) -> np.ndarray:
+    """The image with its true defect outlined in blue and tinted by `tint`; `mask` `(h, w)` is resized to fit."""
+    canvas = _checked(image).copy()
     height, width = canvas.shape[:2]
     inside = np.asarray(mask) > 0
     if inside.shape != (height, width):
@@ -91,18 +91,18 @@ def draw_mask(picture: np.ndarray, mask: np.ndarray, tint: float = 0.15, scale: 
     return canvas
 
 
-def thumbnail(picture: np.ndarray, side: int = 320) -> np.ndarray:
-    """A copy whose longer side is at most `side` pixels; small pictures stay as they are."""
-    height, width = _checked(picture).shape[:2]
+def thumbnail(image: np.ndarray, side: int = 320) -> np.ndarray:
+    """A copy whose longer side is at most `side` pixels; small images stay as they are."""
+    height, width = _checked(image).shape[:2]
     longest = max(height, width)
     if longest <= side:
-        return picture.copy()
+        return image.copy()
     size = (max(1, round(width * side / longest)), max(1, round(height * side / longest)))
-    return np.asarray(Image.fromarray(picture).resize(size, Image.Resampling.LANCZOS, reducing_gap=2.0)).copy()
+    return np.asarray(Image.fromarray(image).resize(size, Image.Resampling.LANCZOS, reducing_gap=2.0)).copy()
 
 
 def triptych(
-    picture: np.ndarray,
+    image: np.ndarray,
     prediction: Prediction,
     mask: np.ndarray | None = None,
     *,
@@ -110,15 +110,15 @@ def triptych(
     side: int = 512,
     gap: int = 6,
 ) -> np.ndarray:
-    """Picture | heat | outline, and the true mask where one is given, side by side on white, `(h, w, 3)` uint8.
+    """Image | heat | outline, and the true mask where one is given, side by side on white, `(h, w, 3)` uint8.
 
-    The `relief` of the measured points, where one is given, stands beside the picture.
+    The `relief` of the measured points, where one is given, stands beside the image.
 
     Each panel's longer side is at most `side` pixels; `gap` pixels lie between panels.
     """
-    small = thumbnail(picture, side)
+    small = thumbnail(image, side)
     panels = [small] if relief is None else [small, thumbnail(relief, side)]
-    panels.append(heat_picture(prediction, (small.shape[0], small.shape[1])))
+    panels.append(heat_image(prediction, (small.shape[0], small.shape[1])))
     panels.append(draw_overlay(small, prediction, heat=False, strip=False))
     if mask is not None:
         panels.append(draw_mask(small, mask))
@@ -128,7 +128,7 @@ def triptych(
 def light_copy(prediction: Prediction, side: int = 512) -> Prediction:
     """The same verdict with a map whose longer side is at most `side`, its regions scaled along.
 
-    A report over thousands of pictures can keep these in memory; shares of the picture and places stay the same.
+    A report over thousands of images can keep these in memory; shares of the image and places stay the same.
     """
     height, width = prediction.map.shape[:2]
     scale = side / max(height, width, 1)
@@ -154,14 +154,14 @@ def _scaled(region: Region, x: float, y: float) -> Region:
     return replace(region, box=box, area=max(1, round(region.area * x * y)), centroid=centroid)
 
 
-def _checked(picture: np.ndarray) -> np.ndarray:
-    if picture.ndim != 3 or picture.shape[2] != 3 or picture.dtype != np.uint8 or 0 in picture.shape:
-        raise PictureError(
+def _checked(image: np.ndarray) -> np.ndarray:
+    if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or 0 in image.shape:
+        raise ImageError(
             "a picture (H, W, 3) of uint8",
-            f"{picture.shape} of {picture.dtype}",
-            "decode it with blemish.datasets.images",
+            f"{image.shape} of {image.dtype}",
+            "decode it with blemish.data.images",
         )
-    return picture
+    return image
 
 
 def _map_at(scores: np.ndarray, size: tuple[int, int]) -> np.ndarray:
@@ -192,7 +192,7 @@ def _inside_regions(scores: np.ndarray, prediction: Prediction) -> np.ndarray:
 
 
 def _stroke(height: int, width: int, scale: float = 1.0) -> int:
-    """Line width in pixels: 2 in a 512 px picture, growing with it."""
+    """Line width in pixels: 2 in a 512 px image, growing with it."""
     return max(1, round(scale * min(height, width) / 256))
 
 
@@ -234,7 +234,7 @@ def _trace(canvas: np.ndarray, inside: np.ndarray, stroke: int, line: tuple[int,
 
 
 def _grown(inside: np.ndarray, by: int) -> np.ndarray:
-    """The area grown by `by` pixels (a diamond), without wrapping around the picture's edge."""
+    """The area grown by `by` pixels (a diamond), without wrapping around the image's edge."""
     grown = inside.copy()
     for _ in range(by):
         before = grown.copy()
@@ -251,7 +251,7 @@ def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
 
 
 def _letters(height: int, width: int, scale: float = 1.0) -> int:
-    """Letter height in pixels: at least 11, so that it can be read; 16 in a 512 px picture."""
+    """Letter height in pixels: at least 11, so that it can be read; 16 in a 512 px image."""
     return max(11, round(scale * min(height, width) / 32))
 
 
@@ -261,15 +261,15 @@ def _draw_boxes(canvas: np.ndarray, prediction: Prediction, scale: float) -> np.
     if not prediction.regions or min(height, width) < 24:
         return canvas
     map_height, map_width = prediction.map.shape[:2] if prediction.map.size else (height, width)
-    picture = Image.fromarray(canvas)
-    draw = ImageDraw.Draw(picture)
+    image = Image.fromarray(canvas)
+    draw = ImageDraw.Draw(image)
     strongest = strongest_regions(prediction)[:_MOST_BOXES]
     for i in reversed(range(len(strongest))):  # the strongest last, on top
         box = _scaled(strongest[i], width / map_width, height / map_height).box
         _draw_corners(draw, box, (height, width), _stroke(height, width, scale))
         if min(height, width) >= 64:
             _draw_number(draw, str(i + 1), box, (height, width), _letters(height, width, scale))
-    return np.asarray(picture).copy()
+    return np.asarray(image).copy()
 
 
 def strongest_regions(prediction: Prediction) -> list[Region]:
@@ -313,7 +313,7 @@ def _less_to_see_on_top(over: np.ndarray) -> bool:
 
 
 def _draw_strip(canvas: np.ndarray, prediction: Prediction, at_top: bool) -> np.ndarray:
-    """The verdict along one edge: as many words as fit, or a bare coloured line on small pictures."""
+    """The verdict along one edge: as many words as fit, or a bare coloured line on small images."""
     height, width = canvas.shape[:2]
     letters = _letters(height, width)
     high = letters + 2 * max(3, letters // 3)
@@ -323,12 +323,12 @@ def _draw_strip(canvas: np.ndarray, prediction: Prediction, at_top: bool) -> np.
         line = max(1, height // 32)
         canvas[slice(0, line) if at_top else slice(height - line, height)] = colour
         return canvas
-    picture = Image.fromarray(canvas)
-    draw = ImageDraw.Draw(picture)
+    image = Image.fromarray(canvas)
+    draw = ImageDraw.Draw(image)
     top = 0 if at_top else height - high
     draw.rectangle((0, top, width - 1, top + high - 1), fill=colour)
     draw.text((letters, top + high / 2), options[0], font=_font(letters), fill=_WHITE, anchor="lm")
-    return np.asarray(picture).copy()
+    return np.asarray(image).copy()
 
 
 def tone_of(prediction: Prediction) -> tuple[int, int, int]:

@@ -1,4 +1,4 @@
-"""One self-contained HTML page: elements that escape what they hold, pictures as data URIs, an atomic write."""
+"""One self-contained HTML page: elements that escape what they hold, images as data URIs, an atomic write."""
 
 from __future__ import annotations
 
@@ -63,23 +63,23 @@ def join(*parts: object) -> Markup:
     return Markup("".join(escape(p) for p in parts if p is not None))
 
 
-def data_uri(picture: np.ndarray, quality: int = 82, most_bytes: int = 48_000) -> str:
-    """A picture `(H, W, 3)` uint8 as a JPEG data URI. Colour is kept at full resolution, for thin coloured lines.
+def data_uri(image: np.ndarray, quality: int = 82, most_bytes: int = 48_000) -> str:
+    """An image `(H, W, 3)` uint8 as a JPEG data URI. Colour is kept at full resolution, for thin coloured lines.
 
-    The quality falls to 40 at the lowest where a picture (coarse grain, noise) would take more than `most_bytes`.
+    The quality falls to 40 at the lowest where an image (coarse grain, noise) would take more than `most_bytes`.
     """
     for tried in (quality, 66, 52, 40):
         buffer = io.BytesIO()
-        Image.fromarray(picture).save(buffer, "JPEG", quality=min(tried, quality), subsampling=0)
+        Image.fromarray(image).save(buffer, "JPEG", quality=min(tried, quality), subsampling=0)
         if buffer.tell() <= most_bytes:
             break
     return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
 
 
-def image(picture: np.ndarray, alt: str, **attributes: object) -> Markup:
+def figure(image: np.ndarray, alt: str, **attributes: object) -> Markup:
     """An `<img>` that carries its pixels; `alt` says what a person who cannot see it should know."""
-    height, width = picture.shape[:2]
-    return element("img", src=data_uri(picture), alt=alt, width=width, height=height, decoding="async", **attributes)
+    height, width = image.shape[:2]
+    return element("img", src=data_uri(image), alt=alt, width=width, height=height, decoding="async", **attributes)
 
 
 def section(title: str, *children: object, note: str | None = None, id_: str | None = None) -> Markup:

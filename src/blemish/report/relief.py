@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from blemish.errors import PictureError
+from blemish.errors import ImageError
 
 _LAMP = np.array([-0.55, -0.55, -0.63])  # from the surface; x right, y down, z away from the camera
 _GROUND, _TINT = np.array([176.0, 180.0, 186.0]), np.array([255.0, 246.0, 232.0])  # far, near
@@ -15,13 +15,13 @@ _HOLE = (24, 27, 32)
 
 
 def shaded_relief(points: np.ndarray) -> np.ndarray:
-    """An organised cloud `(H, W, 3)` in any unit as a picture `(H, W, 3)` uint8; nearer places are a little warmer.
+    """An organised cloud `(H, W, 3)` in any unit as an image `(H, W, 3)` uint8; nearer places are a little warmer.
 
-    Where nothing was measured (NaN, infinite, or all zero) the relief is dark. Raises PictureError for other shapes.
+    Where nothing was measured (NaN, infinite, or all zero) the relief is dark. Raises ImageError for other shapes.
     """
     points = np.asarray(points)
     if points.ndim != 3 or points.shape[2] != 3 or 0 in points.shape:
-        raise PictureError("points (H, W, 3)", f"{points.shape}", "give an organised cloud")
+        raise ImageError("points (H, W, 3)", f"{points.shape}", "give an organised cloud")
     points = points.astype(np.float64)
     known = np.isfinite(points).all(-1) & points.any(-1)
     relief = np.empty(points.shape, np.uint8)

@@ -1,4 +1,4 @@
-"""The page about a set of scans: good ones and one of each defect, as picture and as relief, with the true outline."""
+"""The page about a set of scans: good ones and one of each defect, as image and as relief, with the true outline."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 
 from blemish.report.overlays import draw_mask
-from blemish.report.page import Markup, element, facts, image, page, section, write_page
+from blemish.report.page import Markup, element, facts, figure, page, section, write_page
 from blemish.report.relief import shaded_relief
+from blemish.scoring.describe import count_in_words
 from blemish.types import Sample
-from blemish.words import count_in_words
 
 NOTE = (
     "Left the picture, right the measured points as a shaded relief, dark where nothing was measured. "
@@ -32,7 +32,7 @@ def write_scan_sheet(
 ) -> Path:
     """Write one self-contained HTML page that shows these samples by category, and return its path.
 
-    Samples carry arrays: picture `(H, W, 3)` uint8, points `(H, W, 3)`, mask `(H, W)` bool or None. Raises OutputError
+    Samples carry arrays: image `(H, W, 3)` uint8, points `(H, W, 3)`, mask `(H, W)` bool or None. Raises OutputError
     when the page cannot be written.
     """
     when = (made or datetime.now()).strftime("%Y-%m-%d %H:%M")
@@ -58,12 +58,12 @@ def write_scan_sheet(
 
 
 def _scan(sample: Sample) -> Markup:
-    picture, relief = np.asarray(sample.picture), shaded_relief(np.asarray(sample.points))
+    image, relief = np.asarray(sample.image), shaded_relief(np.asarray(sample.points))
     area, mask = "", None if sample.mask is None else np.asarray(sample.mask)
     if mask is not None:
         area = f", {count_in_words(int(mask.sum()), 'pixel')}"
         relief = draw_mask(relief, mask, tint=0)
-    both = np.concatenate([picture, np.full((len(picture), 4, 3), 255, np.uint8), relief], axis=1)
+    both = np.concatenate([image, np.full((len(image), 4, 3), 255, np.uint8), relief], axis=1)
     kind = sample.defect or "good"
     alt = f"{sample.category}, {kind}: picture and relief"
-    return element("figure", image(both, alt, data_zoom=True), element("figcaption", element("b", kind), area))
+    return element("figure", figure(both, alt, data_zoom=True), element("figcaption", element("b", kind), area))

@@ -1,4 +1,4 @@
-"""What people look at: a sample's picture, and its measured points as a shaded relief."""
+"""What people look at: a sample's image, and its measured points as a shaded relief."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image
 
-from blemish.datasets.samples import has_points, load_sample, picture_of
+from blemish.data.samples import has_points, image_of, load_sample
 from blemish.types import POINTS, RGB, Sample
 
 
-def picture_view(sample: Sample) -> np.ndarray:
-    """The picture `(H, W, 3)` uint8; the relief where there are points alone. Raises PictureError."""
-    relief = relief_view(sample) if sample.picture is None else None
-    return picture_of(sample) if relief is None else relief
+def image_view(sample: Sample) -> np.ndarray:
+    """The image `(H, W, 3)` uint8; the relief where there are points alone. Raises ImageError."""
+    relief = relief_view(sample) if sample.image is None else None
+    return image_of(sample) if relief is None else relief
 
 
 def relief_view(sample: Sample) -> np.ndarray | None:
-    """The points as `(H, W, 3)` uint8, lit from one side; None for a picture alone. Raises PictureError."""
+    """The points as `(H, W, 3)` uint8, lit from one side; None for an image alone. Raises ImageError."""
     if not has_points(sample):
         return None
     from blemish.report.relief import shaded_relief
@@ -27,7 +27,7 @@ def relief_view(sample: Sample) -> np.ndarray | None:
 
 
 def side_by_side(panels: Sequence[np.ndarray], gap: int = 6) -> np.ndarray:
-    """Pictures `(h, w, 3)` uint8 in a row, all as high as the first, `gap` white pixels between them."""
+    """Images `(h, w, 3)` uint8 in a row, all as high as the first, `gap` white pixels between them."""
     height = panels[0].shape[0]
     row: list[np.ndarray] = []
     for panel in panels:

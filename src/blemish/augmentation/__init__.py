@@ -1,0 +1,1 @@
+"""Images made from good images: the same part with synthetic anomalies, or seen a little differently."""

@@ -1,0 +1,96 @@
+"""Slightly changed copies of a good image: the same part, put down and lit a little differently.
+
+They stand in for further good parts where hardly any are given. A copy looks more familiar than a new part does, so
+whoever draws a limit from copies must allow for that (see calibration.py). numpy and pillow only.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from PIL import Image, ImageFilter
+
+from blemish.data.samples import colours_of, is_scan
+
+TURN = 4.0  # degrees, at most, either way
+SHIFT = 0.02  # share of the image's sides
+ZOOM = 0.03  # share, larger or smaller
+LIGHT = 0.08  # share, brighter or darker; contrast alike
+COLOUR = 0.02  # share, each channel on its own
+
+
+def slight_copies(image: np.ndarray, count: int, seed: int) -> list[np.ndarray]:
+    """`count` copies of `image` `(H, W, 3)` uint8, each moved, turned, zoomed, lit and blurred anew.
+
+    The same `seed` gives the same copies. What comes into view at the border mirrors the image. Of a scan
+    `(H, W, 6)` float32 the points move along with the pixels, and nothing is measured beyond the border.
+    """
+    random = np.random.default_rng(seed)
+    return [_scan_copy(image, random) if is_scan(image) else _copy(image, random) for _ in range(count)]
+
+
+def _copy(image: np.ndarray, random: np.random.Generator) -> np.ndarray:
+    height, width = image.shape[:2]
+    return _changed(image, _drawn_pose(height, width, random), random)
+
+
+def _scan_copy(scan: np.ndarray, random: np.random.Generator) -> np.ndarray:
+    height, width = scan.shape[:2]
+    pose, image = _drawn_pose(height, width, random), colours_of(scan)
+    colours = np.full((height, width, 3), np.nan) if image is None else _changed(image, pose, random)
+    return np.concatenate([colours, _resampled(scan[..., 3:], pose)], axis=2, dtype=np.float32)
+
+
+# Where each pixel of a copy comes from, centres at ½, ½: (x, y) of the image, widened by `_border` on every side, is
+# (a x + b y + c, d x + e y + f).
+Pose = tuple[float, float, float, float, float, float]
+
+
+def _border(height: int, width: int) -> int:
+    return math.ceil(0.12 * max(height, width))  # covers turn, shift and zoom together
+
+
+def _drawn_pose(height: int, width: int, random: np.random.Generator) -> Pose:
+    border = _border(height, width)
+    angle, zoom = math.radians(random.uniform(-TURN, TURN)), 1 + random.uniform(-ZOOM, ZOOM)
+    dx, dy = random.uniform(-SHIFT, SHIFT, size=2) * (width, height)
+    cos, sin = math.cos(angle) / zoom, math.sin(angle) / zoom
+    x, y = width / 2, height / 2
+    return cos, sin, border + x - cos * x - sin * y + dx, -sin, cos, border + y + sin * x - cos * y + dy
+
+
+def _changed(image: np.ndarray, pose: Pose, random: np.random.Generator) -> np.ndarray:
+    """The image `(H, W, 3)` uint8 in another pose, lit and blurred anew."""
+    height, width = image.shape[:2]
+    border = _border(height, width)
+    wide = np.pad(image, ((border, border), (border, border), (0, 0)), mode="symmetric")
+    pil_image = Image.fromarray(wide).transform((width, height), Image.Transform.AFFINE, pose, Image.Resampling.BICUBIC)
+    if random.random() < 0.5:
+        pil_image = pil_image.filter(ImageFilter.GaussianBlur(random.uniform(0, 0.002) * max(height, width)))
+    values = np.asarray(pil_image, dtype=np.float32)
+    gain = (1 + random.uniform(-COLOUR, COLOUR, size=3)) * (1 + random.uniform(-LIGHT, LIGHT))
+    contrast = 1 + random.uniform(-LIGHT, LIGHT)
+    mean = values.mean()
+    values = (values * gain - mean) * contrast + mean
+    return np.clip(values + 0.5, 0, 255).astype(np.uint8)
+
+
+def _resampled(points: np.ndarray, pose: Pose) -> np.ndarray:
+    """Points `(H, W, 3)` in another pose: bilinear between four measured ones, else the nearest; NaN outside."""
+    height, width = points.shape[:2]
+    a, b, c, d, e, f = pose
+    x, y = np.meshgrid(np.arange(width) + 0.5, np.arange(height) + 0.5)
+    past = 0.5 + _border(height, width)
+    across, down = a * x + b * y + c - past, d * x + e * y + f - past  # (H, W), in pixels between centres
+    left, top = np.floor(across).astype(int), np.floor(down).astype(int)
+    wide = np.pad(points.astype(np.float64), ((1, 1), (1, 1), (0, 0)), constant_values=np.nan)
+
+    def at(row: np.ndarray, column: np.ndarray) -> np.ndarray:
+        return wide[np.clip(row + 1, 0, height + 1), np.clip(column + 1, 0, width + 1)]
+
+    right, low = (across - left)[..., None], (down - top)[..., None]
+    between = (1 - low) * ((1 - right) * at(top, left) + right * at(top, left + 1))
+    between += low * ((1 - right) * at(top + 1, left) + right * at(top + 1, left + 1))
+    nearest = at(np.rint(down).astype(int), np.rint(across).astype(int))
+    return np.where(np.isfinite(between), between, nearest)

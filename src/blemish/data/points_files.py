@@ -1,0 +1,50 @@
+"""Which files of measured points a user's paths mean, to learn surfaces from: good ones alone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from blemish.data.files import shown
+from blemish.errors import DatasetError
+
+SUFFIXES = (".tif", ".tiff", ".npy")
+DEPTH = "_depth.png"  # as Eyecandies has them
+
+
+def is_points_name(name: str) -> bool:
+    """Whether a file of that name may hold points."""
+    lower = name.lower()
+    return not name.startswith(".") and (lower.endswith(SUFFIXES) or lower.endswith(DEPTH))
+
+
+def good_points(paths: Sequence[Path]) -> list[Path]:
+    """The files of good points at `paths`, each once, in the order given.
+
+    A path is such a file, or a folder that holds some at any depth. Where a folder has splits, as MVTec 3D-AD and
+    Eyecandies do, what lies in "train" is taken and nothing else.
+
+    Raises DatasetError for a path that is not there, a folder without points, and one that holds points of test splits.
+    """
+    return list(dict.fromkeys(file for path in paths for file in _good_at(path.expanduser())))
+
+
+def _good_at(path: Path) -> list[Path]:
+    if path.is_file():
+        return [path]
+    found = sorted(f for f in path.rglob("*") if is_points_name(f.name) and f.is_file()) if path.is_dir() else []
+    if not found:
+        raise DatasetError(
+            f"measured points at '{shown(path)}'",
+            "a folder without any" if path.is_dir() else "nothing there",
+            "give a folder of .tiff or .npy files, or a category in the layout of MVTec 3D-AD or Eyecandies",
+        )
+    learned = [f for f in found if "train" in _split(f, path)]
+    if not learned and any(part.startswith("test") for f in found for part in _split(f, path)):
+        raise DatasetError(f"points of good parts at '{shown(path)}'", "those of a test split", "give the train folder")
+    return learned or found
+
+
+def _split(file: Path, folder: Path) -> tuple[str, ...]:
+    """The folders between `folder`, its own name included, and a file."""
+    return (folder.resolve().name, *file.relative_to(folder).parts[:-1])

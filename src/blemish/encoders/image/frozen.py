@@ -1,0 +1,100 @@
+"""A frozen network behind the promise of every encoder: normalise, split big batches, no gradient, float32 out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import nn
+
+from blemish.encoders.precision import Precision, prepare, resolve_device, resolve_precision
+from blemish.errors import SettingsError
+from blemish.types import RGB, Features
+
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+# A network takes normalised images (B, 3, H, W) and gives its layers, each (B, h, w, D), and a vector (B, D) or None.
+NetworkOutput = tuple[tuple[torch.Tensor, ...], torch.Tensor | None]
+
+
+class FrozenEncoder:
+    """An `Encoder` made of a network and the facts about it.
+
+    `network` maps normalised images `(B, 3, H, W)` to `(layers, vector)`, each layer `(B, h, w, D)`, the vector
+    `(B, D)` or None. `mean` and `std` normalise RGB in [0, 1]. On a CPU images go through one at a time: it costs
+    no speed there, keeps memory flat, and makes an image's features bit-identical whatever else is in its batch.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        *,
+        name: str,
+        layers: Sequence[int],
+        stride: int,
+        multiple: int,
+        dims: Sequence[int],
+        licence: str,
+        weights: str,
+        mean: Sequence[float] = IMAGENET_MEAN,
+        std: Sequence[float] = IMAGENET_STD,
+        device: str = "cpu",
+        precision: Precision = "auto",
+        chunk: int | None = None,
+    ) -> None:
+        self.name, self.licence, self.weights = name, licence, weights
+        self.modalities: tuple[str, ...] = (RGB,)
+        self.layers, self.dims = tuple(layers), tuple(dims)
+        self.stride, self.multiple = stride, multiple
+        self.device = resolve_device(device)
+        self.precision = resolve_precision(precision, self.device)
+        self.mean, self.std = tuple(mean), tuple(std)
+        self.chunk = chunk or (1 if self.device.type == "cpu" else 16)
+        self.network = prepare(network, self.device, self.precision)
+        self._scale = (1 / (255 * torch.tensor(self.std))).to(self.device)[:, None, None]  # (3, 1, 1)
+        self._shift = (-torch.tensor(self.mean) / torch.tensor(self.std)).to(self.device)[:, None, None]  # (3, 1, 1)
+
+    def __repr__(self) -> str:
+        return (
+            f"<encoder {self.name}, layers {list(self.layers)}, stride {self.stride}, {self.precision}, {self.device}>"
+        )
+
+    def encode(self, images: np.ndarray) -> Features:
+        """`images` `(B, H, W, 3)` uint8 RGB → Features with float32 layers `(B, h, w, D)`; no gradient.
+
+        Raises `SettingsError` for another shape or type, or sides that are no multiples of `multiple`.
+        """
+        self._check(images)
+        starts = range(0, len(images), self.chunk)
+        parts = [self._encode_chunk(images[start : start + self.chunk]) for start in starts]
+        # Joined outside of inference mode, so that detectors may use the features in a graph of their own.
+        layers = tuple(torch.cat(same) for same in zip(*(part[0] for part in parts), strict=True))
+        vectors = [part[1] for part in parts if part[1] is not None]
+        return Features(layers={RGB: layers}, vector=torch.cat(vectors) if vectors else None)
+
+    def normalise(self, images: np.ndarray) -> torch.Tensor:
+        """`(B, H, W, 3)` uint8 → `(B, 3, H, W)` float32 on the encoder's device."""
+        tensor = torch.from_numpy(images.astype(np.float32)).to(self.device)
+        return tensor.permute(0, 3, 1, 2) * self._scale + self._shift
+
+    def _encode_chunk(self, images: np.ndarray) -> NetworkOutput:
+        bf16 = self.precision == "bf16"
+        with torch.inference_mode(), torch.autocast(self.device.type, torch.bfloat16, enabled=bf16):
+            layers, vector = self.network(self.normalise(images))
+        return tuple(layer.float() for layer in layers), None if vector is None else vector.float()
+
+    def _check(self, images: np.ndarray) -> None:
+        if images.ndim != 4 or images.shape[-1] != 3 or images.dtype != np.uint8 or len(images) == 0:
+            raise SettingsError(
+                "pictures as a (B, H, W, 3) uint8 array with B ≥ 1",
+                f"shape {tuple(images.shape)} of {images.dtype}",
+                "stack RGB pictures of one size",
+            )
+        height, width = images.shape[1:3]
+        if height % self.multiple or width % self.multiple or not height or not width:
+            raise SettingsError(
+                f"picture sides that are multiples of {self.multiple} for the encoder {self.name!r}",
+                f"{height}×{width} pixels",
+                "resize the pictures first",
+            )

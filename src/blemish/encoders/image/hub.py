@@ -1,0 +1,94 @@
+"""Where a model folder lies: given, in the hub's local cache, or downloaded into it; fast to fail when offline."""
+
+from __future__ import annotations
+
+import json
+import os
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+from blemish.encoders.availability import hub_snapshot
+from blemish.encoders.image.frozen import IMAGENET_MEAN, IMAGENET_STD
+from blemish.encoders.weights import missing
+from blemish.errors import WeightsError
+
+TIMEOUT = 5.0  # seconds to wait for the hub's first answer
+HALF = (0.5, 0.5, 0.5)
+CLIP_MEAN, CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
+
+
+def find_model(name: str, source: str) -> Path:
+    """The folder of the model `source`, a hub id or a path.
+
+    A hub id is looked for in the local cache first, and downloaded only if it is not there and HF_HUB_OFFLINE is not
+    set. Raises `WeightsError` with the ways out, within seconds when there is no network.
+    """
+    folder = Path(source).expanduser()
+    if folder.is_dir():
+        weight_files(folder)
+        return folder
+    if source.count("/") != 1 or source.startswith((".", "~", "/")):
+        raise missing(name, f"no folder {source}", "hf download OWNER/MODEL --local-dir FOLDER")
+    return hub_snapshot(source) or _download(name, source)
+
+
+def weight_files(folder: Path) -> list[Path]:
+    """The weight files of a model folder, sorted; `WeightsError` when the config or the weights are not there."""
+    files = sorted(folder.glob("model*.safetensors")) or sorted(folder.glob("pytorch_model*.bin"))
+    for needed, found in (("config.json", (folder / "config.json").is_file()), ("model.safetensors", bool(files))):
+        if not found:
+            raise WeightsError(
+                f"a model folder with config.json and model.safetensors at {folder}",
+                f"a folder without {needed}",
+                "give a folder written by save_pretrained or `hf download`",
+            )
+    return files
+
+
+def normalisation(folder: Path, model_type: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """(mean, std) of RGB in [0, 1]: the folder's own preprocessor settings, else those of the model's family."""
+    settings = folder / "preprocessor_config.json"
+    if settings.is_file():
+        try:
+            facts = json.loads(settings.read_text(encoding="utf-8"))
+            return tuple(map(float, facts["image_mean"])), tuple(map(float, facts["image_std"]))
+        except (ValueError, KeyError, TypeError):
+            pass
+    if model_type.startswith("siglip"):
+        return HALF, HALF
+    return (CLIP_MEAN, CLIP_STD) if model_type.startswith("clip") else (IMAGENET_MEAN, IMAGENET_STD)
+
+
+def _download(name: str, hub_id: str) -> Path:
+    bring = f"hf download {hub_id}"
+    if os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "TRUE", "YES", "ON"):
+        raise missing(name, f"{hub_id} is not in the local hub cache and HF_HUB_OFFLINE is set", bring)
+    _check_reachable(name, hub_id, bring)
+    from huggingface_hub import snapshot_download
+
+    try:
+        patterns = ["config.json", "preprocessor_config.json", "model*.safetensors*"]
+        folder = Path(snapshot_download(hub_id, allow_patterns=patterns))
+        if not list(folder.glob("model*.safetensors")):
+            folder = Path(snapshot_download(hub_id, allow_patterns=[*patterns, "pytorch_model*.bin*"]))
+    except Exception as error:  # the hub client raises many kinds of error
+        raise missing(name, f"the download of {hub_id} failed ({type(error).__name__}: {error})", bring) from error
+    weight_files(folder)
+    return folder
+
+
+def _check_reachable(name: str, hub_id: str, bring: str) -> None:
+    """One short request for the model's config: the hub's own client retries for minutes when it is out of reach."""
+    host = os.environ.get("HF_ENDPOINT", "https://huggingface.co").rstrip("/")
+    request = urllib.request.Request(f"{host}/{hub_id}/resolve/main/config.json", method="HEAD")
+    try:
+        urllib.request.urlopen(request, timeout=TIMEOUT).close()
+    except urllib.error.HTTPError as error:
+        if error.code == 404:
+            raise missing(name, f"the hub knows no model {hub_id}", bring) from error
+        # 401 and 403: a gated model; the client knows the user's token and gives the final word.
+    except (OSError, ValueError) as error:
+        raise missing(
+            name, f"{hub_id} is not in the local hub cache and the hub is out of reach ({error})", bring
+        ) from error

@@ -1,0 +1,83 @@
+"""A frozen network and its tokenizer behind the promise of a text encoder."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.nn.functional import normalize
+
+from blemish.encoders.image.hub import weight_files
+from blemish.encoders.precision import prepare, resolve_device
+from blemish.encoders.text.factory import has_tokenizer
+from blemish.encoders.weights import file_hash
+from blemish.errors import SettingsError, WeightsError
+
+# Takes the network and one sentence's token numbers (1, T), gives its vector (1, D).
+Read = Callable[[Any, torch.Tensor], torch.Tensor]
+
+
+class FrozenTextEncoder:
+    """A `TextEncoder` made of a model and a tokenizer.
+
+    Sentences are cut after `longest` tokens. They go through one at a time: without padding there is nothing to mask,
+    and a row is bit-identical whatever else is asked. Everything is float32; sentences are few.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        tokenizer: Any,
+        read: Read,
+        *,
+        name: str,
+        dims: int,
+        longest: int,
+        licence: str,
+        weights: str,
+        device: str = "cpu",
+    ) -> None:
+        self.name, self.dims, self.longest = name, dims, longest
+        self.licence, self.weights = licence, weights
+        self.device = resolve_device(device)
+        self.model = prepare(model, self.device, "fp32")
+        self.tokenizer, self._read = tokenizer, read
+
+    def __repr__(self) -> str:
+        return f"<text encoder {self.name}, {self.dims} numbers a sentence, {self.device}>"
+
+    def embed(self, sentences: Sequence[str]) -> torch.Tensor:
+        """Rows of unit length `(S, dims)` float32 on the CPU."""
+        if isinstance(sentences, str):
+            raise SettingsError("a list of sentences", f"the sentence {sentences!r} alone", "put it into a list")
+        rows = [self._embed(sentence) for sentence in sentences]
+        return torch.cat(rows) if rows else torch.zeros(0, self.dims)  # (S, D)
+
+    @torch.no_grad()
+    def _embed(self, sentence: str) -> torch.Tensor:
+        numbers = self.tokenizer(sentence, truncation=True, max_length=self.longest, padding=False)["input_ids"]
+        tokens = torch.tensor([numbers], device=self.device)  # (1, T)
+        return normalize(self._read(self.model, tokens).float(), dim=-1).cpu()  # (1, D)
+
+
+def read_tokenizer(folder: Path) -> Any:
+    """The tokenizer in a model folder; `WeightsError` where there is none or it is damaged."""
+    from transformers import AutoTokenizer
+
+    try:
+        if not has_tokenizer(folder):
+            raise FileNotFoundError("neither tokenizer.json nor a vocabulary")
+        return AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
+    except Exception as error:  # a damaged file surfaces as one of many kinds of error
+        raise WeightsError(
+            f"a tokenizer beside the weights in {folder}",
+            f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no message'}",
+            "download the whole model, or give a folder that holds its tokenizer.json",
+        ) from error
+
+
+def folder_hash(folder: Path) -> str:
+    """sha256 of the weights in a model folder."""
+    return file_hash(*weight_files(folder))

@@ -1,0 +1,180 @@
+"""The part alone, close up and in one pose: crops to what stands on a plain ground, and lays long parts level.
+
+A part that lies anywhere, in any pose, on a plain ground wastes most of what the encoder can look at, and its own
+patches never meet their counterparts. Here the ground is cut off, the part fills the encoder's input as far as the
+image's resolution allows, and a long part lies along the horizontal. Images without a part on a plain ground
+(textures, parts that fill the image) are seen whole.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from itertools import islice
+from typing import Any, Self
+
+import numpy as np
+from PIL import Image
+
+from blemish.data.images import resize_image
+from blemish.preprocessing.foreground import Part, find_part
+from blemish.preprocessing.framing import Frame
+
+LONG = 1.6  # length over width from which a part has a direction
+ZOOM = 1.75  # input pixels an image pixel, at most: beyond it there is nothing more to see
+MARGIN = 0.06  # of the part's length and width that is kept on each side
+WORTH = 0.5  # share of the image that a crop may cover at most to be worth what it leaves out
+GROWN = (1.0, 1.25, 1.5)  # sizes of crop, in learned extents: the smallest that holds the part (few sizes are fast)
+LOOKED_AT = 32  # good images that are looked at, at most
+LEAST = 4  # patches a side
+WITNESSES = 2  # good images with a clean ground before what lies on it counts: one may be so by chance
+
+
+class PartFraming:
+    """Frames the part, where good images show one on a plain ground.
+
+    `image_size`: the input has about `image_size`² pixels, whatever its shape, so that every image costs the same.
+    `multiple`: what its sides must be a multiple of. `square`: whole images become squares.
+
+    Learned: `crops_` (whether there is a part to crop to), `levels_` (whether it is long, and laid level), `clean_`
+    (whether nothing lies beside it; then whatever does belongs into the frame), `extent_` (its largest length and width
+    in image pixels, margins included), `zoom_` (input pixels an image pixel).
+    """
+
+    def __init__(self, image_size: int = 448, multiple: int = 14, square: bool = False) -> None:
+        self.image_size = image_size
+        self.multiple = multiple
+        self.square = square
+        self.crops_, self.levels_, self.clean_, self.extent_, self.zoom_ = False, False, False, np.zeros(2), 1.0
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        return {"image_size": self.image_size, "multiple": self.multiple, "square": self.square}
+
+    @property
+    def poses(self) -> tuple[tuple[float, bool], ...] | None:
+        """Which copies of a frame make sense as references: a level part has no end that must lie left or right."""
+        return ((0.0, False), (180.0, False), (0.0, True), (180.0, True)) if self.levels_ else None
+
+    def fit(self, images: Iterable[np.ndarray]) -> Self:
+        """Learn how large the part is, and whether it is long. All good images must show one, or none is cropped."""
+        parts, area = [], 0.0
+        for image in islice(images, LOOKED_AT):
+            part = find_part(image)
+            if part is None:
+                return self
+            parts.append(part)
+            area = max(area, float(image.shape[0] * image.shape[1]))
+        if not parts:
+            return self
+        self.levels_ = min(axis(part)[1] for part in parts) > LONG
+        self.clean_ = len(parts) >= WITNESSES and not any(part.debris.any() for part in parts)
+        extents = [box(part, axis(part)[0] if self.levels_ else 0.0)[1] for part in parts]
+        self.extent_ = np.max(extents, axis=0) * (1 + 2 * MARGIN)  # (width, height)
+        self.crops_ = self.levels_ or float(self.extent_.prod()) <= WORTH * area
+        self.zoom_ = min(ZOOM, self.image_size / math.sqrt(float(self.extent_.prod())))
+        return self
+
+    def frame(self, image: np.ndarray) -> Frame:
+        """The part in the image; the whole image where none is to be cropped, or this one shows none."""
+        size = (int(image.shape[0]), int(image.shape[1]))
+        part = find_part(image, expected=True) if self.crops_ else None
+        if part is None:
+            return Frame(resize_image(image, self._whole(*size)), size)
+        angle = axis(part)[0] if self.levels_ else 0.0
+        centre, extent = box(part, angle, debris=self.clean_)
+        wanted = float((extent / self.extent_).max())
+        grown = next((size for size in GROWN if wanted <= size), GROWN[-1])
+        width, height = (
+            max(LEAST, round(side * grown * self.zoom_ / self.multiple)) * self.multiple for side in self.extent_
+        )
+        if not angle:
+            centre = kept_inside(centre, np.array([width, height]) / self.zoom_, np.array([size[1], size[0]]))
+        turn = rotation(angle).T / self.zoom_  # (2, 2): input → image
+        to_image = np.column_stack([turn, centre - turn @ np.array([width / 2, height / 2])])
+        return Frame(cut(image, to_image, (height, width)), size, to_image)
+
+    def _whole(self, height: int, width: int) -> tuple[int, int]:
+        """The input size for a whole image: its aspect ratio (at most 4:1), about `image_size`² pixels."""
+        aspect = 1.0 if self.square else min(4.0, max(0.25, height / width))
+        sides = self.image_size * math.sqrt(aspect), self.image_size / math.sqrt(aspect)
+        down, across = (max(1, round(side / self.multiple)) * self.multiple for side in sides)
+        return down, across
+
+    def state(self) -> dict[str, np.ndarray]:
+        return {
+            "crops": np.array(self.crops_),
+            "levels": np.array(self.levels_),
+            "clean": np.array(self.clean_),
+            "extent": self.extent_,
+            "zoom": np.array(self.zoom_),
+        }
+
+    def load_state(self, state: Mapping[str, np.ndarray]) -> Self:
+        self.crops_, self.levels_, self.clean_ = (bool(state[name]) for name in ("crops", "levels", "clean"))
+        self.extent_, self.zoom_ = np.asarray(state["extent"]), float(state["zoom"])
+        return self
+
+
+def axis(part: Part) -> tuple[float, float]:
+    """The direction of a part's length in radians, and its length over its width (both as standard deviations).
+
+    The heavier half lies towards the direction's far end, so that most parts come out the same way round.
+    """
+    ys, xs = np.nonzero(part.mask)
+    points = np.stack([xs, ys]).astype(np.float64)  # (2, N)
+    points -= points.mean(axis=1, keepdims=True)
+    spread, directions = np.linalg.eigh(np.cov(points))
+    along = directions[:, 1]
+    if ((along @ points) ** 3).mean() < 0:
+        along = -along
+    return math.atan2(along[1], along[0]), math.sqrt(spread[1] / max(spread[0], 1e-9))
+
+
+def rotation(angle: float) -> np.ndarray:
+    """The `(2, 2)` matrix that turns image coordinates so that `angle` (radians) becomes the x axis."""
+    cosine, sine = math.cos(angle), math.sin(angle)
+    return np.array([[cosine, sine], [-sine, cosine]])
+
+
+def box(part: Part, angle: float, debris: bool = False) -> tuple[np.ndarray, np.ndarray]:
+    """Centre (x, y) and extent (width, height), in image pixels, of the box along `angle` that holds the part.
+
+    With `debris` it holds what lies beside the part as well: a crumb on clean ground is a defect.
+    """
+    ys, xs = np.nonzero(part.mask | part.debris if debris else part.mask)
+    turn = rotation(angle)
+    points = turn @ ((np.stack([xs, ys]) + 0.5) * part.shrink)  # (2, N)
+    low, high = points.min(axis=1), points.max(axis=1)
+    return turn.T @ ((low + high) / 2), high - low
+
+
+def kept_inside(centre: np.ndarray, extent: np.ndarray, size: np.ndarray) -> np.ndarray:
+    """The nearest centre (x, y) for which a frame of `extent` lies inside an image of `size`, as far as it fits."""
+    half = np.minimum(extent, size) / 2
+    return np.clip(centre, half, size - half)
+
+
+def cut(image: np.ndarray, to_image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """The pixels `(h, w, 3)` uint8 of the frame of `size` (height, width) that `to_image` `(2, 3)` lays on an image.
+
+    Beyond its edge the image is mirrored: drawn-out edge pixels would look like nothing that good parts show. Where
+    the frame is coarser than the image, that is shrunk first: pillow's affine transform alone would skip pixels.
+    """
+    height, width = image.shape[:2]
+    corners = to_image @ np.array([[0, size[1], 0, size[1]], [0, 0, size[0], size[0]], [1, 1, 1, 1]], dtype=float)
+    (left, top), (right, bottom) = corners.min(axis=1), corners.max(axis=1)
+    # Only what the frame covers is worked on; two pixels more for the resampling.
+    x0, y0, x1, y1 = (math.floor(left) - 2, math.floor(top) - 2, math.ceil(right) + 2, math.ceil(bottom) + 2)
+    inside = image[max(0, y0) : min(height, y1), max(0, x0) : min(width, x1)]
+    beyond = ((max(0, -y0), max(0, y1 - height)), (max(0, -x0), max(0, x1 - width)), (0, 0))
+    source = Image.fromarray(np.ascontiguousarray(np.pad(inside, beyond, mode="symmetric")))
+    back = to_image.copy()
+    back[:, 2] -= [x0, y0]
+    coarse = math.sqrt(abs(float(np.linalg.det(to_image[:, :2]))))
+    if coarse > 1.2:
+        small = max(1, round(source.width / coarse)), max(1, round(source.height / coarse))
+        back *= np.array([[small[0] / source.width], [small[1] / source.height]])
+        source = source.resize(small, Image.Resampling.BILINEAR)
+    warped = source.transform((size[1], size[0]), Image.Transform.AFFINE, tuple(back.ravel()), Image.Resampling.BICUBIC)
+    return np.asarray(warped)

@@ -1,0 +1,158 @@
+"""A generated image set whose defects are a wrong co-occurrence: every part is right, their number or pairing is not.
+
+Global ("logical") anomalies in the sense of Bergmann et al., IJCV 130, 2022, at their barest. A good image shows two
+hexagonal or two square nuts, anywhere, turned at random; a defective one shows one of each (`wrong_pair`), or one or
+three of a kind (`wrong_count`). Nuts never lie so close that a small window would see two. Good and defective images
+are drawn by the same function from the same distributions of place, turn, colour, light and ground; only the kinds of
+the nuts that are laid down differ.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from blemish.data.category import Category
+from blemish.data.layouts.mvtec import GOOD, MASK_ENDING
+from blemish.errors import DatasetError, SettingsError
+from blemish.types import Sample
+
+NAME = "cooccurrence"
+KINDS = ("wrong_count", "wrong_pair")
+HEXAGON, SQUARE = 6, 4  # corners of the two kinds of nut
+COLOURS = {HEXAGON: (176.0, 148.0, 92.0), SQUARE: (142.0, 150.0, 160.0)}  # brass, zinc
+RADIUS = 0.105  # of a nut's inscribed circle, in image sides
+APART = 0.4  # least distance between the middles of two nuts, in image sides
+MARGIN = 0.16  # least distance of a nut's middle from the edge, in image sides
+LEAST_SIZE = 64  # pixels; below, a nut is a blot
+
+_SPLITS = {("train", GOOD): 0, ("test", GOOD): 1, ("test", KINDS[0]): 2, ("test", KINDS[1]): 3}
+
+
+def cooccurrence(seed: int = 0, train: int = 30, good: int = 20, defective: int = 20, size: int = 256) -> Category:
+    """The set in memory: `train` and `good` good images, `defective` of each kind, `(size, size, 3)` uint8.
+
+    Masks cover every nut of a defective image: none of them alone is the wrong one. An image depends on `seed`, its
+    place in its list and `size` alone, so that a larger set begins like a smaller one. Raises SettingsError.
+    """
+    learned = _samples(seed, "train", GOOD, train, size)
+    tested = [_samples(seed, "test", kind, good if kind == GOOD else defective, size) for kind in (GOOD, *KINDS)]
+    return Category(list(learned), [sample for kind in tested for sample in kind])
+
+
+def generate_cooccurrence(
+    folder: str | Path, seed: int = 0, train: int = 30, good: int = 20, defective: int = 20, size: int = 256
+) -> Path:
+    """Write the set of `cooccurrence` to `folder` as one category in the MVTec AD layout; gives back its path.
+
+    Raises DatasetError when there is something in `folder` already, which would mix with the new images.
+    """
+    folder = Path(folder)
+    made = cooccurrence(seed, train, good, defective, size)
+    if folder.exists() and any(folder.iterdir()):
+        raise DatasetError("a new or empty folder", f"'{folder}' with something in it", "name another one")
+    counts: dict[tuple[str, str], int] = {}
+    for sample in [*made.train, *made.test]:
+        kind = sample.defect or GOOD
+        number = counts[sample.split, kind] = counts.get((sample.split, kind), -1) + 1
+        _write(folder / sample.split / kind / f"{number:03}.png", np.asarray(sample.image))
+        if sample.mask is not None:
+            mask = np.asarray(sample.mask).astype(np.uint8) * 255
+            _write(folder / "ground_truth" / kind / f"{number:03}{MASK_ENDING}.png", mask)
+    return folder
+
+
+def nuts_of(kind: str, index: int) -> tuple[int, ...]:
+    """Which nuts the image number `index` of a kind shows, as numbers of corners."""
+    one, other = (HEXAGON, SQUARE) if index % 2 == 0 else (SQUARE, HEXAGON)
+    if kind == "wrong_pair":
+        return (one, other)
+    if kind == "wrong_count":
+        return (one,) * (1 if index // 2 % 2 == 0 else 3)
+    return (one, one)
+
+
+def draw_nuts(nuts: tuple[int, ...], size: int, random: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """An image `(size, size, 3)` uint8 of these nuts on a mottled ground, and where they lie, `(size, size)` bool."""
+    image = _ground(size, random)
+    covered = np.zeros((size, size), bool)
+    y, x = np.mgrid[:size, :size] + 0.5
+    for corners, (middle_y, middle_x) in zip(nuts, _places(len(nuts), random), strict=True):
+        outside, away = _nut(x - middle_x * size, y - middle_y * size, corners, size, random.uniform(0, 2 * math.pi))
+        shadow = _smooth(outside - 0.008 * size, 0.03 * size)
+        body = _smooth(outside, 1.0)
+        bevel = 0.75 + 0.25 * np.clip(-outside / (0.02 * size), 0, 1)
+        rings = 1 + 0.05 * np.sin(away / size * 2 * math.pi * 45)
+        colour = np.array(COLOURS[corners]) * random.uniform(0.95, 1.05)
+        image = image * (1 - 0.4 * shadow[..., None])
+        image += body[..., None] * ((bevel * rings)[..., None] * colour - image)
+        covered |= outside < 0
+    lit = image * _light(size, random)[..., None] + random.normal(0, 2.5, image.shape)
+    return lit.clip(0, 255).astype(np.uint8), covered
+
+
+def _samples(seed: int, split: str, kind: str, count: int, size: int) -> Iterator[Sample]:
+    if count < 1:
+        raise SettingsError("at least 1 picture of each kind", str(count), "raise it")
+    if size < LEAST_SIZE or seed < 0:
+        raise SettingsError(f"a seed ≥ 0 and a size ≥ {LEAST_SIZE} pixels", f"{seed} and {size}", "raise them")
+    return (_sample(seed, split, kind, index, size) for index in range(count))
+
+
+def _sample(seed: int, split: str, kind: str, index: int, size: int) -> Sample:
+    random = np.random.default_rng((seed, _SPLITS[split, kind], index))
+    image, covered = draw_nuts(nuts_of(kind, index), size, random)
+    if kind == GOOD:
+        return Sample(image, label=0, category=NAME, split=split)
+    return Sample(image, label=1, mask=covered, category=NAME, defect=kind, split=split)
+
+
+def _places(count: int, random: np.random.Generator) -> np.ndarray:
+    """Middles `(count, 2)` in image sides: drawn evenly, all drawn again until none are too close."""
+    while True:
+        places = random.uniform(MARGIN, 1 - MARGIN, (count, 2))
+        apart = np.linalg.norm(places[:, None] - places, axis=-1)[np.triu_indices(count, 1)]
+        if not (apart < APART).any():
+            return places
+
+
+def _nut(x: np.ndarray, y: np.ndarray, corners: int, size: int, turned: float) -> tuple[np.ndarray, np.ndarray]:
+    """How far each pixel at (`x`, `y`) from the middle lies outside the nut (negative: inside), and from the middle."""
+    away = np.hypot(x, y)
+    sides = turned + 2 * math.pi * np.arange(corners) / corners
+    edge = np.max([x * math.cos(a) + y * math.sin(a) for a in sides], axis=0) - RADIUS * size
+    return np.maximum(edge, 0.5 * RADIUS * size - away), away
+
+
+def _smooth(outside: np.ndarray, width: float) -> np.ndarray:
+    """1 inside, 0 outside, falling over `width` pixels around the edge."""
+    return np.clip(0.5 - outside / width, 0, 1)
+
+
+def _ground(size: int, random: np.random.Generator) -> np.ndarray:
+    """A grey ground `(size, size, 3)` with coarse and fine mottling."""
+    mottled = 4.0 * _field(size, 12, random) + 4.0 * _field(size, 48, random)
+    return (105 + random.uniform(-3, 3) + mottled)[..., None] * np.array((1.0, 0.99, 0.96))
+
+
+def _light(size: int, random: np.random.Generator) -> np.ndarray:
+    """Gain `(size, size)` of a lamp: brighter or darker as a whole, and falling off to one side."""
+    y, x = np.mgrid[:size, :size] / (size - 1) - 0.5
+    angle = random.uniform(0, 2 * math.pi)
+    slope = random.uniform(0, 0.12) * (math.cos(angle) * x + math.sin(angle) * y)
+    return np.asarray(random.uniform(0.94, 1.06) * (1 + slope))
+
+
+def _field(size: int, cells: int, random: np.random.Generator) -> np.ndarray:
+    """A smooth random field `(size, size)` of `cells` knots a side, about normal."""
+    knots = Image.fromarray(random.standard_normal((cells, cells)).astype(np.float32))
+    return np.asarray(knots.resize((size, size), Image.Resampling.BICUBIC))
+
+
+def _write(path: Path, pixels: np.ndarray) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(pixels).save(path)

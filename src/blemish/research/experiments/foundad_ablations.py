@@ -1,0 +1,206 @@
+"""FoundAD's own ablations: which encoder, which projector, which block, how many patches make the image score.
+
+Zhai et al., "Foundation Visual Encoders Are Secretly Few-Shot Anomaly Detectors", ICLR 2026. As there, one model learns
+all categories together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from statistics import fmean
+from typing import Any, ClassVar
+
+from blemish.errors import DatasetError, SettingsError
+from blemish.evaluation.evaluation import Clock, Run, fitted, inspect_part
+from blemish.research.experiments.base import (
+    Chart,
+    CurveChart,
+    Matrix,
+    Row,
+    Tools,
+    Verdict,
+    at_least,
+    curves,
+    gathered,
+    matrix,
+    places,
+)
+from blemish.research.experiments.comparisons import AUROC, MEASURES, WORDS, Comparison, Variant
+from blemish.research.experiments.material import encoders_named
+from blemish.research.experiments.verdicts import LEAST, RULE, compared
+
+_FULL: Mapping[str, Any] = {
+    "most_test": None,
+    "shots": (1, 2, 4),
+    "steps": 2000,
+    "image_size": 512,
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class FoundadAblation(Comparison):
+    """`detector` learns `steps` from `shots` good images of every category; `one_model` for all of them."""
+
+    SOURCE: ClassVar[str] = "FoundAD (ICLR 2026), ablations on MVTec AD at 1 shot, picture AUROC: "
+    FULL: ClassVar[Mapping[str, Any]] = _FULL
+
+    shots: tuple[int | None, ...] = (1,)
+    image_size: int | None = 224
+    detector: str = "foundad"
+    steps: int = 200
+    one_model: bool = True
+
+    def check(self) -> None:
+        super().check()
+        at_least("steps", (self.steps,), 1)
+
+    @property
+    def pooled(self) -> bool:
+        return self.one_model
+
+    def notes(self, rows: Sequence[Row]) -> list[str]:
+        models = "One model for all categories" if self.one_model else "One model a category"
+        return [*super().notes(rows), f"{models}, {self.steps} steps, pictures of {self.image_size} px."]
+
+
+@dataclass(frozen=True, kw_only=True)
+class FoundadEncoders(FoundadAblation):
+    """`encoders`: "all" takes every one that loads without a download."""
+
+    QUESTION: ClassVar[str] = "Whose features lie on a manifold that a projector learns from a few good pictures?"
+    SOURCE: ClassVar[str] = FoundadAblation.SOURCE + (
+        "DINOv3 96.1, DINOv2 95.2, DINO-SigLIP 92.5, DINO 88.3, SigLIP 87.8, CLIP 79.0."
+    )
+    encoders: tuple[str, ...] = ("all",)
+
+    def variants(self, seed: int) -> list[Variant]:
+        names = encoders_named(self.encoders, joined=False)
+        return [Variant(name, self.detector, name, {"steps": self.steps}) for name in names]
+
+    def notes(self, rows: Sequence[Row]) -> list[str]:
+        return [*super().notes(rows), "Compared are the encoders at hand; others join with --encoder."]
+
+
+@dataclass(frozen=True, kw_only=True)
+class FoundadProjector(FoundadAblation):
+    """Projectors of attention blocks of `depths`, and of as many perceptron blocks as `mlp_depths` say."""
+
+    QUESTION: ClassVar[str] = "Does the projector need attention, and how deep must it be?"
+    SOURCE: ClassVar[str] = FoundadAblation.SOURCE + "ViT of depth 4, 6 and 8: 95.5, 96.1, 95.8; MLP of depth 6: 92.1."
+    AXES: ClassVar[frozenset[str]] = FoundadAblation.AXES | {"depths", "mlp_depths"}
+
+    encoder: str = "auto"
+    depths: tuple[int, ...] = (4, 6, 8)
+    mlp_depths: tuple[int, ...] = (6,)
+
+    def check(self) -> None:
+        super().check()
+        at_least("depths", self.depths, 1)
+        at_least("mlp_depths", self.mlp_depths, 1)
+
+    def variants(self, seed: int) -> list[Variant]:
+        return [
+            Variant(
+                f"{words} {depth}",
+                self.detector,
+                self.encoder,
+                {"steps": self.steps, "projector": kind, "depth": depth},
+            )
+            for words, kind, depths in (("ViT", "vit", self.depths), ("MLP", "mlp", self.mlp_depths))
+            for depth in depths
+        ]
+
+
+@dataclass(frozen=True, kw_only=True)
+class FoundadLayersAndK(FoundadAblation):
+    """Learns on each of the encoder's `blocks`, then takes the mean of each of the `tops` largest patches as score.
+
+    Negative blocks count from the end.
+    """
+
+    KEY: ClassVar[tuple[str, ...]] = (*FoundadAblation.KEY, "block", "top")
+    QUESTION: ClassVar[str] = (
+        "Which block's features, and how many of the strangest patches, tell good parts from others?"
+    )
+    SOURCE: ClassVar[str] = (
+        "FoundAD (ICLR 2026): the third-last block; the mean of the 10 strangest patches on MVTec AD, of 6 on VisA."
+    )
+    AXES: ClassVar[frozenset[str]] = FoundadAblation.AXES | {"blocks"}
+
+    encoder: str = "auto"
+    blocks: tuple[int, ...] = (-7, -5, -3, -1)
+    tops: tuple[int, ...] = (1, 3, 6, 10, 30, 100)
+
+    def check(self) -> None:
+        super().check()
+        at_least("tops", self.tops, 1)
+
+    def variants(self, seed: int) -> list[Variant]:
+        return [
+            Variant(
+                f"block {block}",
+                self.detector,
+                self.encoder,
+                {"steps": self.steps, "layers": [block]},
+                {"block": block},
+            )
+            for block in self.blocks
+        ]
+
+    def measured(self, run: Run, tools: Tools) -> Iterator[Row]:
+        """Learn once, then score every test image with every number of patches; thresholds belong to none of them."""
+        encoder = tools.encoders.of(run)
+        inspector, learned = fitted(run, tools.told, encoder)
+        if not hasattr(inspector.detector_, "top"):
+            raise SettingsError(
+                "a detector whose picture score is a mean of patches", repr(run.detector), "take foundad"
+            )
+        for part in run.parts:
+            for top in self.tops:
+                inspector.detector_.top = top
+                tested = inspect_part(inspector, part, tools.told, Clock(encoder))
+                found = tested.measures(None)
+                yield {
+                    "dataset": part.dataset,
+                    "category": part.category,
+                    "top": top,
+                    **dict.fromkeys(MEASURES, float("nan")),
+                    "n_train": learned[part.category],
+                    **{name: value for name, value in found.items() if name not in ("false_alarm_rate", "miss_rate")},
+                    "ms_per_picture": tested.milliseconds,
+                }
+
+    def verdict(self, rows: Sequence[Row]) -> Verdict:
+        values = gathered(rows, AUROC, "variant", "top")
+        if not values:
+            raise DatasetError("rows with picture AUROC", "none", "give data with good and defective test pictures")
+        means = {key: fmean(found) for key, found in values.items()}
+        best = max(means, key=lambda key: means[key])
+        near = [f"{name} with K = {top}" for (name, top), mean in means.items() if mean >= means[best] - LEAST]
+        told = [f"Best mean picture AUROC: {best[0]} with K = {best[1]}, {means[best]:.3f}."]
+        told.append(f"Within {LEAST:g} of it: {', '.join(near)}.")
+        blocks = [name for name in self.names(rows) if name != best[0]]
+        here = [row for row in rows if str(row["top"]) == best[1]]
+        told += [self._block(here, best[0], other) for other in blocks]
+        return Verdict(
+            tuple(told), f"Blocks are compared at the best K. {RULE} The best of many is flattered by chance."
+        )
+
+    def _block(self, rows: Sequence[Row], best: str, other: str) -> str:
+        return compared(best, other, self.against(rows, best, other, AUROC), WORDS[AUROC])
+
+    def tables(self, rows: Sequence[Row]) -> list[Matrix]:
+        return [matrix(rows, AUROC, "variant", "top", "Picture AUROC by block and K, mean over categories")]
+
+    def charts(self, rows: Sequence[Row]) -> list[Chart]:
+        lines = curves(rows, AUROC, "variant", "top")
+        return [
+            CurveChart("Picture AUROC", "K, patches in the picture score", WORDS[AUROC], places(rows, "top"), lines)
+        ]
+
+    def notes(self, rows: Sequence[Row]) -> list[str]:
+        return [
+            *super().notes(rows),
+            "Measured on the test pictures: this describes the method; a choice made here would need other pictures.",
+        ]

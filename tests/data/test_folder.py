@@ -1,0 +1,118 @@
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from blemish.data import inspection_samples, normal_samples
+from blemish.errors import DatasetError
+
+Write = Callable[..., Path]
+
+
+def test_a_folder_of_good_images_at_any_depth(tmp_path: Path, write: Write) -> None:
+    for name in ("b.png", "monday/a.png", "tuesday/line 2/c.jpg"):
+        write(tmp_path / name)
+    samples = normal_samples(tmp_path)
+    assert [s.image for s in samples] == [tmp_path / n for n in ("b.png", "monday/a.png", "tuesday/line 2/c.jpg")]
+    assert {(s.label, s.category, s.split) for s in samples} == {(0, None, "train")}
+
+
+def test_files_and_folders_together_each_image_once(tmp_path: Path, write: Write) -> None:
+    a, b = write(tmp_path / "x" / "a.png"), write(tmp_path / "y" / "b.png")
+    assert [s.image for s in normal_samples([b, tmp_path / "x", str(a), str(tmp_path / "y")])] == [b, a]
+    assert [s.image for s in inspection_samples([str(b), tmp_path / "x", a])] == [b, a]
+
+
+def test_a_category_gives_its_good_images_alone(mvtec_root: Path) -> None:
+    samples = normal_samples(mvtec_root / "nut")
+    assert len(samples) == 3
+    assert {s.category for s in samples} == {"nut"}
+    assert all("train/good" in s.name for s in samples)
+
+
+def test_a_root_gives_all_its_categories(mvtec_root: Path) -> None:
+    assert [s.category for s in normal_samples(mvtec_root)] == ["bolt"] * 3 + ["nut"] * 3
+
+
+def test_good_parts_of_a_category_can_be_given_alone(mvtec_root: Path) -> None:
+    for part, count in (("train/good", 3), ("train", 3), ("test/good", 1), ("train/good/001.png", 1)):
+        assert len(normal_samples(mvtec_root / "nut" / part)) == count
+
+
+@pytest.mark.parametrize("part", ["test", "test/scratch", "ground_truth", "ground_truth/bent", "test/bent/000.png"])
+def test_defective_images_of_a_category_are_refused(mvtec_root: Path, part: str) -> None:
+    with pytest.raises(DatasetError, match=r"defective or masks.*nut"):
+        normal_samples(mvtec_root / "nut" / part)
+
+
+def test_defective_images_of_visa_are_refused(visa_root: Path) -> None:
+    data = visa_root / "candle" / "Data"
+    assert len(normal_samples(visa_root)) == 18
+    assert len(normal_samples(data / "Images" / "Normal")) == 20
+    for part in ("Images", "Images/Anomaly", "Masks", "."):
+        with pytest.raises(DatasetError):
+            normal_samples(data / part)
+
+
+def test_a_category_without_good_images_is_refused(mvtec_root: Path) -> None:
+    shutil.rmtree(mvtec_root / "nut" / "train" / "good")
+    shutil.rmtree(mvtec_root / "nut" / "test" / "good")
+    for path in (mvtec_root / "nut", mvtec_root):
+        with pytest.raises(DatasetError, match=r"0 good and 3 defective.*bent, scratch"):
+            normal_samples(path)
+
+
+@pytest.mark.parametrize("folder", ["good", "OK"])
+def test_neighbours_of_a_good_folder_are_refused(tmp_path: Path, write: Write, folder: str) -> None:
+    write(tmp_path / "part" / folder / "a.png")
+    assert len(normal_samples(tmp_path / "part")) == 1
+    write(tmp_path / "part" / "chipped" / "b.png")
+    with pytest.raises(DatasetError, match="chipped"):
+        normal_samples(tmp_path / "part")
+    assert len(normal_samples(tmp_path / "part" / folder)) == 1
+
+
+@pytest.mark.parametrize("name", ["defect", "NG", "monday/rejects", "masks"])
+def test_folders_whose_names_tell_of_defects_are_refused(tmp_path: Path, write: Write, name: str) -> None:
+    write(tmp_path / "part" / "a.png")
+    write(tmp_path / "part" / name / "b.png")
+    for path in (tmp_path / "part", tmp_path / "part" / name):
+        with pytest.raises(DatasetError, match=Path(name).name):
+            normal_samples(path)
+
+
+@pytest.mark.parametrize("read", [normal_samples, inspection_samples])
+def test_nothing_to_read(tmp_path: Path, read: Callable[..., list]) -> None:
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "texts").mkdir()
+    (tmp_path / "texts" / "a.txt").write_text("x")
+    for given, said in (
+        (tmp_path / "empty", "an empty folder"),
+        (tmp_path / "texts", "1 other files and no picture"),
+        (tmp_path / "absent", "nothing there"),
+        ([], "none"),
+    ):
+        with pytest.raises(DatasetError) as caught:
+            read(given)
+        assert said in str(caught.value)
+        assert caught.value.do
+
+
+def test_images_to_inspect(mvtec_root: Path, tmp_path: Path, write: Write) -> None:
+    known = inspection_samples(mvtec_root / "bolt")
+    assert [s.label for s in known] == [1, 0, 1, 1]
+    assert len(inspection_samples(mvtec_root)) == 8
+    unknown = inspection_samples(mvtec_root / "bolt" / "test")
+    assert [s.image for s in unknown] == [s.image for s in known]
+    assert {s.label for s in unknown} == {None}
+    odd = tmp_path / "camera.raw1"
+    Image.fromarray(np.zeros((2, 2), np.uint8)).save(odd, format="PNG")
+    assert inspection_samples(odd)[0].image == odd
+    shutil.rmtree(mvtec_root / "bolt" / "test")
+    with pytest.raises(DatasetError, match="test pictures"):
+        inspection_samples(mvtec_root / "bolt")

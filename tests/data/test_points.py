@@ -1,0 +1,179 @@
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from scan_parts import heights, points_of
+
+from blemish.data import load_points
+from blemish.data.depth import FOCAL, unproject
+from blemish.data.points import measured
+from blemish.errors import ImageError
+
+tifffile = pytest.importorskip("tifffile", reason="TIFFs of points come with blemish[3d]")
+
+
+@pytest.fixture
+def points() -> np.ndarray:
+    """A small scan with a hole."""
+    return points_of(heights(20, top=0.02)[:16], holes=0.1)
+
+
+def write_tiff(path: Path, array: np.ndarray, **options: object) -> Path:
+    tifffile.imwrite(path, array, **{"photometric": "rgb" if array.ndim == 3 else "minisblack"} | options)
+    return path
+
+
+def test_every_kind_of_source_gives_the_same_points(points: np.ndarray, tmp_path: Path) -> None:
+    zeros = np.nan_to_num(points, nan=0)
+    infinite = np.where(np.isnan(points), np.inf, points)
+    np.save(tmp_path / "a.npy", zeros.astype(np.float64))
+    sources = [
+        points,
+        zeros,
+        infinite,
+        write_tiff(tmp_path / "a.tiff", zeros),
+        str(write_tiff(tmp_path / "b.TIF", points)),
+        write_tiff(tmp_path / "c.tiff", zeros, compression="zlib"),
+        write_tiff(tmp_path / "d.tiff", zeros, tile=(16, 16)),
+        write_tiff(tmp_path / "e.tiff", zeros, photometric="minisblack", metadata={"axes": "YXS"}),
+        tmp_path / "a.npy",
+    ]
+    for source in sources:
+        loaded = load_points(source)
+        assert loaded.dtype == np.float32
+        assert loaded.flags.writeable
+        assert np.array_equal(loaded, points, equal_nan=True)
+    assert not np.isnan(zeros).any()  # the caller's array is left alone
+
+
+def test_a_hole_in_one_coordinate_is_a_hole(points: np.ndarray) -> None:
+    points[3, 4] = (0.1, np.nan, 0.2)
+    points[5, 6] = (0.0, 0.0, 0.3)  # on the camera's axis, and measured
+    loaded = load_points(points)
+    assert np.isnan(loaded[3, 4]).all()
+    assert np.array_equal(loaded[5, 6], points[5, 6])
+
+
+def test_wrong_shapes_are_refused(points: np.ndarray, tmp_path: Path) -> None:
+    with pytest.raises(ImageError, match=r"shape \(3, 16, 20\).*moveaxis"):
+        load_points(np.moveaxis(points, -1, 0))
+    with pytest.raises(ImageError, match=r"shape \(320, 3\).*lost its grid"):
+        load_points(points.reshape(-1, 3))
+    with pytest.raises(ImageError, match=r"deep\.tiff.*shape \(16, 20\)"):
+        load_points(write_tiff(tmp_path / "deep.tiff", points[..., 2]))
+    with pytest.raises(ImageError, match="float type"):
+        load_points(points > 0)
+
+
+@pytest.mark.parametrize("value", [0, np.nan, np.inf])
+def test_nothing_measured_is_refused(value: float, tmp_path: Path) -> None:
+    with pytest.raises(ImageError, match=r"empty\.tiff.*all 24.*picture alone"):
+        load_points(write_tiff(tmp_path / "empty.tiff", np.full((4, 6, 3), value, np.float32)))
+
+
+def test_millimetres_are_refused(points: np.ndarray, tmp_path: Path) -> None:
+    with pytest.raises(ImageError, match=r"mm\.tiff.*looks like millimetres.*divide the points by 1000"):
+        load_points(write_tiff(tmp_path / "mm.tiff", points * 1000))
+    small_part = points * 0.02 * 1000  # 4 mm across, seen from 400 mm
+    small_part[..., 2] += 400
+    with pytest.raises(ImageError, match="divide the points by 1000"):
+        load_points(small_part)
+    around_zero = points * 1000
+    around_zero[..., 2] -= 400
+    with pytest.raises(ImageError, match="divide the points by 1000"):
+        load_points(around_zero)
+    points[0, 0] = (0.1, 0.1, 90.0)  # a single flying point says nothing about the unit
+    assert measured(load_points(points)).any()
+
+
+def test_damaged_and_absent_files_are_named(points: np.ndarray, tmp_path: Path) -> None:
+    path = write_tiff(tmp_path / "cut.tiff", points)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    with pytest.raises(ImageError, match=r"cut\.tiff.*damaged"):
+        load_points(path)
+    np.save(tmp_path / "cut.npy", points)
+    (tmp_path / "cut.npy").write_bytes((tmp_path / "cut.npy").read_bytes()[:-8])
+    with pytest.raises(ImageError, match=r"cut\.npy.*damaged"):
+        load_points(tmp_path / "cut.npy")
+    (tmp_path / "none.tiff").touch()
+    with pytest.raises(ImageError, match=r"none\.tiff.*0 bytes"):
+        load_points(tmp_path / "none.tiff")
+    with pytest.raises(ImageError, match=r"away\.tiff.*nothing there"):
+        load_points(tmp_path / "away.tiff")
+    with pytest.raises(ImageError, match="folder"):
+        load_points(tmp_path)
+    (tmp_path / "cloud.ply").write_text("ply")
+    with pytest.raises(ImageError, match=r"cloud\.ply.*numpy\.save"):
+        load_points(tmp_path / "cloud.ply")
+
+
+class Harm:
+    """Makes a folder when it is unpickled."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return os.mkdir, (str(self.folder),)
+
+
+def test_no_code_in_a_file_is_run(tmp_path: Path) -> None:
+    np.save(tmp_path / "code.npy", np.array([[Harm(tmp_path / "done")]], dtype=object), allow_pickle=True)
+    with pytest.raises(ImageError, match=r"code\.npy"):
+        load_points(tmp_path / "code.npy")
+    assert not (tmp_path / "done").exists()
+
+
+def test_large_clouds_are_refused_before_they_are_read(points: np.ndarray, tmp_path: Path) -> None:
+    np.save(tmp_path / "a.npy", points)
+    for path in (tmp_path / "a.npy", write_tiff(tmp_path / "a.tiff", points)):
+        with pytest.raises(ImageError, match="at most 100 pixels"):
+            load_points(path, max_pixels=100)
+
+
+def write_depth(folder: Path, levels: np.ndarray, info: str | None) -> Path:
+    path = folder / "007_depth.png"
+    Image.fromarray(levels).save(path)
+    if info is not None:
+        (folder / "007_info_depth.yaml").write_text(info)
+    return path
+
+
+@pytest.mark.parametrize(
+    "info", ["normalization:\n  max: 5.5\n  min: 3.5e+0\n", "{normalization: {min: 3.5, max: 5.5}}"]
+)
+def test_depth_becomes_points_that_project_onto_their_pixels(tmp_path: Path, info: str) -> None:
+    levels = np.random.default_rng(0).integers(0, 65536, (32, 48)).astype(np.uint16)
+    points = load_points(write_depth(tmp_path, levels, info))
+    assert np.allclose(points[..., 2], 3.5 + levels / 65535 * 2.0, atol=1e-6)
+    row, column = np.mgrid[:32, :48]
+    focal = FOCAL * 48
+    assert np.allclose(points[..., 0] / points[..., 2] * focal + 24, column, atol=1e-4)
+    assert np.allclose(points[..., 1] / points[..., 2] * focal + 16, row, atol=1e-4)
+
+
+def test_the_camera_of_eyecandies() -> None:
+    assert pytest.approx(711.11, abs=0.01) == FOCAL * 512
+    points = unproject(np.array([[1.0, 0.0, -1.0, np.nan]]))
+    assert measured(points).tolist() == [[True, False, False, False]]
+
+
+def test_depth_without_its_range_is_refused(tmp_path: Path) -> None:
+    levels = np.zeros((4, 4), np.uint16)
+    with pytest.raises(ImageError, match=r"007_depth\.png.*007_info_depth\.yaml"):
+        load_points(write_depth(tmp_path, levels, None))
+    for info in ("normalization: {}", "min: 2\nmax: 1", "min: near\nmax: far", "min: 1\nmax: .inf"):
+        with pytest.raises(ImageError, match=r"007_info_depth\.yaml.*got min"):
+            load_points(write_depth(tmp_path, levels, info))
+    with pytest.raises(ImageError, match=r"16-bit grey.*mode L"):
+        load_points(write_depth(tmp_path, levels.astype(np.uint8), "min: 1\nmax: 2"))
+    path = write_depth(
+        tmp_path, np.random.default_rng(0).integers(0, 9999, (40, 40)).astype(np.uint16), "min: 1\nmax: 2"
+    )
+    path.write_bytes(path.read_bytes()[:200])
+    with pytest.raises(ImageError, match=r"007_depth\.png.*damaged"):
+        load_points(path)

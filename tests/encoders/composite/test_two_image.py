@@ -1,0 +1,66 @@
+"""Two encoders that look at one image."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from blemish import encoders
+from blemish.encoders.composite.two_image import JointEncoder, shrunk
+from blemish.errors import SettingsError
+from blemish.types import CONTEXT, RGB
+
+
+def images(count: int = 2, height: int = 96, width: int = 128) -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, (count, height, width, 3), dtype=np.uint8)
+
+
+def test_each_part_answers_as_it_would_alone() -> None:
+    joint = encoders.build("pixels+pixels", role=("pair", "deep"))
+    near, far = (encoders.build("pixels", role=role) for role in ("pair", "deep"))
+    seen = joint.encode(images())
+    for one, same in zip(seen.layers[RGB], near.encode(images()).layers[RGB], strict=True):
+        assert torch.equal(one, same)
+    small = shrunk(images(), 0.75 * far.multiple / near.multiple, far.multiple)
+    assert torch.equal(seen.layers[CONTEXT][0], far.encode(small).layers[RGB][0])
+
+
+def test_its_facts_are_those_of_both() -> None:
+    joint = encoders.build("pixels+pixels", role=("pair", "deep"))
+    near, far = joint.parts if isinstance(joint, JointEncoder) else ()
+    assert joint.name == "pixels+pixels"
+    assert joint.layers == (near.layers, far.layers)
+    assert joint.dims == near.dims + far.dims
+    assert joint.multiple == near.multiple
+    assert joint.weights not in (near.weights, far.weights)
+
+
+def test_layers_given_for_each_part_are_taken() -> None:
+    joint = encoders.build("pixels+pixels", role=("pair", "deep"))
+    again = encoders.build("pixels+pixels", layers=[list(layers) for layers in joint.layers])
+    assert again.layers == joint.layers
+
+
+def test_the_further_view_has_three_quarters_of_the_patches_a_side() -> None:
+    assert shrunk(images(1, 512, 256), 0.75 * 14 / 16, 14).shape == (1, 336, 168, 3)
+    assert shrunk(images(1, 16, 16), 0.75 * 14 / 16, 14).shape == (1, 14, 14, 3)
+    same = images(1, 28, 28)
+    assert shrunk(same, 1.0, 14) is same
+    flat = np.full((1, 64, 64, 3), 77, np.uint8)
+    assert (shrunk(flat, 0.5, 8) == 77).all()
+
+
+def test_one_encoder_cannot_stand_for_two_nor_three() -> None:
+    with pytest.raises(SettingsError, match="joined by"):
+        encoders.build("pixels", role=("pair", "deep"))
+    with pytest.raises(SettingsError, match="two encoders"):
+        encoders.build("pixels+pixels+pixels")
+
+
+def test_a_joint_encoder_loads_where_all_its_parts_do() -> None:
+    assert encoders.availability("pixels+pixels").loads
+    missing = encoders.availability("pixels+dinov3-vitl16")
+    alone = encoders.availability("dinov3-vitl16")
+    assert missing.loads == alone.loads
+    assert alone.loads or missing.why == alone.why

@@ -1,0 +1,184 @@
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import get_args
+
+import numpy as np
+import pytest
+import torch
+import transformers
+from safetensors.torch import load_file, save_file
+
+from blemish import encoders
+from blemish.encoders.base import Encoder, LayerRole
+from blemish.encoders.layers import token_roles
+from blemish.encoders.weights import file_hash
+from blemish.errors import SettingsError, WeightsError
+from blemish.types import RGB
+
+Folder = Callable[[str], Path]
+TOKENS, STAGES = ("dinov2", "dinov3", "dino", "clip", "siglip"), ("swin", "convnext", "resnet")
+
+
+@pytest.mark.parametrize("family", [*TOKENS, *STAGES])
+def test_keeps_the_promise_of_an_encoder(family: str, model_folder: Folder, images: np.ndarray) -> None:
+    folder = model_folder(family)
+    for role in get_args(LayerRole):
+        encoder = encoders.build(folder, role=role)
+        features = encoder.encode(images)
+        assert isinstance(encoder, Encoder)
+        assert encoder.weights == file_hash(folder / "model.safetensors")
+        assert len(encoder.layers) == len(encoder.dims) == len(features.layers[RGB])
+        for layer, width in zip(features.layers[RGB], encoder.dims, strict=True):
+            assert layer.dtype == torch.float32
+            assert torch.isfinite(layer).all()
+            assert layer.shape[0] == 3
+            assert layer.shape[3] == width
+        stride = encoder.stride
+        assert features.layers[RGB][0].shape[1:3] == (64 // stride, 96 // stride)
+        assert features.vector is not None
+        assert features.vector.shape == (3, encoder.dims[-1])
+        # Features can be learned from.
+        (features.layers[RGB][0] * torch.ones(encoder.dims[0], requires_grad=True)).sum().backward()
+
+
+def test_many_layers_are_eight_across_the_middle():
+    assert token_roles(12)["many"] == tuple(range(2, 10))
+    assert token_roles(24)["many"] == tuple(range(4, 19, 2))
+    assert all(0 <= layer < depth for depth in range(1, 13) for layer in token_roles(depth)["many"])
+
+
+@pytest.mark.parametrize("family", TOKENS)
+def test_cut_transformer_equals_the_whole_one(family: str, model_folder: Folder, images: np.ndarray) -> None:
+    folder = model_folder(family)
+    encoder = encoders.build(folder, layers=(1, 2), precision="fp32")
+    whole = _load_whole(family, folder)
+    known = {} if family in ("dinov2", "dinov3") else {"interpolate_pos_encoding": True}
+    with torch.no_grad():
+        states = whole(encoder.normalise(images), output_hidden_states=True, **known).hidden_states
+        norm = next(m for n, m in whole.named_modules() if n in ("layernorm", "norm", "post_layernorm"))
+        for taken, layer in zip((1, 2), encoder.encode(images).layers[RGB], strict=True):
+            expected = norm(states[taken + 1])[:, -8 * 12 :].reshape(3, 8, 12, 32)
+            torch.testing.assert_close(layer, expected, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("family", STAGES)
+def test_cut_stages_equal_the_whole_network(family: str, model_folder: Folder, images: np.ndarray) -> None:
+    folder = model_folder(family)
+    encoder = encoders.build(folder, layers=(0, 1))
+    kinds = {"swin": "SwinBackbone", "convnext": "ConvNextBackbone", "resnet": "ResNetBackbone"}
+    whole = getattr(transformers, kinds[family]).from_pretrained(folder, out_features=["stage1", "stage2"]).eval()
+    # A backbone ends each stage with a norm of its own, which no checkpoint of a plain model carries.
+    for norm in getattr(whole, "hidden_states_norms", {}).values():
+        norm.forward = lambda x: x
+    with torch.no_grad():
+        expected = whole(encoder.normalise(images)).feature_maps
+    for layer, same in zip(encoder.encode(images).layers[RGB], expected, strict=True):
+        torch.testing.assert_close(layer, same.permute(0, 2, 3, 1), atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("family", ["dinov3", "swin", "resnet"])
+def test_features_do_not_depend_on_the_batch(family: str, model_folder: Folder, images: np.ndarray) -> None:
+    encoder = encoders.build(model_folder(family), role="several")
+    together = encoder.encode(images).layers[RGB]
+    alone = encoder.encode(images[1:2]).layers[RGB]
+    assert all(torch.equal(a[1], b[0]) for a, b in zip(together, alone, strict=True))
+
+
+def test_a_small_image_leaves_no_trace_in_a_windowed_network(model_folder: Folder, images: np.ndarray) -> None:
+    encoder = encoders.build(model_folder("swin"), role="several")
+    before = encoder.encode(images[:1]).layers[RGB]
+    encoder.encode(images[:1, :16, :16])
+    after = encoder.encode(images[:1]).layers[RGB]
+    assert all(torch.equal(a, b) for a, b in zip(before, after, strict=True))
+
+
+@pytest.mark.parametrize("family", ["dinov2", "dinov3", "siglip"])
+def test_bf16_stays_close(family: str, model_folder: Folder, images: np.ndarray) -> None:
+    exact = encoders.build(model_folder(family), precision="fp32").encode(images)[RGB]
+    rounded = encoders.build(model_folder(family), precision="bf16").encode(images)[RGB]
+    assert rounded.dtype == torch.float32
+    assert torch.cosine_similarity(exact, rounded, dim=-1).min() > 0.999
+
+
+def test_two_tower_checkpoint_gives_its_vision_half(tmp_path: Path, images: np.ndarray) -> None:
+    small = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
+    vision = small | {"image_size": 32, "patch_size": 8}
+    transformers.CLIPModel(transformers.CLIPConfig(text_config=small, vision_config=vision)).save_pretrained(tmp_path)
+    encoder = encoders.build(tmp_path)
+    assert encoder.encode(images)[RGB].shape == (3, 8, 12, 32)
+
+
+def test_reads_normalisation_from_the_folder(model_folder: Folder, tmp_path: Path) -> None:
+    folder = shutil.copytree(model_folder("dino"), tmp_path / "own")
+    (folder / "preprocessor_config.json").write_text('{"image_mean": [0.1, 0.2, 0.3], "image_std": [1, 1, 1]}')
+    assert encoders.build(folder).mean == (0.1, 0.2, 0.3)
+    assert encoders.build(model_folder("siglip")).mean == (0.5, 0.5, 0.5)
+
+
+def test_reading_draws_no_bar_of_another_program(model_folder: Folder, capfd: pytest.CaptureFixture[str]) -> None:
+    encoders.build(model_folder("dinov2"))
+    assert not capfd.readouterr().err
+    assert transformers.utils.logging.is_progress_bar_enabled()  # left as it was
+
+
+def test_norm_can_be_left_out(model_folder: Folder, images: np.ndarray) -> None:
+    from blemish.encoders.image.backbone import load_backbone
+
+    folder = str(model_folder("dinov2"))
+    plain = load_backbone("own", source=folder, layers=(1,), norm=False, precision="fp32").encode(images)[RGB]
+    normed = load_backbone("own", source=folder, layers=(1,), precision="fp32").encode(images)[RGB]
+    assert not torch.allclose(plain, normed)
+
+
+def test_names_the_tensor_that_is_not_finite(model_folder: Folder, tmp_path: Path) -> None:
+    folder = shutil.copytree(model_folder("dinov2"), tmp_path / "broken")
+    state = load_file(folder / "model.safetensors")
+    name = next(key for key in state if "fc1.weight" in key)
+    state[name][0, 0] = float("nan")
+    save_file(state, folder / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(WeightsError, match=r"NaN or Inf in the tensor .*fc1\.weight"):
+        encoders.build(folder)
+
+
+def test_refuses_a_file_that_lacks_weights(model_folder: Folder, tmp_path: Path) -> None:
+    folder = shutil.copytree(model_folder("dinov2"), tmp_path / "partial")
+    state = load_file(folder / "model.safetensors")
+    del state[next(key for key in state if "fc2.weight" in key)]
+    save_file(state, folder / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(WeightsError, match="missing"):
+        encoders.build(folder)
+
+
+@pytest.mark.parametrize("damage", ["empty", "cut", "no config", "no weights", "no folder"])
+def test_damaged_folders_are_named(damage: str, model_folder: Folder, tmp_path: Path) -> None:
+    folder = shutil.copytree(model_folder("dinov2"), tmp_path / "damaged")
+    weights = folder / "model.safetensors"
+    if damage == "empty":
+        weights.write_bytes(b"")
+    elif damage == "cut":
+        weights.write_bytes(weights.read_bytes()[:1000])
+    elif damage == "no folder":
+        folder = folder / "nothing"
+    else:
+        (folder / "config.json" if damage == "no config" else weights).unlink()
+    with pytest.raises(WeightsError, match="damaged"):
+        encoders.build(folder)
+
+
+def test_rejects_wrong_images_and_layers(model_folder: Folder, images: np.ndarray) -> None:
+    encoder = encoders.build(model_folder("dinov2"))
+    for wrong in (images[:, :63], images[0], images.astype(np.float32), images[:0]):
+        with pytest.raises(SettingsError):
+            encoder.encode(wrong)
+    for layers in ((4,), (-5,), ()):
+        with pytest.raises(SettingsError, match="layers"):
+            encoders.build(model_folder("dinov2"), layers=layers)
+    assert encoders.build(model_folder("dinov2"), layers=(-1, 0, 3)).layers == (0, 3)
+
+
+def _load_whole(family: str, folder: Path) -> torch.nn.Module:
+    kinds = {"clip": transformers.CLIPVisionModel, "siglip": transformers.SiglipVisionModel}
+    return kinds.get(family, transformers.AutoModel).from_pretrained(folder).eval()

@@ -1,0 +1,185 @@
+from __future__ import annotations
+
+import errno
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from blemish.errors import ModelError, OutputError
+from blemish.model import model_folder
+from blemish.model.model_folder import FILES, Model, load_model, read_settings, save_model, thumbnail_sheet
+
+
+def model(value: float = 1.0) -> Model:
+    sheet = np.zeros((8, 8, 3), dtype=np.uint8)
+    tensors = {"detector.bank": torch.full((4, 3), value), "detector.kept": torch.arange(5)[::2]}
+    return Model({"seed": 7, "encoder": {"name": "pixels"}}, tensors, [{"category": None}], sheet)
+
+
+def value_in(folder: Path) -> float:
+    return float(load_model(folder).tensors["detector.bank"][0, 0])
+
+
+def test_what_was_saved_comes_back(tmp_path: Path) -> None:
+    folder = tmp_path / "ein Modell 'größe'"
+    assert save_model(folder, model()) == folder.resolve()
+    back = load_model(folder)
+    assert sorted(p.name for p in folder.iterdir()) == sorted(FILES)
+    assert back.settings["seed"] == 7
+    assert back.calibration == [{"category": None}]
+    assert torch.equal(back.tensors["detector.kept"], torch.tensor([0, 2, 4]))
+    assert back.thumbnails.shape == (8, 8, 3)
+
+
+def test_an_old_model_is_replaced_and_foreign_files_stay(tmp_path: Path) -> None:
+    folder = tmp_path / "model"
+    save_model(folder, model(1))
+    (folder / "notes.txt").write_text("mine")
+    (folder / "results").mkdir()
+    (folder / "results" / "a.csv").write_text("also mine")
+    save_model(folder, model(2))
+    assert value_in(folder) == 2
+    assert (folder / "notes.txt").read_text() == "mine"
+    assert (folder / "results" / "a.csv").read_text() == "also mine"
+    assert [p.name for p in tmp_path.iterdir()] == ["model"]
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_missing_file_is_named(tmp_path: Path, name: str) -> None:
+    folder = save_model(tmp_path / "model", model())
+    (folder / name).unlink()
+    with pytest.raises(ModelError, match=name):
+        load_model(folder)
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_an_altered_file_is_noticed(tmp_path: Path, name: str) -> None:
+    folder = save_model(tmp_path / "model", model())
+    content = (folder / name).read_bytes()
+    (folder / name).write_bytes(content.replace(b"7", b"8", 1) if name == "settings.json" else content[:-1] + b"~")
+    with pytest.raises(ModelError, match=name):
+        load_model(folder)
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{}", '{"format_version": "x"}', "\0\1", '{"format_version": 1}'])
+def test_settings_that_are_none_are_a_model_error(tmp_path: Path, content: str) -> None:
+    (tmp_path / "settings.json").write_text(content)
+    with pytest.raises(ModelError):
+        load_model(tmp_path)
+
+
+def test_a_newer_format_asks_for_an_update(tmp_path: Path) -> None:
+    folder = save_model(tmp_path / "model", model())
+    settings = json.loads((folder / "settings.json").read_text())
+    (folder / "settings.json").write_text(json.dumps(settings | {"format_version": model_folder.FORMAT_VERSION + 1}))
+    with pytest.raises(ModelError, match="update blemish"):
+        read_settings(folder)
+
+
+@pytest.mark.parametrize("kind", ["nothing", "file", "empty folder"])
+def test_no_model_there(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "model"
+    if kind == "file":
+        path.write_text("x")
+    elif kind == "empty folder":
+        path.mkdir()
+    with pytest.raises(ModelError, match=r"settings\.json"):
+        load_model(path)
+
+
+def test_a_folder_with_other_things_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "holiday.txt").write_text("x")
+    with pytest.raises(OutputError, match="other files"):
+        save_model(tmp_path, model())
+    with pytest.raises(OutputError, match="a file"):
+        save_model(tmp_path / "holiday.txt", model())
+    assert [p.name for p in tmp_path.iterdir()] == ["holiday.txt"]
+
+
+def test_a_target_below_a_file_is_an_output_error(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(OutputError):
+        save_model(tmp_path / "file" / "model", model())
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may write everywhere")
+def test_a_read_only_folder_is_an_output_error(tmp_path: Path) -> None:
+    tmp_path.chmod(0o500)
+    try:
+        with pytest.raises(OutputError, match="can be written"):
+            save_model(tmp_path / "model", model())
+    finally:
+        tmp_path.chmod(0o700)
+
+
+@pytest.mark.parametrize("step", ["_write_files", "_replace"])
+def test_a_full_disk_keeps_the_old_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str) -> None:
+    folder = save_model(tmp_path / "model", model(1))
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(model_folder, step, full)
+    with pytest.raises(OutputError, match="free some room"):
+        save_model(folder, model(2))
+    assert value_in(folder) == 1
+    assert [p.name for p in tmp_path.iterdir()] == ["model"]
+
+
+KILLED = """
+import os, signal, sys
+import numpy as np, torch
+from blemish.model import model_folder
+calls = 0
+def count(*_):
+    global calls
+    calls += 1
+    if calls == {at}:
+        os.kill(os.getpid(), signal.SIGKILL)
+for name in ("rename", "fsync"):
+    real = getattr(os, name)
+    setattr(os, name, lambda *a, real=real, **k: (count(), real(*a, **k))[1])
+sheet = np.zeros((8, 8, 3), dtype=np.uint8)
+new = model_folder.Model({{"seed": 7}}, {{"detector.bank": torch.full((4, 3), 2.0)}}, [], sheet)
+model_folder.save_model(sys.argv[1], new)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("at", [1, 4, 6, 7, 8])
+def test_a_killed_run_leaves_the_old_model_or_none(tmp_path: Path, at: int) -> None:
+    """Killed before the n-th call that touches the disk; the next save clears away what it left."""
+    folder = save_model(tmp_path / "model", model(1))
+    done = subprocess.run([sys.executable, "-c", KILLED.format(at=at), str(folder)], timeout=120)
+    assert done.returncode == -signal.SIGKILL
+    if folder.exists():
+        assert value_in(folder) in (1, 2)
+    save_model(folder, model(3))
+    assert value_in(folder) == 3
+    assert [p.name for p in tmp_path.iterdir()] == ["model"]
+
+
+def test_leftovers_of_a_dead_run_are_cleared_and_the_old_model_comes_back(tmp_path: Path) -> None:
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    folder = save_model(tmp_path / "model", model(1))
+    shutil.move(folder, tmp_path / f".model.{dead.pid}.old")
+    (tmp_path / f".model.{dead.pid}.partial").mkdir()
+    (tmp_path / ".model.7x.partial").mkdir()
+    model_folder.remove_leftovers(folder)
+    assert value_in(folder) == 1
+    assert sorted(p.name for p in tmp_path.iterdir()) == [".model.7x.partial", "model"]
+
+
+def test_a_thumbnail_sheet_shows_all_images() -> None:
+    images = [np.full((30 + i, 50, 3), 10 * i, dtype=np.uint8) for i in range(11)]
+    assert thumbnail_sheet(images, side=32, columns=4).shape == (96, 128, 3)
+    assert thumbnail_sheet(images[:1], side=32).shape == (32, 32, 3)
