@@ -131,11 +131,10 @@ def predict() -> Callable[..., Prediction]:
             score=score,
             p_value=0.02 if score > 0.5 else 0.6,
             threshold=0.5,
-            is_defective=score > 0.5,
+            verdict="unknown" if not is_known else "defective" if score > 0.5 else "good",
             map=scores,
             regions=regions,
             category=category,
-            is_known=is_known,
             map_threshold=0.5,
             source=source,
         )

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 
@@ -20,10 +20,12 @@ if TYPE_CHECKING:
 
 RGB = "rgb"  # the key of the image's own features; further modalities bring their own keys
 CONTEXT = "context"  # the same image as a second encoder sees it (encoders/joint.py)
+Verdict = Literal["good", "defective", "unsure", "unknown"]
+VERDICTS: tuple[Verdict, ...] = get_args(Verdict)
 POINTS = "points"  # the key of the measured surface's features
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Sample:
     """One part as it lies on disk or in memory: an image, its measured surface, or both, and what is known about it.
 
@@ -93,9 +95,25 @@ class Features:
         return torch.cat(same, dim=-1)  # (B, h, w, ΣD)
 
     @property
-    def there(self) -> tuple[str, ...]:
+    def available(self) -> tuple[str, ...]:
         """The modalities of which there is anything in these images."""
         return tuple(m for m in self.layers if m not in self.valid or bool(self.valid[m].any()))
+
+    @classmethod
+    def cat(cls, parts: Sequence[Features]) -> Features:
+        """The images of all `parts` as one batch; raises ValueError where layers or holes differ."""
+        import torch
+
+        first = parts[0]
+        layers = {m: tuple(map(torch.cat, zip(*(p.layers[m] for p in parts), strict=True))) for m in first.layers}
+        valid = {m: torch.cat([p.valid[m] for p in parts]) for m in first.valid}
+        names = [p.categories for p in parts]
+        categories = None if None in names else tuple(name for own in names for name in own or ())
+        return cls(layers=layers, valid=valid, categories=categories)
+
+    def to(self, dtype: torch.dtype) -> Features:
+        """The same with layers of another number format."""
+        return replace(self, layers={m: tuple(t.to(dtype) for t in tensors) for m, tensors in self.layers.items()})
 
     def with_categories(self, categories: Sequence[str] | None) -> Features:
         return replace(self, categories=None if categories is None else tuple(categories))
@@ -168,33 +186,48 @@ class Region:
     modalities: Mapping[str, float] = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Prediction:
-    """The answer for one image.
+    """The result for one image; compares and hashes by identity.
 
-    `score` ≥ 0, larger is stranger; `p_value` in (0, 1] is the share of good parts that score at least this much;
-    `map` is `(H, W)` float32 at the image's own size; `threshold` the score above which `is_defective` is True.
-    `category` is the one recognised or given, None for a model of a single unnamed category; `is_known` is False when
-    the image lies far from every category the model learned.
+    `score` ≥ 0, larger is more anomalous; `p_value` in (0, 1] is the share of normal parts that score at least this
+    much; `threshold` the score above which a part is defective; `map` `(H, W)` float32 the anomaly map at the image's
+    own size, `map_threshold` the value above which it makes a region; `category` the one recognised or given, None for
+    a model of a single unnamed category. `verdict` is the one decision that everything downstream reads: "good",
+    "defective", "unsure", or "unknown" where the image lies far from every category the model was fitted on.
     """
 
     score: float
     p_value: float
     threshold: float
-    is_defective: bool
+    verdict: Verdict
     map: np.ndarray
     regions: tuple[Region, ...] = ()
     category: str | None = None
-    is_known: bool = True
     map_threshold: float = 0.0
     seconds: float = 0.0
     source: str = "array"
+
+    @property
+    def is_defective(self) -> bool:
+        return self.verdict == "defective"
+
+    @property
+    def is_known(self) -> bool:
+        """Whether the image shows a part that the model was fitted on."""
+        return self.verdict != "unknown"
+
+    @property
+    def excess(self) -> float:
+        """The score in units of its threshold: above 1 where the score alone calls the part defective."""
+        return self.score / self.threshold if self.threshold > 0 else self.score
 
     def to_dict(self) -> dict[str, Any]:
         """Everything but the map, ready for JSON."""
         return {
             "file": self.source,
             "category": self.category,
+            "verdict": self.verdict,
             "is_known": self.is_known,
             "score": self.score,
             "p_value": self.p_value,

@@ -16,7 +16,7 @@ from blemish.types import Prediction, Sample
 # `regions` is JSON inside its cell; what follows `error` was added for people and may grow.
 COLUMNS = (
     *("file", "category", "score", "p_value", "is_defective", "regions", "seconds", "error"),
-    *("threshold", "is_known", "overlay", "map"),
+    *("threshold", "is_known", "overlay", "map", "verdict"),
 )
 
 

@@ -191,7 +191,7 @@ class Recognisers:
 
     def _sides(self, features: Features) -> tuple[str, ...]:
         """What there is to tell a scan by."""
-        there = features.there
+        there = features.available
         return (PART, POINTS) if {RGB, POINTS} <= set(there) else there
 
     def state(self) -> dict[str, np.ndarray]:

@@ -195,7 +195,7 @@ class Inspector:
             if fingerprint(opened.image) not in self.learned_:
                 seen = self._seen([opened], sample.category)[0]
                 mine = held.setdefault(seen.recognised.category or None, HeldOut())
-                there = seen.features.there if sides_of(self.detector_.needs) else ()
+                there = seen.features.available if sides_of(self.detector_.needs) else ()
                 mine.where(there).add(self.detector_, seen.features, self.encoder_.stride)
             if progress:
                 progress(done, len(samples), {})
@@ -295,7 +295,7 @@ class Inspector:
                 float(score[0]),
                 patches[0],
                 self.detector_,
-                self.calibrations[one.recognised.category or None].where(one.features.there),
+                self.calibrations[one.recognised.category or None].where(one.features.available),
                 shared,
             )
             for opened, one, (score, patches) in zip(batch, seen, scored, strict=True)

@@ -56,21 +56,20 @@ def prediction_of(
     """The answer for one image from its `score` and `patches` `(h, w)`; `seconds` is what scoring took."""
     started = time.perf_counter()
     frame, recognised = seen.frame, seen.recognised
-    is_defective = calibration.is_defective(score)
+    over = score > calibration.threshold
     pixels = in_image(patches, frame)
     # A defective part has at least one place to look at: where none is over the limit, its strongest.
-    peak = min(calibration.peak_threshold, float(pixels.max())) if is_defective else calibration.peak_threshold
+    peak = min(calibration.peak_threshold, float(pixels.max())) if over else calibration.peak_threshold
     limit = min(calibration.map_threshold, peak)
     found = explained(regions(pixels, limit, peak), pixels >= limit, seen, detector)
     return Prediction(
         score=score,
         p_value=calibration.p_value(score),
         threshold=calibration.threshold,
-        is_defective=is_defective,
+        verdict="unknown" if not recognised.is_known else "defective" if over else "good",
         map=pixels,
         regions=tuple(replace(region, words=region_in_words(region, frame.original_size, limit)) for region in found),
         category=recognised.category or None,
-        is_known=recognised.is_known,
         map_threshold=limit,
         seconds=opened.seconds + seconds + time.perf_counter() - started,
         source=opened.name,
