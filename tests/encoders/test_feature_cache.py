@@ -56,11 +56,24 @@ def test_later_runs_find_the_same_numbers_in_half_the_room(tmp_path: Path) -> No
     again = lasting(counted, tmp_path)  # type: ignore[arg-type]
     assert same(again.encode(images()), first)
     assert counted.calls == 0
-    assert again.saved_seconds != 0
+    assert again.hits == 3
     exact = Counted().encode(images())
     torch.testing.assert_close(first[RGB], exact[RGB], rtol=1e-3, atol=1e-3)
     size = sum(file.stat().st_size for file in tmp_path.rglob("*.safetensors"))
     assert size < 0.75 * sum(layer.nbytes for layer in exact.layers[RGB])
+
+
+def test_nothing_is_read_or_kept_while_paused(tmp_path: Path) -> None:
+    counted = Counted()
+    encoder = RememberingEncoder(counted, tmp_path)  # type: ignore[arg-type]
+    encoder.encode(images())
+    with encoder.paused():
+        assert same(encoder.encode(images()), Counted().encode(images()))
+        encoder.encode(images(seed=1))
+    assert (counted.calls, encoder.hits) == (5, 0)  # two batches were encoded as they came
+    assert len(list(tmp_path.iterdir())) == 3
+    encoder.encode(images())
+    assert (counted.calls, encoder.hits) == (5, 3)
 
 
 def test_another_encoder_has_its_own_part(tmp_path: Path) -> None:

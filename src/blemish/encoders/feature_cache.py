@@ -5,9 +5,8 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
-import time
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,8 +23,8 @@ class RememberingEncoder:
     """`encoder`, whose features of every single image are kept in `folder`: until `forget`, or for later runs.
 
     Exact where an image's features do not depend on its batch, as on CPUs. With `half` they are rounded to float16,
-    also for the run that encoded them, so that every run sees the same numbers. `saved_seconds` adds up what would have
-    been spent without the memory, so that a measured time can be told as that of a run on its own.
+    also for the run that encoded them, so that every run sees the same numbers. `hits` counts the images that were read
+    back instead of encoded; inside `paused()` nothing is read or kept, so that times can be measured.
 
     At most `most_bytes` are kept. What earlier runs left in the folder, and this one has not looked at, makes room, the
     oldest first; what then finds no room is encoded again.
@@ -39,7 +38,8 @@ class RememberingEncoder:
         self.stride, self.multiple, self.dims = encoder.stride, encoder.multiple, encoder.dims
         self.licence, self.weights = encoder.licence, encoder.weights
         self.device = getattr(encoder, "device", "cpu")
-        self.saved_seconds = 0.0
+        self.hits = 0
+        self._paused = False
         self._sizes: dict[str, int] = {}  # by image: bytes of what this run has written or read
         self._left = sizes_of(folder)  # the same of what earlier runs left, the oldest first
         self._bytes = sum(self._left.values())
@@ -47,7 +47,18 @@ class RememberingEncoder:
 
     def encode(self, images: np.ndarray) -> Features:
         """As the encoder's own `encode`; images `(B, H, W, C)` seen before are read back."""
+        if self._paused:
+            return self.encoder.encode(images)
         return joined([self._encode_one(images[i : i + 1]) for i in range(len(images))])
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Encode as `encoder` itself does until the block ends."""
+        self._paused = True
+        try:
+            yield
+        finally:
+            self._paused = False
 
     def forget(self) -> None:
         """Delete all that was kept."""
@@ -60,31 +71,27 @@ class RememberingEncoder:
     def _encode_one(self, image: np.ndarray) -> Features:
         facts = f"{image.shape} {image.dtype}".encode()
         key = hashlib.sha256(facts + np.ascontiguousarray(image).tobytes()).hexdigest()
-        started = time.perf_counter()
         if (found := self._read(key)) is not None:
-            features, seconds = found
-            self.saved_seconds += seconds - (time.perf_counter() - started)
-            return features
+            self.hits += 1
+            return found
         features = self.encoder.encode(image)
-        ended = time.perf_counter()
         kept = in_half(features) if self.half else features
         size = sum(t.nbytes for tensors in kept.layers.values() for t in tensors)
         if self._make_room(size):
-            write_features(self._file(key), kept, ended - started)
+            write_features(self._file(key), kept)
             self._sizes[key] = size
             self._bytes += size
-            self.saved_seconds -= time.perf_counter() - ended  # writing is no part of the method either
         return in_full(kept)
 
-    def _read(self, key: str) -> tuple[Features, float] | None:
-        """Features and the seconds they took; None for what is not there, or cannot be read (and is deleted)."""
+    def _read(self, key: str) -> Features | None:
+        """Features; None for what is not there, or cannot be read (and is deleted)."""
         from safetensors import SafetensorError
 
         if key not in self._sizes and key not in self._left:
             return None
         file = self._file(key)
         try:
-            features, seconds = in_full(read_features(file)), seconds_of(file)
+            features = in_full(read_features(file))
         except (OSError, SafetensorError, ValueError):  # another run made room, or was killed
             file.unlink(missing_ok=True)
             self._bytes -= self._sizes.pop(key, 0) + self._left.pop(key, 0)
@@ -92,7 +99,7 @@ class RememberingEncoder:
         if key in self._left:
             self._sizes[key] = self._left.pop(key)
             file.touch()
-        return features, seconds
+        return features
 
     def _make_room(self, size: int) -> bool:
         """Whether `size` more bytes may be kept, once what is not looked at has gone."""
@@ -138,8 +145,8 @@ def in_full(features: Features) -> Features:
     return replace(features, layers={m: tuple(t.float() for t in layers) for m, layers in features.layers.items()})
 
 
-def write_features(file: Path, features: Features, seconds: float = 0.0) -> None:
-    """Features without categories, as tensors by name, and the `seconds` they took; whole or not at all."""
+def write_features(file: Path, features: Features) -> None:
+    """Features without categories, as tensors by name; whole or not at all."""
     from safetensors.torch import save_file
 
     tensors = {f"layer/{m}/{i}": t for m, layers in features.layers.items() for i, t in enumerate(layers)}
@@ -147,17 +154,8 @@ def write_features(file: Path, features: Features, seconds: float = 0.0) -> None
     if features.vector is not None:
         tensors["vector"] = features.vector
     partial = file.with_suffix(f".{os.getpid()}.partial")
-    facts = {"seconds": repr(seconds)}
-    save_file({name: tensor.contiguous().cpu() for name, tensor in tensors.items()}, partial, metadata=facts)
+    save_file({name: tensor.contiguous().cpu() for name, tensor in tensors.items()}, partial)
     os.replace(partial, file)
-
-
-def seconds_of(file: Path) -> float:
-    """How long it took to encode what `write_features` wrote."""
-    from safetensors import safe_open
-
-    with safe_open(file, framework="pt") as opened:
-        return float((opened.metadata() or {}).get("seconds", 0.0))
 
 
 def read_features(file: Path) -> Features:
