@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import errno
 import io
+import os
 import re
 import subprocess
 import sys
@@ -15,7 +16,6 @@ import pytest
 from PIL import Image
 
 from blemish.errors import OutputError
-from blemish.report import page as page_module
 from blemish.report.page import Markup, data_uri, element, escape, page, table, write_page
 
 NASTY = [
@@ -83,7 +83,7 @@ def test_a_full_disk_leaves_the_old_page(tmp_path, monkeypatch):
     def full(_: int) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(page_module.os, "fsync", full)
+    monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(OutputError, match="No space left"):
         write_page(path, "new")
     assert path.read_text() == "old"
@@ -92,7 +92,7 @@ def test_a_full_disk_leaves_the_old_page(tmp_path, monkeypatch):
 
 def test_a_folder_that_is_a_file_is_an_output_error(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(OutputError, match="choose a folder"):
+    with pytest.raises(OutputError, match="name another place"):
         write_page(tmp_path / "file" / "report.html", "x")
 
 

@@ -31,7 +31,6 @@ def diagnose(
     import json
 
     from blemish.cli.console import say, say_where, show, table_of
-    from blemish.cli.output import staged
     from blemish.cli.progress import progress_bar
     from blemish.cli.summaries import model_facts
     from blemish.data import normal_samples
@@ -40,12 +39,13 @@ def diagnose(
     from blemish.report import write_diagnosis_report
     from blemish.report.diagnosis import wanted_in_words
     from blemish.scoring.describe import number
+    from blemish.utils.atomic import atomic_update
 
     samples = normal_samples(paths) if paths else []
     inspector = Inspector.load(model, device=device.value)
     with progress_bar("diagnosing") as move:
         found = look(inspector, samples, category=category, seed=seed, progress=move)
-    with staged(out) as stage:
+    with atomic_update(out) as stage:
         text = json.dumps({"model": model.name, "category": category, "seed": seed} | found.to_dict(), indent=2)
         (stage / "diagnosis.json").write_text(text + "\n", encoding="utf-8")
         facts = model_facts(inspector)

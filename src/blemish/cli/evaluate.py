@@ -154,15 +154,15 @@ def evaluate_into(
     """
     import tempfile
 
-    from blemish.cli.output import staged
     from blemish.cli.progress import progress_bar
     from blemish.evaluation.evaluation import SharedEncoders, check_runs, run_details
     from blemish.report import write_evaluation_report
+    from blemish.utils.atomic import atomic_update
 
     check_runs(runs)
     details: list[RunDetail] = []
     with (
-        staged(out) as stage,
+        atomic_update(out) as stage,
         tempfile.TemporaryDirectory(dir=stage) as scratch,
         SharedEncoders(stage, cache) as encoders,
         progress_bar("evaluating") as move,

@@ -35,16 +35,17 @@ def generate(
     (contamination, crack). OUT/index.html shows some of each. OUT appears when it is whole.
     """
     from blemish.cli.console import say, say_where
-    from blemish.cli.output import refuse_full_folder, staged
+    from blemish.cli.output import refuse_full_folder
     from blemish.cli.progress import progress_bar
     from blemish.report import write_scan_sheet
     from blemish.research.synthetic_scans import Plan, write_scans
     from blemish.scoring.describe import count_in_words
+    from blemish.utils.atomic import atomic_update
 
     plan = Plan(classes, seed, size, train, validation, good, defective)
     count = len(plan.shots())
     refuse_full_folder(out)
-    with staged(out) as stage:
+    with atomic_update(out, durable=False) as stage:
         with progress_bar("rendering", count) as move:
             write_scans(stage, plan, workers, progress=lambda done, total: move(done, total))
         write_scan_sheet(

@@ -41,10 +41,10 @@ def pretrain(
     the better.
     """
     from blemish.cli.console import say, say_where
-    from blemish.cli.output import staged
     from blemish.cli.progress import progress_bar
     from blemish.cli.settings import parse_settings
     from blemish.data.points_files import good_points
+    from blemish.utils.atomic import atomic_update
 
     chosen = parse_settings(settings or []) | ({} if steps is None else {"steps": steps})
     files = good_points(paths)
@@ -54,7 +54,7 @@ def pretrain(
 
     how = pretraining_of({**chosen, "seed": seed, "device": device.value})
     refuse_foreign(out)
-    with staged(out) as stage:
+    with atomic_update(out) as stage:
         surfaces = (read_surface(file) for file in files)
         with progress_bar("learning", how.steps) as move:
             learned = learn(surfaces, how, progress=move)

@@ -1,21 +1,19 @@
-"""One self-contained HTML page: elements that escape what they hold, images as data URIs, an atomic write."""
+"""One self-contained HTML page: elements that escape what they hold, and images as data URIs."""
 
 from __future__ import annotations
 
 import base64
 import html
 import io
-import os
 import re
 from collections.abc import Sequence
-from contextlib import suppress
 from importlib.resources import files
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
-from blemish.errors import OutputError
+from blemish.utils.atomic import write_text
 
 _VOID = frozenset({"br", "hr", "img", "input", "link", "meta"})
 # Characters that HTML cannot hold: controls, and the halves of surrogate pairs that undecodable file names bring.
@@ -156,26 +154,5 @@ def page(title: str, *body: object) -> str:
 
 
 def write_page(path: str | Path, text: str) -> Path:
-    """Write `text` under a temporary name beside `path`, then rename: a reader sees the old page or the whole new one.
-
-    Raises OutputError when the folder cannot be written or the disk is full.
-    """
-    path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("wb") as file:
-            file.write(text.encode("utf-8", "replace"))
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except OSError as error:
-        raise OutputError(
-            f"a place to write {path}",
-            f"{error.strerror or error}",
-            "choose a folder with space that can be written",
-        ) from error
-    finally:
-        with suppress(OSError):
-            temporary.unlink(missing_ok=True)
-    return path
+    """Write a page whole or not at all: a reader sees the old one or the new one. Raises OutputError."""
+    return write_text(path, text)
