@@ -1,23 +1,29 @@
-"""A learned network: how a detector's settings say it is learned, what is kept of it, how it is stored and rebuilt."""
+"""Detectors that train a network by gradient descent: their settings, the training loop's frame, the network kept."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields
-from typing import Generic, Protocol, Self, TypeVar
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Generic, Self, TypeVar
 
 import torch
 from torch import Tensor, nn
 
-from blemish.detectors.base import part_of, settings_of, weights_of
+from blemish.detectors.base import Progress, part_of, weights_of
+from blemish.detectors.settings import Configurable, Count, CountOrZero, FractionBelowOne, NotNegative, Positive, Seed
+from blemish.encoders.precision import Precision
 from blemish.errors import NotFittedError
-from blemish.numeric.training import Training
+from blemish.numeric.training import Schedule, Training, begun, forever, seeded
+from blemish.types import Batch
 
 Network = TypeVar("Network", bound=nn.Module)
 
+FIRST_BATCHES = 8  # batches that the scales of the channels are taken from before training
 
-@dataclass(frozen=True)
-class Learned(Generic[Network]):
+
+@dataclass(frozen=True, eq=False)
+class TrainedNetwork(Generic[Network]):
     """A `network` in evaluation mode, the widths `dims` of the layers it is for, and the `loss` `(steps,)` of it."""
 
     network: Network
@@ -46,20 +52,117 @@ class Learned(Generic[Network]):
         return cls(network.eval(), dims, state["loss"])
 
 
-class Learner(Protocol[Network]):
-    """A detector that keeps its network in `learned_`."""
+@dataclass(kw_only=True, eq=False, repr=False)
+class TrainedDetector(Configurable, ABC, Generic[Network]):
+    """Settings of training (see `Training`), and the network in `trained_` once `fit` has set it.
 
-    learned_: Learned[Network]
+    AdamW takes `steps` steps at `learning_rate`, under a `schedule` after `warmup` steps, with `weight_decay`; `clip`
+    is the largest norm of a gradient (0: any), `average` the decay of an exponential moving average of the weights
+    (0: the last weights are kept). `precision` "auto" trains under bfloat16 autocast where the hardware has it; scores
+    are always float32. `seed`: of the initial weights and all that is random in training.
+    """
+
+    steps: Count = 1000
+    learning_rate: Positive = 1e-3
+    weight_decay: NotNegative = 1e-4
+    schedule: Schedule = "cosine"
+    warmup: CountOrZero = 20
+    average: FractionBelowOne = 0.0
+    clip: NotNegative = 0.0
+    precision: Precision = "auto"
+    seed: Seed = 0
+
+    @property
+    def training(self) -> Training:
+        """How the network is trained, by this detector's settings."""
+        return Training(
+            steps=self.steps,
+            learning_rate=self.learning_rate,
+            weight_decay=self.weight_decay,
+            schedule=self.schedule,
+            warmup=self.warmup,
+            average=self.average,
+            clip=self.clip,
+            precision=self.precision,
+        )
+
+    @abstractmethod
+    def build_network(self, dims: Sequence[int]) -> Network:
+        """A network with initial weights, for encoder layers of widths `dims`."""
+
+    @property
+    def trained(self) -> TrainedNetwork[Network]:
+        """What `fit` trained. Raises NotFittedError before that."""
+        if not hasattr(self, "trained_"):
+            raise NotFittedError("a network that has learned", "one that has not", "call fit first")
+        trained: TrainedNetwork[Network] = self.trained_
+        return trained
+
+    @property
+    def loss_(self) -> Tensor:
+        """The loss of every training step `(steps,)`; NaN where a step was skipped."""
+        return self.trained.loss
+
+    def state(self) -> dict[str, Tensor]:
+        """The network's weights, the widths of its layers and its loss; see `TrainedNetwork.state`."""
+        return self.trained.state()
+
+    def load_state(self, state: Mapping[str, Tensor]) -> Self:
+        """Take back what `state` gave."""
+        self.trained_ = TrainedNetwork.from_state(state, self.build_network)
+        return self
 
 
-def learned_by(detector: Learner[Network]) -> Learned[Network]:
-    """What the detector has learned. Raises NotFittedError where that is nothing yet."""
+@dataclass(kw_only=True, eq=False, repr=False)
+class BatchTrainedDetector(TrainedDetector[Network]):
+    """Trains on one batch of normal images a step; what is particular to a method are the methods below `fit`."""
+
+    def fit(self, batches: Iterable[Batch], progress: Progress | None = None) -> Self:
+        """Train for `steps` steps, as many epochs over `batches` as that takes; `loss_` keeps every step's loss."""
+        first, stream = begun(forever(batches), FIRST_BATCHES)
+        with seeded(self.seed):
+            dims = self.widths(first[0])
+            device = next(iter(first[0].features.layers.values()))[0].device
+            network = self.build_network(dims).to(device)
+            self.learn_scales(network, first)
+            loss = self.training.run(network, lambda step: self.training_step(network, next(stream), step), progress)
+            with torch.no_grad():
+                self.learn_residuals(network, first, stream)
+        self.trained_ = TrainedNetwork(network, dims, loss)
+        return self
+
+    @abstractmethod
+    def widths(self, batch: Batch) -> tuple[int, ...]:
+        """The widths of the layers that the network is built for."""
+
+    @abstractmethod
+    def training_step(self, network: Network, batch: Batch, step: int) -> Tensor:
+        """The loss, a scalar, of one batch in step number `step` (from 0)."""
+
+    def learn_scales(self, network: Network, first: Sequence[Batch]) -> None:
+        """Take the scales of the channels from the first batches, before training; nothing unless overridden."""
+
+    def learn_residuals(self, network: Network, first: Sequence[Batch], stream: Iterator[Batch]) -> None:
+        """Measure what the trained network leaves of normal patches: of the first batches again, or of the next.
+
+        Nothing unless overridden.
+        """
+
+
+# What detectors that are not TrainedDetectors yet still use; goes with the last of them.
+Learned = TrainedNetwork
+
+
+def learned_by(detector: Any) -> Any:
     if not hasattr(detector, "learned_"):
         raise NotFittedError("a network that has learned", "one that has not", "call fit first")
     return detector.learned_
 
 
 def training_of(detector: object) -> Training:
-    """How the detector's network learns, by those of its settings that are `Training`'s too."""
+    from dataclasses import fields
+
+    from blemish.detectors.base import settings_of
+
     settings = settings_of(detector)
     return Training(**{field.name: settings[field.name] for field in fields(Training) if field.name in settings})
