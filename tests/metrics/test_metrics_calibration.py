@@ -9,32 +9,50 @@ import pytest
 from scipy import stats
 
 from blemish.errors import DatasetError, SettingsError
-from blemish.metrics import false_alarm_rate, miss_rate, promised_and_kept, risk_coverage, uniformity
+from blemish.metrics import (
+    false_alarm_rate,
+    kept_rate,
+    miss_rate,
+    promised_and_kept,
+    risk_coverage,
+    uniformity,
+    verdict_rate,
+)
+from blemish.types import Verdict
 
 
-def test_rates_count_scores_above_the_threshold() -> None:
-    scores, labels = [0.1, 0.5, 0.9, 0.5, 0.9], [0, 0, 0, 1, 1]
-    assert false_alarm_rate(scores, labels, 0.5) == pytest.approx(1 / 3)
-    assert miss_rate(scores, labels, 0.5) == 0.5  # a score at the threshold is not called defective
-    assert false_alarm_rate(scores, labels, math.inf) == 0
-    assert miss_rate(scores, labels, math.inf) == 1
-
-
-def test_each_part_may_have_its_own_threshold() -> None:
-    scores, labels, own = [1.0, 10.0, 2.0, 20.0], [0, 0, 1, 1], [1.5, 15.0, 1.5, 15.0]
-    assert false_alarm_rate(scores, labels, own) == miss_rate(scores, labels, own) == 0
-    assert false_alarm_rate(scores, labels, 1.5) == 0.5
+def test_only_good_passes() -> None:
+    verdicts: list[Verdict] = ["good", "defective", "unsure", "unknown", "good", "unknown", "unsure", "defective"]
+    labels = [0, 0, 0, 0, 1, 1, 1, 1]
+    assert false_alarm_rate(verdicts, labels) == 3 / 4
+    assert miss_rate(verdicts, labels) == 1 / 4
+    assert verdict_rate(verdicts, "unknown") == 2 / 8
 
 
 def test_rates_without_a_class_are_nan() -> None:
-    assert math.isnan(false_alarm_rate([1.0], [1], 0.0))
-    assert math.isnan(miss_rate([1.0], [0], 0.0))
+    assert math.isnan(false_alarm_rate(["good"], [1]))
+    assert math.isnan(miss_rate(["good"], [0]))
+    assert math.isnan(verdict_rate([], "unknown"))
 
 
-def test_bad_thresholds_are_named() -> None:
-    for threshold in (math.nan, [1.0, 2.0]):
-        with pytest.raises(DatasetError, match="one threshold"):
-            false_alarm_rate([1.0], [0], threshold)
+def test_labels_that_do_not_fit_are_named() -> None:
+    for labels in ([0, 1], [2]):
+        with pytest.raises(DatasetError):
+            false_alarm_rate(["good"], labels)
+
+
+@pytest.mark.parametrize(("hits", "images"), [(0, 12), (1, 12), (5, 40), (40, 40)])
+def test_intervals_are_those_of_scipy(hits: int, images: int) -> None:
+    wanted = stats.binomtest(hits, images).proportion_ci(0.9, method="exact")
+    assert kept_rate(hits / images, images, confidence=0.9) == pytest.approx((hits / images, wanted.low, wanted.high))
+
+
+def test_models_on_the_same_images_do_not_narrow_the_interval() -> None:
+    p = np.random.default_rng(0).random(30)
+    once, thrice = promised_and_kept(p), promised_and_kept(np.tile(p, 3), images=30)
+    assert once == thrice
+    assert promised_and_kept(np.tile(p, 3))[0.2].high < once[0.2].high
+    assert math.isnan(kept_rate(math.nan, 4).low)
 
 
 @pytest.mark.parametrize("count", [1, 5, 300])
@@ -49,10 +67,10 @@ def test_distance_is_that_of_kolmogorov_and_smirnov(count: int) -> None:
 
 
 def test_conformal_p_values_lie_on_their_own_grid() -> None:
-    evidence = 4
-    every_value_once = np.arange(1, evidence + 2) / (evidence + 1)
-    assert uniformity(every_value_once, evidence).distance == pytest.approx(0)
-    assert uniformity(every_value_once).distance == pytest.approx(1 / (evidence + 1))
+    held_out = 4
+    every_value_once = np.arange(1, held_out + 2) / (held_out + 1)
+    assert uniformity(every_value_once, held_out).distance == pytest.approx(0)
+    assert uniformity(every_value_once).distance == pytest.approx(1 / (held_out + 1))
 
 
 def test_verdict_on_honest_and_on_optimistic_p_values() -> None:
@@ -60,12 +78,12 @@ def test_verdict_on_honest_and_on_optimistic_p_values() -> None:
     honest, good = rng.normal(size=2000), rng.normal(size=400)
     p = (1 + (honest[None] >= good[:, None]).sum(1)) / (len(honest) + 1)
     assert uniformity(p, len(honest)).keeps_promise
-    assert promised_and_kept(p)[0.1] == pytest.approx(0.1, abs=0.05)
+    assert promised_and_kept(p)[0.1].share == pytest.approx(0.1, abs=0.05)
     shifted = (1 + (honest[None] >= good[:, None] + 0.5).sum(1)) / (
         len(honest) + 1
-    )  # good parts score higher than seen
+    )  # normal images score higher than seen
     assert not uniformity(shifted, len(honest)).keeps_promise
-    assert promised_and_kept(shifted)[0.1] > 0.15
+    assert promised_and_kept(shifted)[0.1].low > 0.1
     careful = (1 + (honest[None] >= good[:, None] - 0.5).sum(1)) / (len(honest) + 1)
     assert uniformity(careful, len(honest)).keeps_promise  # too few false alarms break no promise
     assert uniformity(careful, len(honest)).distance > uniformity(careful, len(honest)).bound
@@ -83,8 +101,8 @@ def test_p_values_out_of_range_are_named() -> None:
             uniformity(p)
     with pytest.raises(SettingsError, match="confidence"):
         uniformity([0.5], confidence=1.0)
-    with pytest.raises(SettingsError, match="evidence"):
-        uniformity([0.5], evidence=0)
+    with pytest.raises(SettingsError, match="held_out"):
+        uniformity([0.5], held_out=0)
 
 
 def test_risk_grows_with_coverage_when_errors_are_uncertain() -> None:

@@ -29,7 +29,7 @@ from blemish.errors import DatasetError, SettingsError
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from blemish.evaluation.evaluation import Part, Run, RunDetail
+    from blemish.evaluation import CategoryData, Run, RunDetail
 
 SOME_UNREADABLE = 3
 
@@ -40,13 +40,13 @@ def evaluate(
     ],
     out: Out,
     categories: Annotated[
-        list[str] | None, typer.Option("--category", metavar="C ...", help="These categories alone.")
+        list[str] | None, typer.Option("--category", metavar="C,C", help="These categories alone.")
     ] = None,
     detectors: DetectorNames = ["auto"],  # noqa: B006 - read by the command line alone
     encoder: EncoderName = "auto",
     image_size: ImageSize = None,
     shots: Annotated[
-        list[str], typer.Option("--shots", metavar="K|all ...", help="Learn from K good pictures, or from all.")
+        list[str], typer.Option("--shots", metavar="K,all", help="Learn from K good pictures, or from all.")
     ] = ["all"],  # noqa: B006
     seeds: Annotated[str, typer.Option("--seeds", metavar="0,1,2", help="One run for each.")] = "0,1,2",
     pooled: Annotated[bool, typer.Option("--pooled", help="One model for all categories.")] = False,
@@ -60,20 +60,22 @@ def evaluate(
     settings: Settings = None,
     text_encoder: TextEncoderName = "auto",
     given_category: Annotated[
-        bool, typer.Option("--given-category", help="Tell a pooled model the category, instead of its recognising it.")
+        bool,
+        typer.Option("--given-category", help="Give a pooled model the category, instead of having it recognised."),
     ] = False,
     cache: Cache = None,
 ) -> None:
     """Measure methods on datasets with labels; writes results.csv and report.html into OUT.
 
+    A good picture that is not called good is a false alarm; a defective one is missed only if it is called good.
     K shots are numpy.random.RandomState(seed).permutation(n)[:K] over the sorted file names of train/good.
     """
     from blemish.cli.console import say, say_where, show
     from blemish.cli.settings import parse_settings
-    from blemish.evaluation.evaluation import plan_runs
+    from blemish.evaluation import plan_runs
 
     runs = plan_runs(
-        parts_of(datasets, categories),
+        categories_of(datasets, categories),
         detectors=comma_separated(detectors),
         shots=[parse_shots(text) for text in comma_separated(shots)],
         seeds=[parse_seed(text) for text in comma_separated([seeds])],
@@ -89,6 +91,10 @@ def evaluate(
     if (found := [detail.recognised_right for detail in details if detail.recognised_right]) and not given_category:
         right, tested = sum(one[0] for one in found), sum(one[1] for one in found)
         say(f"Category recognised right: {right} of {tested} test pictures ({100 * right / max(tested, 1):.1f} %)")
+    for sentence in kept_in_words(details):
+        say(sentence)
+    for note in dict.fromkeys(note for detail in details for note in detail.notes):
+        say(note, err=True)
     say_where("Report", out / "report.html")
     failures = sorted({failure for detail in details for failure in detail.failures})
     for _, error in failures:
@@ -108,7 +114,7 @@ def parse_shots(text: str) -> int | None:
         return None
     if text.isdigit() and int(text) > 0:
         return int(text)
-    raise SettingsError("--shots K with K at least 1, or all", repr(text), "write for example: --shots 1 4 all")
+    raise SettingsError("--shots K with K at least 1, or all", repr(text), "write for example: --shots 1,4,all")
 
 
 def parse_seed(text: str) -> int:
@@ -118,31 +124,34 @@ def parse_seed(text: str) -> int:
     raise SettingsError("--seeds as whole numbers from 0", repr(text), "write for example: --seeds 0,1,2")
 
 
-def parts_of(datasets: Sequence[Path], categories: Sequence[str] | None) -> list[Part]:
-    """Every category to measure. Raises DatasetError for one that no dataset has, or that has nothing to test on."""
+def categories_of(datasets: Sequence[Path], names: Sequence[str] | None) -> list[CategoryData]:
+    """Every category to measure, or those of these names. Raises DatasetError for a name that no dataset has, and for
+    a category without good and defective pictures to test on."""
     from blemish.data import load_dataset
     from blemish.data.layouts import category_folders
-    from blemish.evaluation.evaluation import Part
+    from blemish.evaluation import CategoryData
 
-    wanted = comma_separated(categories or [])
-    parts: list[Part] = []
+    wanted = comma_separated(names or [])
+    found: list[CategoryData] = []
     for path in datasets:
         here = [name for name in wanted if path.is_dir() and name in category_folders(path)]
-        if wanted and not here and len(datasets) > 1:
+        if wanted and not here and len(datasets) > 1 and path.is_dir():
             continue
         dataset = load_dataset(path, (here or wanted) if wanted else None)
-        parts += [Part(dataset.name, name, tuple(c.train), tuple(c.test)) for name, c in dataset.categories.items()]
-    missing = [name for name in wanted if name not in {part.category for part in parts}]
-    if missing:
+        found += [
+            CategoryData(dataset.name, name, tuple(one.train), tuple(one.test))
+            for name, one in dataset.categories.items()
+        ]
+    if missing := [name for name in wanted if name not in {category.name for category in found}]:
         raise DatasetError("categories of the datasets given", ", ".join(missing), "correct --category")
-    for part in parts:
-        if {sample.label for sample in part.test} != {0, 1}:
+    for category in found:
+        if {sample.label for sample in category.test} != {0, 1}:
             raise DatasetError(
-                f"good and defective test pictures of {part.category}",
-                f"{len(part.test)} of one kind",
+                f"good and defective test pictures of {category.name}",
+                f"{len(category.test)} of one kind",
                 "leave this category out with --category, or add the pictures that are missing",
             )
-    return parts
+    return found
 
 
 def evaluate_into(
@@ -155,7 +164,7 @@ def evaluate_into(
     import tempfile
 
     from blemish.cli.progress import progress_bar
-    from blemish.evaluation.evaluation import SharedEncoders, check_runs, run_details
+    from blemish.evaluation import SharedEncoders, check_runs, evaluate_run
     from blemish.report import write_evaluation_report
     from blemish.utils.atomic import atomic_update
 
@@ -169,8 +178,8 @@ def evaluate_into(
     ):
         with written_rows(stage / "results.csv", out / "results.partial.csv") as write:
             for done, run in enumerate(runs):
-                told = partial(tell, move, run, done, len(runs))
-                for detail in run_details(run, aupro_thresholds, encoders, Path(scratch), told=told):
+                progress = partial(report_progress, move, run, done, len(runs))
+                for detail in evaluate_run(run, aupro_thresholds, encoders, Path(scratch), progress=progress):
                     write(detail.row)
                     details.append(detail)
         command = shlex.join(["blemish", *sys.argv[1:]])
@@ -179,7 +188,7 @@ def evaluate_into(
     return details
 
 
-def tell(move: Any, run: Run, done: int, runs: int, words: str, at: int, of: int) -> None:
+def report_progress(move: Any, run: Run, done: int, runs: int, words: str, at: int, of: int) -> None:
     """Move the bar to `at` of `of` steps of a run after `done` of all `runs`."""
     shots = "all" if run.shots is None else run.shots
     move(done + min(at / max(of, 1), 1), runs, words=f"{run.detector}, {shots} shots, seed {run.seed}: {words}")
@@ -190,7 +199,7 @@ def written_rows(path: Path, rescued: Path) -> Iterator[Callable[[dict[str, Any]
     """Yields `write(row)`, after which the row is on disk; an error after some rows makes `path` become `rescued`."""
     from blemish.cli.console import say
     from blemish.data.files import shown
-    from blemish.evaluation.evaluation import COLUMNS, csv_cell
+    from blemish.evaluation import COLUMNS, csv_cell
 
     count = 0
     try:
@@ -215,10 +224,11 @@ def written_rows(path: Path, rescued: Path) -> Iterator[Callable[[dict[str, Any]
 def means_table(rows: Sequence[dict[str, Any]]) -> Table:
     """Means over the seeds, a line for each category and method, then the mean over the categories."""
     from blemish.cli.console import table_of
-    from blemish.evaluation.evaluation import mean_rows
+    from blemish.evaluation import mean_rows
 
     method = ("detector", "encoder", "image_size", "shots", "pooled")
-    shown = ("image_auroc", "pixel_auroc", "aupro_30", "aupro_05", "false_alarm_rate", "miss_rate", "ms_per_picture")
+    rates = ("false_alarm_rate", "miss_rate", "unknown_rate")
+    shown = ("image_auroc", "pixel_auroc", "aupro_30", "aupro_05", *rates, "ms_per_picture")
     table = table_of("Means over the seeds", "category", *method[:4], *shown, numeric=shown)
     means = mean_rows(rows, ("dataset", "category", *method))
     many = len({(row["dataset"], row["category"]) for row in means}) > 1
@@ -228,3 +238,18 @@ def means_table(rows: Sequence[dict[str, Any]]) -> Table:
         facts = [str(row[name]) for name in method[:4]]
         table.add_row(row.get("category", "mean"), *facts, *values, f"{row['ms_per_picture']:.0f}")
     return table
+
+
+def kept_in_words(details: Sequence[RunDetail]) -> list[str]:
+    """One sentence a method: the false alarms it promised, and those that good test pictures show, with an interval.
+
+    Test pictures count once, however many models (shots, seeds) inspected them.
+    """
+    from blemish.evaluation.calibration_quality import calibration_quality
+
+    return [
+        f"{method}: false alarms promised {100 * found.target:g} %, kept {100 * found.kept.share:.1f} % "
+        f"(95 % interval {100 * found.kept.low:.1f} to {100 * found.kept.high:.1f} %, {found.images} good pictures): "
+        f"{found.in_words}"
+        for method, found in calibration_quality(details).items()
+    ]

@@ -16,9 +16,9 @@ from blemish.registry import EXPERIMENTS
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from blemish.evaluation.evaluation import Part
+    from blemish.evaluation import CategoryData
     from blemish.research.experiments.base import Experiment
-    from blemish.research.experiments.running import Notebook
+    from blemish.research.experiments.runner import ExperimentRunner
 
 
 class Size(StrEnum):
@@ -49,18 +49,18 @@ def experiment(
         ),
     ] = None,
     categories: Annotated[
-        list[str] | None, typer.Option("--category", metavar="C ...", help="These categories alone.")
+        list[str] | None, typer.Option("--category", metavar="C,C", help="These categories alone.")
     ] = None,
     seeds: Annotated[str | None, typer.Option("--seeds", metavar="0,1,2", help="One repetition for each.")] = None,
     shots: Annotated[
-        list[str] | None, typer.Option("--shots", metavar="K|all ...", help="Learn from K good pictures, or from all.")
+        list[str] | None, typer.Option("--shots", metavar="K,all", help="Learn from K good pictures, or from all.")
     ] = None,
     detectors: Annotated[
-        list[str] | None, typer.Option("--detector", metavar="D ...", help="These detectors instead.")
+        list[str] | None, typer.Option("--detector", metavar="D,D", help="These detectors instead.")
     ] = None,
     encoders: Annotated[
         list[str] | None,
-        typer.Option("--encoder", metavar="NAME|FOLDER|all ...", help="These encoders; all: those that load now."),
+        typer.Option("--encoder", metavar="NAME|FOLDER|all,…", help="These encoders; all: those that load now."),
     ] = None,
     image_size: ImageSize = None,
     size: Annotated[
@@ -78,8 +78,7 @@ def experiment(
     from blemish.cli.console import say, say_where
     from blemish.cli.evaluate import comma_separated, parse_seed, parse_shots
     from blemish.cli.settings import parse_settings
-    from blemish.research.experiments.locking import alone_in
-    from blemish.research.experiments.running import Notebook, configured
+    from blemish.research.experiments.runner import ExperimentRunner, configured, exclusive
 
     given: dict[str, Any] = {
         "--seeds": seeds and [parse_seed(text) for text in comma_separated([seeds])],
@@ -93,15 +92,15 @@ def experiment(
         name, {option: value for option, value in given.items() if value}, parse_settings(settings or [])
     )
     made = configured(name, {**asked, "device": device.value}, full=size is Size.full)
-    parts = parts_for(made, datasets or [], categories)
-    with alone_in(out):
-        book = Notebook(name, made, parts, out)
-        if book.stale:
-            say(f"{book.stale} rows of pictures that have changed since are measured again", err=True)
-        if book.finished:
-            say(f"{book.finished} of {len(book.cells)} cells are there already", err=True)
-        measure(book, out, made)
-    for sentence in made.verdict(book.book.rows).sentences:
+    found = categories_for(made, datasets or [], categories)
+    with exclusive(out):
+        runner = ExperimentRunner(name, made, found, out)
+        if runner.stale:
+            say(f"{runner.stale} cells of pictures that have changed since are measured again", err=True)
+        if runner.finished:
+            say(f"{runner.finished} of {len(runner.cells)} cells are there already", err=True)
+        measure(runner, out, made)
+    for sentence in made.verdict(runner.store.rows).sentences:
         say(sentence)
     say_where("Report", out / "report.html")
 
@@ -130,39 +129,39 @@ def options_of(name: str, given: Mapping[str, Any], settings: Mapping[str, Any])
     return asked
 
 
-def parts_for(made: Experiment, datasets: Sequence[Path], categories: Sequence[str] | None) -> list[Part]:
-    """What the experiment looks at; nothing where it makes its own data, for want of a dataset."""
+def categories_for(made: Experiment, datasets: Sequence[Path], names: Sequence[str] | None) -> list[CategoryData]:
+    """What the experiment measures on; nothing where it makes its own data, for want of a dataset."""
     from blemish.cli.console import say
     from blemish.errors import SettingsError
 
     if datasets or not made.BRINGS_DATA:
-        return parts_given(datasets, categories)
-    if categories:
+        return categories_given(datasets, names)
+    if names:
         raise SettingsError("a dataset beside --category", "none", "give one, or choose with --set classes=N")
     say("No dataset given: scans of made-up parts, rendered into OUT first unless they are there.", err=True)
     return []
 
 
-def parts_given(datasets: Sequence[Path], categories: Sequence[str] | None) -> list[Part]:
+def categories_given(datasets: Sequence[Path], names: Sequence[str] | None) -> list[CategoryData]:
     """The categories of the datasets, or of the solar cells where none is given."""
     from blemish.cli.console import say
-    from blemish.cli.evaluate import comma_separated, parts_of
+    from blemish.cli.evaluate import categories_of, comma_separated
     from blemish.errors import DatasetError
-    from blemish.research.experiments.material import solar_parts
+    from blemish.research.experiments.data import solar_cells_data
 
     if datasets:
-        return parts_of(datasets, categories)
-    parts = list(solar_parts())
+        return categories_of(datasets, names)
+    found = solar_cells_data()
     say("No dataset given: solar cells of the package elpv-dataset (good and defective, without masks).", err=True)
-    wanted = comma_separated(categories or [part.category for part in parts])
-    if missing := set(wanted) - {part.category for part in parts}:
+    wanted = comma_separated(names or [category.name for category in found])
+    if missing := set(wanted) - {category.name for category in found}:
         raise DatasetError(
             "categories of the solar cells: mono, poly", ", ".join(sorted(missing)), "correct --category"
         )
-    return [part for part in parts if part.category in wanted]
+    return [category for category in found if category.name in wanted]
 
 
-def measure(book: Notebook, out: Path, made: Experiment) -> None:
+def measure(runner: ExperimentRunner, out: Path, made: Experiment) -> None:
     """Do what is left; the page is written from all rows, also when something ends the work early."""
     from blemish.cli.console import say
     from blemish.cli.progress import progress_bar
@@ -170,14 +169,13 @@ def measure(book: Notebook, out: Path, made: Experiment) -> None:
 
     command = shlex.join(["blemish", *sys.argv[1:]])
     try:
-        with progress_bar(book.name, len(book.cells)) as move:
-            book.work(lambda words, done, total: move(done, total, words=words))
+        with progress_bar(runner.name, len(runner.cells)) as move:
+            runner.run(lambda words, done, total: move(done, total, words=words))
     except BaseException:
-        if book.book.rows:
-            say(f"{book.finished} of {len(book.cells)} cells are finished; the same command goes on", err=True)
+        if runner.store.rows:
+            say(f"{runner.finished} of {len(runner.cells)} cells are finished; the same command goes on", err=True)
         raise
     finally:
-        if book.book.rows:
-            write_experiment_report(
-                out / "report.html", book.name, made, book.book.rows, missing=len(book.waiting), command=command
-            )
+        if rows := runner.store.rows:
+            page = out / "report.html"
+            write_experiment_report(page, runner.name, made, rows, missing=len(runner.waiting), command=command)

@@ -24,7 +24,7 @@ from blemish.scoring.describe import count_in_words, number, times_in_words
 from blemish.types import Prediction, Sample
 
 if TYPE_CHECKING:
-    from blemish.evaluation.evaluation import RunDetail
+    from blemish.evaluation import RunDetail
 
 Row = Mapping[str, Any]
 
@@ -84,7 +84,7 @@ def write_evaluation_report(
 ) -> Path:
     """Write one self-contained HTML page about an evaluation and return its path.
 
-    `rows` carry the columns of `blemish.evaluation.evaluation.COLUMNS`, missing measures nan; `details` explain them.
+    `rows` carry the columns of `blemish.evaluation.COLUMNS`, missing measures nan; `details` explain them.
     `command` is the command line that made the rows. `images` and `masks` give the `(H, W, 3)` uint8 image and the
     `(H, W)` mask of an example, or None; without them both are read from disk. At most `most_charts` charts
     of a kind and `most_images` examples are drawn, which bounds the page at a few MB.
@@ -245,7 +245,7 @@ def _at_limit(rows: Sequence[Row], names: _Names, details: Sequence[RunDetail]) 
     drawn = [_pivot_table(pivot(rows, m, names.category, names.method), m, words) for m, words in _AT_LIMIT]
     if not any(d is not None for d in drawn):
         return None
-    said = dict.fromkeys((names.category(d.row), names.method(d.row), d.evidence) for d in details if d.evidence)
+    said = dict.fromkeys((names.category(d.row), names.method(d.row), d.threshold_source) for d in details if d.threshold_source)
     lines = [[c, m, words] for c, m, words in said]
     evidence = None
     if lines:
@@ -283,7 +283,7 @@ def _kinds(details: Sequence[RunDetail], names: _Names, most: int) -> Markup | N
     for (category, method), group in _grouped(details, names).items():
         for image in (p for d in group for p in d.images if p.label):
             kinds = hits.setdefault(category, {}).setdefault(image.defect or "defect", {})
-            kinds.setdefault(method, []).append(image.is_defective)
+            kinds.setdefault(method, []).append(image.is_alarm)
     methods = list(dict.fromkeys(names.method(d.row) for d in details))
     note = "Pictures above the model's own limit, all seeds together."
     if len(methods) == 1:

@@ -107,8 +107,8 @@ def _curves(chart: CurveChart, chosen: range) -> Markup:
         at = np.array([position[name] for name in known])
         lines.append(charts.Line(curve.name, at, means, _TONES[index % len(_TONES)], spread))
         heights += [*(means - spread).tolist(), *(means + spread).tolist()]
-    if chart.level is not None:
-        heights.append(chart.level[1])
+    if chart.threshold is not None:
+        heights.append(chart.threshold[1])
     low, high = min(heights), max(heights)
     room = 0.06 * (high - low) or 0.05
     told = "; ".join(f"{line.name} {', '.join(number(float(y)) for y in line.y)}" for line in lines)
@@ -120,7 +120,7 @@ def _curves(chart: CurveChart, chosen: range) -> Markup:
         x_range=(-0.3, len(chart.x) - 0.7),
         y_range=(max(0.0, low - room) if low >= 0 else low - room, high + room),
         x_names={at: name for name, at in position.items()},
-        level=chart.level,
+        level=chart.threshold,
         says=f"{chart.title}: {chart.y_label} at {', '.join(chart.x)}; {told}",
     )
 

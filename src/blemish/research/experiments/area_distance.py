@@ -1,7 +1,7 @@
-"""How far a defect pushes features off those of the good image, against its area, encoder by encoder, block by block.
+"""How far a synthetic anomaly moves features, against its area, encoder by encoder and block by block.
 
-Figure 2 of FoundAD (ICLR 2026): the distance grows monotonically with the area, which is why a residual can be a score.
-No detector learns anything here.
+Zhai et al., "Foundation Visual Encoders Are Secretly Few-Shot Anomaly Detectors", ICLR 2026, figure 2: the distance
+grows monotonically with the area, which is why a residual can be an anomaly score. No detector is fitted here.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from blemish.augmentation.cutpaste import rectangle
 from blemish.data import draw_shots, image_of
 from blemish.encoders.base import Encoder
 from blemish.errors import SettingsError
-from blemish.evaluation.evaluation import Part
+from blemish.evaluation import CategoryData
 from blemish.preprocessing.foreground import from_pixels
 from blemish.preprocessing.framing import build_framing
 from blemish.research.experiments.base import (
@@ -39,8 +39,9 @@ from blemish.research.experiments.base import (
     matrix,
     places,
 )
-from blemish.research.experiments.material import encoders_named, fingerprint_of
-from blemish.research.experiments.verdicts import MONOTONIC, mean_and_spread, spearman
+from blemish.research.experiments.data import encoders_named, fingerprint_of
+from blemish.research.experiments.sources import FOUNDAD
+from blemish.research.experiments.verdicts import MONOTONIC, mean_and_std, spearman
 from blemish.types import RGB
 from blemish.utils.threads import quiet_numpy
 
@@ -49,14 +50,14 @@ WHOLE, INSIDE, OUTSIDE = "distance", "inside", "outside"
 
 @dataclass(frozen=True, kw_only=True)
 class AreaDistance(Experiment):
-    """Rectangles of growing `areas` (shares of the image) are pasted into good images, and features compared.
+    """Rectangles of growing `areas` (shares of the image) are pasted into normal images, and features compared.
 
     `encoders`: "all" takes every one that loads without a download. `blocks`: of each encoder, negative ones from the
-    end; empty: up to four, evenly spaced. `images` good ones of each category, `defects` made-up ones on each.
+    end; empty: up to four, evenly spaced. `images` normal ones of each category, `defects` synthetic ones on each.
     """
 
     QUESTION: ClassVar[str] = "Do features move further from those of the good picture the larger a defect is?"
-    SOURCE: ClassVar[str] = "Figure 2 of FoundAD (ICLR 2026): they do, monotonically."
+    SOURCE: ClassVar[str] = f"Figure 2 of {FOUNDAD}: they do, monotonically."
     KEY: ClassVar[tuple[str, ...]] = (
         *("dataset", "category", "encoder", "block", "image_size", "seed", "area", "data"),
     )
@@ -86,41 +87,41 @@ class AreaDistance(Experiment):
                 "areas as shares of the picture, over 0 and at most 1", f"{list(self.areas)}", "mend it"
             )
 
-    def cells(self, parts: Sequence[Part]) -> list[Cell]:
+    def cells(self, categories: Sequence[CategoryData]) -> list[Cell]:
         names = encoders_named(self.encoders, joined=False)
         return [
             Cell(
                 {
-                    "dataset": part.dataset,
-                    "category": part.category,
+                    "dataset": category.dataset,
+                    "category": category.name,
                     "encoder": name,
                     "image_size": self.image_size,
                     "seed": seed,
-                    "data": fingerprint_of([part]),
+                    "data": fingerprint_of([category]),
                 },
-                partial(self.measured, part, name, seed),
+                partial(self.measured, category, name, seed),
             )
             for name in names
-            for part in parts
+            for category in categories
             for seed in self.seeds
         ]
 
     @quiet_numpy()
-    def measured(self, part: Part, name: str, seed: int, tools: Tools) -> list[Row]:
+    def measured(self, category: CategoryData, name: str, seed: int, tools: Tools) -> list[Row]:
         """A row for each block and area, the rank correlation over all images and areas in each of them."""
         encoder = with_blocks(name, self.blocks, self.device)
         framing = build_framing("plain", image_size=self.image_size, multiple=encoder.multiple, square=True)
-        drawn = draw_shots(part.good, min(self.images, len(part.good)), seed)
-        moved: list[tuple[float, float, list[dict[str, float]]]] = []  # area wished, area pasted, by block
+        drawn = draw_shots(category.train, min(self.images, len(category.train)), seed)
+        moved: list[tuple[float, float, list[dict[str, float]]]] = []  # target area, pasted area, by block
         scales: list[list[float]] = []
         for index, sample in enumerate(drawn):
             image = framing.frame(image_of(sample)).pixels
             good = layers_of(encoder, image)
-            scales.append([spread_of(one) for one in good])
+            scales.append([deviation_of(one) for one in good])
             for area, (altered, mask) in self._altered(image, seed, index):
                 after = layers_of(encoder, altered)
                 moved.append((area, float(mask.mean()), [move(g, a, mask) for g, a in zip(good, after, strict=True)]))
-            tools.told(f"{part.category}, {name}", index + 1, len(drawn))
+            tools.progress(f"{category.name}, {name}", index + 1, len(drawn))
         units = np.mean(scales, axis=0)  # (blocks,)
         return [
             row
@@ -139,21 +140,21 @@ class AreaDistance(Experiment):
 
     def verdict(self, rows: Sequence[Row]) -> Verdict:
         found = gathered(one_a_cell(rows), "spearman", "encoder", "block")
-        told = []
+        sentences = []
         grows = {key: fmean(values) >= MONOTONIC for key, values in found.items()}
         if found and all(grows.values()):
-            told.append("Yes: the distance grows with the area for every encoder and block.")
+            sentences.append("Yes: the distance grows with the area for every encoder and block.")
         elif found:
             failing = ", ".join(f"{encoder} block {block}" for (encoder, block), good in grows.items() if not good)
-            told.append(f"Not everywhere: the rank correlation stays under {MONOTONIC:g} for {failing}.")
+            sentences.append(f"Not everywhere: the rank correlation stays under {MONOTONIC:g} for {failing}.")
         for encoder in dict.fromkeys(key[0] for key in found):
-            here = {block: mean_and_spread(values) for (name, block), values in found.items() if name == encoder}
-            told.append(f"{encoder}: rank correlation {', '.join(f'{v} (block {b})' for b, v in here.items())}.")
+            here = {block: mean_and_std(values) for (name, block), values in found.items() if name == encoder}
+            sentences.append(f"{encoder}: rank correlation {', '.join(f'{v} (block {b})' for b, v in here.items())}.")
         rule = (
             f"The distance counts as growing with the area when Spearman's rank correlation between the two, over all "
             f"pictures and areas, is at least {MONOTONIC:g} in the mean over categories and seeds."
         )
-        return Verdict(tuple(told), rule)
+        return Verdict(tuple(sentences), rule)
 
     def charts(self, rows: Sequence[Row]) -> list[Chart]:
         shown = ((WHOLE, "all patches"), (INSIDE, "patches under the defect"), (OUTSIDE, "patches beside it"))
@@ -162,7 +163,7 @@ class AreaDistance(Experiment):
             CurveChart(
                 f"{encoder}, {words}",
                 "area of the defect, share of the picture",
-                "distance, in spreads of good patches",
+                "distance, in standard deviations of good patches",
                 places(here, "area"),
                 curves(here, measure, "line", "area"),
             )
@@ -217,7 +218,7 @@ def layers_of(encoder: Encoder, image: np.ndarray) -> tuple[Tensor, ...]:
     return tuple(layer[0] for layer in encoder.encode(image[None]).layers[RGB])
 
 
-def spread_of(patches: Tensor) -> float:
+def deviation_of(patches: Tensor) -> float:
     """Root mean square distance of patches `(h, w, D)` from their mean."""
     flat = patches.flatten(0, 1)
     return float((flat - flat.mean(0)).square().sum(-1).mean().sqrt())
@@ -227,25 +228,25 @@ def move(good: Tensor, altered: Tensor, mask: np.ndarray) -> dict[str, float]:
     """Mean distance between two `(h, w, D)`: over all patches, those that `mask` `(H, W)` touches, and the others."""
     distance = (altered - good).norm(dim=-1).cpu()  # (h, w)
     touched = adaptive_max_pool2d(torch.from_numpy(mask)[None].float(), tuple(distance.shape))[0] > 0
-    sides = {WHOLE: distance.flatten(), INSIDE: distance[touched], OUTSIDE: distance[~touched]}
-    return {side: float(values.mean()) if len(values) else float("nan") for side, values in sides.items()}
+    places = {WHOLE: distance.flatten(), INSIDE: distance[touched], OUTSIDE: distance[~touched]}
+    return {name: float(values.mean()) if len(values) else float("nan") for name, values in places.items()}
 
 
 def rows_of(block: int, moved: Sequence[tuple[float, float, Mapping[str, float]]], unit: float) -> list[Row]:
-    """A row for each area, from (area wished, area pasted, distances) of every synthetic anomaly."""
+    """A row for each area, from (target area, pasted area, distances) of every synthetic anomaly."""
     correlation = spearman([share for _, share, _ in moved], [distances[WHOLE] for _, _, distances in moved])
     found: list[Row] = []
-    for area in dict.fromkeys(wished for wished, _, _ in moved):
-        here = [(share, distances) for wished, share, distances in moved if wished == area]
-        sides = {
-            side: fmean(known) / unit if (known := [d[side] for _, d in here if d[side] == d[side]]) else float("nan")
-            for side in (WHOLE, INSIDE, OUTSIDE)
+    for area in dict.fromkeys(target for target, _, _ in moved):
+        here = [(share, distances) for target, share, distances in moved if target == area]
+        means = {
+            name: fmean(known) / unit if (known := [d[name] for _, d in here if d[name] == d[name]]) else float("nan")
+            for name in (WHOLE, INSIDE, OUTSIDE)
         }
         found.append(
             {
                 "block": block,
                 "area": area,
-                **sides,
+                **means,
                 "pasted_share": fmean(share for share, _ in here),
                 "spearman": correlation,
                 "n_defects": len(here),

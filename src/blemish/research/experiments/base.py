@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any, ClassVar, Self
 
 from blemish.errors import SettingsError
-from blemish.evaluation.evaluation import Part, SharedEncoders, Told
+from blemish.evaluation import CategoryData, SharedEncoders
+from blemish.evaluation.runner import Progress
 
 Row = Mapping[str, Any]
 Values = tuple[float, ...]  # of one measure, one a repetition (category, seed)
@@ -22,10 +23,10 @@ Values = tuple[float, ...]  # of one measure, one a repetition (category, seed)
 
 @dataclass(frozen=True)
 class Tools:
-    """What computing a cell may use: encoders shared with other cells, and whom to tell how far it is."""
+    """What computing a cell may use: encoders shared with other cells, and the function that reports its progress."""
 
     encoders: SharedEncoders
-    told: Told
+    progress: Progress
 
 
 @dataclass(frozen=True)
@@ -57,14 +58,14 @@ class Curve:
 
 @dataclass(frozen=True)
 class CurveChart:
-    """Curves over named places `x`, evenly spaced in this order; `level` is a line to compare with."""
+    """Curves over named places `x`, evenly spaced in this order; `threshold` is a named line to compare with."""
 
     title: str
     x_label: str
     y_label: str
     x: tuple[str, ...]
     curves: tuple[Curve, ...]
-    level: tuple[str, float] | None = None
+    threshold: tuple[str, float] | None = None
 
 
 @dataclass(frozen=True)
@@ -93,8 +94,8 @@ Chart = CurveChart | BarChart
 class Experiment:
     """The promise of every experiment; options that all of them share.
 
-    `seeds`: repetitions; the spread is over them. `most_test`: test images of each kind (good, defective) that are
-    looked at, None for all. `device`: where encoders run.
+    `seeds`: repetitions; standard deviations are over them. `most_test`: test images of each kind (normal, defective)
+    that are inspected, None for all. `device`: where encoders run.
     """
 
     QUESTION: ClassVar[str] = ""
@@ -141,21 +142,24 @@ class Experiment:
         values = {each.name: getattr(self, each.name) for each in fields(self) if each.name not in self.AXES}
         return json.loads(json.dumps(values))
 
-    def own_parts(self, folder: Path, given: Sequence[Part]) -> tuple[Part, ...]:
-        """Parts that the experiment brings along, made inside `folder`, beside those that are `given`."""
+    def own_categories(self, folder: Path, given: Sequence[CategoryData]) -> tuple[CategoryData, ...]:
+        """Categories that the experiment brings along, made inside `folder`, beside those that are `given`."""
         return ()
 
-    def cells(self, parts: Sequence[Part]) -> Sequence[Cell]:
-        """All work to be done on these parts, those on the same images in a row. Raises what would stop it later."""
+    def cells(self, categories: Sequence[CategoryData]) -> Sequence[Cell]:
+        """All work on these categories, that on the same images in a row. Raises what would stop it later."""
         raise NotImplementedError
 
     def verdict(self, rows: Sequence[Row]) -> Verdict:
+        """What the rows say in answer to the question."""
         raise NotImplementedError
 
     def charts(self, rows: Sequence[Row]) -> list[Chart]:
+        """What the page draws of the rows."""
         raise NotImplementedError
 
     def tables(self, rows: Sequence[Row]) -> list[Matrix]:
+        """Tables of means over the rows."""
         raise NotImplementedError
 
     def notes(self, rows: Sequence[Row]) -> list[str]:

@@ -1,21 +1,25 @@
-"""Methods side by side on the same images, each learned from the same good ones: the evaluator's rows, and pairs.
+"""Methods compared on the same test images, each fitted on the same normal ones: the evaluation's rows, and pairs.
 
-(a) of the survey compares a memory bank of convolutional patches with one whose patches carry attention's context
-(Ishida et al., IEEE Access 2023), (b) a frozen pretrained transformer with the same network untrained, (e) asks which
-defects need the view of the whole: those of place, count and company, or those of texture.
+Ben Ammar et al., "Foundation Models and Transformers for Anomaly Detection: A Survey", arXiv 2507.15905, 2025, raises
+the questions: (a) does a memory bank gain from patches with context gathered by attention (SA-PatchCore) over those of
+a convolutional network (PatchCore), (b) how much of a memory bank's success is the pretraining of its frozen
+transformer, (e) which defects need global attention: those of place, count and co-occurrence, or those of texture.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
+from blemish.detectors.base import Detector
 from blemish.errors import DatasetError, SettingsError
-from blemish.evaluation.evaluation import COLUMNS, Part, Run, RunDetail, run_details, unlearned
+from blemish.evaluation import COLUMNS, CategoryData, Run, RunDetail, build_inspector, evaluate_run
 from blemish.metrics import auroc
+from blemish.model.inspector import Inspector
 from blemish.research.experiments.base import (
     BarChart,
     Cell,
@@ -29,10 +33,12 @@ from blemish.research.experiments.base import (
     gathered,
     matrix,
 )
-from blemish.research.experiments.material import check_at_hand, encoders_named, fingerprint_of, limited, made_once
+from blemish.research.experiments.data import check_available, encoders_named, fingerprint_of, limited, made_once
+from blemish.research.experiments.sources import PATCHCORE, SA_PATCHCORE, SURVEY
 from blemish.research.experiments.verdicts import RULE, Paired, compared, paired, ranked
 
 MEASURES = COLUMNS[COLUMNS.index("n_train") :]
+TIMED = 5  # test images that a time is measured on: experiments have many cells
 PAIR = ("dataset", "category", "shots", "seed")  # what two rows share that are compared
 AUROC, AUPRO, AUPRO_1 = "image_auroc", "aupro_30", "aupro_01"
 WORDS = {AUROC: "picture AUROC", AUPRO: "AUPRO at 30 %", AUPRO_1: "AUPRO at 1 %"}
@@ -51,7 +57,7 @@ class Variant:
 
 @dataclass(frozen=True, kw_only=True)
 class Comparison(Experiment):
-    """Variants × categories × shots × seeds. `shots`: good images to learn from, None for all."""
+    """Variants × categories × shots × seeds. `shots`: normal images to fit on, None for all."""
 
     KEY: ClassVar[tuple[str, ...]] = (
         *("dataset", "category", "variant", "detector", "encoder", "image_size"),
@@ -70,31 +76,31 @@ class Comparison(Experiment):
 
     @property
     def pooled(self) -> bool:
-        """Whether one model learns all categories."""
+        """Whether one model is fitted on all categories."""
         return False
 
     def variants(self, seed: int) -> list[Variant]:
         """The methods to compare."""
         raise NotImplementedError
 
-    def cells(self, parts: Sequence[Part]) -> list[Cell]:
-        tested = [limited(part, self.most_test) for part in parts]
+    def cells(self, categories: Sequence[CategoryData]) -> list[Cell]:
+        tested = [limited(category, self.most_test) for category in categories]
         planned = [cell for group, pooled in self.groups(tested) for cell in self._cells_of(group, pooled)]
         if not planned:
             raise DatasetError(
                 f"at least {min(k for k in self.shots if k)} good pictures of each category",
-                ", ".join(f"{len(part.good)} of {part.category}" for part in parts),
+                ", ".join(f"{len(category.train)} of {category.name}" for category in categories),
                 "ask for fewer with --shots, or give more pictures",
             )
         return planned
 
-    def groups(self, parts: Sequence[Part]) -> list[tuple[tuple[Part, ...], bool]]:
-        """Which parts are learned together, and whether by one model for all categories."""
-        return [(tuple(parts), True)] if self.pooled else [((part,), False) for part in parts]
+    def groups(self, categories: Sequence[CategoryData]) -> list[tuple[tuple[CategoryData, ...], bool]]:
+        """Which categories one model is fitted on, and whether it is a model for several."""
+        return [(tuple(categories), True)] if self.pooled else [((category,), False) for category in categories]
 
-    def _cells_of(self, group: tuple[Part, ...], pooled: bool) -> Iterator[Cell]:
+    def _cells_of(self, group: tuple[CategoryData, ...], pooled: bool) -> Iterator[Cell]:
         data = fingerprint_of(group)
-        available = min(len(part.good) for part in group)
+        available = min(len(category.train) for category in group)
         for shots in self.shots:
             if shots is not None and shots > available:
                 continue
@@ -103,10 +109,10 @@ class Comparison(Experiment):
                     yield self._cell(group, pooled, variant, shots, seed, data)
 
     def _cell(
-        self, group: tuple[Part, ...], pooled: bool, variant: Variant, shots: int | None, seed: int, data: str
+        self, group: tuple[CategoryData, ...], pooled: bool, variant: Variant, shots: int | None, seed: int, data: str
     ) -> Cell:
         run = Run(
-            parts=group,
+            categories=group,
             detector=variant.detector,
             encoder=variant.encoder,
             image_size=self.image_size,
@@ -116,8 +122,8 @@ class Comparison(Experiment):
             device=self.device,
             settings=variant.settings,
         )
-        method = unlearned(run)  # SettingsError now, not in the middle
-        check_at_hand(method.chosen_encoder)
+        method = build_inspector(run)  # SettingsError now, not in the middle
+        check_available(method.chosen_encoder)
         key = {
             "variant": variant.name,
             "detector": method.detector_name,
@@ -126,7 +132,7 @@ class Comparison(Experiment):
             "shots": "all" if shots is None else shots,
             "seed": seed,
             "pooled": pooled,
-            "learned": "+".join(f"{part.dataset}/{part.category}" for part in group),
+            "learned": "+".join(f"{category.dataset}/{category.name}" for category in group),
             **variant.facts,
             "data": data,
         }
@@ -134,7 +140,7 @@ class Comparison(Experiment):
 
     def measured(self, run: Run, tools: Tools) -> Iterator[Row]:
         """The rows of one model: one for each category."""
-        for detail in run_details(run, None, tools.encoders, examples=0, told=tools.told):
+        for detail in evaluate_run(run, None, tools.encoders, examples=0, timed_images=TIMED, progress=tools.progress):
             yield row_of(detail)
 
     def names(self, rows: Sequence[Row]) -> list[str]:
@@ -151,11 +157,11 @@ class Comparison(Experiment):
         if not values:
             return [f"No row has {WORDS[measure]}."]
         order = sorted(values, key=lambda name: -sum(values[name]) / len(values[name]))
-        told = [
+        sentences = [
             compared(order[0], other, self.against(rows, order[0], other, measure), WORDS[measure])
             for other in order[1:]
         ]
-        return [f"By mean {WORDS[measure]}: {ranked(values)}.", *told]
+        return [f"By mean {WORDS[measure]}: {ranked(values)}.", *sentences]
 
     def verdict(self, rows: Sequence[Row]) -> Verdict:
         return Verdict(tuple(self.best_against_rest(rows)), RULE)
@@ -179,31 +185,40 @@ class Comparison(Experiment):
         ]
 
     def notes(self, rows: Sequence[Row]) -> list[str]:
-        told = []
+        sentences = []
         if self.most_test is not None:
-            told.append(f"At most {self.most_test} good and as many defective test pictures of each category.")
+            sentences.append(f"At most {self.most_test} good and as many defective test pictures of each category.")
         if not gathered(rows, AUPRO, "variant"):
-            told.append("These pictures come without masks, so that AUPRO is not known.")
-        return told
+            sentences.append("These pictures come without masks, so that AUPRO is not known.")
+        return sentences
+
+
+def with_settings(detector: Detector, **changes: Any) -> Detector:
+    """A copy of a fitted detector with other settings of scoring; what it learned is the same."""
+    return type(detector)(**{**detector.settings, **changes}).load_state(detector.state())
+
+
+def with_detector(inspector: Inspector, detector: Detector) -> Inspector:
+    """The same fitted model with another detector in its place; thresholds are still those of the former."""
+    changed = copy(inspector)
+    changed.detector_ = detector
+    return changed
 
 
 def row_of(detail: RunDetail) -> dict[str, Any]:
-    """A row of the evaluator as far as a cell does not know it already."""
+    """The columns of an evaluation's row that the cell's key does not hold."""
     return {name: detail.row[name] for name in ("dataset", "category", *MEASURES)}
 
 
 @dataclass(frozen=True, kw_only=True)
 class CnnVsAttention(Comparison):
-    """Memory banks with and without context by attention; `detectors` are compared on their own `encoder`."""
+    """Memory banks with and without context gathered by attention; every one of `detectors` uses `encoder`."""
 
     QUESTION: ClassVar[str] = (
         "Does a memory bank find more defects when its patches carry context gathered by attention, or is what a "
         "convolutional network sees of each place enough?"
     )
-    SOURCE: ClassVar[str] = (
-        "Experiment (a) of the survey: PatchCore (Roth et al., CVPR 2022) against SA-PatchCore (Ishida et al., "
-        "IEEE Access 2023)."
-    )
+    SOURCE: ClassVar[str] = f"Question (a) of {SURVEY}: {PATCHCORE} against {SA_PATCHCORE}."
     FULL: ClassVar[Mapping[str, Any]] = {"most_test": None, "shots": (4, None)}
 
     detectors: tuple[str, ...] = ("patchcore", "sa-patchcore")
@@ -218,14 +233,14 @@ class CnnVsAttention(Comparison):
 
 @dataclass(frozen=True, kw_only=True)
 class Pretraining(Comparison):
-    """The same frozen transformers with the weights they learned and with random ones, in the memory banks `detectors`.
+    """The same frozen transformers with pretrained and with random weights, in the memory banks `detectors`.
 
     `encoders`: "all" takes every transformer that loads without a download.
     """
 
     KEY: ClassVar[tuple[str, ...]] = (*Comparison.KEY, "weights")
-    QUESTION: ClassVar[str] = "How much of a memory bank's success is what its frozen transformer learned beforehand?"
-    SOURCE: ClassVar[str] = "Experiment (b) of the survey: a frozen pretrained ViT against one of random weights."
+    QUESTION: ClassVar[str] = "How much of a memory bank's success is the pretraining of its frozen transformer?"
+    SOURCE: ClassVar[str] = f"Question (b) of {SURVEY}: a frozen pretrained ViT against one of random weights."
     FULL: ClassVar[Mapping[str, Any]] = {
         "most_test": None,
         "shots": (4, None),
@@ -249,16 +264,16 @@ class Pretraining(Comparison):
         ]
 
     def verdict(self, rows: Sequence[Row]) -> Verdict:
-        told = []
+        sentences = []
         for name in self.names(rows):
             if name.startswith("pretrained "):
                 other = name.replace("pretrained", "random", 1)
-                told += [
+                sentences += [
                     compared(name, other, self.against(rows, name, other, measure), WORDS[measure])
                     for measure in (AUROC, AUPRO)
                     if gathered(rows, measure, "variant")
                 ]
-        return Verdict(tuple(told), RULE)
+        return Verdict(tuple(sentences), RULE)
 
     def notes(self, rows: Sequence[Row]) -> list[str]:
         return [*super().notes(rows), "Every seed draws other random weights, and other good pictures for both."]
@@ -269,17 +284,17 @@ GENERATED = "co-occurrence"
 
 @dataclass(frozen=True, kw_only=True)
 class LocalVsGlobal(Comparison):
-    """Local and global detectors, on given parts and on a generated set whose parts are right in texture alone.
+    """Local and global detectors, on given categories and on a generated set whose objects are right in texture alone.
 
     `local` is what the other `detectors` are compared with. `generated`: with the generated set.
     """
 
     QUESTION: ClassVar[str] = (
-        "Which defects need the view of the whole picture, and which does a look at each place find?"
+        "Which defects need the view of the whole picture, and which are found from each place by itself?"
     )
     SOURCE: ClassVar[str] = (
-        "Experiment (e) of the survey: which categories gain from global attention (count, place, company of parts) "
-        "and which do not (texture)."
+        f"Question (e) of {SURVEY}: which categories gain from global attention (count, place, co-occurrence of "
+        "parts) and which do not (texture)."
     )
     AXES: ClassVar[frozenset[str]] = Comparison.AXES | {"generated"}
     FULL: ClassVar[Mapping[str, Any]] = {"most_test": None, "shots": (4, None)}
@@ -296,15 +311,15 @@ class LocalVsGlobal(Comparison):
                 f"a local detector among {', '.join(self.detectors)}", repr(self.local), "name it in both"
             )
 
-    def own_parts(self, folder: Path, given: Sequence[Part]) -> tuple[Part, ...]:
-        return (generated_part(folder / GENERATED),) if self.generated else ()
+    def own_categories(self, folder: Path, given: Sequence[CategoryData]) -> tuple[CategoryData, ...]:
+        return (cooccurrence_data(folder / GENERATED),) if self.generated else ()
 
     def variants(self, seed: int) -> list[Variant]:
         return [Variant(name, name, self.encoder) for name in self.detectors]
 
     def measured(self, run: Run, tools: Tools) -> Iterator[Row]:
-        """As ever, and a row of image AUROC for each kind of defect against all good images."""
-        for detail in run_details(run, None, tools.encoders, examples=0, told=tools.told):
+        """As for every comparison, and a row of image AUROC for each kind of defect against all normal images."""
+        for detail in evaluate_run(run, None, tools.encoders, examples=0, timed_images=TIMED, progress=tools.progress):
             yield row_of(detail)
             kinds = sorted({image.defect for image in detail.images if image.label})
             for kind in kinds if len(kinds) > 1 else ():
@@ -321,15 +336,15 @@ class LocalVsGlobal(Comparison):
 
     def verdict(self, rows: Sequence[Row]) -> Verdict:
         whole = [row for row in rows if not row["defect"]]
-        told = []
+        sentences = []
         for other in (name for name in self.names(rows) if name != self.local):
             for category in dict.fromkeys(str(row["category"]) for row in whole):
                 here = [row for row in whole if row["category"] == category]
                 found = self.against(here, other, self.local, AUROC)
                 words = compared(other, self.local, found, WORDS[AUROC])
                 gain = {1: "gains from the view of the whole", -1: "loses by it", 0: "shows no gain"}[found.shown]
-                told.append(f"{category} {gain}: {words}")
-        return Verdict(tuple(told), RULE)
+                sentences.append(f"{category} {gain}: {words}")
+        return Verdict(tuple(sentences), RULE)
 
     def tables(self, rows: Sequence[Row]) -> list[Matrix]:
         whole = [row for row in rows if not row["defect"]]
@@ -348,11 +363,11 @@ class LocalVsGlobal(Comparison):
         ]
 
 
-def generated_part(folder: Path, seed: int = 0) -> Part:
+def cooccurrence_data(folder: Path, seed: int = 0) -> CategoryData:
     """The generated co-occurrence set in `folder`, made there unless it is there already."""
     from blemish.data import load_dataset
     from blemish.research.cooccurrence import generate_cooccurrence
 
     made_once(folder, lambda new: generate_cooccurrence(new, seed=seed))
     (category,) = load_dataset(folder).categories.values()
-    return Part("generated", GENERATED, tuple(category.train), tuple(category.test))
+    return CategoryData("generated", GENERATED, tuple(category.train), tuple(category.test))

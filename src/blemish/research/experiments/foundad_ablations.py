@@ -1,7 +1,7 @@
 """FoundAD's own ablations: which encoder, which projector, which block, how many patches make the image score.
 
-Zhai et al., "Foundation Visual Encoders Are Secretly Few-Shot Anomaly Detectors", ICLR 2026. As there, one model learns
-all categories together.
+Zhai, Zhou, Deng, Heckler, Navab & Busam, "Foundation Visual Encoders Are Secretly Few-Shot Anomaly Detectors", ICLR
+2026, https://arxiv.org/abs/2510.01934. As there, one model is fitted on all categories together.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from statistics import fmean
 from typing import Any, ClassVar
 
 from blemish.errors import DatasetError, SettingsError
-from blemish.evaluation.evaluation import Clock, Run, fitted, inspect_part
+from blemish.evaluation import Run, fit_run, inspect_test_images
 from blemish.research.experiments.base import (
     Chart,
     CurveChart,
@@ -26,9 +26,26 @@ from blemish.research.experiments.base import (
     matrix,
     places,
 )
-from blemish.research.experiments.comparisons import AUROC, MEASURES, WORDS, Comparison, Variant
-from blemish.research.experiments.material import encoders_named
+from blemish.research.experiments.comparisons import (
+    AUROC,
+    MEASURES,
+    WORDS,
+    Comparison,
+    Variant,
+    with_detector,
+    with_settings,
+)
+from blemish.research.experiments.data import encoders_named
+from blemish.research.experiments.sources import FOUNDAD
 from blemish.research.experiments.verdicts import LEAST, RULE, compared
+
+# Measures that rest on scores alone: with another `top`, the threshold and the p-values are those of none.
+COUNTED = (
+    "n_good",
+    "n_defective",
+    "n_masks",
+    *MEASURES[MEASURES.index("image_auroc") : MEASURES.index("aupro_01") + 1],
+)
 
 _FULL: Mapping[str, Any] = {
     "most_test": None,
@@ -40,9 +57,9 @@ _FULL: Mapping[str, Any] = {
 
 @dataclass(frozen=True, kw_only=True)
 class FoundadAblation(Comparison):
-    """`detector` learns `steps` from `shots` good images of every category; `one_model` for all of them."""
+    """`detector`, trained for `steps` on `shots` normal images of every category; `one_model` for all of them."""
 
-    SOURCE: ClassVar[str] = "FoundAD (ICLR 2026), ablations on MVTec AD at 1 shot, picture AUROC: "
+    SOURCE: ClassVar[str] = f"{FOUNDAD}, ablations on MVTec AD at 1 shot, picture AUROC: "
     FULL: ClassVar[Mapping[str, Any]] = _FULL
 
     shots: tuple[int | None, ...] = (1,)
@@ -121,10 +138,10 @@ class FoundadLayersAndK(FoundadAblation):
 
     KEY: ClassVar[tuple[str, ...]] = (*FoundadAblation.KEY, "block", "top")
     QUESTION: ClassVar[str] = (
-        "Which block's features, and how many of the strangest patches, tell good parts from others?"
+        "Which block's features, and how many of the highest-scoring patches, separate good parts from others?"
     )
     SOURCE: ClassVar[str] = (
-        "FoundAD (ICLR 2026): the third-last block; the mean of the 10 strangest patches on MVTec AD, of 6 on VisA."
+        f"{FOUNDAD}: the third-last block; the mean of the 10 largest patch scores on MVTec AD, of 6 on VisA."
     )
     AXES: ClassVar[frozenset[str]] = FoundadAblation.AXES | {"blocks"}
 
@@ -149,26 +166,24 @@ class FoundadLayersAndK(FoundadAblation):
         ]
 
     def measured(self, run: Run, tools: Tools) -> Iterator[Row]:
-        """Learn once, then score every test image with every number of patches; thresholds belong to none of them."""
+        """Fit once, then score every test image with every number of patches; thresholds belong to none of them."""
         encoder = tools.encoders.of(run)
-        inspector, learned = fitted(run, tools.told, encoder)
-        if not hasattr(inspector.detector_, "top"):
+        inspector, counts = fit_run(run, tools.progress, encoder)
+        if "top" not in inspector.detector_.settings:
             raise SettingsError(
                 "a detector whose picture score is a mean of patches", repr(run.detector), "take foundad"
             )
-        for part in run.parts:
-            for top in self.tops:
-                inspector.detector_.top = top
-                tested = inspect_part(inspector, part, tools.told, Clock(encoder))
-                found = tested.measures(None)
+        for top in self.tops:
+            changed = with_detector(inspector, with_settings(inspector.detector_, top=top))
+            for category in run.categories:
+                found = inspect_test_images(changed, category, tools.progress).measures()
                 yield {
-                    "dataset": part.dataset,
-                    "category": part.category,
+                    "dataset": category.dataset,
+                    "category": category.name,
                     "top": top,
                     **dict.fromkeys(MEASURES, float("nan")),
-                    "n_train": learned[part.category],
-                    **{name: value for name, value in found.items() if name not in ("false_alarm_rate", "miss_rate")},
-                    "ms_per_picture": tested.milliseconds,
+                    **{name: found[name] for name in COUNTED},
+                    "n_train": counts[category.name],
                 }
 
     def verdict(self, rows: Sequence[Row]) -> Verdict:
@@ -178,13 +193,13 @@ class FoundadLayersAndK(FoundadAblation):
         means = {key: fmean(found) for key, found in values.items()}
         best = max(means, key=lambda key: means[key])
         near = [f"{name} with K = {top}" for (name, top), mean in means.items() if mean >= means[best] - LEAST]
-        told = [f"Best mean picture AUROC: {best[0]} with K = {best[1]}, {means[best]:.3f}."]
-        told.append(f"Within {LEAST:g} of it: {', '.join(near)}.")
+        sentences = [f"Best mean picture AUROC: {best[0]} with K = {best[1]}, {means[best]:.3f}."]
+        sentences.append(f"Within {LEAST:g} of it: {', '.join(near)}.")
         blocks = [name for name in self.names(rows) if name != best[0]]
         here = [row for row in rows if str(row["top"]) == best[1]]
-        told += [self._block(here, best[0], other) for other in blocks]
+        sentences += [self._block(here, best[0], other) for other in blocks]
         return Verdict(
-            tuple(told), f"Blocks are compared at the best K. {RULE} The best of many is flattered by chance."
+            tuple(sentences), f"Blocks are compared at the best K. {RULE} The best of many is flattered by chance."
         )
 
     def _block(self, rows: Sequence[Row], best: str, other: str) -> str:

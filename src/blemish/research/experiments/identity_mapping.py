@@ -1,7 +1,8 @@
-"""When does a reconstruction copy the defect too? Bottleneck × masking ratio → residual on good and defective places.
+"""When does a reconstruction copy the defect too? Bottleneck × masking ratio → residual on normal and defective places.
 
-The survey's experiment (d). A place with a synthetic anomaly is compared with itself before the defect was pasted:
-where both leave the same residual, the network rebuilds whatever it sees, and its score says nothing.
+Question (d) of Ben Ammar et al., "Foundation Models and Transformers for Anomaly Detection: A Survey", arXiv
+2507.15905, 2025. A place with a synthetic anomaly is compared with itself before the anomaly was pasted: where both
+leave the same residual, the network reconstructs any input, and its score says nothing.
 """
 
 from __future__ import annotations
@@ -15,8 +16,10 @@ from typing import Any, ClassVar
 import numpy as np
 
 from blemish.augmentation.cutpaste import synthetic_anomaly
-from blemish.data import image_of, load_mask
-from blemish.evaluation.evaluation import Answers, Clock, Part, Run, fitted, inspect_part, resized, unlearned
+from blemish.data import image_of
+from blemish.evaluation import CategoryData, Run, TestResults, build_inspector, fit_run, inspect_test_images
+from blemish.evaluation.probes import FitTimer
+from blemish.evaluation.results import resized
 from blemish.model.inspector import Inspector
 from blemish.preprocessing.foreground import from_pixels
 from blemish.research.experiments.base import (
@@ -35,12 +38,13 @@ from blemish.research.experiments.base import (
     places,
 )
 from blemish.research.experiments.comparisons import AUPRO, AUROC
-from blemish.research.experiments.material import check_at_hand, fingerprint_of, limited
+from blemish.research.experiments.data import check_available, fingerprint_of, limited
 from blemish.research.experiments.shots import bounded, known_settings
+from blemish.research.experiments.sources import SURVEY
 from blemish.research.experiments.verdicts import spearman
 
-LIMIT = 1.5  # times the residual of the same place without defect; under it a defect counts as copied
-OPEN = "none"  # where nothing narrows what passes
+COPIED = 1.5  # times the residual of the same place without anomaly; under it an anomaly counts as copied (our choice)
+OPEN = "none"  # no bottleneck
 RATIO, REAL = "made_up_ratio", "real_ratio"
 
 
@@ -48,18 +52,16 @@ RATIO, REAL = "made_up_ratio", "real_ratio"
 class IdentityMapping(Experiment):
     """Bottleneck widths × masking ratios of a transformer auto-encoder.
 
-    Without masking `plain` learns, with it `masked`, both with `bottleneck` set and, for the second, `masking`; a
-    bottleneck of 0 is none at all. What is left is taken as it is (`whiten` false): by how it varies, even what little
-    a copy leaves would stand out.
-    `defects`: made-up ones on each good test image. `steps`, `image_size`, `shots`: of the detector.
+    Without masking `plain` is trained, with it `masked`, both with `bottleneck` set and, for the second, `masking`; a
+    bottleneck of 0 is none at all. Residuals are not whitened (`whiten` false), or even the small residual of a copy
+    would stand out.
+    `defects`: synthetic ones on each normal test image. `steps`, `image_size`, `shots`: of the detector.
     """
 
     QUESTION: ClassVar[str] = (
         "How narrow must a reconstruction's bottleneck be, or how much must be masked, before it stops to copy defects?"
     )
-    SOURCE: ClassVar[str] = (
-        "Experiment (d) of the survey: bottleneck and masking ratio, until identity mapping sets in."
-    )
+    SOURCE: ClassVar[str] = f"Question (d) of {SURVEY}: bottleneck and masking ratio, until identity mapping sets in."
     KEY: ClassVar[tuple[str, ...]] = (
         *("dataset", "category", "detector", "encoder", "image_size", "shots", "seed"),
         *("bottleneck", "masking", "data"),
@@ -97,11 +99,11 @@ class IdentityMapping(Experiment):
         at_least("maskings", self.maskings, 0)
         at_least("1 - masking", [round(1 - m, 6) for m in self.maskings], 0.01)
 
-    def cells(self, parts: Sequence[Part]) -> list[Cell]:
-        tested = [limited(part, self.most_test) for part in parts]
+    def cells(self, categories: Sequence[CategoryData]) -> list[Cell]:
+        tested = [limited(category, self.most_test) for category in categories]
         return [
             self._cell(group, shots, seed, bottleneck, masking, fingerprint_of(group))
-            for group in [(part,) for part in tested]
+            for group in [(category,) for category in tested]
             for shots in self.shots
             for seed in self.seeds
             for masking in self.maskings
@@ -109,28 +111,28 @@ class IdentityMapping(Experiment):
         ]
 
     def _cell(
-        self, group: tuple[Part, ...], shots: int | None, seed: int, bottleneck: int, masking: float, data: str
+        self, group: tuple[CategoryData, ...], shots: int | None, seed: int, bottleneck: int, masking: float, data: str
     ) -> Cell:
-        (part,) = group
+        (category,) = group
         detector = self.masked if masking else self.plain
         settings = {"bottleneck": bottleneck, **known_settings(detector, whiten=False)}
         if masking:
             settings["masking"] = masking
         run = Run(
-            parts=group,
+            categories=group,
             detector=detector,
             encoder=self.encoder,
             image_size=self.image_size,
-            shots=None if shots is None or shots >= len(part.good) else shots,
+            shots=None if shots is None or shots >= len(category.train) else shots,
             seed=seed,
             device=self.device,
             settings={**settings, **bounded(detector, self.steps)},
         )
-        method = unlearned(run)
-        check_at_hand(method.chosen_encoder)
+        method = build_inspector(run)
+        check_available(method.chosen_encoder)
         key = {
-            "dataset": part.dataset,
-            "category": part.category,
+            "dataset": category.dataset,
+            "category": category.name,
             "detector": method.detector_name,
             "encoder": method.chosen_encoder,
             "image_size": method.image_size,
@@ -144,14 +146,14 @@ class IdentityMapping(Experiment):
 
     def measured(self, run: Run, tools: Tools) -> Iterator[Row]:
         encoder = tools.encoders.of(run)
-        clock = Clock(encoder)
-        inspector, learned = fitted(run, tools.told, encoder)
-        seconds = clock.seconds()
-        (part,) = run.parts
-        tested = inspect_part(inspector, part, tools.told, Clock(encoder))
-        found = tested.measures(None)
+        timer = FitTimer(encoder)
+        inspector, counts = fit_run(run, tools.progress, encoder)
+        seconds = timer.seconds()
+        (category,) = run.categories
+        tested = inspect_test_images(inspector, category, tools.progress)
+        found = tested.measures()
         good, real = real_residuals(tested)
-        before, after = made_up_residuals(inspector, tested, self.defects, run.seed)
+        before, after = synthetic_residuals(inspector, tested, self.defects, run.seed)
         yield {
             "residual_good": good,
             "residual_before": before,
@@ -160,28 +162,28 @@ class IdentityMapping(Experiment):
             RATIO: after / before if before > 0 else float("nan"),
             REAL: real / good if good > 0 else float("nan"),
             **{name: found[name] for name in (AUROC, AUPRO, "n_good", "n_defective")},
-            "n_train": learned[part.category],
+            "n_train": counts[category.name],
             "fit_seconds": seconds,
         }
 
     def verdict(self, rows: Sequence[Row]) -> Verdict:
-        told = []
+        sentences = []
         for masking in places(rows, "masking"):
             here = [row for row in rows if str(row["masking"]) == masking]
-            told.append(f"{masking_in_words(masking)}: {onset(here)}")
+            sentences.append(f"{masking_in_words(masking)}: {onset(here)}")
         aurocs = {key: fmean(found) for key, found in gathered(rows, AUROC, "masking", "bottleneck").items()}
         if aurocs:
             masking, bottleneck = max(aurocs, key=lambda key: aurocs[key])
-            told.append(
+            sentences.append(
                 f"Best mean picture AUROC: {aurocs[masking, bottleneck]:.3f}, {masking_in_words(masking).lower()}, "
                 f"{width_in_words(bottleneck)}."
             )
         rule = (
             "Identity mapping has set in at the narrowest bottleneck from which on, for it and every wider one, "
-            f"made-up defects leave less than {LIMIT:g} times the residual that the same places left before the "
+            f"made-up defects leave less than {COPIED:g} times the residual that the same places left before the "
             "defect was pasted (means over categories and seeds)."
         )
-        return Verdict(tuple(told), rule)
+        return Verdict(tuple(sentences), rule)
 
     def charts(self, rows: Sequence[Row]) -> list[Chart]:
         named = [{**row, "line": masking_in_words(str(row["masking"]))} for row in rows]
@@ -190,9 +192,11 @@ class IdentityMapping(Experiment):
             (REAL, "Real defects", "residual, times that of good parts"),
             (AUROC, "Picture AUROC", "picture AUROC"),
         )
-        level = ("copied under this", LIMIT)
+        threshold = ("copied under this", COPIED)
         return [
-            CurveChart(title, "bottleneck", y, places(rows, "bottleneck"), lines, level if measure == RATIO else None)
+            CurveChart(
+                title, "bottleneck", y, places(rows, "bottleneck"), lines, threshold if measure == RATIO else None
+            )
             for measure, title, y in shown
             if (lines := curves(named, measure, "line", "bottleneck"))
         ]
@@ -211,12 +215,12 @@ class IdentityMapping(Experiment):
         return [table for table in found if table.cells]
 
     def notes(self, rows: Sequence[Row]) -> list[str]:
-        told = ["Residuals are means over pixels of the map; made-up defects are pasted into good test pictures."]
+        sentences = ["Residuals are means over pixels of the map; made-up defects are pasted into good test pictures."]
         if self.steps is not None:
-            told.append(f"{self.steps} steps at {self.image_size or 'the own size in'} px.")
+            sentences.append(f"{self.steps} steps at {self.image_size or 'the own size in'} px.")
         if not gathered(rows, REAL, "masking"):
-            told.append("These pictures come without masks, so that the residual of real defects is not known.")
-        return told
+            sentences.append("These pictures come without masks, so that the residual of real defects is not known.")
+        return sentences
 
 
 def masking_in_words(masking: str) -> str:
@@ -230,7 +234,7 @@ def onset(rows: Sequence[Row]) -> str:
         return "no residual was measured."
     widths = sorted(ratios, key=lambda width: float("inf") if width == OPEN else float(width))
     copied = len(widths)
-    while copied and ratios[widths[copied - 1]] < LIMIT:
+    while copied and ratios[widths[copied - 1]] < COPIED:
         copied -= 1
     shown = ", ".join(f"{ratios[width]:.2f}× at {width}" for width in widths)
     trend = spearman(range(len(widths)), [ratios[width] for width in widths]) if len(widths) > 2 else float("nan")
@@ -247,19 +251,19 @@ def width_in_words(width: str) -> str:
     return "no bottleneck" if width == OPEN else f"a bottleneck of {width}"
 
 
-def real_residuals(tested: Answers) -> tuple[float, float]:
-    """Mean of the map over good test images, and over the masks of defective ones (nan without masks)."""
+def real_residuals(tested: TestResults) -> tuple[float, float]:
+    """Mean of the map over normal test images, and over the masks of defective ones (nan without masks)."""
     good, real = [], []
-    for sample, prediction in zip(tested.samples, tested.predictions, strict=True):
+    for sample, prediction, mask in zip(tested.samples, tested.predictions, tested.masks, strict=True):
         if not sample.label:
             good.append(float(prediction.map.mean()))
-        elif sample.mask is not None and (mask := load_mask(sample.mask)).any():
+        elif mask is not None and mask.any():
             real.append(float(resized(prediction.map, mask.shape)[mask].mean()))
     return mean_or_nan(good), mean_or_nan(real)
 
 
-def made_up_residuals(inspector: Inspector, tested: Answers, defects: int, seed: int) -> tuple[float, float]:
-    """Mean of the map where a defect is pasted into good test images: before, and after."""
+def synthetic_residuals(inspector: Inspector, tested: TestResults, defects: int, seed: int) -> tuple[float, float]:
+    """Mean of the map where an anomaly is pasted into normal test images: before, and after."""
     before, after = [], []
     for index, (sample, prediction) in enumerate(zip(tested.samples, tested.predictions, strict=True)):
         if sample.label:

@@ -1,30 +1,42 @@
-"""What the experiments on images with points share: scans of their own, ways to look with one model, kinds of defect.
+"""What the experiments on images with points share: scans of their own, views of the test scans, groups of defects.
 
-Their questions are those of the tables and figures of the text-guided, unified framework for RGB-3D anomaly detection
-(see detectors/crossmodal_text.py), which measured on MVTec 3D-AD and Eyecandies; both can be given as datasets.
+Their questions are those of the tables and figures of Li, Ye, Yu, Xie & Shen, "Text-Guided Multimodal Unified
+Industrial Anomaly Detection", arXiv 2604.22899, 2026, which measured on MVTec 3D-AD and Eyecandies; both can be given
+as datasets.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
-import torch
-
-from blemish.detectors.base import Detector, Needs, Progress
+from blemish.detectors.base import Detector
 from blemish.errors import DatasetError, WeightsError
-from blemish.evaluation.evaluation import Answers, Clock, Part, Run, fitted, inspect_part
+from blemish.evaluation import CategoryData, Run, TestResults, fit_run, inspect_test_images, milliseconds_per_image
+from blemish.evaluation.probes import FitTimer
+from blemish.model.inspector import Inspector
 from blemish.research.experiments.base import BarChart, Cell, Chart, Matrix, Row, Tools, Verdict, at_least, gathered
-from blemish.research.experiments.comparisons import AUPRO, AUPRO_1, AUROC, MEASURES, WORDS, Comparison
-from blemish.research.experiments.material import made_once
-from blemish.research.experiments.rows import digest
+from blemish.research.experiments.comparisons import (
+    AUPRO,
+    AUPRO_1,
+    AUROC,
+    MEASURES,
+    TIMED,
+    WORDS,
+    Comparison,
+    with_detector,
+)
+from blemish.research.experiments.data import made_once
+from blemish.research.experiments.row_store import digest
 from blemish.research.experiments.shots import bounded
+from blemish.research.experiments.sources import TEXT_GUIDED
 from blemish.research.experiments.verdicts import RULE
 from blemish.research.synthetic_scans import BOTH, COLOUR, GEOMETRY, Plan, write_scans
-from blemish.types import POINTS, RGB, Batch, Features, PatchScores, Sample
+from blemish.types import POINTS, RGB, Features, PatchScores, Sample
 
+OF_VERDICTS = MEASURES[MEASURES.index("false_alarm_rate") : MEASURES.index("aurc") + 1]
 GENERATED = "generated scans"
 SHOWN = (AUROC, AUPRO, AUPRO_1)  # the columns of the published tables
 TEXTUAL = "text-guided"
@@ -39,61 +51,53 @@ FUSED = "fused"
 
 
 @dataclass(frozen=True)
-class Way:
-    """A way to look at test scans with a learned model: columns of its rows, and what is done differently.
+class View:
+    """How a fitted model is shown the test scans: `facts` are further columns of its rows.
 
-    `detector` answers in the learned one's place; `left` is the only modality that scans keep, "" for both.
+    `detector` takes the place of the fitted one (None: that one); `modality` is the only one that scans keep, "" for
+    all. `by_group`: with rows for the groups of defects. `thresholds`: whether the model's apply to this view.
     """
 
     facts: Mapping[str, Any]
-    detector: Detector
-    left: str = ""
-    details: bool = False  # with rows for the kinds of defect
-    limits: bool = True  # whether the model's thresholds are those of this way
+    detector: Detector | None = None
+    modality: str = ""
+    by_group: bool = False
+    thresholds: bool = True
 
-    def seen(self, part: Part) -> Part:
-        """The part with its test scans as they are shown."""
-        gone: dict[str, Any] = {RGB: {"points": None}, POINTS: {"image": None}, "": {}}[self.left]
-        return replace(part, test=tuple(replace(sample, **gone) for sample in part.test))
+    def of(self, inspector: Inspector) -> Inspector:
+        """The fitted model with this view's detector."""
+        return inspector if self.detector is None else with_detector(inspector, self.detector)
+
+    def shown(self, category: CategoryData) -> CategoryData:
+        """The category with its test scans as this view shows them."""
+        without: dict[str, Any] = {RGB: {"points": None}, POINTS: {"image": None}, "": {}}[self.modality]
+        return replace(category, test=tuple(replace(sample, **without) for sample in category.test))
 
 
-class OneSide:
-    """A learned detector's own word of one modality ("rgb", "points", "text") as its score, on whole scans."""
+class ModalityScore:
+    """A fitted detector that scores whole scans by one of the maps that its `explain` gives ("rgb", "points", "text").
 
-    def __init__(self, detector: Any, side: str) -> None:
-        self.detector, self.side = detector, side
+    Everything but the score is the detector's own.
+    """
 
-    @property
-    def needs(self) -> Needs:
-        found: Needs = self.detector.needs
-        return found
+    def __init__(self, detector: Any, modality: str) -> None:
+        self._detector, self._modality = detector, modality
 
-    @property
-    def settings(self) -> dict[str, Any]:
-        found: dict[str, Any] = self.detector.settings
-        return found
-
-    def fit(self, batches: Iterable[Batch], progress: Progress | None = None) -> OneSide:
-        raise NotImplementedError("one side of what has learned already")
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._detector, name)
 
     def score(self, features: Features) -> PatchScores:
-        """The side's map `(B, h, w)`."""
-        return PatchScores(self.detector.explain(features)[self.side])
-
-    def state(self) -> dict[str, torch.Tensor]:
-        return {}
-
-    def load_state(self, state: Mapping[str, torch.Tensor]) -> OneSide:
-        return self
+        """The map of the modality, `(B, h, w)`."""
+        return PatchScores(self._detector.explain(features)[self._modality])
 
 
 @dataclass(frozen=True, kw_only=True)
 class Multimodal(Comparison):
-    """Detectors of images with points; `steps` bounds the learning of those that learn by steps.
+    """Detectors of images with points; `steps` bounds the training of those that are trained in steps.
 
-    Where no dataset is given, `classes` of the generated set are rendered: `train` good scans to learn from, and to be
-    tested on `good` good ones and `defective` ones of each of nine kinds; `scene_seed` is the set's. `one_model`: for
-    all categories.
+    Where no dataset is given, `classes` of the generated set are rendered: `train` normal scans to fit on, and to test
+    on `good` normal ones and `defective` ones of each of nine kinds; `scene_seed` is the set's. `one_model`: for all
+    categories.
     """
 
     KEY: ClassVar[tuple[str, ...]] = (*Comparison.KEY, "view")
@@ -106,9 +110,7 @@ class Multimodal(Comparison):
         **{name: getattr(Plan(), name) for name in ("classes", "train", "good", "defective")},
     }
     BRINGS_DATA: ClassVar[bool] = True
-    PUBLISHED: ClassVar[str] = (
-        "the text-guided, unified framework for RGB-3D anomaly detection, on MVTec 3D-AD, one model for all categories"
-    )
+    PUBLISHED: ClassVar[str] = f"{TEXT_GUIDED}, on MVTec 3D-AD, one model for all categories"
 
     seeds: tuple[int, ...] = (0,)
     shots: tuple[int | None, ...] = (12,)
@@ -138,12 +140,12 @@ class Multimodal(Comparison):
     def pooled(self) -> bool:
         return self.one_model
 
-    def own_parts(self, folder: Path, given: Sequence[Part]) -> tuple[Part, ...]:
-        return () if given else rendered_parts(folder, self.plan)
+    def own_categories(self, folder: Path, given: Sequence[CategoryData]) -> tuple[CategoryData, ...]:
+        return () if given else rendered_scans(folder, self.plan)
 
-    def cells(self, parts: Sequence[Part]) -> list[Cell]:
-        check_scans(parts)
-        planned = super().cells(parts)
+    def cells(self, categories: Sequence[CategoryData]) -> list[Cell]:
+        check_scans(categories)
+        planned = super().cells(categories)
         if any(self.reads_text(variant.settings) for variant in self.variants(0) if variant.detector == TEXTUAL):
             check_text_encoder(self.text_encoder)
         return planned
@@ -156,32 +158,32 @@ class Multimodal(Comparison):
         chosen = {**ALIKE, **bounded(TEXTUAL, self.steps), **settings}
         return {**chosen, "text_encoder": self.text_encoder} if self.reads_text(chosen) else chosen
 
-    def ways(self, run: Run, detector: Detector) -> list[Way]:
-        """How the learned detector looks at the test scans."""
-        return [Way({"view": FUSED}, detector)]
+    def views(self, run: Run, detector: Detector) -> list[View]:
+        """How the test scans are shown to the fitted model."""
+        return [View({"view": FUSED})]
 
     def measured(self, run: Run, tools: Tools) -> Iterator[Row]:
-        """Learn once; for every category and way a row, and one for each group of defects where they are asked for."""
+        """Fit once; for every category and view a row, and one for each group of defects where they are asked for."""
         encoder = tools.encoders.of(run)
-        clock = Clock(encoder)
-        inspector, learned = fitted(run, tools.told, encoder)
-        seconds = clock.seconds()
-        ways = self.ways(run, inspector.detector_)
-        for part in run.parts:
-            for way in ways:
-                inspector.detector_ = way.detector
-                tested = inspect_part(inspector, way.seen(part), tools.told, Clock(encoder))
-                facts = {"dataset": part.dataset, "category": part.category, **way.facts}
-                costs = {"n_train": learned[part.category], "fit_seconds": seconds}
-                costs["ms_per_picture"] = tested.milliseconds
-                yield {**facts, **measures_of(tested, way.limits), **costs}
-                for group, some in by_group(tested) if way.details else ():
-                    yield {**facts, "defect": group, **measures_of(some, way.limits), **costs}
+        timer = FitTimer(encoder)
+        inspector, counts = fit_run(run, tools.progress, encoder)
+        seconds = timer.seconds()
+        views = self.views(run, inspector.detector_)
+        for category in run.categories:
+            for view in views:
+                changed, shown = view.of(inspector), view.shown(category)
+                tested = inspect_test_images(changed, shown, tools.progress)
+                facts = {"dataset": category.dataset, "category": category.name, **view.facts}
+                costs = {"n_train": counts[category.name], "fit_seconds": seconds}
+                costs["ms_per_picture"] = milliseconds_per_image(changed, shown.test, most=TIMED)
+                yield {**facts, **measures_of(tested, view.thresholds), **costs}
+                for group, some in by_group(tested) if view.by_group else ():
+                    yield {**facts, "defect": group, **measures_of(some, view.thresholds), **costs}
 
     def verdict(self, rows: Sequence[Row]) -> Verdict:
         whole = whole_rows(rows)
-        told = [sentence for measure in SHOWN for sentence in self.best_against_rest(whole, measure)]
-        return Verdict(tuple(told), RULE)
+        sentences = [sentence for measure in SHOWN for sentence in self.best_against_rest(whole, measure)]
+        return Verdict(tuple(sentences), RULE)
 
     def tables(self, rows: Sequence[Row]) -> list[Matrix]:
         whole = whole_rows(rows)
@@ -195,39 +197,39 @@ class Multimodal(Comparison):
         return found
 
     def notes(self, rows: Sequence[Row]) -> list[str]:
-        told = super().notes(rows)
+        sentences = super().notes(rows)
         if any(row["dataset"] == GENERATED for row in rows):
-            told.append(
+            sentences.append(
                 f"Rendered scans of {self.classes} classes, seed {self.scene_seed}: the same for every seed, which "
                 "draws the good ones to learn from and whatever the methods draw."
             )
         if self.steps is not None:
-            told.append(f"Methods that learn by steps learned {self.steps}, which may be fewer than their own.")
-        eyes = {str(row["variant"]): str(row["encoder"]) for row in rows}
-        if len(set(eyes.values())) > 1:
-            used = "; ".join(f"{name}: {eye}" for name, eye in eyes.items())
-            told.append(f"Encoders, each method's own; --encoder names one for all: {used}.")
+            sentences.append(f"Methods that learn by steps learned {self.steps}, which may be fewer than their own.")
+        encoders = {str(row["variant"]): str(row["encoder"]) for row in rows}
+        if len(set(encoders.values())) > 1:
+            used = "; ".join(f"{name}: {encoder}" for name, encoder in encoders.items())
+            sentences.append(f"Encoders, each method's own; --encoder names one for all: {used}.")
         models = "One model for all categories" if self.one_model else "One model a category"
-        return [*told, f"{models}, scans of {self.image_size} px."]
+        return [*sentences, f"{models}, scans of {self.image_size} px."]
 
 
-def rendered_parts(folder: Path, plan: Plan, workers: int = 1) -> tuple[Part, ...]:
-    """The generated set as parts, rendered inside `folder` by `workers` processes unless it lies there already."""
+def rendered_scans(folder: Path, plan: Plan, workers: int = 1) -> tuple[CategoryData, ...]:
+    """The generated set as categories, rendered inside `folder` by `workers` processes unless it lies there already."""
     from blemish.data import load_dataset
 
     place = folder / f"scans-{digest(asdict(plan))}"
     made_once(place, lambda new: write_scans(new, plan, workers))
     found = load_dataset(place).categories
-    return tuple(Part(GENERATED, name, tuple(one.train), tuple(one.test)) for name, one in found.items())
+    return tuple(CategoryData(GENERATED, name, tuple(one.train), tuple(one.test)) for name, one in found.items())
 
 
-def check_scans(parts: Sequence[Part]) -> None:
-    """Raise DatasetError for parts without points."""
-    for part in parts:
-        lacking: list[Sample] = [s for s in (*part.good, *part.test) if s.points is None or s.image is None]
+def check_scans(categories: Sequence[CategoryData]) -> None:
+    """Raise DatasetError for categories without points."""
+    for category in categories:
+        lacking: list[Sample] = [s for s in (*category.train, *category.test) if s.points is None or s.image is None]
         if lacking:
             raise DatasetError(
-                f"pictures with points of {part.category}",
+                f"pictures with points of {category.name}",
                 f"{len(lacking)} without, such as {lacking[0].name}",
                 "give a dataset in the layout of MVTec 3D-AD or Eyecandies, or none to have scans rendered",
             )
@@ -244,25 +246,25 @@ def check_text_encoder(name: str) -> None:
         raise WeightsError(f"the weights of the text encoder {name!r}", found.why, f"run: {TEXT_ENCODERS[name].get}")
 
 
-def measures_of(tested: Answers, limits: bool = True) -> dict[str, Any]:
-    """Every measure of the answers; those of the thresholds only where these belong to what was asked."""
-    found = {**dict.fromkeys(MEASURES, float("nan")), **tested.measures(None)}
-    return found if limits else found | dict.fromkeys(("false_alarm_rate", "miss_rate"), float("nan"))
+def measures_of(tested: TestResults, thresholds: bool = True) -> dict[str, Any]:
+    """Every measure of the results; those of verdicts and p-values only where the model's thresholds apply."""
+    found = {**dict.fromkeys(MEASURES, float("nan")), **tested.measures()}
+    return found if thresholds else found | dict.fromkeys(OF_VERDICTS, float("nan"))
 
 
-def by_group(tested: Answers, groups: Mapping[str, str] = GROUPS) -> Iterator[tuple[str, Answers]]:
+def by_group(tested: TestResults, groups: Mapping[str, str] = GROUPS) -> Iterator[tuple[str, TestResults]]:
     """All good scans with the defective ones of each group in turn; what is in none of them is one of its own."""
     of = [groups.get(sample.defect, sample.defect) if sample.label else "" for sample in tested.samples]
     for group in (name for name in dict.fromkeys((*groups.values(), *sorted(of))) if name and name in of):
         chosen = [i for i, name in enumerate(of) if name in ("", group)]
         yield (
             group,
-            Answers(tested.part, [tested.samples[i] for i in chosen], [tested.predictions[i] for i in chosen]),
+            TestResults(tested.category, [tested.samples[i] for i in chosen], [tested.predictions[i] for i in chosen]),
         )
 
 
 def whole_rows(rows: Sequence[Row]) -> list[Row]:
-    """Rows about all defects, of whole scans and the whole score."""
+    """Rows about all defects, of whole scans and the fused score."""
     return [row for row in rows if not row["defect"] and row["view"] == FUSED]
 
 

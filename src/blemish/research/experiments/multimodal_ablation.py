@@ -1,7 +1,8 @@
-"""Which module earns its place: table V of the text-guided, unified framework, and what each modality finds by itself.
+"""Which module earns its place, and which defects each modality finds on its own.
 
-A detector that has learned is also shown scans without points, or without an image, and asked for what one side of its
-score says of whole ones; its answers are counted by what a defect changes: geometry, colour, or both.
+Li, Ye, Yu, Xie & Shen, "Text-Guided Multimodal Unified Industrial Anomaly Detection", arXiv 2604.22899, 2026, table V.
+A fitted model is also shown scans without points, or without an image, and asked for the map of one modality of whole
+scans; its predictions are counted by what a defect changes: geometry, colour, or both.
 """
 
 from __future__ import annotations
@@ -12,18 +13,18 @@ from statistics import fmean
 from typing import Any, ClassVar
 
 from blemish.detectors.base import Detector, Explains
-from blemish.evaluation.evaluation import Run
+from blemish.evaluation import Run
 from blemish.research.experiments.base import Matrix, Row, Verdict, gathered, matrix
 from blemish.research.experiments.comparisons import AUPRO, AUROC, WORDS, Variant
-from blemish.research.experiments.multimodal import ALIKE, FUSED, GROUPS, TEXTUAL, Multimodal, OneSide, Way
+from blemish.research.experiments.multimodal import ALIKE, FUSED, GROUPS, TEXTUAL, ModalityScore, Multimodal, View
 from blemish.research.experiments.shots import bounded
-from blemish.research.experiments.verdicts import mean_and_spread
+from blemish.research.experiments.verdicts import mean_and_std
 from blemish.types import POINTS, RGB
 
 OURS = "GACM + OCTA + Ψ_seen + Ψ_lost"
 WHOLE = f"deep {OURS}"
 IMAGE, SURFACE = "picture alone", "points alone"
-SIDES = {RGB: "the picture's share", POINTS: "the points' share", "text": "√Ψ_text"}
+MAPS = {RGB: "the picture's share", POINTS: "the points' share", "text": "√Ψ_text"}
 FOUND, UNSEEN = 0.75, 0.6  # mean image AUROC from which a kind of defect is found, and up to which it is not
 
 
@@ -70,14 +71,20 @@ class MultimodalAblation(Multimodal):
     def _whole(self) -> dict[str, Any]:
         return {"mapper": "deep-gacm", "text": True}
 
-    def ways(self, run: Run, detector: Detector) -> list[Way]:
-        ways = [Way({"view": FUSED}, detector, details=True)]
+    def views(self, run: Run, detector: Detector) -> list[View]:
+        views = [View({"view": FUSED}, by_group=True)]
         if run.settings != self.textual(**self._whole):
-            return ways
-        ways += [Way({"view": view}, detector, left, True) for left, view in ((RGB, IMAGE), (POINTS, SURFACE))]
+            return views
+        views += [
+            View({"view": name}, modality=modality, by_group=True)
+            for modality, name in ((RGB, IMAGE), (POINTS, SURFACE))
+        ]
         if isinstance(detector, Explains):
-            ways += [Way({"view": view}, OneSide(detector, side), "", True, False) for side, view in SIDES.items()]
-        return ways
+            views += [
+                View({"view": name}, ModalityScore(detector, modality), by_group=True, thresholds=False)
+                for modality, name in MAPS.items()
+            ]
+        return views
 
     def verdict(self, rows: Sequence[Row]) -> Verdict:
         base = super().verdict(rows)
@@ -98,7 +105,7 @@ class MultimodalAblation(Multimodal):
         ]
         fused = [row for row in kinds if row["view"] == FUSED]
         by_variant = matrix(fused, AUROC, "variant", "kind", f"Whole scans by what a defect changes, {WORDS[AUROC]}")
-        order = [unrivalled(one) for one in (*by_view, by_variant) if one.cells]
+        order = [without_best(one) for one in (*by_view, by_variant) if one.cells]
         return [found[0], *order, *found[1:]]
 
     def notes(self, rows: Sequence[Row]) -> list[str]:
@@ -107,13 +114,13 @@ class MultimodalAblation(Multimodal):
             *super().notes(rows),
             f"All rows but cfm and btf have {alike}, so that they differ in their modules alone; cfm has its defaults.",
             f"{IMAGE.capitalize()} and {SURFACE}: the model learned from both, and inspects scans that lack the "
-            f"other. {', '.join(SIDES.values())}: what one side of its score says of whole scans.",
+            f"other. {', '.join(MAPS.values())}: the map of one modality, of whole scans.",
             "A layer is a block of the picture's encoder; those behind it are not computed. Deep: the linear "
             "parts of the GACM are perceptrons.",
         ]
 
 
-def unrivalled(found: Matrix) -> Matrix:
+def without_best(found: Matrix) -> Matrix:
     """The table without a best of each line: its columns are no rivals."""
     return Matrix(found.title, found.corner, found.cells, higher_is_better=None)
 
@@ -127,14 +134,14 @@ def _by_kind(rows: Sequence[Row]) -> list[str]:
         ).items()
         if key[0] in GROUPS.values()
     }
-    told = []
+    sentences = []
     for kind in dict.fromkeys(key[0] for key in means):
         views = {view: means[kind, view] for view in (IMAGE, SURFACE, FUSED) if (kind, view) in means}
         words = [
-            f"{_grade(fmean(values))} by {_named(view)} ({mean_and_spread(values)})" for view, values in views.items()
+            f"{_grade(fmean(values))} by {_named(view)} ({mean_and_std(values)})" for view, values in views.items()
         ]
-        told.append(f"Defects of {kind if kind != 'both' else 'geometry and colour'}: {', '.join(words)}.")
-    return told
+        sentences.append(f"Defects of {kind if kind != 'both' else 'geometry and colour'}: {', '.join(words)}.")
+    return sentences
 
 
 def _grade(mean: float) -> str:

@@ -1,7 +1,8 @@
-"""What each detector of images with points costs, and what one model for all categories loses: table VII.
+"""What each detector of images with points costs, and what one model for all categories loses.
 
-Memory and speed are those of a process of its own that loads the saved model and inspects scan by scan, with nothing
-encoded before; accuracy comes from all test scans, the category recognised and then given.
+Li, Ye, Yu, Xie & Shen, "Text-Guided Multimodal Unified Industrial Anomaly Detection", arXiv 2604.22899, 2026,
+table VII. Memory and speed are those of a process of its own that loads the saved model and inspects scan by scan, with
+nothing encoded before; accuracy comes from all test scans, the category recognised and then given.
 """
 
 from __future__ import annotations
@@ -17,11 +18,12 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any, ClassVar
 
-from blemish.evaluation.evaluation import Clock, Part, PeakMemory, Run, fitted, inspect_part
+from blemish.evaluation import CategoryData, PeakMemory, Run, fit_run, inspect_test_images
+from blemish.evaluation.probes import FitTimer
 from blemish.model.inspector import Inspector
 from blemish.research.experiments.base import BarChart, Chart, Matrix, Row, Tools, Values, Verdict, at_least, gathered
 from blemish.research.experiments.comparisons import WORDS, Variant
-from blemish.research.experiments.material import evenly
+from blemish.research.experiments.data import evenly
 from blemish.research.experiments.multimodal import (
     FUSED,
     SHOWN,
@@ -53,7 +55,7 @@ class Cost:
 
 @dataclass(frozen=True, kw_only=True)
 class MultimodalCost(Multimodal):
-    """`detectors` as they are, learning all categories in one model and each in one of its own.
+    """`detectors` as they are, fitted on all categories in one model and on each in one of its own.
 
     `timed` test scans are inspected one by one for time and memory, in a process of their own or not (`own_process`).
     """
@@ -74,8 +76,8 @@ class MultimodalCost(Multimodal):
         super().check()
         at_least("timed", (self.timed,), 1)
 
-    def groups(self, parts: Sequence[Part]) -> list[tuple[tuple[Part, ...], bool]]:
-        return [(tuple(parts), True), *(((part,), False) for part in parts)]
+    def groups(self, categories: Sequence[CategoryData]) -> list[tuple[tuple[CategoryData, ...], bool]]:
+        return [(tuple(categories), True), *(((category,), False) for category in categories)]
 
     def variants(self, seed: int) -> list[Variant]:
         words = {TEXTUAL: {"text_encoder": self.text_encoder}}
@@ -86,18 +88,18 @@ class MultimodalCost(Multimodal):
 
     def measured(self, run: Run, tools: Tools) -> Iterator[Row]:
         encoder = tools.encoders.of(run)
-        clock = Clock(encoder)
-        inspector, learned = fitted(run, tools.told, encoder)
-        seconds = clock.seconds()
+        timer = FitTimer(encoder)
+        inspector, counts = fit_run(run, tools.progress, encoder)
+        seconds = timer.seconds()
         megabytes, cost = self.cost_of(inspector, run)
-        for part in run.parts:
-            tested = inspect_part(inspector, part, tools.told, Clock(encoder))
+        for category in run.categories:
+            tested = inspect_test_images(inspector, category, tools.progress)
             row = {
-                "dataset": part.dataset,
-                "category": part.category,
+                "dataset": category.dataset,
+                "category": category.name,
                 "view": FUSED,
                 **measures_of(tested),
-                "n_train": learned[part.category],
+                "n_train": counts[category.name],
                 "fit_seconds": seconds,
                 "ms_per_picture": 1000 * cost.seconds,
                 SPEED: 1 / cost.seconds,
@@ -107,15 +109,18 @@ class MultimodalCost(Multimodal):
             }
             known = {measure: row[measure] for measure in SHOWN}
             if run.pooled:
-                told = inspect_part(inspector, part, tools.told, Clock(encoder), given_category=True).measures(None)
-                known = {measure: told[measure] for measure in SHOWN}
-                right = [answer.category == part.category for answer in tested.predictions]
+                given = inspect_test_images(inspector, category, tools.progress, given_category=True).measures()
+                known = {measure: given[measure] for measure in SHOWN}
+                right = [prediction.category == category.name for prediction in tested.predictions]
                 row[RECOGNISED] = sum(right) / len(right)
             yield row | {GIVEN[measure]: value for measure, value in known.items()}
 
     def cost_of(self, inspector: Inspector, run: Run) -> tuple[float, Cost]:
         """How large the saved model is, in 10⁶ bytes, and what inspecting with it costs."""
-        scans = [Sample(s.image, s.points) for s in evenly([s for part in run.parts for s in part.test], self.timed)]
+        scans = [
+            Sample(s.image, s.points)
+            for s in evenly([s for category in run.categories for s in category.test], self.timed)
+        ]
         folder = Path(tempfile.mkdtemp(prefix="blemish-"))
         try:
             model = inspector.save(folder / "model")
@@ -129,15 +134,15 @@ class MultimodalCost(Multimodal):
 
     def verdict(self, rows: Sequence[Row]) -> Verdict:
         named = _named(rows)
-        pooled = [row for row in rows if row["pooled"] == "true"]
-        told = [sentence for measure in SHOWN for sentence in self.best_against_rest(pooled, measure)]
+        pooled = [row for row in rows if row["pooled"]]
+        sentences = [sentence for measure in SHOWN for sentence in self.best_against_rest(pooled, measure)]
         for name in self.names(rows):
-            told += [*_costs(name, pooled), *_unified(name, named), *_recognised(name, pooled)]
+            sentences += [*_costs(name, pooled), *_unified(name, named), *_recognised(name, pooled)]
         rule = (
             f"One model for all counts as good as one a category where its mean is not more than {WITHIN:g} below; "
             f"categories as recognised where {100 * RIGHT:g} % are right."
         )
-        return Verdict(tuple(told), f"Detectors are compared as one model for all. {RULE} {rule}")
+        return Verdict(tuple(sentences), f"Detectors are compared as one model for all. {RULE} {rule}")
 
     def tables(self, rows: Sequence[Row]) -> list[Matrix]:
         named = _named(rows)
@@ -170,12 +175,12 @@ class MultimodalCost(Multimodal):
 
     def notes(self, rows: Sequence[Row]) -> list[str]:
         where = "a process of its own" if self.own_process else "the process that learned it, whose memory counts too"
-        told = [note for note in super().notes(rows) if not note.startswith("One model")]
+        sentences = [note for note in super().notes(rows) if not note.startswith("One model")]
         return [
-            *told,
+            *sentences,
             f"Scans of {self.image_size} px. Memory and speed: {self.timed} scans one by one in {where}, after one "
-            "that is not counted; files are read, points prepared and everything encoded anew. Learning is told as if "
-            "nothing had been encoded before.",
+            "that is not counted; files are read, points prepared and everything encoded anew.",
+            "Seconds to fit are left out where features of an earlier run were used.",
             "Every detector has its own defaults.",
         ]
 
@@ -193,7 +198,7 @@ def inspecting(model: Path, scans: Sequence[Sample], device: str) -> Cost:
 
 def pooled_rows(rows: Sequence[Row]) -> list[Row]:
     """Those of one model for all categories."""
-    return [row for row in whole_rows(rows) if row["pooled"] == "true"]
+    return [row for row in whole_rows(rows) if row["pooled"]]
 
 
 def _named(rows: Sequence[Row]) -> list[dict[str, Any]]:
@@ -213,13 +218,13 @@ def _costs(name: str, rows: Sequence[Row]) -> list[str]:
 
 
 def _unified(name: str, named: Sequence[Row]) -> list[str]:
-    told = []
+    sentences = []
     for measure in SHOWN:
         found = paired(named, measure, _is(f"{name}, {ALL}"), _is(f"{name}, {EACH}"), PAIR)
         if found.pairs:
             far = "is within" if abs(found.mean) <= WITHIN else f"{'gains' if found.mean > 0 else 'loses'} more than"
-            told.append(f"{found.mean:+.3f} {WORDS[measure]} ({far} {WITHIN:g})")
-    return [f"{name}, {ALL} minus {EACH}: {', '.join(told)}."] if told else []
+            sentences.append(f"{found.mean:+.3f} {WORDS[measure]} ({far} {WITHIN:g})")
+    return [f"{name}, {ALL} minus {EACH}: {', '.join(sentences)}."] if sentences else []
 
 
 def _recognised(name: str, rows: Sequence[Row]) -> list[str]:

@@ -1,4 +1,7 @@
-"""What the sentences are about: table VI of the text-guided, unified framework for RGB-3D anomaly detection."""
+"""Which sentences a text-guided detector should be trained with.
+
+Li, Ye, Yu, Xie & Shen, "Text-Guided Multimodal Unified Industrial Anomaly Detection", arXiv 2604.22899, 2026, table VI.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,7 @@ from blemish.research.experiments.base import Row
 from blemish.research.experiments.comparisons import Variant
 from blemish.research.experiments.multimodal import TEXTUAL, Multimodal
 
-# What each wish of `Needs.text` is called in the published table; None: no words at all.
+# What each set of prompts (`Needs.text`) is called in the published table; None: no sentences at all.
 NAMES = {
     None: "no sentences",
     "object": "object-conditioned",
@@ -21,7 +24,7 @@ NAMES = {
 
 @dataclass(frozen=True, kw_only=True)
 class MultimodalPrompts(Multimodal):
-    """One detector, told about each category in different words, or in none."""
+    """One detector, trained with different sentences about each category, or with none."""
 
     QUESTION: ClassVar[str] = "Which sentences about a good part help most, and do those about defects help at all?"
     SOURCE: ClassVar[str] = (
@@ -35,9 +38,9 @@ class MultimodalPrompts(Multimodal):
                 words,
                 TEXTUAL,
                 self.encoder,
-                self.textual(text=False) if wish is None else self.textual(prompts=wish),
+                self.textual(text=False) if prompts is None else self.textual(prompts=prompts),
             )
-            for wish, words in NAMES.items()
+            for prompts, words in NAMES.items()
         ]
 
     def notes(self, rows: Sequence[Row]) -> list[str]:

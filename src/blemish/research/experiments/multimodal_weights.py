@@ -1,19 +1,19 @@
-"""How much the words should weigh: figure 5 of the text-guided, unified framework for RGB-3D anomaly detection.
+"""How much the agreement with the text should weigh in the score.
 
-The weights α of Ψ_rgb ⊙ Ψ_3d and β = 1 − α of Ψ_text take no part in learning: one model answers for all of them.
+Li, Ye, Yu, Xie & Shen, "Text-Guided Multimodal Unified Industrial Anomaly Detection", arXiv 2604.22899, 2026, figure 5.
+The weights α of Ψ_rgb ⊙ Ψ_3d and β = 1 − α of Ψ_text take no part in training: one fitted model is scored with each.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from copy import copy
 from dataclasses import dataclass
 from statistics import fmean
 from typing import Any, ClassVar
 
 from blemish.detectors.base import Detector
 from blemish.errors import SettingsError
-from blemish.evaluation.evaluation import Run
+from blemish.evaluation import Run
 from blemish.research.experiments.base import (
     Chart,
     Curve,
@@ -26,8 +26,8 @@ from blemish.research.experiments.base import (
     gathered,
     places,
 )
-from blemish.research.experiments.comparisons import AUPRO, AUPRO_1, AUROC, WORDS, Variant
-from blemish.research.experiments.multimodal import FUSED, SHOWN, TEXTUAL, Multimodal, Way, published_table
+from blemish.research.experiments.comparisons import AUPRO, AUPRO_1, AUROC, WORDS, Variant, with_settings
+from blemish.research.experiments.multimodal import FUSED, SHOWN, TEXTUAL, Multimodal, View, published_table
 from blemish.research.experiments.verdicts import LEAST, RULE, compared, paired
 
 PAIR = ("dataset", "category", "shots", "seed")
@@ -53,16 +53,21 @@ class MultimodalWeights(Multimodal):
     def variants(self, seed: int) -> list[Variant]:
         return [Variant(TEXTUAL, TEXTUAL, self.encoder, self.textual(gamma=0.0, delta=0.0))]
 
-    def ways(self, run: Run, detector: Detector) -> list[Way]:
+    def views(self, run: Run, detector: Detector) -> list[View]:
         return [
-            Way({"view": FUSED, "alpha": alpha}, weighed(detector, alpha), limits=alpha == default(detector))
+            View(
+                {"view": FUSED, "alpha": alpha},
+                with_settings(detector, alpha=alpha, beta=1 - alpha),
+                thresholds=alpha == own_alpha(detector),
+            )
             for alpha in self.alphas
         ]
 
     def verdict(self, rows: Sequence[Row]) -> Verdict:
-        told = [sentence for measure in SHOWN for sentence in _best(rows, measure)]
+        sentences = [sentence for measure in SHOWN for sentence in _best(rows, measure)]
         return Verdict(
-            tuple(told), f"The best weight is compared with both ends. {RULE} The best of many is flattered by chance."
+            tuple(sentences),
+            f"The best weight is compared with both ends. {RULE} The best of many is flattered by chance.",
         )
 
     def tables(self, rows: Sequence[Row]) -> list[Matrix]:
@@ -84,16 +89,9 @@ class MultimodalWeights(Multimodal):
         ]
 
 
-def weighed(detector: Detector, alpha: float) -> Detector:
-    """The same learned detector with other weights."""
-    changed = copy(detector)
-    vars(changed).update(alpha=alpha, beta=1 - alpha)
-    return changed
-
-
-def default(detector: Any) -> float:
-    """The weight α that the detector has of itself, of 1."""
-    return float(detector.alpha / (detector.alpha + detector.beta))
+def own_alpha(detector: Detector) -> float:
+    """The weight α that the detector was fitted with, of α + β = 1."""
+    return float(detector.settings["alpha"] / (detector.settings["alpha"] + detector.settings["beta"]))
 
 
 def by_alpha(rows: Sequence[Row], measure: str) -> dict[str, Values]:
@@ -108,15 +106,15 @@ def _best(rows: Sequence[Row], measure: str) -> list[str]:
         return [f"No row has {WORDS[measure]}."]
     best = max(means, key=lambda alpha: means[alpha])
     near = [alpha for alpha, mean in means.items() if mean >= means[best] - LEAST]
-    told = [
+    sentences = [
         f"Best mean {WORDS[measure]}: {means[best]:.3f} with α = {best}; within {LEAST:g} of it: {', '.join(near)}."
     ]
     order = places(rows, "alpha")
     for end in (order[0], order[-1]):
         if end != best:
             found = paired(rows, measure, _at(best), _at(end), PAIR)
-            told.append(compared(f"α = {best}", f"α = {end}", found, WORDS[measure]))
-    return told
+            sentences.append(compared(f"α = {best}", f"α = {end}", found, WORDS[measure]))
+    return sentences
 
 
 def _at(alpha: str) -> Any:

@@ -1,4 +1,4 @@
-"""How many good images are enough: every detector over a growing number of shots."""
+"""How many normal images are enough: every detector over a growing number of shots."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from blemish.research.experiments.base import (
     places,
 )
 from blemish.research.experiments.comparisons import AUPRO, AUROC, WORDS, Comparison, Variant
+from blemish.research.experiments.sources import ANOMALY_DINO, FOUNDAD
 from blemish.research.experiments.verdicts import ranked
 
 ENOUGH = 0.01  # of image AUROC under the best that the detector reaches: more images hardly help
@@ -29,13 +30,13 @@ ENOUGH = 0.01  # of image AUROC under the best that the detector reaches: more i
 class Shots(Comparison):
     """`detectors` over `shots`, each on its own encoder or on `encoder`.
 
-    `steps` bounds the learning of those that learn by steps; None is each one's own.
+    `steps` bounds the training of those that are trained in steps; None is each one's own.
     """
 
     QUESTION: ClassVar[str] = "How many good pictures does each detector need?"
     SOURCE: ClassVar[str] = (
-        "The few-shot tables of FoundAD (ICLR 2026; picture AUROC on MVTec AD 96.1 at 1 shot, 96.8 at 2) and of "
-        "AnomalyDINO (WACV 2025; 96.6 at 1 shot)."
+        f"The few-shot tables of {FOUNDAD}: picture AUROC on MVTec AD 96.1 at 1 shot, 96.8 at 2; and of "
+        f"{ANOMALY_DINO}: 96.6 at 1 shot."
     )
     FULL: ClassVar[Mapping[str, Any]] = {"most_test": None, "steps": None}
 
@@ -54,10 +55,10 @@ class Shots(Comparison):
     def verdict(self, rows: Sequence[Row]) -> Verdict:
         values = gathered(rows, AUROC, "variant", "shots")
         order = places(rows, "shots")
-        told = []
+        sentences = []
         for shots in order[:1]:
             here = {name: found for (name, k), found in values.items() if k == shots}
-            told.append(f"From {shots_in_words(shots)}, by mean picture AUROC: {ranked(here)}.")
+            sentences.append(f"From {shots_in_words(shots)}, by mean picture AUROC: {ranked(here)}.")
         for name in self.names(rows):
             means = {k: fmean(values[name, k]) for k in order if (name, k) in values}
             if not means:
@@ -65,9 +66,11 @@ class Shots(Comparison):
             best = max(means.values())
             enough = next(k for k, mean in means.items() if mean >= best - ENOUGH)
             if enough == list(means)[-1] and enough != "all" and len(means) > 1:
-                told.append(f"{name} still gains at {shots_in_words(enough)}, the most that were tried ({best:.3f}).")
+                sentences.append(
+                    f"{name} still gains at {shots_in_words(enough)}, the most that were tried ({best:.3f})."
+                )
                 continue
-            told.append(
+            sentences.append(
                 f"{name}: {shots_in_words(enough)} {'is' if enough == '1' else 'are'} enough ({means[enough]:.3f}; "
                 f"its best mean is {best:.3f})."
             )
@@ -75,7 +78,7 @@ class Shots(Comparison):
             f"A number of pictures is enough when the mean picture AUROC over categories and seeds is "
             f"within {ENOUGH:g} of the best mean that the same detector reaches with any number."
         )
-        return Verdict(tuple(told), rule)
+        return Verdict(tuple(sentences), rule)
 
     def charts(self, rows: Sequence[Row]) -> list[Chart]:
         found: list[Chart] = []
@@ -95,12 +98,12 @@ class Shots(Comparison):
         ]
 
     def notes(self, rows: Sequence[Row]) -> list[str]:
-        told = super().notes(rows)
+        sentences = super().notes(rows)
         if self.steps is not None:
-            told.append(
+            sentences.append(
                 f"Detectors that learn by steps learned {self.steps} of them, which may be fewer than their own."
             )
-        return told
+        return sentences
 
 
 def shots_in_words(shots: str) -> str:
@@ -108,7 +111,7 @@ def shots_in_words(shots: str) -> str:
 
 
 def bounded(detector: str, steps: int | None) -> dict[str, Any]:
-    """The setting that bounds a detector's learning, where it has one."""
+    """The setting that bounds a detector's training, where it has one."""
     return {} if steps is None else known_settings(detector, steps=steps)
 
 

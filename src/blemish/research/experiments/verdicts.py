@@ -47,14 +47,15 @@ def paired(
     rows: Iterable[Row], measure: str, first: Callable[[Row], bool], second: Callable[[Row], bool], by: Sequence[str]
 ) -> Paired:
     """The rows of `first` minus those of `second` wherever both have the measure for the same values of `by`."""
-    sides: tuple[dict[tuple[str, ...], float], dict[tuple[str, ...], float]] = ({}, {})
+    ours: dict[tuple[str, ...], float] = {}
+    theirs: dict[tuple[str, ...], float] = {}
     for row in rows:
         if math.isfinite(value := float(row[measure])):
             key = tuple(str(row[name]) for name in by)
-            for side, belongs in zip(sides, (first, second), strict=True):
+            for values, belongs in ((ours, first), (theirs, second)):
                 if belongs(row):
-                    side[key] = value
-    differences = [sides[0][key] - sides[1][key] for key in sides[0] if key in sides[1]]
+                    values[key] = value
+    differences = [ours[key] - theirs[key] for key in ours if key in theirs]
     if not differences:
         return Paired(0, math.nan, math.nan)
     error = stdev(differences) / len(differences) ** 0.5 if len(differences) > 1 else math.nan
@@ -92,9 +93,9 @@ def _ranks(values: np.ndarray) -> np.ndarray:
 def ranked(values: dict[str, tuple[float, ...]]) -> str:
     """Names by their mean, best first: "a .950 ± .010, b .900 ± .020"."""
     order = sorted(values, key=lambda name: -fmean(values[name]))
-    return ", ".join(f"{name} {mean_and_spread(values[name])}" for name in order)
+    return ", ".join(f"{name} {mean_and_std(values[name])}" for name in order)
 
 
-def mean_and_spread(values: Sequence[float]) -> str:
+def mean_and_std(values: Sequence[float]) -> str:
     """ "0.950 ± 0.010"; the mean alone for a single value."""
     return f"{fmean(values):.3f}" + (f" ± {stdev(values):.3f}" if len(values) > 1 else "")

@@ -1,8 +1,7 @@
-"""What experiments look at: some of each part's test images, the solar cells where no data is given, encoders."""
+"""What experiments measure on: some test images of each category, solar cells where no data is given, encoders."""
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -14,23 +13,24 @@ from blemish.encoders.availability import PREFERENCE, availability
 from blemish.encoders.factory import is_folder_name
 from blemish.encoders.image.random_weights import parse_untrained
 from blemish.errors import SettingsError, WeightsError
-from blemish.evaluation.evaluation import Part
+from blemish.evaluation import CategoryData
 from blemish.registry import ENCODERS, joined_names, lookup
-from blemish.research.experiments.rows import digest
+from blemish.research.experiments.row_store import digest
 from blemish.types import Sample
+from blemish.utils.atomic import atomic_folder
 
-CELLS = (80, 80)  # solar cells to learn from, and to be tested on, both types together
+CELLS = (80, 80)  # solar cells to fit on, and to test on, both types together
 ALL = "all"
 
 
-def solar_parts() -> tuple[Part, ...]:
+def solar_cells_data() -> tuple[CategoryData, ...]:
     """Mono- and polycrystalline cells as two categories, without masks. MissingPackageError without the package."""
-    learn, test = draw_cells(*CELLS)
+    train, test = draw_cells(*CELLS)
     return tuple(
-        Part(
+        CategoryData(
             "solar_cells",
             kind,
-            tuple(cell for cell in learn if cell.category == kind),
+            tuple(cell for cell in train if cell.category == kind),
             tuple(cell for cell in test if cell.category == kind),
         )
         for kind in ("mono", "poly")
@@ -39,22 +39,17 @@ def solar_parts() -> tuple[Part, ...]:
 
 def made_once(folder: Path, make: Callable[[Path], object]) -> None:
     """Have `make` fill a new folder that becomes `folder` when it is whole, unless that is there already."""
-    if folder.is_dir():
-        return
-    making = folder.with_name(f".{folder.name}.partial")
-    shutil.rmtree(making, ignore_errors=True)
-    make(making / folder.name)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    (making / folder.name).rename(folder)
-    shutil.rmtree(making, ignore_errors=True)
+    if not folder.is_dir():
+        with atomic_folder(folder) as partial:
+            make(partial)
 
 
-def limited(part: Part, most: int | None) -> Part:
-    """The part with at most so many good and so many defective test images, evenly over the kinds of defect."""
+def limited(category: CategoryData, most: int | None) -> CategoryData:
+    """The category with at most `most` normal and `most` defective test images, evenly over the kinds of defect."""
     if most is None:
-        return part
-    kept = [s for label in (0, 1) for s in evenly([t for t in part.test if t.label == label], most)]
-    return replace(part, test=tuple(kept))
+        return category
+    kept = [s for label in (0, 1) for s in evenly([t for t in category.test if t.label == label], most)]
+    return replace(category, test=tuple(kept))
 
 
 def evenly(samples: Sequence[Sample], most: int) -> list[Sample]:
@@ -65,9 +60,11 @@ def evenly(samples: Sequence[Sample], most: int) -> list[Sample]:
     return [order[i] for i in np.linspace(0, len(order) - 1, most).round().astype(int)]
 
 
-def fingerprint_of(parts: Sequence[Part]) -> str:
-    """A short hash of the parts' images by name and size, so that rows of other images are not taken for theirs."""
-    return digest([[part.dataset, part.category, *map(_mark, (*part.good, *part.test))] for part in parts])
+def fingerprint_of(categories: Sequence[CategoryData]) -> str:
+    """A short hash of all images by name and size, so that rows of other images are not taken for theirs."""
+    return digest(
+        [[category.dataset, category.name, *map(_mark, (*category.train, *category.test))] for category in categories]
+    )
 
 
 def _mark(sample: Sample) -> list[object]:
@@ -82,20 +79,20 @@ def _facts(source: Path | np.ndarray) -> list[object]:
     return [np.nansum(source, dtype=kind).item(), list(source.shape)]
 
 
-def encoders_named(wanted: Sequence[str], transformers: bool = False, joined: bool = True) -> list[str]:
-    """The encoders wanted; "all" stands for those that load without a download, the best first.
+def encoders_named(names: Sequence[str], transformers: bool = False, joined: bool = True) -> list[str]:
+    """The encoders of these names; "all" stands for those that load without a download, the best first.
 
     `transformers` leaves staged networks out of "all". Raises WeightsError for a name that cannot load here, and for
     "all" where nothing can; SettingsError for joined ones where they make no sense.
     """
     found: list[str] = []
-    for name in wanted:
+    for name in names:
         if name == ALL:
             found += [one for one in PREFERENCE if _suits(one, transformers) and availability(one).loads]
         else:
             if "+" in name and not joined:
                 raise SettingsError("a single encoder", repr(name), "name the two one after the other")
-            check_at_hand(name)
+            check_available(name)
             found.append(name)
     if not found:
         raise WeightsError(
@@ -108,7 +105,7 @@ def _suits(name: str, transformers: bool) -> bool:
     return bool(ENCODERS[name].megabytes) and not (transformers and ENCODERS[name].staged)
 
 
-def check_at_hand(name: str) -> None:
+def check_available(name: str) -> None:
     """Raise now what would end a run later: SettingsError for an unknown name, WeightsError for an absent package.
 
     What the hub brings may still be fetched.

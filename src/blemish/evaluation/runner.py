@@ -1,0 +1,146 @@
+"""Fit the model of a run, inspect its test images, give a row for each category.
+
+Measures: AUROC, AP and F1-max of images and pixels, AUPRO (Bergmann et al., "The MVTec Anomaly Detection Dataset",
+IJCV 2021), exact; shots are drawn so that other programs can draw the same. Memory holds one model, and the maps and
+masks of one category at a time.
+"""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from blemish.errors import DatasetError
+from blemish.evaluation.probes import TIMED_IMAGES, FitTimer, PeakMemory, milliseconds_per_image
+from blemish.evaluation.results import RunDetail, TestResults
+from blemish.evaluation.runs import CategoryData, Run, build_inspector, plan_runs, training_samples
+from blemish.evaluation.shared_encoders import SharedEncoders
+from blemish.evaluation.table import COLUMNS
+from blemish.types import Sample
+
+if TYPE_CHECKING:
+    from blemish.encoders.base import Encoder
+    from blemish.model.inspector import Inspector
+
+# Called with (words, done, total) while a run goes on.
+Progress = Callable[[str, int, int], None]
+
+
+def evaluate(
+    categories: Sequence[CategoryData],
+    detectors: Sequence[str] = ("auto",),
+    shots: Sequence[int | None] = (None,),
+    seeds: Sequence[int] = (0, 1, 2),
+    pooled: bool = False,
+    aupro_thresholds: int | None = None,
+    cache: Path | None = None,
+    **common: Any,
+) -> Iterator[RunDetail]:
+    """All of `plan_runs`, one after the other; the details come as they are ready. `cache`: see `SharedEncoders`."""
+    with SharedEncoders(cache=cache) as encoders:
+        for run in plan_runs(categories, detectors, shots, seeds, pooled, **common):
+            yield from evaluate_run(run, aupro_thresholds, encoders)
+
+
+def evaluate_run(
+    run: Run,
+    aupro_thresholds: int | None = None,
+    encoders: SharedEncoders | None = None,
+    scratch: Path | None = None,
+    examples: int = 2,
+    timed_images: int = TIMED_IMAGES,
+    progress: Progress | None = None,
+) -> Iterator[RunDetail]:
+    """Fit once, then test on each category of the run; yields one detail a category.
+
+    `examples` of each kind are kept; with a `scratch` folder their maps lie there as files instead of in memory.
+    `encoders` are shared with other runs, which is quicker; `fit_seconds` is then nan where features of an earlier
+    run were used. `timed_images` are inspected once more without them for `ms_per_picture` (0: nan).
+    """
+    encoder = encoders.of(run) if encoders else None
+    memory, timer = PeakMemory(), FitTimer(encoder)
+    inspector, counts = fit_run(run, progress, encoder)
+    seconds = timer.seconds()
+    for category in run.categories:
+        results = inspect_test_images(inspector, category, progress, run.given_category)
+        name = category.name if run.given_category else None
+        row = {
+            "dataset": category.dataset,
+            "category": category.name,
+            "detector": inspector.detector_name,
+            "encoder": inspector.encoder_name,
+            "image_size": inspector.image_size,
+            "shots": "all" if run.shots is None else run.shots,
+            "seed": run.seed,
+            "pooled": run.pooled,
+            "n_train": counts[category.name],
+            **results.measures(aupro_thresholds),
+            "target_false_alarm_rate": inspector.false_alarm_rate,
+            "fit_seconds": seconds,
+            "ms_per_picture": milliseconds_per_image(inspector, unlabelled(category), name, timed_images),
+            "peak_memory_mb": memory.megabytes(),
+        }
+        yield RunDetail(
+            row={name: row[name] for name in COLUMNS},
+            images=results.images(),
+            examples=results.examples(examples, scratch),
+            threshold_source=threshold_source(inspector, category.name),
+            aupro_thresholds=aupro_thresholds,
+            failures=tuple(results.failures),
+            given_category=run.given_category,
+            notes=results.notes(),
+        )
+        del results
+        gc.collect()
+
+
+def fit_run(
+    run: Run, progress: Progress | None = None, encoder: Encoder | None = None
+) -> tuple[Inspector, dict[str, int]]:
+    """The run's fitted model, and the number of training images by category."""
+    samples = training_samples(run)
+    report = None if progress is None else lambda done, total, facts: progress("learning", done, total)
+    inspector = build_inspector(run, encoder).fit(samples, progress=report)
+    return inspector, {
+        category.name: sum(sample.category == category.name for sample in samples) for category in run.categories
+    }
+
+
+def inspect_test_images(
+    inspector: Inspector, category: CategoryData, progress: Progress | None = None, given_category: bool = False
+) -> TestResults:
+    """Inspect a category's test images, each prediction beside its own sample; with the category given or recognised.
+
+    Raises DatasetError when none can be read.
+    """
+    from blemish.model.inspector import Failure
+
+    results = TestResults(category)
+    outcomes = inspector.inspect_many(unlabelled(category), category.name if given_category else None)
+    for done, (sample, outcome) in enumerate(zip(category.test, outcomes, strict=True), start=1):
+        if isinstance(outcome, Failure):
+            results.failures.append((str(outcome.file), str(outcome.error)))
+        else:
+            results.samples.append(sample)
+            results.predictions.append(outcome)
+        if progress:
+            progress(f"testing {category.name}", done, len(category.test))
+    if not results.predictions:
+        raise DatasetError(
+            f"test pictures of {category.name}", "none that can be read", "check the dataset's test folder"
+        )
+    return results
+
+
+def unlabelled(category: CategoryData) -> list[Sample]:
+    """The test images without label and category: a pooled model has to recognise what it is shown."""
+    return [Sample(sample.image, sample.points) for sample in category.test]
+
+
+def threshold_source(inspector: Inspector, category: str) -> str:
+    """One sentence on what the category's threshold rests on."""
+    calibrations = inspector.calibrations
+    calibration = calibrations.get(category) or next(iter(calibrations.values()))
+    return str(calibration.evidence.words)

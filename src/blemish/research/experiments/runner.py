@@ -1,0 +1,108 @@
+"""Measure an experiment's cells one by one: finished ones stay, each new one is on disk before the next begins."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from blemish import __version__
+from blemish.errors import OutputError
+from blemish.evaluation import CategoryData, SharedEncoders
+from blemish.registry import EXPERIMENTS, lookup, resolve
+from blemish.research.experiments.base import Cell, Experiment, Tools
+from blemish.research.experiments.row_store import RowStore
+from blemish.utils.atomic import output_errors
+from blemish.utils.paths import shown
+
+# Called with (words, work done, all work) while a run goes on; work counts cells.
+Progress = Callable[[str, float, int], None]
+LOCK, SCRATCH = ".lock", ".work"
+
+
+def configured(name: str, settings: Mapping[str, Any] | None = None, full: bool = False) -> Experiment:
+    """The experiment of that name (see `registry.EXPERIMENTS`) with these options; SettingsError for unknown ones."""
+    made: Experiment = resolve(lookup(name, EXPERIMENTS, "experiment").target).configured(settings or {}, full)
+    return made
+
+
+@contextmanager
+def exclusive(folder: Path) -> Iterator[None]:
+    """Keep other runs out of `folder` until the block ends. Raises OutputError where one is at work.
+
+    The folder is made if need be, and removed if nothing came into it. The system unlocks it when a process dies.
+    """
+    made = not folder.exists()
+    lock = FileLock(folder / LOCK, timeout=0)
+    with output_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            lock.acquire()
+        except Timeout as error:
+            raise OutputError(
+                f"no other run at work in {shown(folder)}", "one that is", "wait for its end, or name another folder"
+            ) from error
+    try:
+        yield
+    finally:
+        empty = made and {path.name for path in folder.iterdir()} <= {LOCK}
+        if empty:
+            (folder / LOCK).unlink(missing_ok=True)  # before it is unlocked, lest it be another run's by then
+        lock.release()
+        if empty:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+class ExperimentRunner:
+    """An experiment and what is known so far: `cells` planned, `store` of finished rows, `stale` cells dropped.
+
+    Only one at a time may work in a folder, see `exclusive`.
+    """
+
+    def __init__(self, name: str, experiment: Experiment, categories: Sequence[CategoryData], folder: Path) -> None:
+        """Plans all cells and reads finished rows. Raises SettingsError, DatasetError, WeightsError before any work."""
+        self.name, self.experiment, self.folder = name, experiment, folder
+        settings = {**experiment.common, "blemish": __version__}
+        self.store = RowStore(folder, name, experiment.KEY, experiment.MEASURES, settings).open()
+        given = [*categories, *experiment.own_categories(folder, categories)]
+        self.cells: list[Cell] = list(experiment.cells(given))
+        self.stale = sum(self.store.forget(cell.key, "data") for cell in self.cells)
+        self.waiting = self._unfinished()
+
+    @property
+    def finished(self) -> int:
+        """Planned cells whose rows are there."""
+        return len(self.cells) - len(self.waiting)
+
+    def run(self, progress: Progress) -> None:
+        """Measure the cells that wait. Whatever ends this early, the rows of finished cells stay."""
+        if not self.waiting:
+            return
+        scratch = self.folder / SCRATCH  # a killed run's leftovers are cleared away by the next
+        shutil.rmtree(scratch, ignore_errors=True)
+        with output_errors(scratch):
+            scratch.mkdir(parents=True)
+        try:
+            with SharedEncoders(scratch) as encoders:
+                for cell in list(self.waiting):
+                    report = partial(self._report, progress, cell)
+                    self.store.add(cell.key, list(cell.compute(Tools(encoders, report))))
+                    self.waiting.remove(cell)
+        except BaseException:
+            self.waiting = self._unfinished()  # it may have come between writing rows and taking note of them
+            raise
+        finally:
+            shutil.rmtree(scratch, ignore_errors=True)
+
+    def _unfinished(self) -> list[Cell]:
+        return [cell for cell in self.cells if not self.store.has(cell.key)]
+
+    def _report(self, progress: Progress, cell: Cell, words: str, at: int, of: int) -> None:
+        named = ("variant", "encoder", "bottleneck", "masking", "shots", "seed")
+        name = ", ".join(f"{k} {cell.key[k]}" if k != "variant" else str(cell.key[k]) for k in named if k in cell.key)
+        progress(f"{name}: {words}", self.finished + min(at / max(of, 1), 1), len(self.cells))
