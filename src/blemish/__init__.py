@@ -9,7 +9,7 @@ from blemish import errors
 
 if TYPE_CHECKING:
     from blemish.model.inspector import Failure, Inspector
-    from blemish.types import Prediction, Region, Sample
+    from blemish.types import Prediction, Region, Sample, Scan
 
 __version__ = "0.1.0"
 
@@ -20,9 +20,10 @@ _HOME = {
     "Prediction": "blemish.types",
     "Region": "blemish.types",
     "Sample": "blemish.types",
+    "Scan": "blemish.types",
 }
 
-__all__ = ["Failure", "Inspector", "Prediction", "Region", "Sample", "__version__", "errors"]
+__all__ = ["Failure", "Inspector", "Prediction", "Region", "Sample", "Scan", "__version__", "errors"]
 
 
 def __getattr__(name: str) -> Any:

@@ -1,4 +1,4 @@
-"""All that travels through blemish: Sample → Features → PatchScores → Prediction.
+"""All that travels through blemish: Sample → image or Scan → Features → PatchScores → Prediction.
 
 Arrays of images are numpy, `(H, W, 3)` uint8 RGB; everything between encoder and map is a torch tensor.
 This module imports no torch, so that the command line and the light runtime can use it.
@@ -6,33 +6,124 @@ This module imports no torch, so that the command line and the light runtime can
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, Self, get_args
 
 import numpy as np
 
-from blemish.errors import ImageError
+from blemish.errors import ImageError, SettingsError
 
 if TYPE_CHECKING:
     import torch
 
 RGB = "rgb"  # the key of the image's own features; further modalities bring their own keys
-CONTEXT = "context"  # the same image as a second encoder sees it (encoders/joint.py)
+CONTEXT = "context"  # the same image as a second encoder sees it (encoders/composite/two_image.py)
 Verdict = Literal["good", "defective", "unsure", "unknown"]
 VERDICTS: tuple[Verdict, ...] = get_args(Verdict)
 POINTS = "points"  # the key of the measured surface's features
+
+
+# Metres in a unit that measured points may be stated in.
+UNITS: Mapping[str, float] = {"m": 1.0, "cm": 1e-2, "mm": 1e-3, "um": 1e-6, "in": 0.0254}
+
+
+@dataclass(frozen=True, eq=False)
+class Scan:
+    """An image and the points measured with it on one grid; one of the two may be missing. Compares by identity.
+
+    `rgb` is `(H, W, 3)` uint8; between drawing a synthetic anomaly and resizing it is float32 in [0, 255], so that
+    levels are rounded once. `xyz` is `(H, W, 3)` float32 in metres, NaN where nothing was measured. A missing modality
+    is None. Raises ImageError for other shapes and types, and where both are missing.
+    """
+
+    rgb: np.ndarray | None = None
+    xyz: np.ndarray | None = None
+
+    def __post_init__(self) -> None:
+        if self.rgb is None and self.xyz is None:
+            raise ImageError("a scan with a picture, points, or both", "neither", "leave it out")
+        _check_layer("a scan's picture", self.rgb, ("uint8", "float32"))
+        _check_layer("a scan's points in metres", self.xyz, ("float32",))
+        if self.rgb is not None and self.xyz is not None and self.rgb.shape != self.xyz.shape:
+            raise ImageError(
+                f"points on the grid of their picture, {self.rgb.shape[:2]}",
+                f"{self.xyz.shape[:2]}",
+                "load them with load_scan, which brings points to the picture's size",
+            )
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Height and width of the grid."""
+        height, width = self._layers[0].shape[:2]
+        return height, width
+
+    @property
+    def available(self) -> tuple[str, ...]:
+        """The modalities of which there is anything: `RGB`, and `POINTS` where any point was measured."""
+        points = self.xyz is not None and bool(np.isfinite(self.xyz).all(axis=-1).any())
+        return (RGB,) * (self.rgb is not None) + (POINTS,) * points
+
+    @property
+    def image(self) -> np.ndarray | None:
+        """The image `(H, W, 3)` uint8, None where it is missing."""
+        if self.rgb is None or self.rgb.dtype == np.uint8:
+            return self.rgb
+        return np.rint(self.rgb.clip(0, 255)).astype(np.uint8)
+
+    @property
+    def nbytes(self) -> int:
+        """The memory it takes."""
+        return sum(layer.nbytes for layer in self._layers)
+
+    def tobytes(self) -> bytes:
+        """All that it holds, for a hash."""
+        return b"".join(b"-" if layer is None else layer.tobytes() for layer in (self.rgb, self.xyz))
+
+    def only(self, modality: str) -> Scan:
+        """The same without the other modality. Raises ImageError where this one is missing."""
+        return Scan(rgb=self.rgb) if modality == RGB else Scan(xyz=self.xyz)
+
+    def map(self, rgb: Callable[[np.ndarray], np.ndarray], xyz: Callable[[np.ndarray], np.ndarray]) -> Scan:
+        """A scan of what the functions make of the modalities that are not missing."""
+        return Scan(None if self.rgb is None else rgb(self.rgb), None if self.xyz is None else xyz(self.xyz))
+
+    def crop(self, rows: slice, columns: slice) -> Scan:
+        """A part of the grid, its memory contiguous."""
+
+        def cut(layer: np.ndarray) -> np.ndarray:
+            return np.ascontiguousarray(layer[rows, columns])
+
+        return self.map(cut, cut)
+
+    @property
+    def _layers(self) -> list[np.ndarray]:
+        return [layer for layer in (self.rgb, self.xyz) if layer is not None]
+
+
+def _check_layer(what: str, layer: np.ndarray | None, kinds: Sequence[str]) -> None:
+    if layer is None:
+        return
+    if layer.ndim != 3 or layer.shape[2] != 3 or 0 in layer.shape or str(layer.dtype) not in kinds:
+        raise ImageError(
+            f"{what} as an (H, W, 3) array of {kinds[0]}", f"shape {layer.shape} of {layer.dtype}", "convert it first"
+        )
+
+
+ImageOrScan = np.ndarray | Scan  # what is framed: an image `(H, W, 3)` uint8, or a scan
+EncoderInput = np.ndarray | Sequence[Scan]  # a batch of them: images `(B, H, W, 3)` uint8, or B scans of one shape
 
 
 @dataclass(frozen=True, eq=False)
 class Sample:
     """One part as it lies on disk or in memory: an image, its measured surface, or both, and what is known about it.
 
-    `image` is a path or an `(H, W, 3)` uint8 array, None where there are points alone; `points` a path or `(H, W, 3)`
-    float array in metres (0 or NaN where nothing was measured), None where there is an image alone; `label` is 0 for
-    good, 1 for defective, None when unknown; `mask` a path or `(H, W)` bool array of the defect; `defect` names its
-    kind. Raises ImageError without either.
+    `image` is a path or an `(H, W, 3)` uint8 array, None where there are points alone; `points` a path or an
+    `(H, W, 3)` array of numbers (0, NaN or infinite where nothing was measured), None where there is an image alone,
+    in `units` (a key of `UNITS`; None: metres are assumed, and must be plausible); `label` is 0 for good, 1 for
+    defective, None when unknown; `mask` a path or `(H, W)` bool array of the defect; `defect` names its kind.
+    Raises ImageError without either, SettingsError for an unknown unit.
     """
 
     image: Path | np.ndarray | None
@@ -42,10 +133,19 @@ class Sample:
     category: str | None = None
     defect: str = ""
     split: str = ""
+    units: str | None = None
 
     def __post_init__(self) -> None:
         if self.image is None and self.points is None:
             raise ImageError("a picture, points, or both", "neither", "give a sample one of them at least")
+        if self.units is not None and self.units not in UNITS:
+            raise SettingsError(f"units of points: {', '.join(UNITS)}", repr(self.units), "name one of them")
+
+    @classmethod
+    def of(cls, scan: Scan, **facts: Any) -> Self:
+        """A sample of a scan in memory; `facts` are further fields, such as `label`."""
+        points = scan.xyz if POINTS in scan.available else None
+        return cls(scan.image, points, units="m", **facts)
 
     @property
     def source(self) -> Path | np.ndarray:
@@ -104,12 +204,16 @@ class Features:
         """The images of all `parts` as one batch; raises ValueError where layers or holes differ."""
         import torch
 
+        if len(parts) == 1:
+            return parts[0]
         first = parts[0]
         layers = {m: tuple(map(torch.cat, zip(*(p.layers[m] for p in parts), strict=True))) for m in first.layers}
         valid = {m: torch.cat([p.valid[m] for p in parts]) for m in first.valid}
         names = [p.categories for p in parts]
         categories = None if None in names else tuple(name for own in names for name in own or ())
-        return cls(layers=layers, valid=valid, categories=categories)
+        vectors = [p.vector for p in parts if p.vector is not None]
+        vector = torch.cat(vectors) if len(vectors) == len(parts) else None  # (B, D)
+        return cls(layers=layers, vector=vector, valid=valid, categories=categories)
 
     def to(self, dtype: torch.dtype) -> Features:
         """The same with layers of another number format."""

@@ -1,96 +1,105 @@
-"""synthetic anomalies on scans: exact masks, one modality or both, nothing invented where nothing was measured."""
+"""Synthetic anomalies on scans: exact masks, one modality or both, nothing invented where nothing was measured."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
+from scan_parts import same
 from scipy import ndimage
 
 from blemish.augmentation.scan_defects import GROUP, KINDS, kinds_for, synthetic_scan_anomaly
 from blemish.errors import SettingsError
+from blemish.types import POINTS, RGB, Scan
 
 
-def scan_of(height: int = 64, width: int = 80, seed: int = 0) -> np.ndarray:
-    """A domed disc of 0.5 mm points half a metre away, without its support, with noise and lost points."""
+def scan_of(height: int = 64, width: int = 80, seed: int = 0) -> Scan:
+    """A domed disc of 0.5 mm points half a metre away, without its background, with noise and lost points."""
     rng = np.random.default_rng(seed)
     y, x = np.mgrid[:height, :width].astype(np.float32)
     radius = np.hypot(y - height / 2, x - width / 2) / min(height, width)
-    scan = np.empty((height, width, 6), np.float32)
-    scan[..., :3] = rng.integers(60, 200, (height, width, 3))
-    scan[..., 3:] = np.stack([x * 5e-4, y * 5e-4, 0.5 - 0.01 * np.cos(3 * radius)], axis=-1)
-    scan[..., 5] += rng.normal(0, 1e-5, (height, width))
-    scan[(radius > 0.4) | (rng.random((height, width)) < 0.02), 3:] = np.nan
-    return scan
+    rgb = rng.integers(60, 200, (height, width, 3)).astype(np.uint8)
+    xyz = np.stack([x * 5e-4, y * 5e-4, 0.5 - 0.01 * np.cos(3 * radius)], axis=-1).astype(np.float32)
+    xyz[..., 2] += rng.normal(0, 1e-5, (height, width))
+    xyz[(radius > 0.4) | (rng.random((height, width)) < 0.02)] = np.nan
+    return Scan(rgb, xyz)
 
 
-def changed(before: np.ndarray, after: np.ndarray) -> np.ndarray:
-    """`(H, W, 6)` bool, cell by cell: the slow and obvious way."""
+def changed(before: Scan, after: Scan) -> np.ndarray:
+    """`(H, W)` bool, pixel by pixel: the slow and obvious way."""
     differs = np.zeros(before.shape, dtype=bool)
-    for place in np.ndindex(before.shape):
-        one, other = before[place], after[place]
-        differs[place] = not (one == other or (np.isnan(one) and np.isnan(other)))
+    for one, other in ((before.rgb, after.rgb), (before.xyz, after.xyz)):
+        assert (one is None) == (other is None)
+        if one is None or other is None:
+            continue
+        for place in np.ndindex(before.shape):
+            differs[place] |= any(
+                a != b and not (np.isnan(a) and np.isnan(b)) for a, b in zip(one[place], other[place], strict=True)
+            )
     return differs
+
+
+def measured_in(scan: Scan) -> np.ndarray:
+    return np.isfinite(scan.xyz).all(-1)
 
 
 @pytest.mark.parametrize("kind", [None, *KINDS])
 def test_the_mask_is_exactly_what_changed(kind: str | None) -> None:
     scan = scan_of(40, 48)
-    before = scan.copy()
+    before = scan.tobytes()
     for seed in range(6):
         altered, mask = synthetic_scan_anomaly(scan, np.random.default_rng(seed), kind)
         assert altered.shape == scan.shape
-        assert altered.dtype == np.float32
-        assert mask.shape == scan.shape[:2]
+        assert (altered.rgb.dtype == np.uint8) == np.array_equal(altered.rgb, scan.rgb)
+        assert altered.xyz.dtype == np.float32
+        assert mask.shape == scan.shape
         assert mask.dtype == bool
         assert mask.any()
-        assert np.array_equal(changed(scan, altered).any(-1), mask)
-    assert np.array_equal(scan, before, equal_nan=True)
+        assert np.array_equal(changed(scan, altered), mask)
+    assert scan.tobytes() == before
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_kind_changes_its_own_modality_alone(kind: str) -> None:
     scan = scan_of()
-    measured = np.isfinite(scan[..., 3:]).all(-1)
+    measured = measured_in(scan)
     near = ndimage.binary_dilation(measured, iterations=2)  # lost points between measured ones belong to the part
     for seed in range(8):
         altered, mask = synthetic_scan_anomaly(scan, np.random.default_rng(seed), kind)
-        image = (altered[..., :3] != scan[..., :3]).any()
-        points = not np.array_equal(altered[..., 3:], scan[..., 3:], equal_nan=True)
+        image = (altered.rgb != scan.rgb).any()
+        points = not np.array_equal(altered.xyz, scan.xyz, equal_nan=True)
         assert (image, points) == {"geometry": (False, True), "colour": (True, False), "both": (True, True)}[
             GROUP[kind]
         ]
         assert not (mask & ~near).any()  # on the part
-        assert np.isnan(altered[~measured, 3:]).all()  # no point is invented
-        assert altered[..., :3].min() >= 0
-        assert altered[..., :3].max() <= 255
+        assert np.isnan(altered.xyz[~measured]).all()  # no point is invented
+        assert altered.rgb.min() >= 0
+        assert altered.rgb.max() <= 255
 
 
 def test_every_group_comes_up() -> None:
     scan, seen = scan_of(), set()
     for seed in range(40):
         altered, _ = synthetic_scan_anomaly(scan, np.random.default_rng(seed))
-        points = not np.array_equal(altered[..., 3:], scan[..., 3:], equal_nan=True)
-        seen.add(((altered[..., :3] != scan[..., :3]).any(), points))
+        points = not np.array_equal(altered.xyz, scan.xyz, equal_nan=True)
+        seen.add(((altered.rgb != scan.rgb).any(), points))
     assert seen == {(True, False), (False, True), (True, True)}
 
 
-@pytest.mark.parametrize("missing", [slice(0, 3), slice(3, 6)])
-def test_a_missing_modality_stays_missing(missing: slice) -> None:
-    scan = scan_of()
-    scan[..., missing] = np.nan
+@pytest.mark.parametrize("there", [RGB, POINTS])
+def test_a_missing_modality_stays_missing(there: str) -> None:
+    scan = scan_of().only(there)
     for seed in range(12):
         altered, mask = synthetic_scan_anomaly(scan, np.random.default_rng(seed))
-        assert np.isnan(altered[..., missing]).all()
+        assert altered.available == (there,)
         assert mask.any()
-    lacking = "stain" if missing.start == 0 else "hole"
+    lacking = "stain" if there == POINTS else "hole"
     with pytest.raises(SettingsError, match="that the scan can show"):
         synthetic_scan_anomaly(scan, np.random.default_rng(0), lacking)
 
 
 def test_a_stain_covers_lost_points_too() -> None:
-    scan = scan_of()
-    scan[..., :3] = 128
-    measured = np.isfinite(scan[..., 3:]).all(-1)
+    scan = Scan(np.full((64, 80, 3), 128, np.uint8), scan_of().xyz)
+    measured = measured_in(scan)
     masks = [synthetic_scan_anomaly(scan, np.random.default_rng(seed), "stain")[1] for seed in range(20)]
     assert any((mask & ~measured).any() for mask in masks)
     for mask in masks:
@@ -102,46 +111,45 @@ def test_kinds_for_what_is_there() -> None:
     assert {GROUP[kind] for kind in kinds_for(True, False)} == {"colour"}
     assert {GROUP[kind] for kind in kinds_for(False, True)} == {"geometry"}
     with pytest.raises(SettingsError, match="one with neither"):
-        synthetic_scan_anomaly(np.full((8, 8, 6), np.nan, np.float32), np.random.default_rng(0))
+        synthetic_scan_anomaly(Scan(xyz=np.full((8, 8, 3), np.nan, np.float32)), np.random.default_rng(0))
 
 
 def test_the_same_numbers_give_the_same_defect() -> None:
     for seed in range(8):
         one, other = (synthetic_scan_anomaly(scan_of(), np.random.default_rng(seed)) for _ in range(2))
-        assert np.array_equal(one[0], other[0], equal_nan=True)
+        assert same(one[0], other[0])
         assert np.array_equal(one[1], other[1])
 
 
 @pytest.mark.parametrize(("height", "width"), [(1, 1), (2, 9), (16, 5)])
-@pytest.mark.parametrize("image", [0.0, 255.0, np.nan])
-def test_never_empty_even_on_scans_that_show_nothing(height: int, width: int, image: float) -> None:
-    scan = np.full((height, width, 6), image, np.float32)
-    scan[..., 3:] = (0.1, 0.1, 0.6)  # all points in one place
+@pytest.mark.parametrize("level", [0, 255, None])
+def test_never_empty_even_on_scans_that_show_nothing(height: int, width: int, level: int | None) -> None:
+    image = None if level is None else np.full((height, width, 3), level, np.uint8)
+    scan = Scan(image, np.full((height, width, 3), (0.1, 0.1, 0.6), np.float32))  # all points in one place
     for seed in range(10):
-        for kind in (None, *kinds_for(np.isfinite(image), True)):
+        for kind in (None, *kinds_for(level is not None, True)):
             altered, mask = synthetic_scan_anomaly(scan, np.random.default_rng(seed), kind)
             assert mask.any()
-            assert np.array_equal(changed(scan, altered).any(-1), mask)
+            assert np.array_equal(changed(scan, altered), mask)
 
 
 def test_a_black_image_alone_still_gets_its_defect() -> None:
-    scan = np.full((12, 12, 6), np.nan, np.float32)
-    scan[..., :3] = 0
+    scan = Scan(np.zeros((12, 12, 3), np.uint8))
     for kind in ("paste", "stain", None):  # a paste of black on black leaves no trace
         altered, mask = synthetic_scan_anomaly(scan, np.random.default_rng(3), kind)
         assert mask.any()
-        assert (altered[mask, :3] > 0).any()
+        assert (altered.rgb[mask] > 0).any()
 
 
 def test_defects_are_small_and_as_deep_as_they_are_wide() -> None:
     """Floors and ceilings that a broken scale (pixels for metres) would miss."""
     scan = scan_of(120, 120)
-    part = np.isfinite(scan[..., 5]).sum()
+    part = measured_in(scan).sum()
     for kind in ("push", "hole", "lump"):
         shares, depths = [], []
         for seed in range(30):
             altered, mask = synthetic_scan_anomaly(scan, np.random.default_rng(seed), kind)
-            moved = np.linalg.norm(altered[..., 3:] - scan[..., 3:], axis=-1)
+            moved = np.linalg.norm(altered.xyz - scan.xyz, axis=-1)
             shares.append(mask.sum() / part)
             depths.append(np.nanmax(moved) / (5e-4 * np.sqrt(mask.sum() / np.pi)))  # of the radius
         assert 0.001 < np.median(shares) < 0.06
@@ -153,5 +161,5 @@ def test_holes_are_deeper_and_lumps_nearer() -> None:
     for seed in range(10):
         for kind, sign in (("hole", 1), ("lump", -1)):
             altered, _ = synthetic_scan_anomaly(scan, np.random.default_rng(seed), kind)
-            shift = (altered - scan)[..., 5]
+            shift = (altered.xyz - scan.xyz)[..., 2]
             assert (sign * shift[np.isfinite(shift)] >= 0).all()

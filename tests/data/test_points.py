@@ -9,17 +9,18 @@ from PIL import Image
 from scan_parts import heights, points_of
 
 from blemish.data import load_points
-from blemish.data.depth import FOCAL, unproject
-from blemish.data.points import measured
-from blemish.errors import ImageError
+from blemish.data.depth import FOCAL, number_in, unproject
+from blemish.data.points import measured, spacing_and_noise
+from blemish.errors import ImageError, SettingsError
+from blemish.types import UNITS
 
 tifffile = pytest.importorskip("tifffile", reason="TIFFs of points come with blemish[3d]")
 
 
 @pytest.fixture
 def points() -> np.ndarray:
-    """A small scan with a hole."""
-    return points_of(heights(20, top=0.02)[:16], holes=0.1)
+    """A small scan with holes: points 2.5 mm apart, 10 cm away."""
+    return (points_of(heights(20, top=0.02)[:16], holes=0.1) / 4).astype(np.float32)
 
 
 def write_tiff(path: Path, array: np.ndarray, **options: object) -> Path:
@@ -75,19 +76,72 @@ def test_nothing_measured_is_refused(value: float, tmp_path: Path) -> None:
         load_points(write_tiff(tmp_path / "empty.tiff", np.full((4, 6, 3), value, np.float32)))
 
 
-def test_millimetres_are_refused(points: np.ndarray, tmp_path: Path) -> None:
-    with pytest.raises(ImageError, match=r"mm\.tiff.*looks like millimetres.*divide the points by 1000"):
+def test_millimetres_are_refused_where_no_unit_is_stated(points: np.ndarray, tmp_path: Path) -> None:
+    with pytest.raises(ImageError, match=r"mm\.tiff.*looks like millimetres.*units='mm' \(--units mm\)"):
         load_points(write_tiff(tmp_path / "mm.tiff", points * 1000))
-    small_part = points * 0.02 * 1000  # 4 mm across, seen from 400 mm
-    small_part[..., 2] += 400
-    with pytest.raises(ImageError, match="divide the points by 1000"):
-        load_points(small_part)
-    around_zero = points * 1000
-    around_zero[..., 2] -= 400
-    with pytest.raises(ImageError, match="divide the points by 1000"):
-        load_points(around_zero)
+    with pytest.raises(ImageError, match=r"no unit was stated.*units='m'"):
+        load_points(points * 1000)
     points[0, 0] = (0.1, 0.1, 90.0)  # a single flying point says nothing about the unit
     assert measured(load_points(points)).any()
+
+
+def surface(extent: float, count: int, noise: float, away: float) -> np.ndarray:
+    """A gently domed square `(count, count, 3)` seen from above, all figures in one unit."""
+    x, y = np.meshgrid(*2 * (np.linspace(-extent / 2, extent / 2, count),))
+    z = away - 0.1 * extent * np.cos(x / extent) * np.cos(y / extent)
+    return np.stack([x, y, z + np.random.default_rng(0).normal(0, noise, z.shape)], axis=-1)
+
+
+@pytest.mark.parametrize(
+    ("extent", "count", "noise", "found"),
+    [
+        (6, 300, 0.01, r"extends 5\.779 m"),  # a 6 mm part around the origin: its distance says nothing
+        (1.5, 200, 0.0, r"7\.54 mm apart"),
+        (0.6, 600, 0.002, "noise of 2"),
+    ],
+)
+def test_a_small_part_in_millimetres_is_not_taken_for_a_large_one_in_metres(
+    extent: float, count: int, noise: float, found: str
+) -> None:
+    part = surface(extent, count, noise, away=0.0)
+    with pytest.raises(ImageError, match=f"{found}.*looks like millimetres"):
+        load_points(part)
+    loaded = load_points(part, units="mm")
+    assert np.allclose(loaded, part / 1000, rtol=1e-6)
+    assert np.allclose(load_points(part, units="m"), part)  # whoever says so is believed, within what is possible
+
+
+def test_usual_scans_in_metres_need_no_unit() -> None:
+    """From a part of 5 mm under a microscope to one of 1.5 m before a coarse depth camera."""
+    for extent, count, noise in ((0.005, 200, 1e-6), (0.2, 100, 2e-4), (1.5, 400, 5e-4)):
+        part = surface(extent, count, noise, away=2 * extent)
+        assert np.allclose(load_points(part), part)
+
+
+def test_a_stated_unit_is_checked_both_ways() -> None:
+    part = surface(0.2, 100, 1e-4, away=0.5)
+    for unit, metres in UNITS.items():
+        assert np.allclose(load_points(part / metres, units=unit), part, rtol=1e-5)
+    with pytest.raises(ImageError, match=r"in mm, as stated; got a scan of 192 micrometres"):
+        load_points(part, units="mm")
+    with pytest.raises(ImageError, match=r"\(stated: m\).*looks like millimetres"):
+        load_points(1000 * part, units="m")
+    with pytest.raises(SettingsError, match=r"m, cm, mm, um, in.*'miles'"):
+        load_points(part, units="miles")
+
+
+def test_spacing_and_noise_of_known_surfaces() -> None:
+    for spacing, noise in ((1e-3, 0.0), (1e-3, 1e-4), (5e-4, 5e-4)):
+        x, y = np.meshgrid(np.arange(300) * spacing, np.arange(200) * spacing)
+        z = 0.5 + 0.2 * x + np.random.default_rng(1).normal(0, noise, x.shape)
+        points = np.stack([x, y, z], axis=-1)
+        points[::7, ::5] = np.nan
+        found = spacing_and_noise(points)
+        if noise < spacing / 5:
+            assert found[0] == pytest.approx(np.hypot(1, 0.2) * spacing, rel=0.02)
+        assert found[1] == pytest.approx(noise, rel=0.05, abs=1e-12)
+        assert spacing_and_noise(np.repeat(points, 2, axis=1))[1] < 0.01 * spacing
+    assert spacing_and_noise(np.full((4, 4, 3), np.nan)) == (0.0, 0.0)
 
 
 def test_damaged_and_absent_files_are_named(points: np.ndarray, tmp_path: Path) -> None:
@@ -144,7 +198,13 @@ def write_depth(folder: Path, levels: np.ndarray, info: str | None) -> Path:
 
 
 @pytest.mark.parametrize(
-    "info", ["normalization:\n  max: 5.5\n  min: 3.5e+0\n", "{normalization: {min: 3.5, max: 5.5}}"]
+    "info",
+    [
+        "normalization:\n  max: 5.5\n  min: 3.5e+0\n",
+        "{normalization: {min: 3.5, max: 5.5}}",
+        '"normalization":\n  "max": 55e-1 # as text, by YAML 1.1\n  "min": 3.5\n',
+        "camera: {minimum: 9}\n# min: 1, max: 2\nnormalization:\n  {max: 5.5,\n   min: 3.5}\n",
+    ],
 )
 def test_depth_becomes_points_that_project_onto_their_pixels(tmp_path: Path, info: str) -> None:
     levels = np.random.default_rng(0).integers(0, 65536, (32, 48)).astype(np.uint16)
@@ -169,6 +229,8 @@ def test_depth_without_its_range_is_refused(tmp_path: Path) -> None:
     for info in ("normalization: {}", "min: 2\nmax: 1", "min: near\nmax: far", "min: 1\nmax: .inf"):
         with pytest.raises(ImageError, match=r"007_info_depth\.yaml.*got min"):
             load_points(write_depth(tmp_path, levels, info))
+    with pytest.raises(ImageError, match=r"YAML in '.*007_info_depth\.yaml'"):
+        load_points(write_depth(tmp_path, levels, "min: [1, 2"))
     with pytest.raises(ImageError, match=r"16-bit grey.*mode L"):
         load_points(write_depth(tmp_path, levels.astype(np.uint8), "min: 1\nmax: 2"))
     path = write_depth(
@@ -177,3 +239,9 @@ def test_depth_without_its_range_is_refused(tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes()[:200])
     with pytest.raises(ImageError, match=r"007_depth\.png.*damaged"):
         load_points(path)
+
+
+def test_numbers_are_found_at_any_depth_and_nothing_else_is() -> None:
+    facts = {"a": {"b": {"min": "1e-1"}}, "anomalous": True, "max": None, "list": [{"far": 3}]}
+    assert (number_in(facts, "min"), number_in(facts, "anomalous")) == (0.1, 1.0)
+    assert number_in(facts, "max") is number_in(facts, "far") is number_in(None, "min") is None

@@ -5,11 +5,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from scan_parts import heights, points_of
+from scan_parts import heights, points_of, same
 
 from blemish.data import load_scan
 from blemish.errors import ImageError
-from blemish.types import Sample
+from blemish.types import POINTS, RGB, Sample, Scan
 
 
 @pytest.fixture
@@ -19,7 +19,7 @@ def image() -> np.ndarray:
 
 @pytest.fixture
 def points() -> np.ndarray:
-    return points_of(heights(30, top=0.02)[:20], holes=0.1)
+    return (points_of(heights(30, top=0.02)[:20], holes=0.1) / 4).astype(np.float32)
 
 
 def test_image_and_points_side_by_side(image: np.ndarray, points: np.ndarray, tmp_path: Path) -> None:
@@ -27,31 +27,42 @@ def test_image_and_points_side_by_side(image: np.ndarray, points: np.ndarray, tm
     np.save(tmp_path / "a.npy", points)
     for sample in (Sample(image, points=points), Sample(tmp_path / "a.png", points=tmp_path / "a.npy")):
         scan = load_scan(sample)
-        assert scan.dtype == np.float32
-        assert np.array_equal(scan[..., :3], image)
-        assert np.array_equal(scan[..., 3:], points, equal_nan=True)
-        again = load_scan(Sample(scan))
-        assert np.array_equal(again, scan, equal_nan=True)
-        assert again is not scan
+        assert scan.shape == (20, 30)
+        assert scan.available == (RGB, POINTS)
+        assert same(scan, Scan(image, points))
+        assert same(load_scan(Sample.of(scan)), scan)
 
 
 def test_16_bit_images_come_as_8_bits(points: np.ndarray) -> None:
     deep = np.random.default_rng(0).integers(0, 65536, (20, 30)).astype(np.uint16)
     scan = load_scan(Sample(deep, points=points))
-    assert np.array_equal(scan[..., 1], deep >> 8)
+    assert scan.rgb is not None
+    assert np.array_equal(scan.rgb[..., 1], deep >> 8)
 
 
 def test_an_image_without_points_has_none(image: np.ndarray) -> None:
     scan = load_scan(Sample(image))
-    assert np.array_equal(scan[..., :3], image)
-    assert np.isnan(scan[..., 3:]).all()
+    assert same(scan, Scan(image))
+    assert scan.available == (RGB,)
+
+
+def test_points_without_an_image_have_their_own_size(points: np.ndarray) -> None:
+    assert same(load_scan(Sample(None, points)), Scan(xyz=points))
+
+
+def test_units_go_along_with_the_sample(image: np.ndarray, points: np.ndarray) -> None:
+    scan = load_scan(Sample(image, points=1000 * points, units="mm"))
+    assert np.allclose(scan.xyz, points, rtol=1e-6, equal_nan=True)
+    with pytest.raises(ImageError, match="looks like millimetres"):
+        load_scan(Sample(image, points=1000 * points))
 
 
 def test_points_of_another_resolution_are_laid_on_the_image(image: np.ndarray, points: np.ndarray) -> None:
     twice = np.repeat(np.repeat(points, 2, axis=0), 2, axis=1)
-    assert np.array_equal(load_scan(Sample(image, points=twice))[..., 3:], points, equal_nan=True)
+    assert np.array_equal(load_scan(Sample(image, points=twice)).xyz, points, equal_nan=True)
     scan = load_scan(Sample(image.repeat(3, axis=0).repeat(3, axis=1), points=points))
-    assert np.array_equal(scan[1::3, 1::3, 3:], points, equal_nan=True)
+    assert scan.xyz is not None
+    assert np.array_equal(scan.xyz[1::3, 1::3], points, equal_nan=True)
 
 
 def test_points_of_another_shape_are_refused(image: np.ndarray, points: np.ndarray, tmp_path: Path) -> None:
@@ -72,20 +83,14 @@ def test_a_missing_file_of_either_kind_is_named(image: np.ndarray, points: np.nd
 
 def test_scans_from_memory_are_checked(image: np.ndarray, points: np.ndarray) -> None:
     scan = load_scan(Sample(image, points=points))
-    blind, flat, empty, speckled, bright, far = (scan.copy() for _ in range(6))
-    blind[..., :3] = np.nan
-    flat[..., 3:] = np.nan
-    assert np.array_equal(load_scan(Sample(blind)), blind, equal_nan=True)
-    assert np.array_equal(load_scan(Sample(flat)), flat, equal_nan=True)
-    empty[:] = np.nan
-    speckled[3, 4, 1] = np.nan
-    bright[..., :3] *= 257
-    far[..., 3:] *= 1000
-    for wrong, message in (
-        (empty, "nothing but NaN"),
-        (speckled, "1 pixels"),
-        (bright, "0..255"),
-        (far, "millimetres"),
-    ):
-        with pytest.raises(ImageError, match=message):
-            load_scan(Sample(wrong))
+    for modality in (RGB, POINTS):
+        assert same(load_scan(Sample.of(scan.only(modality))), scan.only(modality))
+    nothing_measured = np.full_like(points, np.nan)
+    assert same(load_scan(Sample.of(Scan(image, nothing_measured))), Scan(image))
+    with pytest.raises(ImageError, match="neither"):
+        Sample.of(Scan(xyz=nothing_measured))
+    with pytest.raises(ImageError, match="looks like millimetres"):
+        load_scan(Sample.of(Scan(image, 1e5 * points)))
+    six_channels = np.concatenate([image, points], axis=-1, dtype=np.float32)
+    with pytest.raises(ImageError, match=r"shape \(20, 30, 6\)"):
+        load_scan(Sample(six_channels))

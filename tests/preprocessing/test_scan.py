@@ -2,60 +2,56 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from scan_parts import heights, points_of
+from scan_parts import heights, points_of, same
 
 from blemish.data.points import measured, resize_points
 from blemish.errors import ImageError, SettingsError
 from blemish.preprocessing.ground_removal import pad_square
 from blemish.preprocessing.scan import ScanFraming
 from blemish.scoring.anomaly_map import full_map
+from blemish.types import Scan
 
 
-def scan(height: int = 96, width: int = 96, top: float = 0.03) -> np.ndarray:
-    """A part on a tilted ground, cut out of a square scan."""
+def scan(height: int = 96, width: int = 96, top: float = 0.03) -> Scan:
+    """A part on a tilted plane, cut out of a square scan."""
     side = max(height, width)
     rows, columns = (side - height) // 2, (side - width) // 2
     points = points_of(heights(side, top), (0.2, 0.1), noise=2e-4, holes=0.05)
-    image = np.random.default_rng(0).integers(0, 256, (side, side, 3)).astype(np.float32)
-    whole = np.concatenate([image, points], axis=-1).astype(np.float32)
-    return whole[rows : rows + height, columns : columns + width]
+    image = np.random.default_rng(0).integers(0, 256, (side, side, 3), dtype=np.uint8)
+    return Scan(image, points).crop(slice(rows, rows + height), slice(columns, columns + width))
 
 
-def test_a_square_scan_without_its_ground() -> None:
+def test_a_square_scan_without_its_background() -> None:
     whole = scan()
     frame = ScanFraming(image_size=96, crop=False).frame(whole)
-    assert frame.pixels.shape == (96, 96, 6)
-    assert frame.pixels.dtype == np.float32
+    assert frame.pixels.shape == (96, 96)
     assert frame.original_size == (96, 96)
     assert frame.to_image is None
-    assert np.array_equal(frame.pixels[..., :3], whole[..., :3])  # the image stays whole
-    left = measured(frame.pixels[..., 3:])
-    assert np.array_equal(frame.pixels[left][:, 3:], whole[left][:, 3:])
+    assert np.array_equal(frame.pixels.rgb, whole.rgb)  # the image stays whole
+    left = measured(frame.pixels.xyz)
+    assert np.array_equal(frame.pixels.xyz[left], whole.xyz[left])
     high = heights(96, 0.03)
-    assert left[measured(whole[..., 3:]) & (high > 0.007)].all()
+    assert left[measured(whole.xyz) & (high > 0.007)].all()
     assert not left[high < 0.003].any()
 
 
 def test_what_is_switched_off_is_not_done() -> None:
     whole = scan()
     frame = ScanFraming(image_size=96, plane=False, clusters=False).frame(whole)
-    assert np.array_equal(frame.pixels, whole, equal_nan=True)
+    assert same(frame.pixels, whole)
     wide = ScanFraming(image_size=96, band=0.001).frame(whole)
-    assert (
-        measured(wide.pixels[..., 3:]).sum() > measured(ScanFraming(image_size=96).frame(whole).pixels[..., 3:]).sum()
-    )
+    assert measured(wide.pixels.xyz).sum() > measured(ScanFraming(image_size=96).frame(whole).pixels.xyz).sum()
 
 
 @pytest.mark.parametrize(("height", "width"), [(60, 100), (100, 60), (64, 64), (37, 90), (300, 211)])
 @pytest.mark.parametrize("image_size", [48, 120])
 def test_a_mark_in_the_frame_lands_where_it_was(height: int, width: int, image_size: int) -> None:
     """A bright square patch is found in the frame, and its place in the image from there."""
-    marked = np.full((height, width, 6), np.nan, np.float32)
-    marked[..., :3] = 0
+    marked = np.zeros((height, width, 3), np.uint8)
     top, left, side = height // 3, width // 2, max(height, width) // 8
-    marked[top : top + side, left : left + side, :3] = 255
-    frame = ScanFraming(image_size=image_size).frame(marked)
-    bright = frame.pixels[..., 0] / 255
+    marked[top : top + side, left : left + side] = 255
+    frame = ScanFraming(image_size=image_size).frame(Scan(marked))
+    bright = frame.pixels.rgb[..., 0] / 255
     size = frame.pixels.shape[:2]
     back = full_map(bright.astype(np.float32), size, (height, width), frame.to_image, blur=0)
     assert back.shape == (height, width)
@@ -75,19 +71,18 @@ def test_image_points_and_mask_stay_on_one_grid(height: int, width: int) -> None
     """Points that hold their own pixel's place lie, after framing, where the way back says."""
     down, across = np.mgrid[:height, :width]
     places = np.stack([across, down, np.ones((height, width))], axis=-1).astype(np.float32)
-    image = np.repeat(((across // 20 + down // 20) % 2 * 255)[..., None], 3, axis=-1)
-    whole = np.concatenate([image, places], axis=-1).astype(np.float32)
-    frame = ScanFraming(image_size=56, plane=False, clusters=False, crop=False).frame(whole)
+    image = np.repeat(((across // 20 + down // 20) % 2 * 255)[..., None], 3, axis=-1).astype(np.uint8)
+    frame = ScanFraming(image_size=56, plane=False, clusters=False, crop=False).frame(Scan(image, places))
     scale = max(height, width) / 56
     to_image = np.array([[scale, 0, 0], [0, scale, 0]]) if frame.to_image is None else frame.to_image
-    rows, columns = np.nonzero(measured(frame.pixels[..., 3:]))
+    rows, columns = np.nonzero(measured(frame.pixels.xyz))
     expected = to_image @ np.stack([columns + 0.5, rows + 0.5, np.ones(len(rows))])  # (2, N)
-    found = frame.pixels[rows, columns, 3:5].T + 0.5
+    found = frame.pixels.xyz[rows, columns, :2].T + 0.5
     assert np.abs(found - expected).max() <= 0.5 + 1e-4
     assert len(rows) == pytest.approx(height * width / scale**2, rel=0.05)
     mask = resize_points(pad_square(image[..., 0] > 0, fill=0), (56, 56))
-    bright = frame.pixels[..., 0] > 127
-    inside = measured(frame.pixels[..., 3:])
+    bright = frame.pixels.rgb[..., 0] > 127
+    inside = measured(frame.pixels.xyz)
     assert (mask == bright)[inside].mean() > 0.9
 
 
@@ -99,42 +94,42 @@ def test_a_crop_holds_all_of_the_part_and_knows_the_way_back(height: int, width:
     frame = ScanFraming(image_size=64, multiple=4).frame(whole)
     assert frame.to_image is not None
     assert all(side % 4 == 0 and side < 64 for side in frame.pixels.shape[:2])
-    assert measured(frame.pixels[..., 3:]).sum() == measured(all_of_it.pixels[..., 3:]).sum() > 0
+    assert measured(frame.pixels.xyz).sum() == measured(all_of_it.pixels.xyz).sum() > 0
     scale = max(height, width) / 64
     identity = np.array([[scale, 0, 0], [0, scale, 0]])
     back = identity if all_of_it.to_image is None else all_of_it.to_image
     x, y = np.linalg.solve(back[:, :2], frame.to_image[:, 2] - back[:, 2])  # the crop's corner in the uncropped frame
     assert (x, y) == (pytest.approx(round(x)), pytest.approx(round(y)))
     rows, columns = frame.pixels.shape[:2]
-    place = all_of_it.pixels[round(y) : round(y) + rows, round(x) : round(x) + columns]
-    assert np.array_equal(frame.pixels, place, equal_nan=True)
+    place = all_of_it.pixels.crop(slice(round(y), round(y) + rows), slice(round(x), round(x) + columns))
+    assert same(frame.pixels, place)
 
 
 def test_an_image_without_points() -> None:
     image = np.random.default_rng(0).integers(0, 256, (50, 70, 3), dtype=np.uint8)
     frame = ScanFraming(image_size=64).frame(image)
-    assert frame.pixels.shape == (64, 64, 6)
-    assert np.isnan(frame.pixels[..., 3:]).all()
-    assert np.isfinite(frame.pixels[..., :3]).all()
-    as_scan = np.concatenate([image.astype(np.float32), np.full((50, 70, 3), np.nan, np.float32)], axis=-1)
-    assert np.array_equal(ScanFraming(image_size=64).frame(as_scan).pixels, frame.pixels, equal_nan=True)
+    assert frame.pixels.shape == (64, 64)
+    assert frame.pixels.rgb.shape == (64, 64, 3)
+    assert frame.pixels.xyz is None
+    nothing_measured = np.full((50, 70, 3), np.nan, np.float32)
+    for scan_alike in (Scan(image), Scan(image, nothing_measured)):
+        assert same(ScanFraming(image_size=64).frame(scan_alike).pixels, frame.pixels)
 
 
 def test_points_without_an_image() -> None:
-    blind = scan()
-    blind[..., :3] = np.nan
-    pixels = ScanFraming(image_size=48).frame(blind).pixels
-    assert np.isnan(pixels[..., :3]).all()
-    assert measured(pixels[..., 3:]).any()
-    assert np.array_equal(pixels[..., 3:], ScanFraming(image_size=48).frame(scan()).pixels[..., 3:], equal_nan=True)
+    whole = scan()
+    pixels = ScanFraming(image_size=48).frame(Scan(xyz=whole.xyz)).pixels
+    assert pixels.rgb is None
+    assert measured(pixels.xyz).any()
+    assert np.array_equal(pixels.xyz, ScanFraming(image_size=48).frame(whole).pixels.xyz, equal_nan=True)
 
 
 def test_the_frame_is_a_multiple_and_its_input_is_left_alone() -> None:
     whole = scan(70, 90)
-    before = whole.copy()
+    before = whole.tobytes()
     frame = ScanFraming(image_size=100, multiple=16, crop=False).frame(whole)
-    assert frame.pixels.shape == (96, 96, 6)
-    assert np.array_equal(whole, before, equal_nan=True)
+    assert frame.pixels.shape == (96, 96)
+    assert whole.tobytes() == before
 
 
 def test_impossible_settings_and_shapes() -> None:

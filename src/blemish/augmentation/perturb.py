@@ -7,11 +7,14 @@ whoever draws a limit from copies must allow for that (see calibration.py). nump
 from __future__ import annotations
 
 import math
+from typing import Any, TypeVar
 
 import numpy as np
 from PIL import Image, ImageFilter
 
-from blemish.data.samples import colours_of, is_scan
+from blemish.types import ImageOrScan, Scan
+
+_T = TypeVar("_T", bound=ImageOrScan)
 
 TURN = 4.0  # degrees, at most, either way
 SHIFT = 0.02  # share of the image's sides
@@ -20,14 +23,15 @@ LIGHT = 0.08  # share, brighter or darker; contrast alike
 COLOUR = 0.02  # share, each channel on its own
 
 
-def slight_copies(image: np.ndarray, count: int, seed: int) -> list[np.ndarray]:
+def slight_copies(image: _T, count: int, seed: int) -> list[_T]:
     """`count` copies of `image` `(H, W, 3)` uint8, each moved, turned, zoomed, lit and blurred anew.
 
-    The same `seed` gives the same copies. What comes into view at the border mirrors the image. Of a scan
-    `(H, W, 6)` float32 the points move along with the pixels, and nothing is measured beyond the border.
+    The same `seed` gives the same copies. What comes into view at the border mirrors the image. Of a Scan the points
+    move along with the pixels, and nothing is measured beyond the border.
     """
     random = np.random.default_rng(seed)
-    return [_scan_copy(image, random) if is_scan(image) else _copy(image, random) for _ in range(count)]
+    copy: Any = _scan_copy if isinstance(image, Scan) else _copy
+    return [copy(image, random) for _ in range(count)]
 
 
 def _copy(image: np.ndarray, random: np.random.Generator) -> np.ndarray:
@@ -35,11 +39,11 @@ def _copy(image: np.ndarray, random: np.random.Generator) -> np.ndarray:
     return _changed(image, _drawn_pose(height, width, random), random)
 
 
-def _scan_copy(scan: np.ndarray, random: np.random.Generator) -> np.ndarray:
-    height, width = scan.shape[:2]
-    pose, image = _drawn_pose(height, width, random), colours_of(scan)
-    colours = np.full((height, width, 3), np.nan) if image is None else _changed(image, pose, random)
-    return np.concatenate([colours, _resampled(scan[..., 3:], pose)], axis=2, dtype=np.float32)
+def _scan_copy(scan: Scan, random: np.random.Generator) -> Scan:
+    pose = _drawn_pose(*scan.shape, random)
+    return Scan(scan.image, scan.xyz).map(
+        rgb=lambda rgb: _changed(rgb, pose, random), xyz=lambda xyz: _resampled(xyz, pose).astype(np.float32)
+    )
 
 
 # Where each pixel of a copy comes from, centres at ½, ½: (x, y) of the image, widened by `_border` on every side, is

@@ -1,4 +1,7 @@
-"""Depth images as points, through the pinhole camera of Eyecandies (Bonfiglioli et al., ACCV 2022).
+"""Depth images as points, through the pinhole camera of Eyecandies.
+
+Bonfiglioli, Toschi, Silvestri, Fioraio, De Gregorio: The Eyecandies dataset for unsupervised multimodal anomaly
+detection and localization, ACCV 2022.
 
     NNN_depth.png          16 bits: 0 is the nearest depth of this image, 65535 the farthest
     NNN_info_depth.yaml    normalization: {min, max}: these two depths in metres
@@ -9,14 +12,15 @@ Points are in the camera's frame: x to the right, y down, z the depth.
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import yaml
 from PIL import Image
 
 from blemish.data.files import shown
-from blemish.data.images import check_pixels, reading
+from blemish.data.readers.base import check_pixels, reading
 from blemish.errors import ImageError
 
 DEPTH_ENDING, INFO_ENDING = "_depth.png", "_info_depth.yaml"
@@ -32,8 +36,8 @@ def is_depth_image(path: Path) -> bool:
 def load_depth(path: Path, max_pixels: int | None = None) -> np.ndarray:
     """The points `(H, W, 3)` float32, in metres, of a depth image with its info file beside it.
 
-    Raises ImageError for an image that is not of 16 bits and grey, and for an info file that is not there or says
-    no range.
+    Raises ImageError for an image that is not of 16 bits and grey, and for an info file that is not there, is no YAML,
+    or states no range.
     """
     near, far = depth_range(path.with_name(path.name.removesuffix(DEPTH_ENDING) + INFO_ENDING), path)
     with reading(path, "a depth picture"), Image.open(path, formats=("PNG",)) as image:
@@ -49,14 +53,14 @@ def load_depth(path: Path, max_pixels: int | None = None) -> np.ndarray:
 def depth_range(info: Path, depth: Path) -> tuple[float, float]:
     """The depths in metres, nearest and farthest, that the info file of a depth image states."""
     try:
-        text = info.read_text(encoding="utf-8")
-    except (OSError, ValueError) as error:
+        facts = read_yaml(info)
+    except OSError as error:
         raise ImageError(
             f"the depth range of '{shown(depth)}' in '{shown(info)}'",
-            getattr(error, "strerror", None) or str(error),
+            error.strerror or str(error),
             "unpack the dataset again: without it depth has no unit",
         ) from error
-    near, far = number_in(text, "min"), number_in(text, "max")
+    near, far = number_in(facts, "min"), number_in(facts, "max")
     if near is None or far is None or not 0 <= near < far < np.inf:
         raise ImageError(
             f"0 <= min < max, in metres, in '{shown(info)}'", f"min {near}, max {far}", "unpack the dataset again"
@@ -69,16 +73,29 @@ def unproject(depth: np.ndarray) -> np.ndarray:
     height, width = depth.shape
     focal = FOCAL * width
     x = (np.arange(width) - width / 2)[None, :] * depth / focal  # (H, W)
-    y = (np.arange(height) - height / 2)[:, None] * depth / focal
+    y = (np.arange(height) - height / 2)[:, None] * depth / focal  # (H, W)
     points = np.stack([x, y, depth], axis=-1).astype(np.float32)  # (H, W, 3)
     points[~(depth > 0)] = np.nan
     return points
 
 
-def number_in(text: str, key: str) -> float | None:
-    """The number that `key` has in a small YAML text, in a block or between braces; None where there is none."""
-    found = re.search(rf"(?:^|[\s{{,]){key}\s*:\s*([^\s,}}#]+)", text)
+def read_yaml(path: Path) -> Any:
+    """What a YAML file holds. Raises ImageError, which names it, where it holds none, OSError where it is not there."""
     try:
-        return None if found is None else float(found[1])
-    except ValueError:
+        return yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: bytes that are no text, impossible dates
+        raise ImageError(
+            f"YAML in '{shown(path)}'", " ".join(str(error).split()), "unpack the dataset again"
+        ) from error
+
+
+def number_in(facts: Any, key: str) -> float | None:
+    """The number of the first `key` in nested mappings, None where there is none; true and false are 1 and 0."""
+    if not isinstance(facts, dict):
+        return None
+    if key not in facts:
+        return next((found for value in facts.values() if (found := number_in(value, key)) is not None), None)
+    try:
+        return float(facts[key])  # YAML 1.1 leaves numbers such as 5e-1 as text
+    except (TypeError, ValueError):
         return None

@@ -1,8 +1,12 @@
 """Measured surfaces: every organised point cloud enters blemish here, as `(H, W, 3)` float32 metres.
 
-Organised: one point for each pixel of the image taken with it, as in MVTec 3D-AD (Bergmann et al., VISAPP 2022).
-Where nothing was measured there is NaN; files may say so with 0, 0, 0 or with infinity too. Read are TIFF (three
-channels of floats), .npy, arrays, and the depth images of Eyecandies (depth.py).
+Organised: one point for each pixel of the image taken with it, as in MVTec 3D-AD (Bergmann, Jin, Sattlegger, Steger:
+The MVTec 3D-AD dataset for unsupervised 3D anomaly detection and localization, VISAPP 2022). Where nothing was measured
+there is NaN; files may say so with 0, 0, 0 or with infinity too. Read are TIFF (three channels of floats), .npy,
+arrays, and the depth images of Eyecandies (depth.py).
+
+The unit is stated by whoever gives the points. Where nobody states one, metres are assumed, and points whose extent,
+spacing or noise no scan of a part in metres has are refused: a part of 6 mm in millimetres is not taken for one of 6 m.
 """
 
 from __future__ import annotations
@@ -14,29 +18,43 @@ import numpy as np
 
 from blemish.data.depth import is_depth_image, load_depth
 from blemish.data.files import shown
-from blemish.data.images import check_pixels, reading
-from blemish.errors import ImageError
+from blemish.data.readers.base import check_pixels, reading
+from blemish.errors import ImageError, SettingsError
+from blemish.types import UNITS
 from blemish.utils.optional import need
 
 PointsSource = Path | str | np.ndarray
 
 TIFF_SUFFIXES = (".tif", ".tiff")
-LARGEST = 10.0  # metres that a scan may extend, at most: parts are far smaller, in millimetres they are far larger
-FARTHEST = 100.0  # metres that it may lie away
-_LOOKED_AT = 20_000  # points that tell the unit
+_LOOKED_AT = 20_000  # points that the unit is checked on, at most
+
+# What points may be, in metres, whatever unit was stated. Chosen on the safe side of what is inspected: parts and their
+# sensors stand on a factory floor, and steps like the removal of the background work in tenths of a millimetre.
+LARGEST = 10.0  # extent
+FARTHEST = 100.0  # distance from the sensor's origin
+SMALLEST = 5e-4  # extent of points in a unit below the metre: a part of 0.5 m in metres called millimetres is less
+# What they may be where no unit was stated. In metres taken for millimetres, each figure is a thousand times as large.
+ASSUMED_LARGEST = 2.0  # extent
+ASSUMED_COARSEST = 5e-3  # median distance between neighbours
+ASSUMED_NOISIEST = 1e-3  # standard deviation of the depth from point to point; depth cameras have 0.001 to 0.5 mm
 
 
-def load_points(source: PointsSource, max_pixels: int | None = None) -> np.ndarray:
+def load_points(source: PointsSource, max_pixels: int | None = None, units: str | None = None) -> np.ndarray:
     """The points as a writable `(H, W, 3)` float32 array in metres, NaN where nothing was measured.
 
     `source` is a TIFF, a .npy file, NNN_depth.png with NNN_info_depth.yaml beside it, or an array `(H, W, 3)`. A cloud
-    of more than `max_pixels` points (None: as for images) is refused before it is read.
+    of more than `max_pixels` points (None: as for images) is refused before it is read. `units` is the unit of the
+    source, a key of `blemish.types.UNITS`; None assumes metres (depth images with their info file are in metres
+    always).
 
     Raises ImageError, which names the file, for what cannot be read, has another shape, holds no point at all, or
-    is in millimetres by the look of it; MissingPackageError where TIFFs need a package that is not installed.
+    cannot be in that unit; SettingsError for an unknown unit; MissingPackageError where TIFFs need a package that is
+    not installed.
     """
+    if units is not None and units not in UNITS:
+        raise SettingsError(f"units of points: {', '.join(UNITS)}", repr(units), "name one of them")
     if isinstance(source, np.ndarray):
-        return _checked(source, "array")
+        return _checked(source, "array", units)
     path = Path(os.path.expanduser(source))
     name = shown(path)
     if not path.is_file():
@@ -49,13 +67,13 @@ def load_points(source: PointsSource, max_pixels: int | None = None) -> np.ndarr
         return load_depth(path, max_pixels)
     suffix = path.suffix.lower()
     if suffix in TIFF_SUFFIXES:
-        return _checked(_read_tiff(path, max_pixels), name)
+        return _checked(_read_tiff(path, max_pixels), name, units)
     if suffix == ".npy":
-        return _checked(_read_npy(path, max_pixels), name)
+        return _checked(_read_npy(path, max_pixels), name, units)
     raise ImageError(
         f"points in '{name}' as .tif, .tiff, .npy, or NNN_depth.png with its info file",
         f"a name that ends in '{suffix}'",
-        "save the points as .npy: numpy.save(path, points) with points (H, W, 3) in metres",
+        "save the points as .npy: numpy.save(path, points) with points (H, W, 3)",
     )
 
 
@@ -83,8 +101,8 @@ def _check_size(shape: tuple[int, ...], path: Path, max_pixels: int | None) -> N
         check_pixels(int(shape[0]), int(shape[1]), shown(path), max_pixels)
 
 
-def _checked(array: np.ndarray, name: str) -> np.ndarray:
-    """The array as float32 points with NaN in the holes, when it can be that."""
+def _checked(array: np.ndarray, name: str, units: str | None) -> np.ndarray:
+    """The array as float32 points in metres with NaN in the holes, when it can be that."""
     if array.ndim != 3 or array.shape[2] != 3 or 0 in array.shape:
         first = array.ndim == 3 and array.shape[0] == 3
         raise ImageError(
@@ -106,21 +124,61 @@ def _checked(array: np.ndarray, name: str) -> np.ndarray:
             "scan the part again, or give its picture alone, without points",
         )
     points[hole] = np.nan
-    _check_unit(points[~hole], name)
+    if units not in (None, "m"):
+        points *= np.float32(UNITS[units])
+    _check_unit(points, ~hole, name, units)
     return points
 
 
-def _check_unit(points: np.ndarray, name: str) -> None:
-    """Refuse points `(N, 3)` that cannot be metres. A few that fly far off do not count."""
-    few = points[:: max(1, len(points) // _LOOKED_AT)]
-    low, middle, high = np.percentile(few, (2, 50, 98), axis=0)
+def _check_unit(points: np.ndarray, known: np.ndarray, name: str, units: str | None) -> None:
+    """Refuse points `(H, W, 3)`, measured where `known` `(H, W)`, that cannot be in the unit stated or assumed.
+
+    Percentiles and medians: a few points that fly far off do not count.
+    """
+    found = points[known]  # (N, 3)
+    low, middle, high = np.percentile(found[:: max(1, len(found) // _LOOKED_AT)], (2, 50, 98), axis=0)
     extent, away = float((high - low).max()), float(np.abs(middle).max())
-    if extent > LARGEST or away > FARTHEST:
+    if units not in (None, "m") and 0 < extent < SMALLEST:
         raise ImageError(
-            f"points in metres in '{name}'",
-            f"a scan that extends {extent:,.4g} and lies {away:,.4g} away, which looks like millimetres",
-            "divide the points by 1000",
+            f"points in '{name}' in {units}, as stated",
+            f"a scan of {1e6 * extent:.3g} micrometres from edge to edge",
+            "state the unit that they are in",
         )
+    if extent > LARGEST or away > FARTHEST:
+        raise _doubted(name, units, f"a scan that extends {extent:,.4g} m and lies {away:,.4g} m away")
+    if units is not None:
+        return
+    spacing, noise = spacing_and_noise(points)
+    if extent > ASSUMED_LARGEST:
+        raise _doubted(name, units, f"a scan that extends {extent:,.4g} m")
+    if spacing > ASSUMED_COARSEST:
+        raise _doubted(name, units, f"points {1000 * spacing:,.4g} mm apart")
+    if noise > ASSUMED_NOISIEST:
+        raise _doubted(name, units, f"points with a noise of {1000 * noise:,.4g} mm")
+
+
+def _doubted(name: str, units: str | None, found: str) -> ImageError:
+    return ImageError(
+        f"points in metres in '{name}'" + (", as no unit was stated" if units is None else f" (stated: {units})"),
+        f"{found}, which looks like millimetres",
+        "state the unit: units='mm' (--units mm)"
+        + (", or units='m' (--units m) where it is metres" if units is None else ""),
+    )
+
+
+def spacing_and_noise(points: np.ndarray) -> tuple[float, float]:
+    """The distance between neighbours along the rows of `points` `(H, W, 3)`, and the noise on top, in their unit.
+
+    Both are medians, 0 where too few neighbours were measured. The noise is the standard deviation of a white noise
+    along one axis that explains the second differences: σ is their median length over 0.6745 √6. Neighbours in the
+    same place, as scaling up a cloud makes them, do not count.
+    """
+    rows = points[:: max(1, points.shape[0] * points.shape[1] // _LOOKED_AT)]  # some rows (h, W, 3)
+    steps = np.diff(rows, axis=1)  # (h, W - 1, 3)
+    steps[~steps.any(axis=-1)] = np.nan
+    lengths = (np.linalg.norm(d, axis=-1) for d in (steps, np.diff(steps, axis=1)))
+    first, second = (float(np.median(known)) if len(known := d[np.isfinite(d)]) else 0.0 for d in lengths)
+    return first, second / (0.6745 * 6**0.5)
 
 
 def resize_points(points: np.ndarray, size: tuple[int, int]) -> np.ndarray:

@@ -34,8 +34,11 @@ class Encoder(Protocol):
     licence: str
     weights: str
 
-    def encode(self, images: np.ndarray) -> Features:
-        """`images` `(B, H, W, 3)` uint8 RGB → Features with float32 layers `(B, h, w, D)`; no gradient."""
+    def encode(self, images: Any) -> Features:
+        """`images` `(B, H, W, 3)` uint8 RGB → Features with float32 layers `(B, h, w, D)`; no gradient.
+
+        Encoders whose `modalities` hold `POINTS` take B scans of one shape, `Sequence[Scan]`, in the images' place.
+        """
         ...
 
 

@@ -14,7 +14,8 @@ import numpy as np
 import torch
 
 from blemish.encoders.base import Encoder
-from blemish.types import Features
+from blemish.encoders.precision import precision_of
+from blemish.types import EncoderInput, Features, ImageOrScan
 
 MOST_BYTES = 8 << 30  # on disk, and a quarter of its free room at most; what comes later is encoded again
 
@@ -38,6 +39,7 @@ class RememberingEncoder:
         self.stride, self.multiple, self.dims = encoder.stride, encoder.multiple, encoder.dims
         self.licence, self.weights = encoder.licence, encoder.weights
         self.device = getattr(encoder, "device", "cpu")
+        self.precision = precision_of(encoder)
         self.hits = 0
         self._paused = False
         self._sizes: dict[str, int] = {}  # by image: bytes of what this run has written or read
@@ -45,8 +47,8 @@ class RememberingEncoder:
         self._bytes = sum(self._left.values())
         self.most_bytes = min(most_bytes, (shutil.disk_usage(folder).free + self._bytes) // 4)
 
-    def encode(self, images: np.ndarray) -> Features:
-        """As the encoder's own `encode`; images `(B, H, W, C)` seen before are read back."""
+    def encode(self, images: EncoderInput) -> Features:
+        """As the encoder's own `encode`; images and scans seen before are read back."""
         if self._paused:
             return self.encoder.encode(images)
         return joined([self._encode_one(images[i : i + 1]) for i in range(len(images))])
@@ -68,9 +70,9 @@ class RememberingEncoder:
         self._left.clear()
         self._bytes = 0
 
-    def _encode_one(self, image: np.ndarray) -> Features:
-        facts = f"{image.shape} {image.dtype}".encode()
-        key = hashlib.sha256(facts + np.ascontiguousarray(image).tobytes()).hexdigest()
+    def _encode_one(self, image: EncoderInput) -> Features:
+        """The features of a batch of one."""
+        key = key_of(image[0])
         if (found := self._read(key)) is not None:
             self.hits += 1
             return found
@@ -119,6 +121,12 @@ def lasting(encoder: Encoder, folder: Path, most_bytes: int = MOST_BYTES) -> Rem
     precision = str(getattr(encoder, "precision", ""))
     part = hashlib.sha256(repr((*facts, precision)).encode()).hexdigest()[:16]
     return RememberingEncoder(encoder, folder.expanduser() / part, most_bytes, half=True)
+
+
+def key_of(image: ImageOrScan) -> str:
+    """A hash of an image or scan: its kind, its size, and every value in it."""
+    kind = image.dtype if isinstance(image, np.ndarray) else "scan"
+    return hashlib.sha256(f"{(1, *image.shape)} {kind}".encode() + image.tobytes()).hexdigest()
 
 
 def sizes_of(folder: Path) -> dict[str, int]:

@@ -14,18 +14,19 @@ import numpy as np
 
 from blemish.data.images import fit_size, resize_image
 from blemish.registry import resolve
+from blemish.types import ImageOrScan
 
 
 @dataclass(frozen=True)
 class Frame:
     """What the encoder sees of one image.
 
-    `pixels` `(h, w, 3)` uint8, or `(h, w, 6)` float32 of a scan (scan.py); `original_size` is the image's
+    `pixels` `(h, w, 3)` uint8, or a Scan of shape `(h, w)` (scan.py); `original_size` is the image's
     (height, width); `to_image` `(2, 3)` maps (x, y, 1) in pixels of the frame to pixels of the image (centre of the
     first pixel at ½, ½); None for a plain resize.
     """
 
-    pixels: np.ndarray
+    pixels: Any
     original_size: tuple[int, int]
     to_image: np.ndarray | None = None
 
@@ -44,12 +45,12 @@ class Framing(Protocol):
         """The (degrees, mirrored) copies of a frame that make sense as references; None leaves it to the detector."""
         ...
 
-    def fit(self, images: Iterable[np.ndarray]) -> Self:
-        """Learn from good images, each `(H, W, 3)` uint8; a framing that learns nothing leaves them unread."""
+    def fit(self, images: Iterable[Any]) -> Self:
+        """Learn from good images, each `(H, W, 3)` uint8, or from scans; a framing that learns nothing reads none."""
         ...
 
-    def frame(self, image: np.ndarray) -> Frame:
-        """The part of an image `(H, W, 3)` uint8 that the encoder sees; an image's frame depends on no other."""
+    def frame(self, image: Any) -> Frame:
+        """The part of an image `(H, W, 3)` uint8, or of a Scan, that the encoder sees; it depends on no other image."""
         ...
 
     def state(self) -> dict[str, np.ndarray]:
@@ -107,6 +108,6 @@ def build_framing(name: str, **settings: Any) -> Framing:
     return resolve(FRAMINGS[name])(**settings)
 
 
-def pixels_of(framing: Framing, image: np.ndarray) -> np.ndarray:
+def pixels_of(framing: Framing, image: ImageOrScan) -> Any:
     """The encoder's input for an image, without the way back."""
     return framing.frame(image).pixels

@@ -1,8 +1,9 @@
-"""An image with its points, framed as one: the ground and specks taken out of the points, one scale, the part alone.
+"""A scan as the encoder sees it: background and noise taken out of the points, one scale, cropped to the part.
 
-What methods on MVTec 3D-AD do first (BTF, Horwitz and Hoshen, CVPRW 2023; CFM, Costanzino et al., CVPR 2024) but for
-the last step: what is left of the points is the part, so that nothing else need be looked at. Nothing is enlarged: the
-points keep their spacing, which their descriptions are measured in.
+What methods on MVTec 3D-AD do first (BTF: Horwitz, Hoshen: Back to the feature, CVPRW 2023; CFM: Costanzino, Zama
+Ramirez, Lisanti, Di Stefano: Multimodal industrial anomaly detection by crossmodal feature mapping, CVPR 2024), and
+then a crop: the points that are left are the part, so that nothing else need be encoded. Nothing is enlarged: the
+points keep their spacing, which their descriptors are measured in.
 """
 
 from __future__ import annotations
@@ -14,24 +15,24 @@ from typing import Any, Self
 import numpy as np
 from PIL import Image
 
-from blemish.data.points import resize_points
-from blemish.data.scans import LAYERS
+from blemish.data.points import measured, resize_points
 from blemish.errors import ImageError, SettingsError
 from blemish.preprocessing.framing import Frame
 from blemish.preprocessing.ground_removal import keep_clusters, pad_square, remove_plane, square_margins
+from blemish.types import POINTS, ImageOrScan, Scan
 
-MARGIN = 0.03  # of the square's side around the part's points
+MARGIN = 0.03  # of the square's side around the part's points; chosen by eye: an outline stays in view
 
 
 class ScanFraming:
-    """A scan at the scale at which all of it fills a square of `image_size`. Learns nothing.
+    """A scan at the scale at which all of it fills a square of `image_size` pixels. Learns nothing.
 
-    `crop`: of that square what the part's points cover, with a margin; all of it where no points are left. Sides are
-    multiples of `multiple`.
+    `crop`: of that square the part that the remaining points cover, with a margin; all of it where no points are left.
+    Sides are multiples of `multiple`.
 
-    A scan that is not square is padded: its image's edge is drawn out, its points end. The image is scaled
+    A scan that is not square is padded: its image's edge pixels are repeated, its points end. The image is scaled
     bicubically, the points by nearest neighbour. `plane`: points within `band` metres of the plane along the border are
-    taken away; `clusters`: so are small clusters of points. `square` is there because every framing is asked for it;
+    removed; `clusters`: so are small clusters of points. `square` is there because every framing is asked for it;
     a scan becomes a square either way.
     """
 
@@ -69,28 +70,25 @@ class ScanFraming:
     def poses(self) -> None:
         return None
 
-    def fit(self, images: Iterable[np.ndarray]) -> Self:
+    def fit(self, images: Iterable[ImageOrScan]) -> Self:
         """Check the settings; the scans are left unread."""
         self._side()
         return self
 
-    def frame(self, image: np.ndarray) -> Frame:
-        """The part `(h, w, 6)` float32 of a scan `(H, W, 6)`, or all of an image `(H, W, 3)` uint8 without points."""
+    def frame(self, image: ImageOrScan) -> Frame:
+        """The part of a scan `(H, W)` as a scan `(h, w)`; all of an image `(H, W, 3)` uint8 without points."""
+        scan = image if isinstance(image, Scan) else _as_scan(image)
         side = self._side()
-        if image.ndim != 3 or image.shape[2] not in (3, LAYERS):
-            raise ImageError(
-                f"a scan (H, W, {LAYERS}) or a picture (H, W, 3)", f"shape {image.shape}", "load it with load_scan"
-            )
-        size = (int(image.shape[0]), int(image.shape[1]))
-        pixels = np.full((side, side, LAYERS), np.nan, dtype=np.float32)
-        if np.isfinite(image[..., :3]).all():
-            pixels[..., :3] = _bicubic(pad_square(_levels(image[..., :3])), side)
-        if image.shape[2] == LAYERS and np.isfinite(image[..., 3:]).any():
-            points = self._without_ground(image[..., 3:])
-            pixels[..., 3:] = resize_points(pad_square(points, fill=np.nan), (side, side))
-        rows, columns = self._window(pixels[..., 3:])
-        to_image = _to_image(size, side, (rows.start, columns.start), (rows.stop, columns.stop))
-        return Frame(np.ascontiguousarray(pixels[rows, columns]), size, to_image)
+        height, width = scan.shape
+        if scan.image is not None:  # points of which none was measured count as missing
+            scan = Scan(scan.image, scan.xyz if POINTS in scan.available else None)
+        square = scan.map(
+            rgb=lambda rgb: _bicubic(pad_square(rgb), side),  # (S, S, 3) uint8
+            xyz=lambda xyz: resize_points(pad_square(self._part_of(xyz), fill=np.nan), (side, side)),  # (S, S, 3)
+        )
+        rows, columns = self._window(square)
+        to_image = _to_image((height, width), side, (rows.start, columns.start), (rows.stop, columns.stop))
+        return Frame(square.crop(rows, columns), (height, width), to_image)
 
     def state(self) -> dict[str, np.ndarray]:
         return {}
@@ -98,11 +96,12 @@ class ScanFraming:
     def load_state(self, state: Mapping[str, np.ndarray]) -> Self:
         return self
 
-    def _window(self, points: np.ndarray) -> tuple[slice, slice]:
-        """The rows and columns of the square `points` `(S, S, 3)` to be looked at."""
-        side, found = len(points), np.isfinite(points).all(axis=-1)
-        if not self.crop or not found.any():
+    def _window(self, square: Scan) -> tuple[slice, slice]:
+        """The rows and columns of the `square` scan `(S, S)` that are encoded."""
+        side = square.shape[0]
+        if not self.crop or POINTS not in square.available or square.xyz is None:
             return slice(0, side), slice(0, side)
+        found = measured(square.xyz)  # (S, S)
         return self._span(found.any(axis=1)), self._span(found.any(axis=0))
 
     def _span(self, covered: np.ndarray) -> slice:
@@ -114,7 +113,8 @@ class ScanFraming:
         start = max(0, min(start, len(covered) - length))
         return slice(int(start), int(start + length))
 
-    def _without_ground(self, points: np.ndarray) -> np.ndarray:
+    def _part_of(self, points: np.ndarray) -> np.ndarray:
+        """The points `(H, W, 3)` without their background and without noise."""
         if self.plane:
             points = remove_plane(points, self.band)
         return keep_clusters(points) if self.clusters else points
@@ -132,8 +132,18 @@ class ScanFraming:
         return max(1, int(self.image_size / self.multiple + 0.5)) * self.multiple
 
 
+def _as_scan(image: np.ndarray) -> Scan:
+    if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
+        raise ImageError(
+            "a Scan, or a picture (H, W, 3) of uint8",
+            f"shape {image.shape} of {image.dtype}",
+            "load it with load_scan or load_image",
+        )
+    return Scan(rgb=image)
+
+
 def _to_image(size: tuple[int, int], side: int, start: tuple[int, int], stop: tuple[int, int]) -> np.ndarray | None:
-    """Where the pixels from `start` to `stop` of the square lie in an image of `size`, as `Frame.to_image`.
+    """Where the pixels from `start` to `stop` of the square lie in an image of `size`, as `Frame.to_image` `(2, 3)`.
 
     None where they are a plain resize of all of it.
     """
@@ -145,12 +155,8 @@ def _to_image(size: tuple[int, int], side: int, start: tuple[int, int], stop: tu
     return np.array([[scale, 0.0, scale * start[1] - left], [0.0, scale, scale * start[0] - above]])
 
 
-def _levels(rgb: np.ndarray) -> np.ndarray:
-    """R, G, B as uint8, whatever type a scan keeps them in."""
-    return rgb if rgb.dtype == np.uint8 else np.rint(np.clip(rgb, 0, 255)).astype(np.uint8)
-
-
 def _bicubic(image: np.ndarray, side: int) -> np.ndarray:
+    """The square `image` `(S, S, 3)` uint8 with another `side`."""
     if image.shape[0] == side:
         return image
     return np.asarray(Image.fromarray(np.ascontiguousarray(image)).resize((side, side), Image.Resampling.BICUBIC))

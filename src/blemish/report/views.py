@@ -7,8 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image
 
-from blemish.data.samples import has_points, image_of, load_sample
-from blemish.types import POINTS, RGB, Sample
+from blemish.data.samples import image_of
+from blemish.data.scans import load_scan
+from blemish.types import Sample
 
 
 def image_view(sample: Sample) -> np.ndarray:
@@ -19,11 +20,12 @@ def image_view(sample: Sample) -> np.ndarray:
 
 def relief_view(sample: Sample) -> np.ndarray | None:
     """The points as `(H, W, 3)` uint8, lit from one side; None for an image alone. Raises ImageError."""
-    if not has_points(sample):
+    if sample.points is None:
         return None
     from blemish.report.relief import shaded_relief
 
-    return shaded_relief(load_sample(sample, (RGB, POINTS))[..., 3:])
+    points = load_scan(sample).xyz
+    return None if points is None else shaded_relief(points)
 
 
 def side_by_side(panels: Sequence[np.ndarray], gap: int = 6) -> np.ndarray:

@@ -53,9 +53,9 @@ def test_a_dataset(root: Path) -> None:
     assert [(s.label, s.defect) for s in bear.test] == [(0, ""), (1, "bumps"), (1, "bumps, colors"), (0, "")]
     assert [s.mask is not None for s in bear.test] == [False, True, True, False]
     scan = load_scan(bear.test[1])
-    assert scan.shape == (*SIZE, 6)
-    assert (scan[..., :3] == 160).all()
-    assert (scan[..., 5] == 2).all()
+    assert scan.shape == SIZE
+    assert (scan.rgb == 160).all()
+    assert (scan.xyz[..., 2] == 2).all()
 
 
 def test_without_metadata_the_mask_tells(root: Path) -> None:

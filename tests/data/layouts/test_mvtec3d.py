@@ -49,8 +49,9 @@ def test_a_dataset(root: Path) -> None:
     assert all(load_mask(s.mask, SIZE).all() for s in rope.defective if isinstance(s.mask, Path))
     assert rope.good[0].mask is None
     scan = load_scan(rope.defective[1])
-    assert scan.shape == (*SIZE, 6)
-    assert np.allclose(scan[0, 0], [10, 10, 10, 0.11, 0.11, 0.11])
+    assert scan.shape == SIZE
+    assert scan.rgb[0, 0].tolist() == [10, 10, 10]
+    assert np.allclose(scan.xyz[0, 0], 0.11)
 
 
 def test_one_category_and_one_without_good_test_parts(root: Path) -> None:

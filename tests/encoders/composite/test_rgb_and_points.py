@@ -12,7 +12,7 @@ from blemish.encoders import build
 from blemish.encoders.base import Encoder
 from blemish.encoders.composite.rgb_and_points import ScanEncoder, resized
 from blemish.errors import SettingsError
-from blemish.types import POINTS, RGB, Features
+from blemish.types import POINTS, RGB, Features, Scan
 
 
 class Heights:
@@ -34,13 +34,12 @@ class Heights:
         return Features({POINTS: (layer,)}, valid={POINTS: torch.from_numpy(valid)})
 
 
-def scans(count: int = 3, size: tuple[int, int] = (64, 96), seed: int = 0) -> np.ndarray:
+def scans(count: int = 3, size: tuple[int, int] = (64, 96), seed: int = 0) -> list[Scan]:
     random = np.random.default_rng(seed)
-    made = np.empty((count, *size, 6), np.float32)
-    made[..., :3] = random.integers(0, 256, (count, *size, 3))
-    made[..., 3:] = random.normal(0.5, 0.01, (count, *size, 3))
-    made[:, :20, :20, 3:] = np.nan
-    return made
+    rgb = random.integers(0, 256, (count, *size, 3), dtype=np.uint8)
+    xyz = random.normal(0.5, 0.01, (count, *size, 3)).astype(np.float32)
+    xyz[:, :20, :20] = np.nan
+    return [Scan(*one) for one in zip(rgb, xyz, strict=True)]
 
 
 @pytest.fixture(params=["pixels", "patches"])
@@ -101,7 +100,7 @@ def test_points_finer_than_the_image_do_not_blow_it_up(stride: int) -> None:
 
 def test_a_missing_image_is_zero_and_said_so(encoder: ScanEncoder) -> None:
     made = scans()
-    made[1, ..., :3] = np.nan
+    made[1] = made[1].only(POINTS)
     whole, features = encoder.encode(scans()), encoder.encode(made)
     assert features.valid[RGB].flatten(1).any(1).tolist() == [True, False, True]
     assert not features[RGB][1].any()
@@ -113,9 +112,7 @@ def test_a_missing_image_is_zero_and_said_so(encoder: ScanEncoder) -> None:
 
 
 def test_missing_points_are_nowhere_valid(encoder: ScanEncoder) -> None:
-    made = scans()
-    made[..., 3:] = np.nan
-    features = encoder.encode(made)
+    features = encoder.encode([scan.only(RGB) for scan in scans()])
     assert not features.valid[POINTS].any()
     assert not features[POINTS].any()
     assert torch.equal(features[RGB], encoder.encode(scans())[RGB])
@@ -128,14 +125,27 @@ def test_a_scan_never_depends_on_its_batch(encoder: ScanEncoder) -> None:
 
 
 def test_wrong_input_is_refused(encoder: ScanEncoder) -> None:
-    for wrong in (scans().astype(np.float64), scans()[..., :3], scans()[0], scans()[:0], scans()[:, :-1]):
+    images = np.zeros((2, 64, 96, 3), np.uint8)
+    for wrong in (images, list(images), [], scans(size=(63, 96)), [*scans(), *scans(size=(64, 64))]):
         with pytest.raises(SettingsError):
             encoder.encode(wrong)
 
 
+def test_levels_between_whole_ones_are_rounded_once(encoder: ScanEncoder) -> None:
+    """A synthetic anomaly leaves float levels: rounding them before resizing as well would give other features."""
+    (scan,) = scans(1)
+    blended = Scan(scan.rgb * np.float32(0.5) + np.float32(0.3), scan.xyz)
+    (once,) = resized([blended.rgb], (24, 36))
+    (twice,) = resized([blended.image], (24, 36))
+    assert np.abs(once.astype(int) - twice).max() == 1
+    size = 8 * encoder.images.stride, 12 * encoder.images.stride
+    seen = encoder.images.encode(resized([blended.rgb], size))
+    assert torch.equal(encoder.encode([blended])[RGB], seen[RGB])
+
+
 def test_images_of_their_own_size_stay_as_they_are() -> None:
-    images = scans()[..., :3]
-    assert np.array_equal(resized(images, (64, 96)), images.astype(np.uint8))
+    images = [scan.rgb for scan in scans() if scan.rgb is not None]
+    assert np.array_equal(resized(images, (64, 96)), images)
     assert resized(images, (32, 48)).shape == (3, 32, 48, 3)
 
 

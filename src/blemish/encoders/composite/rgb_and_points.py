@@ -1,9 +1,14 @@
-"""An encoder of images and one of measured points that look at the same scan, patch by patch on one grid."""
+"""An encoder of images beside one of measured points, for scans: the features of both lie on one grid.
+
+The pairing of 2D features with those of the points of the same patch follows BTF (Horwitz, Hoshen: Back to the feature:
+classical 3D features are (almost) all you need for 3D anomaly detection, CVPRW 2023).
+"""
 
 from __future__ import annotations
 
 import hashlib
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -11,19 +16,20 @@ import torch
 from torch.nn.functional import interpolate
 
 from blemish.encoders.base import Encoder, PointsEncoder
+from blemish.encoders.precision import precision_of
 from blemish.errors import SettingsError
-from blemish.types import POINTS, RGB, Features
+from blemish.types import POINTS, RGB, Features, Scan
 
-FINEST = 4  # points a side that a cell of the image stands for, at least
+FINEST = 4  # points a side that a cell of the image grid covers, at least; finer would enlarge the image manyfold
 
 
 class ScanEncoder:
     """An `Encoder` of scans: the image encoder's layers under `RGB`, the points encoder's under `POINTS`.
 
-    A scan is `(H, W, 6)` float32: R, G, B in 0…255, then x, y, z in metres. The image is resized so that its finest
-    grid has one cell for every `stride` × `stride` points, as that of the points has, but for no fewer than `FINEST` a
-    side: finer ones would take an image many times as large as it was taken, and show no more. `valid[POINTS]` says
-    where anything was measured; where an image is missing (all NaN), `valid[RGB]` is False and its layers are 0.
+    The image is resized so that its finest grid has one cell for every `stride` × `stride` points, as that of the
+    points has, but for no fewer than `FINEST` a side: finer cells would need an image many times larger than it was
+    taken, and show no more. `valid[POINTS]` is True where anything was measured, nowhere for a scan without points;
+    for a scan without image `valid[RGB]` is False and its layers are 0.
     """
 
     def __init__(self, image_encoder: Encoder, points_encoder: PointsEncoder) -> None:
@@ -40,19 +46,21 @@ class ScanEncoder:
         weights = f"{image_encoder.weights}+{points_encoder.weights}"
         self.weights = hashlib.sha256(weights.encode()).hexdigest()
         self.device = getattr(image_encoder, "device", "cpu")
+        self.precision = precision_of(image_encoder), precision_of(points_encoder)
         self._blank: tuple[tuple[int, ...], Features] | None = None
 
-    def encode(self, scans: np.ndarray) -> Features:
-        """`scans` `(B, H, W, 6)` float32 → float32 layers `(B, h, w, D)` of both; no gradient.
+    def encode(self, scans: Sequence[Scan]) -> Features:
+        """B scans of one shape `(H, W)` → float32 layers `(B, h, w, D)` of both modalities; no gradient.
 
-        Raises SettingsError for another shape or type, or sides that are no multiples of `multiple`.
+        Raises SettingsError for another type, several shapes, or sides that are no multiples of `multiple`.
         """
         self._check(scans)
-        surface = self.points.encode_points(np.ascontiguousarray(scans[..., 3:]))
-        seen = ~np.isnan(scans[..., :3]).all(axis=(1, 2, 3))  # (B,)
-        height, width = scans.shape[1] // self.cell, scans.shape[2] // self.cell
+        nothing = np.full((*scans[0].shape, 3), np.nan, dtype=np.float32)
+        surface = self.points.encode_points(np.stack([nothing if s.xyz is None else s.xyz for s in scans]))
+        seen = np.array([scan.rgb is not None for scan in scans])  # (B,)
+        height, width = scans[0].shape[0] // self.cell, scans[0].shape[1] // self.cell
         size = height * self.images.stride, width * self.images.stride
-        layers, vector = self._images(resized(scans[seen, ..., :3], size), seen)
+        layers, vector = self._images(resized([scan.rgb for scan in scans if scan.rgb is not None], size), seen)
         place = layers[0].device  # points may be described on the CPU
         valid = {
             RGB: torch.from_numpy(seen)[:, None, None].expand(-1, height, width).contiguous().to(place),
@@ -61,21 +69,21 @@ class ScanEncoder:
         points = tuple(layer.to(place) for layer in surface.layers[POINTS])
         return Features({RGB: layers, POINTS: points}, vector, valid)
 
-    def _images(self, there: np.ndarray, seen: np.ndarray) -> tuple[tuple[torch.Tensor, ...], torch.Tensor | None]:
-        """Layers and vector of all scans from the images that are `there` `(b, h, w, 3)` uint8; 0 for the others."""
+    def _images(self, images: np.ndarray, seen: np.ndarray) -> tuple[tuple[torch.Tensor, ...], torch.Tensor | None]:
+        """Layers and vector of all scans: from `images` `(b, h, w, 3)` uint8 where `seen` `(B,)`, 0 for the others."""
         if seen.all():
-            features = self.images.encode(there)
+            features = self.images.encode(images)
             return features.layers[RGB], features.vector
-        features = self.images.encode(there) if len(there) else self._black(there.shape[1:3])
+        features = self.images.encode(images) if len(images) else self._black(images.shape[1:3])
         found = torch.from_numpy(seen)
 
-        def spread(rows: torch.Tensor) -> torch.Tensor:
+        def scatter(rows: torch.Tensor) -> torch.Tensor:
             full = rows.new_zeros((len(seen), *rows.shape[1:]))
-            full[found] = rows[: len(there)]
+            full[found] = rows[: len(images)]
             return full
 
-        layers = tuple(spread(layer) for layer in features.layers[RGB])
-        return layers, None if features.vector is None else spread(features.vector)
+        layers = tuple(scatter(layer) for layer in features.layers[RGB])
+        return layers, None if features.vector is None else scatter(features.vector)
 
     def _black(self, size: tuple[int, ...]) -> Features:
         """The features of a black image: what shape a missing one would have. The last is kept."""
@@ -83,15 +91,13 @@ class ScanEncoder:
             self._blank = size, self.images.encode(np.zeros((1, *size, 3), np.uint8))
         return self._blank[1]
 
-    def _check(self, scans: np.ndarray) -> None:
-        if scans.ndim != 4 or scans.shape[-1] != 6 or scans.dtype != np.float32 or len(scans) == 0:
-            raise SettingsError(
-                "scans as a (B, H, W, 6) float32 array with B ≥ 1",
-                f"shape {tuple(scans.shape)} of {scans.dtype}",
-                "stack scans of one size, as load_sample gives them",
-            )
-        height, width = scans.shape[1:3]
-        if height % self.multiple or width % self.multiple or not height or not width:
+    def _check(self, scans: Sequence[Scan]) -> None:
+        if len(scans) == 0 or not all(isinstance(scan, Scan) for scan in scans):
+            raise SettingsError("at least one Scan", _kind_of(scans), "give scans as load_scan gives them")
+        if len(shapes := {scan.shape for scan in scans}) > 1:
+            raise SettingsError("scans of one shape", f"{sorted(shapes)}", "encode those of each shape by themselves")
+        height, width = scans[0].shape
+        if height % self.multiple or width % self.multiple:
             raise SettingsError(
                 f"scan sides that are multiples of {self.multiple} for the encoder {self.name!r}",
                 f"{height}×{width} pixels",
@@ -99,11 +105,20 @@ class ScanEncoder:
             )
 
 
-def resized(images: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Images `(b, H, W, 3)` float32 in 0…255 as `(b, h, w, 3)` uint8 of `size` (h, w): bilinear, antialiased."""
-    if not len(images):
+def _kind_of(scans: Any) -> str:
+    if isinstance(scans, np.ndarray):
+        return f"an array of shape {scans.shape}"
+    return f"{type(scans[0]).__name__}s" if len(scans) else "none"
+
+
+def resized(images: Sequence[np.ndarray], size: tuple[int, int]) -> np.ndarray:
+    """b images `(H, W, 3)`, levels in [0, 255], as `(b, h, w, 3)` uint8 of `size` (h, w): bilinear, antialiased.
+
+    Computed in float32 and rounded once.
+    """
+    if not images:
         return np.zeros((0, *size, 3), np.uint8)
-    planes = torch.from_numpy(np.nan_to_num(images)).permute(0, 3, 1, 2)
-    if images.shape[1:3] != size:
+    planes = torch.from_numpy(np.stack(images).astype(np.float32)).permute(0, 3, 1, 2)  # (b, 3, H, W)
+    if images[0].shape[:2] != size:
         planes = interpolate(planes, size, mode="bilinear", antialias=True)
     return planes.round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1).contiguous().numpy()
