@@ -15,14 +15,13 @@ import numpy as np
 from PIL import Image
 
 from blemish.data import inspection_samples, load_image, load_sample, normal_samples
-from blemish.data.samples import has_points
 from blemish.errors import DatasetError, ImageError
-from blemish.types import POINTS, RGB, Sample
+from blemish.types import POINTS, RGB, ImageOrScan, Sample, Scan
 
-ImageInput = str | Path | np.ndarray | Image.Image | Sample
+ImageInput = str | Path | np.ndarray | Image.Image | Scan | Sample
 ImageInputs = ImageInput | Iterable[ImageInput]
 
-_ONE = (str, os.PathLike, np.ndarray, Image.Image, Sample)
+_ONE = (str, os.PathLike, np.ndarray, Image.Image, Scan, Sample)
 _KEPT = 4  # decoded images kept by LazyImages
 
 
@@ -32,11 +31,14 @@ def as_sample(image: ImageInput) -> Sample:
         return image
     if isinstance(image, Image.Image):
         return Sample(load_image(image))
+    if isinstance(image, Scan):
+        return Sample.of(image)
     if isinstance(image, np.ndarray):
         return Sample(image)
     if isinstance(image, (str, os.PathLike)):
         return Sample(Path(image))
-    raise ImageError("a path, a numpy array, a PIL picture or a Sample", type(image).__name__, "convert it first")
+    expected = "a path, a numpy array, a PIL picture, a Scan or a Sample"
+    raise ImageError(expected, type(image).__name__, "convert it first")
 
 
 def samples_of(images: ImageInputs) -> Iterator[Sample | ImageError]:
@@ -70,7 +72,7 @@ def good_samples(images: ImageInputs, category: str | None = None) -> list[Sampl
 def check_complete(samples: Sequence[Sample], modalities: Sequence[str]) -> None:
     """Raise DatasetError where a good part lacks one of the `modalities` that is to be learned from."""
     for sample in samples:
-        if POINTS in modalities and not has_points(sample):
+        if POINTS in modalities and sample.points is None:
             raise DatasetError(
                 "measured points of every good part",
                 f"a picture alone, {sample.name}",
@@ -94,24 +96,24 @@ def distinct(samples: Sequence[Sample], modalities: Sequence[str] = (RGB,)) -> t
     return list(kept.values()), [mark for _, mark in kept]
 
 
-class LazyImages(Sequence[np.ndarray]):
+class LazyImages(Sequence[ImageOrScan]):
     """The images `(H, W, 3)` uint8 of samples, decoded when asked for; the last few are kept.
 
-    Scans `(H, W, 6)` float32 where the `modalities` wanted include points.
+    Scans where the `modalities` asked for include points.
     """
 
     def __init__(self, samples: Sequence[Sample], modalities: Sequence[str] = (RGB,)) -> None:
         self.samples, self.modalities = samples, modalities
-        self._kept: OrderedDict[int, np.ndarray] = OrderedDict()
+        self._kept: OrderedDict[int, ImageOrScan] = OrderedDict()
 
     def __len__(self) -> int:
         return len(self.samples)
 
     @overload
-    def __getitem__(self, index: int) -> np.ndarray: ...
+    def __getitem__(self, index: int) -> ImageOrScan: ...
     @overload
-    def __getitem__(self, index: slice) -> list[np.ndarray]: ...
-    def __getitem__(self, index: int | slice) -> np.ndarray | list[np.ndarray]:
+    def __getitem__(self, index: slice) -> list[ImageOrScan]: ...
+    def __getitem__(self, index: int | slice) -> ImageOrScan | list[ImageOrScan]:
         if isinstance(index, slice):
             return [self[i] for i in range(*index.indices(len(self)))]
         if index not in self._kept:
@@ -121,9 +123,9 @@ class LazyImages(Sequence[np.ndarray]):
         return self._kept[index]
 
 
-def fingerprint(image: np.ndarray) -> str:
-    """A short hash of an image's pixels, the same whatever file they came from."""
-    return hashlib.sha256(repr(image.shape).encode() + np.ascontiguousarray(image).tobytes()).hexdigest()[:16]
+def fingerprint(image: ImageOrScan) -> str:
+    """A short hash of an image's pixels (of a scan's points, too), the same whatever file they came from."""
+    return hashlib.sha256(repr(image.shape).encode() + image.tobytes()).hexdigest()[:16]
 
 
 def ahead(pool: ThreadPoolExecutor, work: Any, items: Iterator[Any], most: int) -> Iterator[Any]:
