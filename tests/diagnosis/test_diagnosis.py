@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import Any, Self
 
 import numpy as np
@@ -13,17 +14,10 @@ import torch
 from blemish import Inspector, Prediction, Region, Sample
 from blemish.detectors.base import Needs, Progress
 from blemish.detectors.patchcore import PatchCore
-from blemish.diagnosis.diagnosis import (
-    Diagnosis,
-    Inspected,
-    Limits,
-    Sign,
-    allowed_alarms,
-    diagnose,
-    is_bank,
-    light,
-    thinned,
-)
+from blemish.diagnosis import Diagnosis, InspectedImage, Sign, Thresholds, diagnose
+from blemish.diagnosis.material import Material, thinned
+from blemish.diagnosis.overfitting import most_alarms_by_chance, overfitting
+from blemish.diagnosis.scaling import is_bank, with_fewer_patches
 from blemish.encoders.image.pixels import load_pixels
 from blemish.errors import DatasetError, NotFittedError, SettingsError
 from blemish.scoring.calibration import Calibration
@@ -92,9 +86,9 @@ def fitted(images: list[np.ndarray], detector: Any = "patchcore", **settings: An
     return Inspector(encoder=settings.pop("encoder", "pixels"), detector=detector, device="cpu", **settings).fit(images)
 
 
-def verdicts(found: Diagnosis) -> dict[str, str]:
+def findings(found: Diagnosis) -> dict[str, str]:
     assert tuple(sign.name for sign in found.signs) == NAMES
-    return {sign.name: sign.verdict for sign in found.signs}
+    return {sign.name: sign.finding for sign in found.signs}
 
 
 def sign(found: Diagnosis, name: str) -> Sign:
@@ -115,14 +109,14 @@ def discs(part: Draw) -> list[np.ndarray]:
 @pytest.mark.parametrize("detector", ["patchcore", "closeup", "closeup-vit", AutoEncoder(width=2)])
 def test_healthy_models_show_no_sign(discs: list[np.ndarray], detector: Any) -> None:
     found = diagnose(fitted(discs[:8], detector), discs)
-    assert set(verdicts(found).values()) == {"ok"}, found.to_dict()
+    assert set(findings(found).values()) == {"ok"}, found.to_dict()
     assert not found.warnings
-    assert all(measure.verdict == "ok" for one in found.signs for measure in one.measures)
+    assert all(measure.finding == "ok" for one in found.signs for measure in one.measures)
 
 
 def test_learned_images_alone_serve_as_well(discs: list[np.ndarray]) -> None:
     found = diagnose(fitted(discs[:8]), discs[:8])
-    assert set(verdicts(found).values()) == {"ok"}
+    assert set(findings(found).values()) == {"ok"}
     alarms = sign(found, "over-fitting").measures[1]
     assert alarms.value is None
     assert "no new good picture" in alarms.why
@@ -131,8 +125,8 @@ def test_learned_images_alone_serve_as_well(discs: list[np.ndarray]) -> None:
 
 def test_a_wide_open_auto_encoder_maps_identically(discs: list[np.ndarray]) -> None:
     found = diagnose(fitted(discs[:8], AutoEncoder(width=15)), discs)
-    assert verdicts(found)["identity mapping"] == "warn"
-    assert verdicts(found)["domain gap"] == verdicts(found)["growth"] == "ok"
+    assert findings(found)["identity mapping"] == "warn"
+    assert findings(found)["domain gap"] == findings(found)["growth"] == "ok"
     way = sign(found, "over-fitting").measures[0]
     assert way.value is None  # where defects score like good parts, there is no way to them
     assert any("width" in line for line in sign(found, "identity mapping").advice)
@@ -144,37 +138,47 @@ def test_a_wide_open_auto_encoder_maps_identically(discs: list[np.ndarray]) -> N
 def test_a_bank_of_two_images_that_no_other_resembles_is_over_fitted() -> None:
     model = fitted([confetti(0), confetti(1)], PatchCore(coreset=1.0, reweight=0, image_size=64, square=False))
     found = diagnose(model, [confetti(i) for i in range(12)])
-    assert verdicts(found)["over-fitting"] == "warn", found.to_dict()
+    assert findings(found)["over-fitting"] == "warn", found.to_dict()
     assert sign(found, "over-fitting").facts["median score, good, learned"] < 0.01
-    assert verdicts(found)["growth"] == "ok"
+    assert findings(found)["growth"] == "ok"
 
 
 def test_false_alarms_on_new_good_parts_are_over_fitting(discs: list[np.ndarray]) -> None:
     model = fitted(discs[:8])
-    evidence = model.calibrations[None].evidence
-    model.calibrations = {None: Calibration.of([0.01] * 30, [0.01] * 30, 0.05, evidence)}
+    evidence = model.calibrations[None].source
+    low = Calibration.of([0.01] * 30, [0.01] * 30, 0.05, evidence)
+    model = Inspector.of(replace(model.model_, calibrations={None: low}))
     found = diagnose(model, discs[8:])
     way, alarms = sign(found, "over-fitting").measures
     assert way.value is None
     assert "learned from" in way.why
-    assert alarms.verdict == "warn"
+    assert alarms.finding == "warn"
     assert any("blemish calibrate" in line for line in sign(found, "over-fitting").advice)
+
+
+def test_only_good_is_no_false_alarm(discs: list[np.ndarray]) -> None:
+    """Unsure is one as much as defective is; an unknown image says nothing of the part."""
+    model = fitted(discs[:8])
+    image, verdicts = discs[9], ("good", "unsure", "defective", "good", "unknown")
+    new = [InspectedImage(image, replace(model.inspect(image), verdict=one)) for one in verdicts]  # type: ignore[arg-type]
+    material = Material(model, [], new, [], True, [], 0)
+    assert overfitting(material, Sign("identity mapping", "", ()), Thresholds()).measures[1].value == 2 / 4
 
 
 def test_images_of_another_kind_are_a_domain_gap(discs: list[np.ndarray], part: Draw) -> None:
     found = diagnose(fitted(discs[:8]), [*discs[:8], *(part("stripes", seed=i) for i in range(6))])
-    assert verdicts(found) == dict.fromkeys(NAMES, "ok") | {"domain gap": "warn"}
+    assert findings(found) == dict.fromkeys(NAMES, "ok") | {"domain gap": "warn"}
     words, strange = sign(found, "domain gap").shown[0]
     assert "unlike anything" in words
     assert not strange.prediction.is_known
     only = diagnose(fitted(discs[:8]), [part("stripes", seed=i) for i in range(6)])
-    assert verdicts(only)["domain gap"] == "warn"
-    assert verdicts(only)["identity mapping"] == "not measured"
+    assert findings(only)["domain gap"] == "warn"
+    assert findings(only)["identity mapping"] == "not measured"
 
 
 def test_an_encoder_that_sees_nothing_is_a_domain_gap(discs: list[np.ndarray]) -> None:
     found = diagnose(fitted(discs[:8], PatchCore(image_size=64), encoder=Blind()), discs)
-    assert verdicts(found)["domain gap"] == "warn"
+    assert findings(found)["domain gap"] == "warn"
     assert sign(found, "domain gap").measures[1].value == pytest.approx(0.5, abs=0.15)
 
 
@@ -184,9 +188,9 @@ def test_a_bank_that_keeps_everything_grows(discs: list[np.ndarray]) -> None:
     bank = model.detector_.state()["bank"]
     rows = bank[torch.arange(120_000) % len(bank)]
     model.detector_.load_state({"bank": rows + 0.01 * torch.randn(rows.shape, generator=torch.manual_seed(0))})
-    found = diagnose(model, discs[8:10], limits=Limits(milliseconds=1.0, megabytes=7.0))
-    assert verdicts(found)["growth"] == "warn"
-    assert [measure.verdict for measure in sign(found, "growth").measures] == ["warn", "warn"]
+    found = diagnose(model, discs[8:10], thresholds=Thresholds(milliseconds=1.0, megabytes=7.0))
+    assert findings(found)["growth"] == "warn"
+    assert [measure.finding for measure in sign(found, "growth").measures] == ["warn", "warn"]
     facts = sign(found, "growth").facts
     assert facts["patches stored"] == 120_000
     assert facts["patches stored for each picture learned"] == 15_000
@@ -196,22 +200,22 @@ def test_a_bank_that_keeps_everything_grows(discs: list[np.ndarray]) -> None:
 
 def test_without_images_only_growth_is_measured(discs: list[np.ndarray]) -> None:
     found = diagnose(fitted(discs[:8]))
-    assert verdicts(found) == dict.fromkeys(NAMES, "not measured") | {"growth": "ok"}
+    assert findings(found) == dict.fromkeys(NAMES, "not measured") | {"growth": "ok"}
     assert any("give good pictures" in words for words in found.rests_on)
     assert all(m.why for one in found.signs for m in one.measures if m.value is None)
 
 
 def test_one_image_is_enough_for_an_answer(discs: list[np.ndarray]) -> None:
     found = diagnose(fitted(discs[:1]), discs[:1])
-    assert verdicts(found)["identity mapping"] == verdicts(found)["domain gap"] == "ok"
-    assert verdicts(found)["over-fitting"] == "not measured"
+    assert findings(found)["identity mapping"] == findings(found)["domain gap"] == "ok"
+    assert findings(found)["over-fitting"] == "not measured"
 
 
 def test_several_categories_are_measured_together(part: Draw) -> None:
     images = [Sample(part(kind, seed=i), category=kind) for kind in ("disc", "ring") for i in range(6)]
     model = fitted(images)  # type: ignore[arg-type]
     found = diagnose(model, [*images, *(part(kind, seed=i) for kind in ("disc", "ring") for i in range(20, 24))])
-    assert set(verdicts(found).values()) == {"ok"}, found.to_dict()
+    assert set(findings(found).values()) == {"ok"}, found.to_dict()
     assert len(found.scores["good, learned"]) == 12
     assert np.allclose(found.scores["good, not learned"], 1, atol=0.5)  # each against its own category
 
@@ -234,7 +238,7 @@ def test_a_broken_image_is_named_and_the_others_serve(discs: list[np.ndarray], t
     (tmp_path / "broken.png").write_bytes(b"none")
     found = diagnose(fitted(discs[:6]), [tmp_path / "broken.png", *discs[6:9]])
     assert "broken.png" in found.failures[0][0]
-    assert verdicts(found)["identity mapping"] == "ok"
+    assert findings(found)["identity mapping"] == "ok"
 
 
 def test_what_cannot_be_is_refused(discs: list[np.ndarray], tmp_path: Any) -> None:
@@ -253,7 +257,7 @@ def test_what_cannot_be_is_refused(discs: list[np.ndarray], tmp_path: Any) -> No
 def test_more_false_alarms_than_chance(count: int, most: int) -> None:
     from scipy.stats import binom
 
-    assert allowed_alarms(count, 0.05) == most
+    assert most_alarms_by_chance(count, 0.05) == most
     assert count == 0 or binom.sf(most, count, 0.05) < 0.01
 
 
@@ -263,20 +267,21 @@ def test_banks_are_found_in_any_detector(discs: list[np.ndarray]) -> None:
         *[False] * 4,
     ]
     model = fitted(discs[:4], "hybrid", encoder="pixels+pixels", image_size=96)
-    whole, half = model.detector_.state(), thinned(model.detector_, 0.5).state()
+    whole, half = model.detector_.state(), with_fewer_patches(model.detector_, 0.5).state()
     for name in whole:
         assert len(half[name]) == (round(len(whole[name]) / 2) if is_bank(name) else len(whole[name]))
 
 
 def test_huge_images_are_kept_in_small(discs: list[np.ndarray], part: Draw) -> None:
-    seen = Inspected(np.zeros((2000, 1600, 3), np.uint8), Prediction(
-        1, 0.1, 0.5, True, np.zeros((2000, 1600), np.float32), (Region((100, 201, 300, 401), 8000, 1, 1, (200, 300)),)
-    ), np.ones((2000, 1600), bool))  # fmt: skip
-    small = light(seen)
+    region = Region((100, 201, 300, 401), 8000, 1, 1, (200, 300))
+    scores = np.zeros((2000, 1600), np.float32)
+    prediction = Prediction(1, 0.1, 0.5, "defective", scores, (region,))
+    seen = InspectedImage(np.zeros((2000, 1600, 3), np.uint8), prediction, np.ones((2000, 1600), bool))
+    small = thinned(seen)
     assert small.mask is not None
     assert small.image.shape[:2] == small.mask.shape == small.prediction.map.shape == (1000, 800)
     assert small.prediction.regions == (Region((50, 100, 150, 201), 2000, 1, 1, (100, 150)),)
-    assert light(small) is small
+    assert thinned(small) is small
     model = fitted([part(seed=i, size=(1540, 160)) for i in range(3)], PatchCore(image_size=64, square=True))
     found = diagnose(model, [part(seed=i, size=(1540, 160)) for i in range(4)])
-    assert verdicts(found)["identity mapping"] == verdicts(found)["domain gap"] == "ok"
+    assert findings(found)["identity mapping"] == findings(found)["domain gap"] == "ok"

@@ -1,4 +1,4 @@
-"""`blemish diagnose`: look for the four signs of a model that fails without telling."""
+"""`blemish diagnose`: measure the four signs of a model that fails silently."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def diagnose(
     from blemish.cli.progress import progress_bar
     from blemish.cli.summaries import model_facts
     from blemish.data import normal_samples
-    from blemish.diagnosis.diagnosis import diagnose as look
+    from blemish.diagnosis import diagnose as measure_signs
     from blemish.model.inspector import Inspector
     from blemish.report import write_diagnosis_report
     from blemish.report.diagnosis import wanted_in_words
@@ -44,7 +44,7 @@ def diagnose(
     samples = normal_samples(paths) if paths else []
     inspector = Inspector.load(model, device=device.value)
     with progress_bar("diagnosing") as move:
-        found = look(inspector, samples, category=category, seed=seed, progress=move)
+        found = measure_signs(inspector, samples, category=category, seed=seed, progress=move)
     with atomic_update(out) as stage:
         text = json.dumps({"model": model.name, "category": category, "seed": seed} | found.to_dict(), indent=2)
         (stage / "diagnosis.json").write_text(text + "\n", encoding="utf-8")
@@ -54,7 +54,7 @@ def diagnose(
     for sign in found.signs:
         for measure in sign.measures:
             value = "–" if measure.value is None else number(measure.value)
-            said = f"not measured: {measure.why}" if measure.why and measure.value is None else measure.verdict
+            said = f"not measured: {measure.why}" if measure.why and measure.value is None else measure.finding
             table.add_row(sign.name, measure.name, value, wanted_in_words(measure), said)
     show(table)
     for line in found.rests_on:

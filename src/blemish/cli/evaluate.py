@@ -93,7 +93,7 @@ def evaluate(
         say(f"Category recognised right: {right} of {tested} test pictures ({100 * right / max(tested, 1):.1f} %)")
     for sentence in kept_in_words(details):
         say(sentence)
-    for note in dict.fromkeys(note for detail in details for note in detail.notes):
+    for note in dict.fromkeys(f"{detail.row['category']}: {note}" for detail in details for note in detail.notes):
         say(note, err=True)
     say_where("Report", out / "report.html")
     failures = sorted({failure for detail in details for failure in detail.failures})

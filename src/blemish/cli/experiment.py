@@ -78,7 +78,8 @@ def experiment(
     from blemish.cli.console import say, say_where
     from blemish.cli.evaluate import comma_separated, parse_seed, parse_shots
     from blemish.cli.settings import parse_settings
-    from blemish.research.experiments.runner import ExperimentRunner, configured, exclusive
+    from blemish.research.experiments.runner import ExperimentRunner, configured
+    from blemish.utils.locking import exclusive
 
     given: dict[str, Any] = {
         "--seeds": seeds and [parse_seed(text) for text in comma_separated([seeds])],

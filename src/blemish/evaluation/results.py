@@ -168,7 +168,7 @@ class TestResults:
             found.append(
                 f"{inverted} of {len(shares)} masks mark over {100 * MOSTLY_DEFECT:g} % of their picture: inverted?"
             )
-        return tuple(f"{self.category.name}: {sentence}" for sentence in found)
+        return tuple(found)
 
     def images(self) -> tuple[ScoredImage, ...]:
         """One record an image, without maps."""

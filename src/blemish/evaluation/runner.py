@@ -143,4 +143,4 @@ def threshold_source(inspector: Inspector, category: str) -> str:
     """One sentence on what the category's threshold rests on."""
     calibrations = inspector.calibrations
     calibration = calibrations.get(category) or next(iter(calibrations.values()))
-    return str(calibration.evidence.words)
+    return str(calibration.source.words)

@@ -9,7 +9,6 @@ transformer, (e) which defects need global attention: those of place, count and 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from copy import copy
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -19,7 +18,6 @@ from blemish.detectors.base import Detector
 from blemish.errors import DatasetError, SettingsError
 from blemish.evaluation import COLUMNS, CategoryData, Run, RunDetail, build_inspector, evaluate_run
 from blemish.metrics import auroc
-from blemish.model.inspector import Inspector
 from blemish.research.experiments.base import (
     BarChart,
     Cell,
@@ -196,13 +194,6 @@ class Comparison(Experiment):
 def with_settings(detector: Detector, **changes: Any) -> Detector:
     """A copy of a fitted detector with other settings of scoring; what it learned is the same."""
     return type(detector)(**{**detector.settings, **changes}).load_state(detector.state())
-
-
-def with_detector(inspector: Inspector, detector: Detector) -> Inspector:
-    """The same fitted model with another detector in its place; thresholds are still those of the former."""
-    changed = copy(inspector)
-    changed.detector_ = detector
-    return changed
 
 
 def row_of(detail: RunDetail) -> dict[str, Any]:

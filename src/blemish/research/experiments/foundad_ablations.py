@@ -32,7 +32,6 @@ from blemish.research.experiments.comparisons import (
     WORDS,
     Comparison,
     Variant,
-    with_detector,
     with_settings,
 )
 from blemish.research.experiments.data import encoders_named
@@ -174,7 +173,7 @@ class FoundadLayersAndK(FoundadAblation):
                 "a detector whose picture score is a mean of patches", repr(run.detector), "take foundad"
             )
         for top in self.tops:
-            changed = with_detector(inspector, with_settings(inspector.detector_, top=top))
+            changed = inspector.with_detector(with_settings(inspector.detector_, top=top))
             for category in run.categories:
                 found = inspect_test_images(changed, category, tools.progress).measures()
                 yield {

@@ -26,7 +26,6 @@ from blemish.research.experiments.comparisons import (
     TIMED,
     WORDS,
     Comparison,
-    with_detector,
 )
 from blemish.research.experiments.data import made_once
 from blemish.research.experiments.row_store import digest
@@ -66,7 +65,7 @@ class View:
 
     def of(self, inspector: Inspector) -> Inspector:
         """The fitted model with this view's detector."""
-        return inspector if self.detector is None else with_detector(inspector, self.detector)
+        return inspector if self.detector is None else inspector.with_detector(self.detector)
 
     def shown(self, category: CategoryData) -> CategoryData:
         """The category with its test scans as this view shows them."""

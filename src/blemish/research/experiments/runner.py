@@ -3,26 +3,21 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
-
 from blemish import __version__
-from blemish.errors import OutputError
 from blemish.evaluation import CategoryData, SharedEncoders
 from blemish.registry import EXPERIMENTS, lookup, resolve
 from blemish.research.experiments.base import Cell, Experiment, Tools
 from blemish.research.experiments.row_store import RowStore
 from blemish.utils.atomic import output_errors
-from blemish.utils.paths import shown
 
 # Called with (words, work done, all work) while a run goes on; work counts cells.
 Progress = Callable[[str, float, int], None]
-LOCK, SCRATCH = ".lock", ".work"
+SCRATCH = ".work"
 
 
 def configured(name: str, settings: Mapping[str, Any] | None = None, full: bool = False) -> Experiment:
@@ -31,37 +26,10 @@ def configured(name: str, settings: Mapping[str, Any] | None = None, full: bool 
     return made
 
 
-@contextmanager
-def exclusive(folder: Path) -> Iterator[None]:
-    """Keep other runs out of `folder` until the block ends. Raises OutputError where one is at work.
-
-    The folder is made if need be, and removed if nothing came into it. The system unlocks it when a process dies.
-    """
-    made = not folder.exists()
-    lock = FileLock(folder / LOCK, timeout=0)
-    with output_errors(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-        try:
-            lock.acquire()
-        except Timeout as error:
-            raise OutputError(
-                f"no other run at work in {shown(folder)}", "one that is", "wait for its end, or name another folder"
-            ) from error
-    try:
-        yield
-    finally:
-        empty = made and {path.name for path in folder.iterdir()} <= {LOCK}
-        if empty:
-            (folder / LOCK).unlink(missing_ok=True)  # before it is unlocked, lest it be another run's by then
-        lock.release()
-        if empty:
-            shutil.rmtree(folder, ignore_errors=True)
-
-
 class ExperimentRunner:
     """An experiment and what is known so far: `cells` planned, `store` of finished rows, `stale` cells dropped.
 
-    Only one at a time may work in a folder, see `exclusive`.
+    Only one at a time may work in a folder, see `utils.locking.exclusive`.
     """
 
     def __init__(self, name: str, experiment: Experiment, categories: Sequence[CategoryData], folder: Path) -> None:

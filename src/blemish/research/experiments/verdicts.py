@@ -96,6 +96,18 @@ def ranked(values: dict[str, tuple[float, ...]]) -> str:
     return ", ".join(f"{name} {mean_and_std(values[name])}" for name in order)
 
 
+def std_of(values: Sequence[float]) -> float:
+    """The standard deviation, 0 for a single value."""
+    return stdev(values) if len(values) > 1 else 0.0
+
+
 def mean_and_std(values: Sequence[float]) -> str:
     """ "0.950 ± 0.010"; the mean alone for a single value."""
-    return f"{fmean(values):.3f}" + (f" ± {stdev(values):.3f}" if len(values) > 1 else "")
+    mean = fmean(values)
+    return rounded(mean, mean) + (f" ± {rounded(std_of(values), mean)}" if len(values) > 1 else "")
+
+
+def rounded(value: float, beside: float) -> str:
+    """Three decimals for shares and the like, none for large numbers; a deviation takes those of its mean `beside`."""
+    size = abs(beside)
+    return f"{value:,.0f}" if size >= 100 else f"{value:.1f}" if size >= 10 else f"{value:.3f}"

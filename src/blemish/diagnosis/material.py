@@ -1,0 +1,197 @@
+"""What all signs are measured on: training images, held-out normal images, and both with synthetic spots."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from blemish.augmentation.blob import spot
+from blemish.augmentation.perturb import slight_copies
+from blemish.data import image_of
+from blemish.data.loading import ImageInputs, fingerprint, good_samples
+from blemish.diagnosis.signs import InspectedImage
+from blemish.errors import ImageError
+from blemish.model.category_recognition import evenly_spaced
+from blemish.preprocessing.foreground import from_pixels
+from blemish.types import Sample
+
+if TYPE_CHECKING:
+    from blemish.detectors.base import Progress
+    from blemish.model.fitted import FittedModel
+    from blemish.model.inspector import Inspector
+
+MOST_IMAGES = 16  # training images inspected, and as many held-out ones: some seconds on a CPU
+KEPT_SIDE = 768  # pixels of the longer side of images that are kept, at least: enough for a report
+TINY = 1e-12  # stands for a score of 0 as a divisor
+
+
+@dataclass(frozen=True)
+class Material:
+    """Normal images that were inspected, those the model was fitted on (`training`) and others (`held_out`).
+
+    `pairs` are known normal images, each without and with a synthetic spot: held-out ones or, where there are none
+    (`perturbed`), slightly perturbed copies of training images. `failures` are (file, error) of unreadable images.
+    """
+
+    inspector: Inspector
+    training: Sequence[InspectedImage]
+    held_out: Sequence[InspectedImage]
+    pairs: Sequence[tuple[InspectedImage, InspectedImage]]
+    perturbed: bool
+    failures: Sequence[tuple[str, str]]
+    seed: int
+
+    @property
+    def model(self) -> FittedModel:
+        """The fitted model that is diagnosed."""
+        return self.inspector.model_
+
+    @property
+    def known(self) -> list[InspectedImage]:
+        """The held-out images that show an object the model was fitted on."""
+        return [one for one in self.held_out if one.prediction.is_known]
+
+    @cached_property
+    def power(self) -> float:
+        """Scores to this power grow like distances."""
+        return 0.5 if self.model.detector.needs.squared else 1.0
+
+    def relative_score(self, one: InspectedImage) -> float:
+        """An image's score in units of the typical score of a normal image of its category."""
+        typical = float(np.median(self.model.calibrations[one.prediction.category].scores))
+        return float((one.prediction.score / max(typical, TINY)) ** self.power)
+
+    @cached_property
+    def held_out_scores(self) -> np.ndarray:
+        """Relative scores `(n,)` of normal images the detector was not fitted on: the known held-out ones here or, for
+        want of them, those of the calibration."""
+        if self.known:
+            return np.array([self.relative_score(one) for one in self.known])
+        found = [c.scores for c in self.model.calibrations.values() if not c.source.copies]
+        relative = [(scores / max(float(np.median(scores)), TINY)) ** self.power for scores in found]
+        return np.concatenate([np.zeros(0), *relative])
+
+    def scores(self) -> dict[str, np.ndarray]:
+        """Relative scores by kind of image, for those there are."""
+        kinds = {
+            "good, learned": np.array([self.relative_score(one) for one in self.training]),
+            "good, not learned": self.held_out_scores,
+            "made-up spot": np.array([self.relative_score(altered) for _, altered in self.pairs]),
+        }
+        return {name: values for name, values in kinds.items() if len(values)}
+
+    def words(self) -> Iterator[str]:
+        """What the measures rest on, and what was missing."""
+        yield (
+            f"Looked at {len(self.training)} good pictures that the model learned from and {len(self.held_out)} that "
+            f"it did not, {len(self.held_out) - len(self.known)} of these unlike anything it learned."
+        )
+        if self.perturbed and self.pairs:
+            yield (
+                "No new good picture of a known part was given: spots were made up on slightly changed copies of "
+                "learned ones, which look more familiar than new parts do. Give good pictures that the model has not "
+                "seen for a stricter answer."
+            )
+        if not self.known and len(self.held_out_scores):
+            yield (
+                "Scores of good parts that were not learned are those the threshold rests on: "
+                "each was scored by a detector that did not know the picture."
+            )
+        if not self.pairs:
+            yield "No good picture of a known part was given, so no defect could be made up: give good pictures."
+
+
+def collect(
+    inspector: Inspector, images: ImageInputs, category: str | None, seed: int, progress: Progress | None
+) -> Material:
+    """Inspect some of the normal images, training and held-out ones, and paste synthetic spots into them."""
+    training, held_out, failures = split_by_training(inspector, images)
+    work = Collection(inspector, category, seed, 2 * (len(training) + len(held_out)), progress)
+    inspected = [work.inspect(image_of(sample), sample.name, category) for sample in training]
+    new = []
+    for sample in held_out:
+        image = image_of(sample)
+        new.append(work.inspect(image, sample.name, category))
+        if new[-1].prediction.is_known:
+            work.pair(new[-1], image)
+    perturbed = not work.pairs
+    if perturbed:
+        for sample, one in zip(training, inspected, strict=True):
+            (copy,) = slight_copies(image_of(sample), 1, seed=seed + len(work.pairs))
+            work.pair(work.inspect(copy, sample.name, one.prediction.category), copy)
+    return Material(inspector, inspected, new, work.pairs, perturbed, failures, seed)
+
+
+def split_by_training(
+    inspector: Inspector, images: ImageInputs
+) -> tuple[list[Sample], list[Sample], list[tuple[str, str]]]:
+    """At most MOST_IMAGES of the images the detector was fitted on, as many others, and (file, error) of unreadable
+    ones. Raises DatasetError for images that are known to be defective, or none where some were named."""
+    none_given = isinstance(images, (list, tuple)) and not images
+    training: list[Sample] = []
+    held_out: list[Sample] = []
+    failures: list[tuple[str, str]] = []
+    for sample in [] if none_given else good_samples(images):
+        try:
+            is_training = fingerprint(image_of(sample)) in inspector.model_.fingerprints
+        except ImageError as error:
+            failures.append((sample.name, str(error)))
+        else:
+            (training if is_training else held_out).append(sample)
+    some_training, some_held_out = (
+        [kind[i] for i in evenly_spaced(len(kind), MOST_IMAGES)] if kind else [] for kind in (training, held_out)
+    )
+    return some_training, some_held_out, failures
+
+
+@dataclass
+class Collection:
+    """Inspection of image after image: counts them for `progress`, and keeps the `pairs` made so far."""
+
+    inspector: Inspector
+    category: str | None
+    seed: int
+    total: int
+    progress: Progress | None
+    pairs: list[tuple[InspectedImage, InspectedImage]] = field(default_factory=list)
+    done: int = 0
+
+    def inspect(
+        self, image: np.ndarray, name: str, category: str | None, mask: np.ndarray | None = None
+    ) -> InspectedImage:
+        """The image with its prediction, thinned to what is kept."""
+        self.done += 1
+        if self.progress:
+            self.progress(min(self.done, self.total), self.total, {})
+        return thinned(InspectedImage(image, replace(self.inspector.inspect(image, category), source=name), mask))
+
+    def pair(self, untouched: InspectedImage, image: np.ndarray) -> None:
+        """Paste a synthetic spot into the `image` that was inspected as `untouched`, and keep the two."""
+        random = np.random.default_rng((self.seed, len(self.pairs)))
+        altered, mask = spot(image, from_pixels(image), random)
+        prediction = untouched.prediction
+        self.pairs.append((untouched, self.inspect(altered, prediction.source, prediction.category, mask)))
+
+
+def thinned(one: InspectedImage) -> InspectedImage:
+    """The same, every nth pixel of it, so that dozens of huge images can be kept: the longer side is then at least
+    KEPT_SIDE and under twice that."""
+    step = max(one.image.shape[:2]) // KEPT_SIDE
+    if step < 2:
+        return one
+    every = (slice(None, None, step), slice(None, None, step))
+    regions = tuple(
+        replace(
+            region,
+            box=tuple(edge // step for edge in region.box[:2]) + tuple(-(-edge // step) for edge in region.box[2:]),
+            area=max(1, region.area // step**2),
+            centroid=(region.centroid[0] / step, region.centroid[1] / step),
+        )
+        for region in one.prediction.regions
+    )
+    prediction = replace(one.prediction, map=one.prediction.map[every].copy(), regions=regions)
+    return InspectedImage(one.image[every].copy(), prediction, None if one.mask is None else one.mask[every].copy())
