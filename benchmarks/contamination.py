@@ -57,7 +57,7 @@ def rows(
         given = sorted(good + defective * mixed, key=lambda sample: sample.name)
         inspector = Inspector(encoder=encoder, detector=detector, seed=seed).fit(given, clean=clean)
         scores = [inspector.inspect(sample.image).score for sample in test]
-        aside = [one.file in bad for one in inspector.set_aside_]
+        aside = [one.file in bad for one in inspector.outliers_]
         values = (detector, seed, share * mixed, clean, f"{auroc(scores, labels):.4f}", sum(aside), aside.count(False))
         yield {name: str(value) for name, value in zip(HEAD, values, strict=True)}
 
@@ -66,7 +66,7 @@ def unmixed(detector: str, encoder: str, seed: int) -> None:
     """Print how many of the good training images of each category cleaning sets aside."""
     for folder in ("mvtec_ad/bottle", "mvtec_ad/screw", "mpdd/metal_plate", "aws_cookie/cookie"):
         good = drawn(DATA / folder, 60, 0.0, seed)[0]
-        aside = Inspector(encoder=encoder, detector=detector).fit(good, clean=True).set_aside_
+        aside = Inspector(encoder=encoder, detector=detector).fit(good, clean=True).outliers_
         print(f"{folder}: {len(aside)} of {len(good)} set aside", flush=True)
 
 

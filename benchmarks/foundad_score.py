@@ -35,7 +35,7 @@ COPIES = 24
 @torch.no_grad()
 def residual_of(inspector: Inspector, image: np.ndarray, category: str) -> Tensor:
     """What the projector changes of an image, `(h, w, D)`."""
-    frame = inspector.framings_[category].frame(image)
+    frame = inspector.model_.framings[category].frame(image)
     patches = inspector.encoder_.encode(frame.pixels[None])[RGB]  # (1, h, w, D)
     return inspector.detector_.learned_.network(patches.flatten(1, 2)).view_as(patches)[0] - patches[0]
 

@@ -13,7 +13,7 @@ else:  # two kinds of solar cells; every sample names its category
 
 inspector = Inspector(image_size=224).fit(good)
 for category, calibration in inspector.calibrations.items():
-    print(f"{category}: limit {calibration.threshold:.3f}. {calibration.evidence.words}")
+    print(f"{category}: limit {calibration.threshold:.3f}. {calibration.source.words}")
 for answer in inspector.inspect_many(images):
     if hasattr(answer, "error"):  # an image that cannot be read is named, the others are done
         print(answer.file, answer.error)

@@ -16,7 +16,8 @@ with TemporaryDirectory() as folder:
     Inspector(image_size=224).fit(good).save(f"{folder}/model")
     inspector = Inspector.load(f"{folder}/model")
     before = inspector.calibrations[None]
-    after = inspector.calibrate(new, false_alarm_rate=0.1).calibrations[None]
+    inspector.calibrate(new, false_alarm_rate=0.1)  # pooled with the scores of the first six
+    after = inspector.calibrations[None]
     inspector.save(f"{folder}/model")  # replaces the older model at once, or not at all
-print(f"before: limit {before.threshold:.3f}. {before.evidence.words}")
-print(f"after: limit {after.threshold:.3f}. {after.evidence.words}")
+print(f"before: limit {before.threshold:.3f}. {before.source.words}")
+print(f"after: limit {after.threshold:.3f}. {after.source.words}")

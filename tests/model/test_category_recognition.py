@@ -11,11 +11,11 @@ from blemish.model.category_recognition import (
     PART,
     PATCHES,
     PROTOTYPES,
-    Recogniser,
-    Recognisers,
+    CategoryRecogniser,
+    CategoryRecognisers,
     describe,
-    distance,
-    telling,
+    discriminative_means,
+    mean_distance,
     unit,
 )
 from blemish.types import POINTS, RGB, Features
@@ -27,17 +27,17 @@ def patches(centre: int, seed: int, count: int = 100, spread: float = 0.05) -> n
     return unit(np.eye(16)[centre] + spread * random.normal(size=(count, 16))).astype(np.float32)
 
 
-def learned(images: int = 3) -> Recogniser:
+def learned(images: int = 3) -> CategoryRecogniser:
     good = {name: [patches(i, seed) for seed in range(images)] for i, name in enumerate(("bolt", "nut", "größe 3"))}
     copies = {name: [patches(i, 100)] for i, name in enumerate(good)}
-    return Recogniser().fit(good, copies)
+    return CategoryRecogniser().fit(good, copies)
 
 
 def test_distance_against_a_loop() -> None:
     ours, theirs = patches(0, 0, 10), patches(1, 0, 12)
     wanted = np.mean([min(np.linalg.norm(a - b) for b in theirs) for a in ours])
-    assert distance(ours, theirs) == pytest.approx(wanted, rel=1e-4)
-    assert distance(ours, ours) == pytest.approx(0, abs=1e-3)
+    assert mean_distance(ours, theirs) == pytest.approx(wanted, rel=1e-4)
+    assert mean_distance(ours, ours) == pytest.approx(0, abs=1e-3)
 
 
 @pytest.mark.parametrize("images", [1, 3])
@@ -58,7 +58,7 @@ def test_a_ground_that_all_lie_on_does_not_decide() -> None:
     ground = {name: patches(9, seed, 100, 0.05) for seed, name in enumerate(("bolt", "nut"))}
     parts = {name: patches(place, 7, 12) for place, name in enumerate(ground)}
     good = {name: [np.concatenate([ground[name], parts[name]])] for name in ground}
-    recogniser = Recogniser().fit(good, {})
+    recogniser = CategoryRecogniser().fit(good, {})
     seen = np.concatenate([ground["nut"], patches(0, 50, 12)])
     apart = recogniser.distances(seen)
     assert apart.shape == (2, 112)
@@ -70,9 +70,9 @@ def test_patches_weigh_by_how_well_they_tell_two_categories_apart() -> None:
     apart = np.array([[0.2, 0.5], [0.5, 0.4], [0.9, 0.9]])
     first, second = 0.3**2, 0.1**2
     expected = (first * apart[:, 0] + second * apart[:, 1]) / (first + second)
-    np.testing.assert_allclose(telling(apart), expected)
-    np.testing.assert_allclose(telling(apart[:1]), [0.35])  # one category: nothing to tell
-    np.testing.assert_allclose(telling(apart[[0, 0]]), [0.35, 0.35])
+    np.testing.assert_allclose(discriminative_means(apart), expected)
+    np.testing.assert_allclose(discriminative_means(apart[:1]), [0.35])  # one category: nothing to tell
+    np.testing.assert_allclose(discriminative_means(apart[[0, 0]]), [0.35, 0.35])
 
 
 def test_an_image_of_nothing_known_is_said_to_be_so() -> None:
@@ -109,8 +109,8 @@ def test_scans_are_recognised_by_all_there_is() -> None:
         return scan(*kinds[names[index]], seed=1000 + index)
 
     pixels = [np.zeros((16, 16, 6), np.float32)] * len(names)
-    recognisers = Recognisers().fit(names, pixels, seen, changed, scans=True)
-    recognisers = Recognisers().load_state(recognisers.state())
+    recognisers = CategoryRecognisers().fit(names, pixels, seen, changed, scans=True)
+    recognisers = CategoryRecognisers().load_state(recognisers.state())
     for name, (image, points) in kinds.items():
         found = recognisers.recognise(scan(image, points, 50))
         assert (found.category, found.is_known) == (name, True)
@@ -131,7 +131,7 @@ def test_what_lies_around_a_part_does_not_lead_astray() -> None:
         return Features({RGB: (image,), POINTS: (points,)}, None, {POINTS: torch.from_numpy(where)[None]})
 
     pixels = [np.zeros((16, 16, 6), np.float32)] * 2
-    recognisers = Recognisers().fit(
+    recognisers = CategoryRecognisers().fit(
         ["a", "b"], pixels, lambda i: seen(i, 8 + i, 0), lambda i, copy: seen(i, 8 + i, 1), scans=True
     )
     swapped = seen(0, 9, 2)
@@ -150,14 +150,14 @@ def test_only_the_part_is_described() -> None:
 
 def test_state_comes_back() -> None:
     recogniser = learned()
-    back = Recogniser().load_state(recogniser.state())
+    back = CategoryRecogniser().load_state(recogniser.state())
     assert back.names_ == recogniser.names_
     assert back.recognise(patches(2, 9)) == recogniser.recognise(patches(2, 9))
 
 
 def test_the_unnamed_category_survives() -> None:
-    recogniser = Recogniser().fit({"": [patches(0, 0)]}, {"": [patches(0, 1)]})
-    assert Recogniser().load_state(recogniser.state()).names_ == ("",)
+    recogniser = CategoryRecogniser().fit({"": [patches(0, 0)]}, {"": [patches(0, 1)]})
+    assert CategoryRecogniser().load_state(recogniser.state()).names_ == ("",)
 
 
 def test_describe_thins_out_evenly() -> None:
@@ -170,13 +170,13 @@ def test_describe_thins_out_evenly() -> None:
 
 
 def test_prototypes_are_bounded() -> None:
-    many = Recogniser().fit({"a": [patches(0, s) for s in range(40)]}, {})
+    many = CategoryRecogniser().fit({"a": [patches(0, s) for s in range(40)]}, {})
     assert many.prototypes_.shape == (1, PROTOTYPES, 16)
 
 
 def test_nothing_learned_is_an_error() -> None:
     with pytest.raises(NotFittedError):
-        Recogniser().recognise(patches(0, 0))
+        CategoryRecogniser().recognise(patches(0, 0))
 
 
 @pytest.mark.slow
@@ -209,7 +209,7 @@ def test_real_parts_are_told_apart(data: Path, shots: int) -> None:
         name: [seen(copy) for image in images for copy in slight_copies(image, 4 // shots, seed=0)]
         for name, images in good.items()
     }
-    recogniser = Recogniser().fit({name: [seen(p) for p in images] for name, images in good.items()}, copies)
+    recogniser = CategoryRecogniser().fit({name: [seen(p) for p in images] for name, images in good.items()}, copies)
     tests = {f.name: sorted((f / "test").glob("*/*"))[::6] for f in folders}
     answers = [(name, recogniser.recognise(described(path))) for name, paths in tests.items() for path in paths]
     assert np.mean([found.category == name for name, found in answers]) >= 0.98

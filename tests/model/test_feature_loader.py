@@ -8,7 +8,8 @@ import torch
 
 from blemish.detectors.base import Needs
 from blemish.errors import DatasetError, SettingsError
-from blemish.model.feature_loader import LEAST_POOL, FeatureLoader
+from blemish.model.feature_loader import FeatureLoader
+from blemish.model.rendering import MIN_POOL
 from blemish.types import RGB, Features
 
 PLAIN, LEARNING = Needs(), Needs(augmentation=True, synthetic_anomalies=True, square=True)
@@ -44,7 +45,7 @@ class Lazy:
 
 
 def normal_samples(needs: Needs, count: int = 5, **settings) -> FeatureLoader:
-    return FeatureLoader(Lazy([(28, 28)] * count), Averages(), needs, lambda image: image, **settings)
+    return FeatureLoader.of(Lazy([(28, 28)] * count), Averages(), needs, lambda image: image, **settings)
 
 
 def everything(batches) -> list[tuple]:
@@ -108,9 +109,9 @@ def test_the_pool_is_reused_and_bounded():
         list(images)
     assert images.encoder.seen == before
     crowd = normal_samples(LEARNING, count=40, pool=1)
-    for _ in range(LEAST_POOL + 3):
+    for _ in range(MIN_POOL + 3):
         list(crowd)
-    assert crowd.encoder.seen <= 40 * (2 * LEAST_POOL + 1)
+    assert crowd.encoder.seen <= 40 * (2 * MIN_POOL + 1)
 
 
 def test_walks_repeat_without_memory():
@@ -136,7 +137,7 @@ def test_memory_stays_under_its_bound():
 def test_only_equal_sizes_share_a_batch_and_none_is_lost():
     lazy = Lazy([(28, 28), (14, 28), (28, 28), (14, 28), (28, 28)])
     names = ["a", "b", "c", "d", "e"]
-    batches = list(FeatureLoader(lazy, Averages(), PLAIN, lambda p: p, names, batch_size=2))
+    batches = list(FeatureLoader.of(lazy, Averages(), PLAIN, lambda p: p, names, batch_size=2))
     assert [b.features.categories for b in batches] == [("a", "c"), ("b", "d"), ("e",)]
     assert [b.features[RGB].shape[1:3] for b in batches] == [(4, 4), (2, 4), (4, 4)]
     assert all(len(b.features.vector) == len(b.features) for b in batches)
@@ -144,7 +145,7 @@ def test_only_equal_sizes_share_a_batch_and_none_is_lost():
 
 def test_drawn_batches_of_several_sizes_are_full_and_show_every_image_alike():
     sizes = [(28, 28), (28, 28), (14, 42)]
-    images = FeatureLoader(Lazy(sizes), Averages(), LEARNING, lambda p: p, ["a", "b", "c"], batch_size=4, pool=24)
+    images = FeatureLoader.of(Lazy(sizes), Averages(), LEARNING, lambda p: p, ["a", "b", "c"], batch_size=4, pool=24)
     shown = {"a": 0, "b": 0, "c": 0}
     for _ in range(40):
         batches = list(images)
@@ -158,7 +159,7 @@ def test_drawn_batches_of_several_sizes_are_full_and_show_every_image_alike():
 
 def test_images_are_loaded_once_a_walk_while_they_are_turned():
     lazy = Lazy([(28, 28)] * 3)
-    list(FeatureLoader(lazy, Averages(), Needs(rotations=8), lambda p: p))
+    list(FeatureLoader.of(lazy, Averages(), Needs(rotations=8), lambda p: p))
     assert lazy.loads == 3
 
 

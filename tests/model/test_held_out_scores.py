@@ -8,50 +8,51 @@ from dataclasses import replace
 import pytest
 
 from blemish.detectors.base import Needs
-from blemish.model.held_out_scores import FEW, FOLDS, INFLATION, MISSED, WANTED, HeldOut, calibrated, plan_evidence
-from blemish.scoring.calibration import Evidence
+from blemish.model.held_out_scores import INFLATION, MISSED, HeldOutScores, calibrate
+from blemish.scoring.calibration import CalibrationSource
+from blemish.scoring.held_out_plan import FEW, FOLDS, TARGET, plan_held_out
 
-SCORES = HeldOut([1.0, 2.0, 3.0], [1.0, 2.0, 3.0])
+SCORES = HeldOutScores([1.0, 2.0, 3.0], [1.0, 2.0, 3.0])
 
 
 def test_scores_of_images_left_out_one_by_one_are_lowered_for_the_image_missed() -> None:
     for images in (2, 4, FEW - 1):
-        found = calibrated(SCORES, 0.05, Evidence(images, 3, folds=images))
+        found = calibrate(SCORES, 0.05, CalibrationSource(images, 3, folds=images))
         assert found.scores.tolist() == pytest.approx([math.exp(-MISSED / images) * s for s in SCORES.scores])
-        assert f"times {math.exp(-MISSED / images):.2f}" in found.evidence.words
+        assert f"times {math.exp(-MISSED / images):.2f}" in found.source.words
 
 
 def test_scores_of_copies_are_raised_and_those_of_enough_images_stand() -> None:
-    copied = calibrated(SCORES, 0.05, Evidence(1, 1, copies=True))
+    copied = calibrate(SCORES, 0.05, CalibrationSource(1, 1, copies=True))
     assert copied.scores.tolist() == pytest.approx([INFLATION * s for s in SCORES.scores])
-    for evidence in (Evidence(FEW, 3, folds=FOLDS), Evidence(4, 3)):
-        assert calibrated(SCORES, 0.05, evidence).scores.tolist() == SCORES.scores
+    for source in (CalibrationSource(FEW, 3, folds=FOLDS), CalibrationSource(4, 3)):
+        assert calibrate(SCORES, 0.05, source).scores.tolist() == SCORES.scores
 
 
 def test_squared_distances_scatter_twice_as_much() -> None:
     """The limit for squares of scores is the square of the limit for the scores."""
-    squares = HeldOut([s**2 for s in SCORES.scores], [s**2 for s in SCORES.peaks])
-    for evidence in (Evidence(4, 3, folds=3), Evidence(3, 3, copies=True), Evidence(3, 3)):
-        plain = calibrated(SCORES, 0.05, evidence)
-        squared = calibrated(squares, 0.05, replace(evidence, squared=True))
+    squares = HeldOutScores([s**2 for s in SCORES.scores], [s**2 for s in SCORES.peaks])
+    for source in (CalibrationSource(4, 3, folds=3), CalibrationSource(3, 3, copies=True), CalibrationSource(3, 3)):
+        plain = calibrate(SCORES, 0.05, source)
+        squared = calibrate(squares, 0.05, replace(source, squared=True))
         assert squared.threshold == pytest.approx(plain.threshold**2)
         assert squared.p_value(2.5**2) == pytest.approx(plain.p_value(2.5))
 
 
 @pytest.mark.parametrize("count", [2, 5, 9, 10, 40, 500])
 def test_folds_hold_every_image_out_once_at_most_and_all_are_learned_in_the_end(count: int) -> None:
-    plan = plan_evidence(["part"] * count, Needs(), 0.05)
+    plan = plan_held_out(["part"] * count, Needs(), 0.05)
     held = [i for fold in plan.folds for i in fold]
-    assert len(held) == len(set(held)) >= min(count, WANTED)
-    assert plan.learned == tuple(range(count))
-    assert not plan.apart
-    assert len(plan.folds) == (count if count < FEW else min(FOLDS, -(-WANTED // (count // FOLDS))))
+    assert len(held) == len(set(held)) >= min(count, TARGET)
+    assert plan.fitted == tuple(range(count))
+    assert not plan.split
+    assert len(plan.folds) == (count if count < FEW else min(FOLDS, -(-TARGET // (count // FOLDS))))
 
 
 def test_dear_learning_sets_images_apart_or_copies_few() -> None:
     dear = Needs(synthetic_anomalies=True)
-    few, many = plan_evidence(["part"] * 4, dear, 0.05), plan_evidence(["part"] * 50, dear, 0.05)
+    few, many = plan_held_out(["part"] * 4, dear, 0.05), plan_held_out(["part"] * 50, dear, 0.05)
     assert few.copied == (0, 1, 2, 3)
     assert not few.folds
-    assert len(many.apart) == 10
-    assert not set(many.apart) & set(many.learned)
+    assert len(many.split) == 10
+    assert not set(many.split) & set(many.fitted)

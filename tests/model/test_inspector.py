@@ -184,11 +184,11 @@ def close_up(toy: str, part: Draw) -> Inspector:
 
 
 def test_every_category_has_its_own_framing_and_is_recognised_before_it(close_up: Inspector, part: Draw) -> None:
-    assert list(close_up.framings_) == ["disc", "stripes"]
+    assert list(close_up.model_.framings) == ["disc", "stripes"]
     disc, stripes = on_a_plain_ground(50, (110, 70)), part("stripes", seed=50, size=(120, 160))
-    assert close_up.framings_["disc"].frame(disc).to_image is not None
-    assert close_up.framings_["stripes"].frame(stripes).to_image is None
-    assert close_up.glance_ is not None
+    assert close_up.model_.framings["disc"].frame(disc).to_image is not None
+    assert close_up.model_.framings["stripes"].frame(stripes).to_image is None
+    assert close_up.model_.recognition_framing is not None
     for name, image in (("disc", disc), ("stripes", stripes)):
         recognised, told = close_up.inspect(image), close_up.inspect(image, category=name)
         assert (recognised.category, recognised.is_known) == (name, True)
@@ -210,12 +210,12 @@ def test_a_defect_seen_close_up_lands_on_the_image_again(close_up: Inspector, tm
 
 
 def test_whole_images_need_no_second_look(pooled: Inspector) -> None:
-    assert pooled.glance_ is None
+    assert pooled.model_.recognition_framing is None
 
 
 @pytest.mark.parametrize(("count", "words"), [(1, "changed copies"), (4, "4 folds"), (12, "5 folds")])
 def test_the_evidence_is_kept(toy: str, part: Draw, count: int, words: str) -> None:
-    evidence = fresh(toy).fit([part(seed=i) for i in range(count)]).calibrations[None].evidence
+    evidence = fresh(toy).fit([part(seed=i) for i in range(count)]).calibrations[None].source
     assert evidence.images == evidence.held_out == count
     assert words in evidence.words
 
@@ -234,7 +234,7 @@ def test_thresholds_are_renewed_without_learning_again(inspector: Inspector, par
     after = inspector.inspect(image)
     assert after.score == before.score
     assert after.threshold != before.threshold
-    assert inspector.calibrations[None].evidence.held_out == 30
+    assert inspector.calibrations[None].source.held_out == 30
     assert same(Inspector.load(inspector.save(tmp_path / "m"), device="cpu").inspect(image), after)
 
 
@@ -242,15 +242,15 @@ def test_learned_images_are_no_evidence(inspector: Inspector, part: Draw) -> Non
     with pytest.raises(DatasetError, match="did not learn from"):
         inspector.calibrate([part(seed=i) for i in range(6)])
     inspector.calibrate([part(seed=i) for i in range(8)])
-    assert inspector.calibrations[None].evidence.held_out == 2
+    assert inspector.calibrations[None].source.held_out == 2
 
 
 def test_calibrating_one_category_keeps_the_other(pooled: Inspector, part: Draw) -> None:
     before = pooled.calibrations["ring"]
     pooled.calibrate([part("disc", seed=i) for i in range(100, 104)])
     assert np.array_equal(pooled.calibrations["ring"].scores, before.scores)
-    assert pooled.calibrations["ring"].evidence == before.evidence
-    assert pooled.calibrations["disc"].evidence.folds == 0
+    assert pooled.calibrations["ring"].source == before.source
+    assert pooled.calibrations["disc"].source.folds == 0
 
 
 def test_unknown_settings_name_the_valid_ones(toy: str) -> None:
@@ -316,7 +316,7 @@ def test_an_interrupted_fit_changes_nothing(inspector: Inspector, part: Draw) ->
 def test_an_image_given_twice_counts_once(toy: str, part: Draw) -> None:
     images = [part(seed=i) for i in range(4)]
     once, twice = fresh(toy).fit(images), fresh(toy).fit(images * 2)
-    assert twice.calibrations[None].evidence.images == 4
+    assert twice.calibrations[None].source.images == 4
     assert same(once.inspect(part(seed=70)), twice.inspect(part(seed=70)))
 
 
@@ -354,7 +354,7 @@ def test_settings_hold_no_paths_and_no_secrets(inspector: Inspector, tmp_path: P
     folder = inspector.save(tmp_path / "m")
     text = (folder / "settings.json").read_text() + (folder / "calibration.json").read_text()
     assert str(tmp_path) not in text
-    assert json.loads((folder / "calibration.json").read_text())["categories"][0]["evidence"]["images"] == 6
+    assert json.loads((folder / "calibration.json").read_text())["categories"][0]["source"]["images"] == 6
 
 
 def test_scores_that_are_not_finite_are_refused(inspector: Inspector, part: Draw, tmp_path: Path) -> None:
@@ -364,10 +364,10 @@ def test_scores_that_are_not_finite_are_refused(inspector: Inspector, part: Draw
 
 
 def test_a_model_without_a_part_is_a_model_error(inspector: Inspector, tmp_path: Path) -> None:
-    from blemish.model.model_folder import Model, load_model, save_model
+    from blemish.model.model_folder import SavedModel, load_model, save_model
 
     whole = load_model(inspector.save(tmp_path / "m"))
     tensors = {k: v for k, v in whole.tensors.items() if not k.startswith("detector.")}
-    save_model(tmp_path / "m", Model(whole.settings, tensors, whole.calibration, whole.thumbnails))
+    save_model(tmp_path / "m", SavedModel(whole.settings, tensors, whole.calibration, whole.thumbnails))
     with pytest.raises(ModelError):
         Inspector.load(tmp_path / "m", device="cpu")

@@ -13,7 +13,7 @@ from PIL import Image
 
 from blemish import Inspector, Sample
 from blemish.errors import DatasetError
-from blemish.model.outliers import LEAST, MOST_ASIDE, OTHERS, Compared, compared, mutual_score, stand_out
+from blemish.model.outliers import MAX_SHARE, MIN_IMAGES, OTHERS, Comparison, compare, mutual_score, outlying
 
 Draw = Any
 
@@ -26,7 +26,7 @@ def test_distances_are_those_to_the_nearest_patch_of_each_other_image() -> None:
     random = torch.manual_seed(0)
     images = [torch.randn(20 + i, 4, generator=random) for i in range(5)]
     scale = torch.cat(images).std(0, correction=0)
-    for i, one in enumerate(compared(images)):
+    for i, one in enumerate(compare(images)):
         assert sorted(one.others) == [j for j in range(5) if j != i]
         for column, j in enumerate(one.others):
             wanted = torch.cdist(images[i] / scale, images[j] / scale).amin(1)
@@ -34,7 +34,7 @@ def test_distances_are_those_to_the_nearest_patch_of_each_other_image() -> None:
 
 
 def test_the_work_grows_with_the_images_not_with_their_square() -> None:
-    found = compared([torch.randn(3, 2) for _ in range(80)])
+    found = compare([torch.randn(3, 2) for _ in range(80)])
     assert all(len(one.others) == OTHERS == len(set(one.others)) and i not in one.others for i, one in enumerate(found))
 
 
@@ -52,64 +52,64 @@ def test_defective_images_are_set_aside(part: Draw, count: int, alike: bool) -> 
     for i, image in enumerate(() if alike else images[:bad]):
         image[10 * i : 10 * i + 12, 15 * i : 15 * i + 14] = random.integers(0, 256, 3)
     inspector = fresh().fit(images, clean=True)
-    scores = [one.score for one in inspector.set_aside_]
+    scores = [one.score for one in inspector.outliers_]
     assert len(scores) == bad
     assert scores == sorted(scores, reverse=True)
-    assert all(one.score > one.limit > 1 for one in inspector.set_aside_)
-    assert len(inspector.learned_) == count - bad
-    assert inspector.learned_ == fresh().fit(images[bad:]).learned_
+    assert all(one.score > one.threshold > 1 for one in inspector.outliers_)
+    assert len(inspector.model_.fingerprints) == count - bad
+    assert inspector.model_.fingerprints == fresh().fit(images[bad:]).model_.fingerprints
     image = part("stripes", seed=500, defective=True)
     assert inspector.inspect(image).score == fresh().fit(images[bad:]).inspect(image).score
 
 
 @pytest.mark.parametrize("kind", ["disc", "ring", "stripes"])
 def test_clean_images_stay(part: Draw, kind: str) -> None:
-    aside = fresh().fit([part(kind, seed=100 + i) for i in range(40)], clean=True).set_aside_
+    aside = fresh().fit([part(kind, seed=100 + i) for i in range(40)], clean=True).outliers_
     assert len(aside) <= 0.05 * 40
 
 
 def test_what_is_common_is_how_the_parts_are(part: Draw) -> None:
     images = [part("ring" if i < 5 else "disc", seed=i) for i in range(12)]
-    assert len(fresh().fit(images, clean=True).set_aside_) <= MOST_ASIDE * 12
+    assert len(fresh().fit(images, clean=True).outliers_) <= MAX_SHARE * 12
 
 
 def test_no_more_than_a_share_is_set_aside() -> None:
     others = [np.array([j for j in range(10) if j != i]) for i in range(10)]
-    found = stand_out([Compared(own, np.full((4, 9), 9.0 + i if i < 4 else 1.0)) for i, own in enumerate(others)])
+    found = outlying([Comparison(own, np.full((4, 9), 9.0 + i if i < 4 else 1.0)) for i, own in enumerate(others)])
     assert list(found) == [3, 2]  # the two strangest
 
 
 def test_every_category_is_judged_on_its_own(part: Draw) -> None:
     stripes = [Sample(part("stripes", seed=i, defective=i == 3), category="stripes") for i in range(10)]
     rings = [Sample(part("ring", seed=i), category="ring") for i in range(8)]
-    (aside,) = fresh().fit(stripes + rings, clean=True).set_aside_
+    (aside,) = fresh().fit(stripes + rings, clean=True).outliers_
     assert aside.category == "stripes"
 
 
 def test_too_few_images_cannot_be_judged(part: Draw) -> None:
-    with pytest.raises(DatasetError, match=f"at least {LEAST} pictures.*without cleaning"):
-        fresh().fit([part(seed=i) for i in range(LEAST - 1)], clean=True)
-    assert fresh().fit([part(seed=i) for i in range(LEAST - 1)]).set_aside_ == ()
+    with pytest.raises(DatasetError, match=f"at least {MIN_IMAGES} pictures.*without cleaning"):
+        fresh().fit([part(seed=i) for i in range(MIN_IMAGES - 1)], clean=True)
+    assert fresh().fit([part(seed=i) for i in range(MIN_IMAGES - 1)]).outliers_ == ()
 
 
-def test_a_model_remembers_what_was_set_aside_but_no_places(part: Draw, tmp_path: Path) -> None:
+def test_a_model_remembers_what_was_outliers_but_no_places(part: Draw, tmp_path: Path) -> None:
     for i in range(8):
         Image.fromarray(part("stripes", seed=i, defective=i == 5)).save(tmp_path / f"{i}.png")
     inspector = fresh().fit(tmp_path, clean=True)
-    assert inspector.set_aside_[0].file == str(tmp_path / "5.png")
+    assert inspector.outliers_[0].file == str(tmp_path / "5.png")
     folder = inspector.save(tmp_path / "model")
-    (saved,) = json.loads((folder / "settings.json").read_text())["set_aside"]
+    (saved,) = json.loads((folder / "settings.json").read_text())["outliers"]
     assert saved["file"] == "5.png"
-    (back,) = Inspector.load(folder, device="cpu").set_aside_
-    assert (back.mark, back.score) == (inspector.set_aside_[0].mark, inspector.set_aside_[0].score)
-    assert back.mark not in inspector.learned_
+    (back,) = Inspector.load(folder, device="cpu").outliers_
+    assert (back.fingerprint, back.score) == (inspector.outliers_[0].fingerprint, inspector.outliers_[0].score)
+    assert back.fingerprint not in inspector.model_.fingerprints
 
 
 def test_older_models_load(part: Draw, tmp_path: Path) -> None:
-    from blemish.model.model_folder import Model, load_model, save_model
+    from blemish.model.model_folder import SavedModel, load_model, save_model
 
     folder = fresh().fit([part(seed=i) for i in range(2)]).save(tmp_path / "m")
     old = load_model(folder)
-    settings = {key: value for key, value in old.settings.items() if key != "set_aside"}
-    save_model(folder, Model(settings, old.tensors, old.calibration, old.thumbnails))
-    assert Inspector.load(folder, device="cpu").set_aside_ == ()
+    settings = {key: value for key, value in old.settings.items() if key != "outliers"}
+    save_model(folder, SavedModel(settings, old.tensors, old.calibration, old.thumbnails))
+    assert Inspector.load(folder, device="cpu").outliers_ == ()

@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 
 from blemish.errors import ModelError, SettingsError
-from blemish.scoring.calibration import Calibration, Evidence, enough, exceedance, upper_limit
+from blemish.scoring.calibration import Calibration, CalibrationSource, enough, exceedance, upper_bound
 
-EVIDENCE = Evidence(4, 4, folds=4)
+SOURCE = CalibrationSource(4, 4, folds=4)
 
 
 def calibration(scores: object, rate: float = 0.05) -> Calibration:
-    return Calibration.of(scores, scores, rate, EVIDENCE)  # type: ignore[arg-type]
+    return Calibration.of(scores, scores, rate, SOURCE)  # type: ignore[arg-type]
 
 
 def test_p_values_are_counted() -> None:
@@ -29,7 +29,7 @@ def test_defective_exactly_when_the_p_value_says_so(count: int, rate: float) -> 
     random = np.random.default_rng(count)
     made = calibration(random.lognormal(sigma=0.2, size=count), rate)
     for score in [*random.lognormal(sigma=0.6, size=200), *made.scores]:
-        assert made.is_defective(score) == (made.p_value(score) <= rate)
+        assert (score > made.threshold) == (made.p_value(score) <= rate)
         assert 0 < made.p_value(score) <= 1
 
 
@@ -44,7 +44,7 @@ def test_few_scores_are_enough_only_for_a_high_rate() -> None:
 def test_order_statistics_keep_the_wished_rate_for_any_distribution(count: int, rate: float) -> None:
     random = np.random.default_rng(1)
     drawn = random.pareto(1.5, size=(4000, count + 1))
-    limits = [upper_limit(np.sort(row[:-1]), rate) for row in drawn]
+    limits = [upper_bound(np.sort(row[:-1]), rate) for row in drawn]
     alarms = (drawn[:, -1] > limits).mean()
     # Exact: the largest multiple of 1/(n + 1) that the wished rate allows.
     assert alarms == pytest.approx(np.floor(rate * (count + 1)) / (count + 1), abs=0.012)
@@ -56,7 +56,7 @@ def test_few_scores_give_about_the_wished_rate(count: int, spread: float) -> Non
     """Average over many fits; good scores scatter by 5 to 20 % (logarithm's standard deviation)."""
     random = np.random.default_rng(2)
     drawn = random.lognormal(sigma=spread, size=(3000, count + 1))
-    alarms = np.mean([row[-1] > upper_limit(np.sort(row[:-1]), 0.05) for row in drawn])
+    alarms = np.mean([row[-1] > upper_bound(np.sort(row[:-1]), 0.05) for row in drawn])
     assert alarms < 0.12
     assert alarms > 0.001 if spread >= 0.2 else True
 
@@ -65,7 +65,7 @@ def test_the_tail_falls_smoothly() -> None:
     scores = np.sort(np.random.default_rng(3).lognormal(sigma=0.2, size=4))
     p = [exceedance(scores, s, 0.05) for s in np.linspace(0, 5, 300)]
     assert p == sorted(p, reverse=True)
-    assert exceedance(scores, upper_limit(scores, 0.05), 0.05) == pytest.approx(0.05)
+    assert exceedance(scores, upper_bound(scores, 0.05), 0.05) == pytest.approx(0.05)
     assert exceedance(scores, 0.0, 0.05) == pytest.approx(1)
     assert exceedance(scores, 1e9, 0.05) > 0
 
@@ -79,7 +79,7 @@ def test_scale_does_not_matter() -> None:
 def test_scores_of_zero_do_not_break_it() -> None:
     made = calibration([0.0, 0.0, 0.0])
     assert np.isfinite(made.threshold)
-    assert made.is_defective(1.0)
+    assert made.threshold < 1.0
 
 
 def test_json_keeps_every_bit() -> None:
@@ -87,13 +87,13 @@ def test_json_keeps_every_bit() -> None:
     back = Calibration.from_dict(json.loads(json.dumps(made.to_dict())))
     assert np.array_equal(back.scores, made.scores)
     assert np.array_equal(back.peaks, made.peaks)
-    assert (back.threshold, back.map_threshold, back.evidence) == (made.threshold, made.map_threshold, EVIDENCE)
+    assert (back.threshold, back.map_threshold, back.source) == (made.threshold, made.map_threshold, SOURCE)
 
 
 def test_another_rate_uses_the_same_evidence() -> None:
     made = calibration(np.arange(1.0, 100.0))
     assert made.at(0.1).threshold < made.threshold < made.at(0.01).threshold
-    assert made.at(0.1).evidence == EVIDENCE
+    assert made.at(0.1).source == SOURCE
 
 
 @pytest.mark.parametrize("rate", [0, 1, -0.1, 2])
@@ -114,9 +114,9 @@ def test_an_incomplete_calibration_is_a_model_error() -> None:
 
 
 def test_the_evidence_is_said() -> None:
-    assert "4 good pictures" in EVIDENCE.words
-    assert "4 folds" in EVIDENCE.words
-    one = Evidence(1, 1, copies=True, inflation=1.35)
+    assert "4 good pictures" in SOURCE.words
+    assert "4 folds" in SOURCE.words
+    one = CalibrationSource(1, 1, copies=True, inflation=1.35)
     assert "copies of 1 good picture," in one.words
     assert "1.35×" in one.words
-    assert "20 of 100 good pictures" in Evidence(100, 20).words
+    assert "20 of 100 good pictures" in CalibrationSource(100, 20).words

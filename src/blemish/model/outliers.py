@@ -1,11 +1,13 @@
-"""Good images that are probably none: mutual scoring of the images themselves (MuSc; Li et al., ICLR 2024).
+"""Normal images that are probably anomalous: mutual scoring of unlabelled images (MuSc).
 
-A patch of a good part has its like in most other images, a patch of a defect in few. So every image is scored by
-the others, never by itself: a patch is as strange as it is far from the nearest patch in each of the others, averaged
-over those `NEAR` of them that come closest, which a few images with the same defect cannot bring down. Scores whose
-logarithm stands far above the rest, measured by median and median absolute deviation, are set aside; then everything
-is scored again without what was set aside. Knows no detector: features alone decide, so that what is found does not
-depend on what will learn from the rest.
+Xurui Li, Ziming Huang, Feng Xue, Yu Zhou, "MuSc: Zero-Shot Industrial Anomaly Classification and Segmentation with
+Mutual Scoring of the Unlabeled Images", ICLR 2024, https://arxiv.org/abs/2401.16753.
+
+A patch of a normal image has similar ones in most other images, a patch of a defect in few. So every image is scored by
+the others, never by itself: a patch's score is its mean distance to the nearest patch in each of those `NEAREST_SHARE`
+of the others that come closest, which a few images with the same defect cannot bring down. Images whose log score lies
+far above the rest, by median and median absolute deviation, are outliers; then everything is scored again without them.
+Features alone decide, no detector: what is found does not depend on what will be fitted on the rest.
 """
 
 from __future__ import annotations
@@ -23,71 +25,69 @@ from torch.nn.functional import adaptive_avg_pool2d
 
 from blemish.detectors.base import Progress
 from blemish.errors import DatasetError
-from blemish.model.category_recognition import positions, spread
+from blemish.model.category_recognition import evenly_spaced, group_indices
 from blemish.model.feature_loader import FeatureLoader
-from blemish.model.held_out_scores import plain_features
 from blemish.types import Features, Sample
 
-LEAST = 6  # good images of a category; among fewer nothing stands out reliably
-MOST_ASIDE = 0.2  # of a category's images that are set aside; what is more common is how the parts are
-GRID = 24  # patches a side that images are compared on, at most
-OTHERS = 32  # images that each one is compared with, at most
-NEAR = 0.3  # of the others that a patch is measured by, the nearest (MuSc)
-TOP, LEAST_TOP = 0.01, 3  # share of an image's patches that make its score, the strangest; how many at least
-# How many deviations above the median a log score is set aside, and the deviation at least. 3.5 is usual (Iglewicz and
-# Hoaglin, 1993); of 205 good training images of bottles, screws, plates and cookies the strangest reached 3.6.
-DEVIATIONS, LEAST_DEVIATION = 4.0, 0.04
+MIN_IMAGES = 6  # normal images of a category; chosen by eye: median and deviation of fewer mean little
+MAX_SHARE = 0.2  # of a category's images that are left out; what is more common is how the parts are
+GRID = 24  # patches a side that images are compared on, at most: bounds the cost of a comparison
+OTHERS = 32  # images that each one is compared with, at most: cost grows with it, results hardly (see contamination.py)
+NEAREST_SHARE = 0.3  # of the others that a patch is scored by (MuSc, interval average)
+TOP, MIN_TOP = 0.01, 3  # share of an image's patches that make its score, the highest ones; how many at least
+# Robust standard deviations above the median from which a log score is an outlier, and the deviation at least. 3.5 is
+# usual (Iglewicz and Hoaglin, 1993); the largest of 205 normal training images of bottles, screws, plates and cookies
+# was 3.6.
+DEVIATIONS, MIN_DEVIATION = 4.0, 0.04
 PASSES = 2
 
 
 @dataclass(frozen=True)
-class SetAside:
-    """An image that was not learned from. `score` is how many times as strange as its category's median image it
-    is, `limit` the same for the score at which images were set aside; `mark` the image's fingerprint."""
+class Outlier:
+    """An image that was not fitted on. `score` is its mutual score in units of its category's median, `threshold` the
+    same for the score from which images were left out; `fingerprint` that of the image."""
 
     file: str
     category: str | None
     score: float
-    limit: float
-    mark: str = ""
+    threshold: float
+    fingerprint: str = ""
 
     def to_dict(self) -> dict[str, Any]:
         """Ready for JSON; of the file its name alone, for a saved model holds no places of the machine."""
         return asdict(self) | {"file": Path(self.file).name}
 
 
-def set_aside(
-    good: FeatureLoader, samples: Sequence[Sample], marks: Sequence[str], progress: Progress | None = None
-) -> tuple[SetAside, ...]:
-    """Which of the good images are probably none, the strangest first; `marks` are the samples' fingerprints."""
-    aside = [
-        SetAside(samples[i].name, samples[i].category, score, limit, marks[i])
-        for i, (score, limit) in suspects(good, progress).items()
-    ]
-    return tuple(sorted(aside, key=lambda one: -one.score))
+def find_outliers(
+    loader: FeatureLoader,
+    samples: Sequence[Sample],
+    fingerprints: Sequence[str],
+    progress: Progress | None = None,
+) -> tuple[Outlier, ...]:
+    """Which of the normal images are probably anomalous, highest score first; `samples` are those of the loader.
 
-
-def suspects(good: FeatureLoader, progress: Progress | None = None) -> dict[int, tuple[float, float]]:
-    """Index → (score, limit) of the images to set aside, both in times their category's median score.
-
-    Judged category by category. Raises DatasetError when a category has fewer than `LEAST` images.
+    Judged category by category. Raises DatasetError when a category has fewer than `MIN_IMAGES` images.
     """
-    names = good.categories or ("",) * len(good)
     found: dict[int, tuple[float, float]] = {}
-    for name, members in positions(names).items():
-        if len(members) < LEAST:
+    names = loader.categories or ("",) * len(loader)
+    for name, members in group_indices(names).items():
+        if len(members) < MIN_IMAGES:
             raise DatasetError(
-                f"at least {LEAST} pictures{f' of {name}' if name else ''} to tell which do not belong",
+                f"at least {MIN_IMAGES} pictures{f' of {name}' if name else ''} to tell which do not belong",
                 str(len(members)),
                 "give more pictures, or look through them yourself and fit without cleaning",
             )
-        described = []
-        for done, features in enumerate(plain_features(good, members), start=1):
-            described.append(patches_of(features).flatten(0, 1))
+        patches = []
+        for done, features in enumerate(loader.plain_features(members), start=1):
+            patches.append(patches_of(features).flatten(0, 1))  # (P, D)
             if progress:
                 progress(done, len(members), {})
-        found |= {members[i]: facts for i, facts in stand_out(compared(described)).items()}
-    return found
+        found |= {members[i]: facts for i, facts in outlying(compare(patches)).items()}
+    outliers = [
+        Outlier(samples[i].name, samples[i].category, score, threshold, fingerprints[i])
+        for i, (score, threshold) in found.items()
+    ]
+    return tuple(sorted(outliers, key=lambda one: -one.score))
 
 
 def patches_of(features: Features) -> Tensor:
@@ -100,18 +100,18 @@ def patches_of(features: Features) -> Tensor:
 
 
 @dataclass(frozen=True)
-class Compared:
-    """One image seen by others: `others` `(m,)` are their places, `distances` `(P, m)` those of each patch to the
-    nearest patch in each of them."""
+class Comparison:
+    """One image compared with others: `others` `(m,)` are their indices, `distances` `(P, m)` those of each patch to
+    the nearest patch in each of them."""
 
     others: np.ndarray
     distances: np.ndarray
 
 
-def compared(images: Sequence[Tensor]) -> list[Compared]:
-    """Each of the images' patches, n tensors `(P, D)`, compared with `OTHERS` other images, evenly spread.
+def compare(images: Sequence[Tensor]) -> list[Comparison]:
+    """Each of the images' patches, n tensors `(P, D)`, compared with `OTHERS` other images, evenly spaced.
 
-    Channels are divided by their standard deviation over all images, so that none outweighs the others.
+    Channels are divided by their standard deviation over all images, so that none dominates.
     """
     every = torch.cat(list(images))
     scale = every.std(0, correction=0) + 1e-3 * every.std() + 1e-12  # (D,)
@@ -119,30 +119,30 @@ def compared(images: Sequence[Tensor]) -> list[Compared]:
     squares = [(row**2).sum(1) for row in rows]
     found = []
     for i, row in enumerate(rows):
-        others = np.array([(i + 1 + step) % len(rows) for step in spread(len(rows) - 1, OTHERS)])
+        others = np.array([(i + 1 + step) % len(rows) for step in evenly_spaced(len(rows) - 1, OTHERS)])
         nearest = [(squares[j] - 2 * row @ rows[j].T).amin(1) + squares[i] for j in others]  # (P,) each
-        found.append(Compared(others, torch.stack(nearest, dim=1).clamp_min(0).sqrt().numpy()))
+        found.append(Comparison(others, torch.stack(nearest, dim=1).clamp_min(0).sqrt().numpy()))
     return found
 
 
-def stand_out(images: Sequence[Compared]) -> dict[int, tuple[float, float]]:
-    """Index → (score, limit) of the images that stand out, both in times the median score."""
+def outlying(images: Sequence[Comparison]) -> dict[int, tuple[float, float]]:
+    """Index → (score, threshold) of the outliers, both in units of the median score."""
     count = len(images)
-    aside: list[int] = []
+    outliers: list[int] = []
     for _ in range(PASSES):
-        logs = np.log([max(mutual_score(one.distances[:, ~np.isin(one.others, aside)]), 1e-12) for one in images])
-        believed = np.delete(logs, aside)
-        middle = float(np.median(believed))
-        deviation = 1.4826 * float(np.median(np.abs(believed - middle)))
-        limit = middle + DEVIATIONS * max(deviation, LEAST_DEVIATION)
-        strangest = np.argsort(-logs, kind="stable")[: math.floor(MOST_ASIDE * count)]
-        aside = [int(i) for i in strangest if logs[i] > limit]
-    return {i: (math.exp(logs[i] - middle), math.exp(limit - middle)) for i in aside}
+        logs = np.log([max(mutual_score(one.distances[:, ~np.isin(one.others, outliers)]), 1e-12) for one in images])
+        inliers = np.delete(logs, outliers)
+        median = float(np.median(inliers))
+        deviation = 1.4826 * float(np.median(np.abs(inliers - median)))  # of a normal distribution, the standard one
+        threshold = median + DEVIATIONS * max(deviation, MIN_DEVIATION)
+        highest = np.argsort(-logs, kind="stable")[: math.floor(MAX_SHARE * count)]
+        outliers = [int(i) for i in highest if logs[i] > threshold]
+    return {i: (math.exp(logs[i] - median), math.exp(threshold - median)) for i in outliers}
 
 
 def mutual_score(distances: np.ndarray) -> float:
     """An image's score from the distances `(P, m)` of its patches to m others."""
-    near = max(1, math.ceil(NEAR * distances.shape[1]))
+    near = max(1, math.ceil(NEAREST_SHARE * distances.shape[1]))
     patches = np.partition(distances, near - 1, axis=1)[:, :near].mean(axis=1)  # (P,)
-    top = min(len(patches), max(LEAST_TOP, round(TOP * len(patches))))
+    top = min(len(patches), max(MIN_TOP, round(TOP * len(patches))))
     return float(np.partition(patches, len(patches) - top)[-top:].mean())

@@ -1,96 +1,225 @@
-"""What of a fitted inspector goes into a saved model, and back."""
+"""A fitted model as the data that a model folder holds, and back."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from blemish.detectors import factory
-from blemish.detectors.base import part_of, under
-from blemish.errors import WeightsError
-from blemish.model.category_recognition import Recognisers
-from blemish.model.model_folder import Model
-from blemish.model.outliers import SetAside
+from blemish.detectors.base import Detector, part_of, under
+from blemish.encoders.base import Encoder
+from blemish.encoders.factory import absolute_name
+from blemish.errors import ModelError, SettingsError, WeightsError
+from blemish.model.category_recognition import CategoryRecognisers
+from blemish.model.fitted import FittedModel
+from blemish.model.model_folder import SavedModel, load_model, save_model
+from blemish.model.outliers import Outlier
+from blemish.model.settings import ModelSettings
 from blemish.preprocessing.framing import build_framing
+from blemish.registry import ENCODERS, joined_names
 from blemish.scoring.calibration import Calibration
 
-if TYPE_CHECKING:
-    from blemish.model.inspector import Inspector
+
+def save(folder: str | Path, model: FittedModel) -> Path:
+    """Write the model to `folder`, in place of an older one; returns the full path.
+
+    Raises SettingsError for a detector that has no state to save, OutputError where it cannot be written.
+    """
+    return save_model(folder, saved_of(model, Path(folder)))
 
 
-def model_of(inspector: Inspector) -> Model:
-    """Everything that a fitted inspector has learned, as data."""
+def load(
+    folder: str | Path,
+    device: str = "auto",
+    encoder: str | Path | Encoder | None = None,
+    detector: Detector | None = None,
+) -> FittedModel:
+    """The model in a folder; see `Inspector.load`."""
+    saved = load_model(folder)
+    try:
+        return fitted_of(saved, Path(folder), device, encoder, detector)
+    except (KeyError, TypeError, AttributeError, RuntimeError, IndexError) as error:
+        raise ModelError(f"a complete model in '{folder}'", repr(error), "fit the model again") from error
+
+
+def saved_of(model: FittedModel, folder: Path) -> SavedModel:
+    """All that a fitted model holds, as data for `folder`."""
     import torch
 
     import blemish
 
-    tensors = under("detector", inspector.detector_.state())
-    arrays = under("recogniser", inspector.recogniser_.state())
-    for number, framing in enumerate(inspector.framings_.values()):
+    check_savable(model.detector)
+    settings, encoder = model.settings, model.encoder
+    tensors = under("detector", model.detector.state())
+    arrays = under("recogniser", model.recogniser.state())
+    for number, framing in enumerate(model.framings.values()):
         arrays |= under(f"framing.{number}", framing.state())
     tensors |= {name: torch.from_numpy(np.array(array)) for name, array in arrays.items()}
-    encoder = inspector.encoder_
-    settings = {
+    saved = {
         "blemish": blemish.__version__,
-        "encoder": {"name": inspector.encoder_name, "layers": list(encoder.layers), "weights": encoder.weights},
-        "detector": {"name": inspector.detector_name, "settings": inspector.detector_.settings},
-        "framing": {
-            "name": inspector.framing,
-            "settings": next(iter(inspector.framings_.values())).settings,
+        "encoder": {
+            "name": encoder.name,
+            "layers": list(encoder.layers),
+            "weights": encoder.weights,
+            "precision": settings.precision,
+            **folders_beside(encoder.name, folder),
         },
-        "image_size": inspector.image_size,
-        "false_alarm_rate": inspector.false_alarm_rate,
-        "seed": inspector.seed,
-        "categories": list(inspector.calibrations),
-        "learned": sorted(inspector.learned_),
-        "set_aside": [one.to_dict() for one in inspector.set_aside_],
+        "detector": {
+            "name": settings.detector_name,
+            "settings": as_json(model.detector.settings),
+            **({"custom": True} if settings.is_custom else {}),
+        },
+        "framing": {"name": settings.framing, "settings": next(iter(model.framings.values())).settings},
+        "image_size": settings.image_size,
+        "false_alarm_rate": settings.false_alarm_rate,
+        "seed": settings.seed,
+        "bit_depth": settings.bit_depth,
+        "categories": list(model.calibrations),
+        "fingerprints": sorted(model.fingerprints),
+        "outliers": [one.to_dict() for one in model.outliers],
     }
-    if inspector.detector_.needs.text is not None:
-        settings["text_encoder"] = inspector.text_encoder
-    calibration = [{"category": name} | c.to_dict() for name, c in inspector.calibrations.items()]
-    return Model(settings, tensors, calibration, inspector.thumbnails_)
+    if model.detector.needs.text is not None:
+        saved["text_encoder"] = settings.text_encoder
+    calibration = [{"category": name} | one.to_dict() for name, one in model.calibrations.items()]
+    return SavedModel(saved, tensors, calibration, model.thumbnails)
 
 
-def arguments_of(model: Model) -> dict[str, Any]:
-    """The keyword arguments of the inspector that a model came from, but for its device and the detector's settings."""
-    settings = model.settings
-    return {
-        "encoder": settings["encoder"]["name"],
-        "detector": settings["detector"]["name"],
-        "image_size": settings["image_size"],
-        "false_alarm_rate": settings["false_alarm_rate"],
-        "seed": settings["seed"],
-        "layers": settings["encoder"]["layers"],
-        "framing": settings["framing"]["name"],
-        "text_encoder": settings.get("text_encoder", "auto"),
+def fitted_of(
+    saved: SavedModel, folder: Path, device: str, encoder: str | Path | Encoder | None, detector: Detector | None
+) -> FittedModel:
+    """The fitted model that `saved_of` took apart. Raises WeightsError where the encoder's weights are others."""
+    settings = settings_of(saved.settings, folder, device, encoder, detector)
+    built = settings.build_encoder()
+    check_weights(built, saved.settings["encoder"])
+    names = saved.settings["categories"]
+    framing = saved.settings["framing"]["settings"]
+    framings = {
+        name or "": build_framing(settings.framing, **framing).load_state(
+            {key: tensor.numpy() for key, tensor in part_of(saved.tensors, f"framing.{number}").items()}
+        )
+        for number, name in enumerate(names)
     }
+    recogniser = {name: tensor.numpy() for name, tensor in part_of(saved.tensors, "recogniser").items()}
+    return FittedModel(
+        settings=settings,
+        encoder=built,
+        detector=settings.detector.load_state(part_of(saved.tensors, "detector")),
+        framings=framings,
+        recognition_framing=settings.recognition_framing(built, len(framings)),
+        recogniser=CategoryRecognisers().load_state(recogniser),
+        calibrations={entry["category"]: Calibration.from_dict(entry) for entry in saved.calibration},
+        fingerprints=frozenset(saved.settings["fingerprints"]),
+        outliers=tuple(Outlier(**one) for one in saved.settings["outliers"]),
+        thumbnails=saved.thumbnails,
+    )
 
 
-def restore(inspector: Inspector, model: Model) -> None:
-    """Give an inspector of `arguments_of(model)` what was learned. Raises WeightsError where the encoder is another."""
-    settings = model.settings
-    saved = settings["encoder"]
-    inspector.detector = factory.build(inspector.detector_name, settings["detector"]["settings"])
-    inspector.encoder_ = inspector.built_encoder()
-    if inspector.encoder_.weights != saved["weights"]:
+def settings_of(
+    saved: Mapping[str, Any],
+    folder: Path,
+    device: str,
+    encoder: str | Path | Encoder | None,
+    detector: Detector | None,
+) -> ModelSettings:
+    """The settings of a saved model, with another `encoder` or a `detector` object where they are given."""
+    precision = saved["encoder"]["precision"]
+    if encoder is None:
+        encoder = encoder_at(saved["encoder"], folder)
+    return ModelSettings(
+        encoder=absolute_name(encoder) if isinstance(encoder, (str, Path)) else encoder,
+        detector=detector_of(saved["detector"], detector),
+        detector_name=saved["detector"]["name"],
+        image_size=saved["image_size"],
+        framing=saved["framing"]["name"],
+        false_alarm_rate=saved["false_alarm_rate"],
+        device=device,
+        seed=saved["seed"],
+        layers=saved["encoder"]["layers"],
+        text_encoder=saved.get("text_encoder", "auto"),
+        precision=tuple(precision) if isinstance(precision, list) else precision,
+        bit_depth=saved["bit_depth"],
+    )
+
+
+def detector_of(saved: Mapping[str, Any], given: Detector | None) -> Detector:
+    """The unfitted detector that a model was saved with. Raises SettingsError unless the `given` one is its like."""
+    name, settings = saved["name"], saved["settings"]
+    if given is None:
+        if saved.get("custom"):
+            raise SettingsError(
+                f"the detector object {name!r} that the model was fitted with",
+                "none",
+                f"give one of the same settings: Inspector.load(folder, detector={name}(...))",
+            )
+        return factory.build(name, settings)
+    if saved.get("custom") and type(given).__name__ != name:
+        raise SettingsError(f"a detector of the class {name!r}", repr(type(given).__name__), "give the one fitted with")
+    if as_json(given.settings) != settings:
+        raise SettingsError(f"a detector with the settings {settings}", f"{given.settings}", "give the same settings")
+    return type(given)(**given.settings)  # a new one: the object given stays as it is
+
+
+def check_savable(detector: Detector) -> None:
+    """Raise SettingsError for a detector whose fitted state cannot be saved."""
+    missing = [name for name in ("state", "load_state") if not callable(getattr(detector, name, None))]
+    if missing:
+        raise SettingsError(
+            f"a detector with state() and load_state(), to save it; {type(detector).__name__!r} has learned in memory",
+            f"none named {' and '.join(missing)}",
+            "add them (see CONTRIBUTING.md), or use the model without saving it",
+        )
+
+
+def as_json(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings as they come back from JSON. Raises SettingsError where it cannot hold them."""
+    try:
+        found: dict[str, Any] = json.loads(json.dumps(dict(settings)))
+    except (TypeError, ValueError) as error:
+        raise SettingsError("settings of a detector that JSON can hold", str(error), "use plain values") from error
+    return found
+
+
+def check_weights(encoder: Encoder, saved: Mapping[str, Any]) -> None:
+    """Raise WeightsError where an encoder's weights are not those that a model was fitted with."""
+    if encoder.weights != saved["weights"]:
         raise WeightsError(
             f"the weights of {saved['name']!r} that the model learned with (sha256 {saved['weights'][:12]}…)",
-            f"others (sha256 {inspector.encoder_.weights[:12]}…)",
+            f"others (sha256 {encoder.weights[:12]}…)",
             "install the weights it learned with, or fit again with these",
         )
-    inspector.framings_ = {
-        name or "": build_framing(inspector.framing, **settings["framing"]["settings"]).load_state(
-            {key: t.numpy() for key, t in part_of(model.tensors, f"framing.{number}").items()}
-        )
-        for number, name in enumerate(settings["categories"])
-    }
-    inspector.glance_ = inspector.look.glance(inspector.encoder_, len(inspector.framings_))
-    inspector.recogniser_ = Recognisers().load_state(
-        {name: t.numpy() for name, t in part_of(model.tensors, "recogniser").items()}
-    )
-    inspector.detector_ = inspector.detector.load_state(part_of(model.tensors, "detector"))
-    inspector.calibrations = {entry["category"]: Calibration.from_dict(entry) for entry in model.calibration}
-    inspector.learned_ = set(settings["learned"])
-    inspector.set_aside_ = tuple(SetAside(**one) for one in settings.get("set_aside", ()))
-    inspector.thumbnails_ = model.thumbnails
+
+
+def folders_beside(encoder: str, folder: Path) -> dict[str, Any]:
+    """Where the folders of an encoder lie, seen from the model's: both may be moved together. Empty for names."""
+    found = {}
+    for name in joined_names(encoder):
+        if name not in ENCODERS and os.path.isabs(name):
+            try:
+                found[name] = os.path.relpath(name, folder.expanduser().resolve())
+            except ValueError:  # on another drive
+                continue
+    return {"beside": found} if found else {}
+
+
+def encoder_at(saved: Mapping[str, Any], folder: Path) -> str:
+    """The saved encoder's name, its folders where they lie now: where they lay, or else where they lie from `folder`.
+
+    Raises WeightsError where they lie at neither place.
+    """
+    name: str = saved["name"]
+    for place, relative in saved.get("beside", {}).items():
+        here = folder.expanduser().resolve() / relative
+        if not Path(place).exists():
+            if not here.exists():
+                raise WeightsError(
+                    f"the encoder's folder at '{place}' or '{os.path.normpath(here)}'",
+                    "no such folder",
+                    "say where it is: --encoder FOLDER, or Inspector.load(model, encoder=folder)",
+                )
+            name = name.replace(place, str(here.resolve()))
+    return name

@@ -1,20 +1,32 @@
-"""From what was seen of an image and how it was scored to the answer: map, regions, verdict, words."""
+"""From an image to its prediction: decode, frame, encode, recognise the category, score, map, regions, verdict.
+
+All functions of a `FittedModel`; none changes it.
+"""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 
 import numpy as np
 
+from blemish.data import load_sample
+from blemish.data.samples import batch_of
 from blemish.detectors.base import Detector, Explains
-from blemish.model.category_recognition import Recognised
+from blemish.encoders.composite.two_image import nearest_part
+from blemish.errors import BlemishError
+from blemish.model.category_recognition import Recognised, group_indices
+from blemish.model.fitted import FittedModel
 from blemish.preprocessing.framing import Frame
 from blemish.scoring.anomaly_map import full_map, regions
 from blemish.scoring.calibration import Calibration
 from blemish.scoring.describe import region_in_words
-from blemish.types import Features, Prediction, Region
+from blemish.scoring.detector_scores import detector_scores
+from blemish.types import Features, ImageOrScan, Prediction, Region, Sample, Verdict
+from blemish.utils.read_ahead import ReadAhead
+from blemish.utils.threads import quiet_numpy
 
 
 @dataclass(frozen=True)
@@ -25,76 +37,207 @@ class Failure:
     error: str
 
 
-@dataclass(frozen=True)
-class Opened:
-    """A decoded image or scan, its frame where that is certain already, and the seconds that took."""
+@dataclass(frozen=True, eq=False)
+class Inspected:
+    """One inspected image: what was given, its decoded pixels, and either a prediction or a failure.
 
-    name: str
-    image: np.ndarray
+    `sample` is None where what was given is no image at all, `image` where it could not be decoded.
+    """
+
+    sample: Sample | None
+    image: ImageOrScan | None
+    prediction: Prediction | None = None
+    failure: Failure | None = None
+
+    @property
+    def result(self) -> Prediction | Failure:
+        """The prediction, or else the failure."""
+        found = self.prediction or self.failure
+        assert found is not None  # one of them is there
+        return found
+
+
+@dataclass(frozen=True, eq=False)
+class Opened:
+    """A decoded image or scan, its frame where the category is known already, and the seconds that took."""
+
+    sample: Sample
+    image: ImageOrScan
     frame: Frame | None
     seconds: float
 
 
-@dataclass(frozen=True)
-class Seen:
-    """What the encoder saw of one image, and which category it shows."""
+@dataclass(frozen=True, eq=False)
+class Encoded:
+    """One image as the encoder sees it: its frame, features `(1, h, w, D)`, and the category it shows."""
 
     frame: Frame
     features: Features
     recognised: Recognised
 
 
-def prediction_of(
-    opened: Opened,
-    seen: Seen,
-    score: float,
-    patches: np.ndarray,
-    detector: Detector,
-    calibration: Calibration,
-    seconds: float,
-) -> Prediction:
-    """The answer for one image from its `score` and `patches` `(h, w)`; `seconds` is what scoring took."""
+def verdict_of(score: float, threshold: float, is_known: bool) -> Verdict:
+    """The one place that decides: an unknown part is never judged good, whatever it scores."""
+    if not is_known:
+        return "unknown"
+    return "defective" if score > threshold else "good"
+
+
+def inspect_stream(
+    model: FittedModel,
+    samples: Iterable[Sample | BlemishError],
+    category: str | None = None,
+    batch_size: int | None = None,
+    is_live: bool = False,
+) -> Generator[Inspected]:
+    """Decode ahead in a thread; inspect a few images together, in order, so that memory stays bounded.
+
+    `batch_size` images of equal framed size are encoded at once, by default 1 on a CPU and 16 elsewhere. Where the
+    source `is_live`, an image never waits for the next one to arrive: batches are then as large as what is at hand.
+    """
+    size = batch_size or (16 if "cuda" in str(getattr(model.encoder, "device", "cpu")) else 1)
+    batch: list[Opened] = []
+    with closing(ReadAhead(samples, lambda sample: open_or_fail(model, sample, category), 2 * size)) as stream:
+        try:
+            for opened in stream:
+                if isinstance(opened, Opened):
+                    batch.append(opened)
+                is_due = len(batch) == size or isinstance(opened, Inspected) or (is_live and not stream.has_result)
+                if batch and is_due:
+                    yield from inspect_batch(model, batch, category)
+                    batch = []
+                if isinstance(opened, Inspected):
+                    yield opened
+        except Exception:  # of the source: what it gave before is inspected first
+            yield from inspect_batch(model, batch, category)
+            raise
+        yield from inspect_batch(model, batch, category)
+
+
+def inspect_batch(model: FittedModel, batch: Sequence[Opened], category: str | None) -> Iterator[Inspected]:
+    """Each image of a batch with its prediction."""
+    predictions = predict(model, batch, category) if batch else []
+    for opened, prediction in zip(batch, predictions, strict=True):
+        yield Inspected(opened.sample, opened.image, prediction)
+
+
+def open_or_fail(model: FittedModel, sample: Sample | BlemishError, category: str | None) -> Opened | Inspected:
+    """The opened image, or its failure. What is no image at all comes as its error."""
+    if isinstance(sample, BlemishError):
+        return Inspected(None, None, failure=Failure("array", str(sample)))
+    try:
+        return open_image(model, sample, category)
+    except BlemishError as error:
+        return Inspected(sample, None, failure=Failure(sample.name, str(error)))
+
+
+def open_image(model: FittedModel, sample: Sample, category: str | None) -> Opened:
+    """Decode an image, and frame it where its framing does not depend on a category yet to be recognised."""
     started = time.perf_counter()
-    frame, recognised = seen.frame, seen.recognised
-    over = score > calibration.threshold
-    pixels = in_image(patches, frame)
+    image = load_sample(sample, model.modalities)
+    is_certain = model.recognition_framing is None or category is not None
+    frame = model.framing_of(category).frame(image) if is_certain else None
+    return Opened(sample, image, frame, time.perf_counter() - started)
+
+
+@quiet_numpy()
+def predict(model: FittedModel, batch: Sequence[Opened], category: str | None = None) -> list[Prediction]:
+    """The predictions for opened images; `category` where it is given."""
+    started = time.perf_counter()
+    encoded = encode_and_recognise(model, batch, category)
+    scored = [detector_scores(model.detector, one.features) for one in encoded]
+    shared = (time.perf_counter() - started) / len(batch)
+    found = []
+    for opened, one, (scores, patches) in zip(batch, encoded, scored, strict=True):
+        started = time.perf_counter()
+        calibration = model.calibrations[one.recognised.category or None].for_modalities(one.features.available)
+        prediction = prediction_of(one, float(scores[0]), patches[0], model.detector, calibration)
+        seconds = opened.seconds + shared + time.perf_counter() - started
+        found.append(replace(prediction, seconds=seconds, source=opened.sample.name))
+    return found
+
+
+def encode_and_recognise(model: FittedModel, batch: Sequence[Opened], category: str | None) -> list[Encoded]:
+    """Frames and features of opened images, each with its category, given or recognised."""
+    if model.recognition_framing is None:  # all categories are framed alike: what is scored is what is recognised
+        frames = [opened.frame or model.framing_of(category).frame(opened.image) for opened in batch]
+        features = encode_frames(model, frames)
+        recognised = [model.recogniser.recognise(one, category) for one in features]
+    else:
+        small = [model.recognition_framing.frame(opened.image) for opened in batch]
+        recognised = [
+            model.recogniser.recognise(one, category) for one in encode_frames(model, small, for_recognition=True)
+        ]
+        frames = [
+            opened.frame or model.framings[one.category].frame(opened.image)
+            for opened, one in zip(batch, recognised, strict=True)
+        ]
+        features = encode_frames(model, frames)
+    return [
+        Encoded(frame, one.with_categories([known.category]), known)
+        for frame, one, known in zip(frames, features, recognised, strict=True)
+    ]
+
+
+def encode_frames(model: FittedModel, frames: Sequence[Frame], for_recognition: bool = False) -> list[Features]:
+    """The features of each frame, equal sizes encoded together; of joined encoders by the first to recognise."""
+    encoder = nearest_part(model.encoder) if for_recognition else model.encoder
+    found: dict[int, Features] = {}
+    for members in group_indices([frame.pixels.shape for frame in frames]).values():
+        features = encoder.encode(batch_of([frames[i].pixels for i in members]))  # layers (len(members), h, w, D)
+        found |= {i: features.take(slice(row, row + 1)) for row, i in enumerate(members)}
+    return [found[i] for i in range(len(frames))]
+
+
+def prediction_of(
+    encoded: Encoded, score: float, patches: np.ndarray, detector: Detector, calibration: Calibration
+) -> Prediction:
+    """Map, regions and verdict of one image from its `score` and `patches` `(h, w)`."""
+    frame, recognised = encoded.frame, encoded.recognised
+    threshold = calibration.threshold
+    pixels = map_of_image(patches, frame)  # (H, W)
     # A defective part has at least one place to look at: where none is over the limit, its strongest.
-    peak = min(calibration.peak_threshold, float(pixels.max())) if over else calibration.peak_threshold
-    limit = min(calibration.map_threshold, peak)
-    found = explained(regions(pixels, limit, peak), pixels >= limit, seen, detector)
+    peak = calibration.peak_threshold
+    peak = min(peak, float(pixels.max())) if score > threshold else peak
+    map_threshold = min(calibration.map_threshold, peak)
+    found = with_modality_shares(regions(pixels, map_threshold, peak), pixels >= map_threshold, encoded, detector)
     return Prediction(
         score=score,
         p_value=calibration.p_value(score),
-        threshold=calibration.threshold,
-        verdict="unknown" if not recognised.is_known else "defective" if over else "good",
+        threshold=threshold,
+        verdict=verdict_of(score, threshold, recognised.is_known),
         map=pixels,
-        regions=tuple(replace(region, words=region_in_words(region, frame.original_size, limit)) for region in found),
+        regions=tuple(
+            replace(region, words=region_in_words(region, frame.original_size, map_threshold)) for region in found
+        ),
         category=recognised.category or None,
-        map_threshold=limit,
-        seconds=opened.seconds + seconds + time.perf_counter() - started,
-        source=opened.name,
+        map_threshold=map_threshold,
     )
 
 
-def in_image(patches: np.ndarray, frame: Frame) -> np.ndarray:
+def map_of_image(patches: np.ndarray, frame: Frame) -> np.ndarray:
     """Patch values `(h, w)` as a map `(H, W)` of the image that was framed."""
     return full_map(patches, (frame.pixels.shape[0], frame.pixels.shape[1]), frame.original_size, frame.to_image)
 
 
-def explained(found: Sequence[Region], above: np.ndarray, seen: Seen, detector: Detector) -> Sequence[Region]:
-    """The regions with the share of each modality in their alarm, where the detector can tell; `above` `(H, W)` bool
-    is where the map lies above its limit."""
+def with_modality_shares(
+    found: Sequence[Region], above: np.ndarray, encoded: Encoded, detector: Detector
+) -> Sequence[Region]:
+    """The regions with each modality's share of their alarm, where the detector can explain it.
+
+    `above` `(H, W)` bool is where the map lies above its threshold.
+    """
     if not found or not isinstance(detector, Explains):
         return found
     maps = {
-        modality: in_image(values[0].detach().float().cpu().numpy(), seen.frame)
-        for modality, values in detector.explain(seen.features).items()
+        modality: map_of_image(values[0].detach().float().cpu().numpy(), encoded.frame)
+        for modality, values in detector.explain(encoded.features).items()
     }
     return [replace(region, modalities=shares_inside(maps, region, above)) for region in found]
 
 
 def shares_inside(maps: Mapping[str, np.ndarray], region: Region, above: np.ndarray) -> dict[str, float]:
-    """Each modality's part of what all `maps` `(H, W)` add up to inside a region; empty where that is nothing."""
+    """Each modality's share of the sum of all `maps` `(H, W)` inside a region; empty where that is nothing."""
     left, top, right, bottom = region.box
     place = slice(top, bottom), slice(left, right)
     sums = {modality: float(values[place][above[place]].sum(dtype=np.float64)) for modality, values in maps.items()}

@@ -1,11 +1,17 @@
-"""Scores of good parts that the detector did not learn from → p-value, threshold, and the evidence behind both.
+"""Held-out scores of normal images → p-value, threshold, and what both rest on.
 
-With n such scores the p-value of a new score s is p = (1 + #{s_i ≥ s}) / (n + 1) and the threshold at a wished
-false-alarm rate F the matching order statistic (conformal prediction; Vovk, Gammerman & Shafer, 2005, §2): exact for
-any distribution, but silent below 1/(n + 1). With n < 1/F − 1 the tail is therefore taken from a model: logarithms of
-good scores are normal, and a new one lies above mean + t·s·√(1 + 1/n) with probability F, where t is Student's quantile
-(the normal prediction bound). Because a spread from a handful of scores is hardly known, it is joined with what
-good scores of parts scatter by as a rule (`PRIOR_SPREAD`, worth `PRIOR_WEIGHT` further scores). No torch.
+With n such scores the p-value of a new score s is p = (1 + #{s_i ≥ s}) / (n + 1) and the threshold at a target
+false-alarm rate F the matching order statistic (conformal prediction; Vovk, Gammerman & Shafer, Algorithmic Learning in
+a Random World, 2005, §2). That is exact, whatever the distribution, only for split conformal prediction: held-out
+images that nothing was fitted on. Scores from folds come from detectors that knew fewer images than the final one
+(there is no jackknife+ or CV+ correction; Barber et al., 2021), and framing and category recognition are fitted on all
+images: there the rate is approximate. After outliers were removed it holds for parts like those that remained.
+
+Order statistics are silent below 1/(n + 1). With n < 1/F − 1 the tail is therefore taken from a model: logarithms of
+normal scores are normally distributed, and a new one lies above mean + t·s·√(1 + 1/n) with probability F, where t is
+Student's quantile (the normal prediction bound; Hahn & Meeker, Statistical Intervals, 1991). Because a standard
+deviation from a handful of scores is hardly known, it is pooled with a prior one (`PRIOR_STD`, worth `PRIOR_WEIGHT`
+further scores). No torch.
 """
 
 from __future__ import annotations
@@ -19,24 +25,26 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from blemish.errors import ModelError, SettingsError
+from blemish.scoring.describe import count_in_words
 
-# Standard deviation of the logarithm of good parts' scores, as a rule, and how many scores that rule is worth. Measured
-# on good images of solar cells, bottles, screws, plates and cookies beyond those learned from: .05 to .2, .12 as the
-# root mean square (benchmarks/development.py).
-PRIOR_SPREAD, PRIOR_WEIGHT = 0.12, 4.0
+# Prior standard deviation of the logarithm of normal scores, and how many scores it is worth. Measured on normal images
+# of solar cells, bottles, screws, plates and cookies beyond those fitted on: .05 to .2, .12 as the root mean square
+# (benchmarks/development.py).
+PRIOR_STD, PRIOR_WEIGHT = 0.12, 4.0
 # The same where scores are those of copies: how much new parts score above those differs from product to product.
-COPIES_SPREAD, COPIES_WEIGHT = 0.13, 8.0
+COPIES_STD, COPIES_WEIGHT = 0.13, 8.0
 _TINY = 1e-12  # stands for a score of 0 under the logarithm
 
 
 @dataclass(frozen=True)
-class Evidence:
-    """What a threshold rests on.
+class CalibrationSource:
+    """Where the held-out scores of a calibration come from.
 
-    `images` are the good images given, `held_out` the scores gained from them while the detector did not know the
-    image, in `folds` learnings (0: none was needed). `copies` tells that these are mean scores of slightly changed
-    copies of images that the detector did learn from. `inflation` is the factor that scores were corrected by.
-    `squared` tells that scores grow like squared distances: their logarithms scatter twice as much.
+    `images` normal images were given to `fit`, which gained `held_out` scores from them by detectors that had not seen
+    the image, in `folds` fits (0: none was needed). `copies`: these are mean scores of slightly perturbed copies of
+    images that the detector was fitted on. `inflation` is the factor that they were corrected by. `added` scores come
+    from further normal images given to `calibrate`. `squared`: scores grow like squared distances, so that their
+    logarithms have twice the standard deviation.
     """
 
     images: int
@@ -45,88 +53,142 @@ class Evidence:
     copies: bool = False
     inflation: float = 1.0
     squared: bool = False
+    added: int = 0
+
+    @property
+    def parts(self) -> int:
+        """How many different normal images stand behind the scores; copies of one image count once."""
+        return (self.images if self.copies else self.held_out) + self.added
 
     @property
     def words(self) -> str:
         """One sentence for reports."""
-        good = f"{self.images} good picture{'' if self.images == 1 else 's'}"
+        new = count_in_words(self.added, "good picture")
+        if not self.held_out:
+            return f"Threshold from {new} that the detector did not learn from."
+        and_new = f", and from {new} that it did not learn from" if self.added else ""
+        good = count_in_words(self.images, "good picture")
         if self.copies:
             return (
                 f"Threshold from slightly changed copies of {good}, "
-                f"raised {self.inflation:.3g}×, as copies look more familiar than new parts do."
+                f"raised {self.inflation:.3g}×, as copies look more familiar than new parts do{and_new}."
             )
         some = good if self.held_out == self.images else f"{self.held_out} of {good}"
         if self.folds:
             lowered = "" if self.inflation == 1 else f", times {self.inflation:.2f} for the picture it knew less"
             return (
-                f"Threshold from {some}, each scored by a detector that had not seen it ({self.folds} folds){lowered}."
+                f"Threshold from {some}, each scored by a detector that had not seen it "
+                f"({self.folds} folds){lowered}{and_new}."
             )
-        return f"Threshold from {some} that the detector did not learn from."
+        return f"Threshold from {some}{f' and {new}' if self.added else ''} that the detector did not learn from."
 
 
 @dataclass(frozen=True)
-class Calibration:
-    """Good scores of one category, and the false-alarm rate wished for. `scores` and `peaks` are sorted, both (n,).
+class AddedScore:
+    """What a normal image given to `calibrate` scored: its `fingerprint` and `file` name say which one it was."""
 
-    `scores` are image scores; `peaks` the largest value of each held-out image's map. `alone` holds calibrations of
-    scans that have one modality only, "rgb" or "points", whose scores are others.
+    fingerprint: str
+    file: str
+    score: float
+    peak: float
+
+
+@dataclass(frozen=True, eq=False)
+class Calibration:
+    """Held-out scores of one category, and the target false-alarm rate. `scores` and `peaks` are sorted, both (n,).
+
+    `scores` are image scores; `peaks` the largest value of each held-out image's map. `added` are those among them that
+    `calibrate` brought. `unimodal` holds the calibrations of scans with one modality only, "rgb" or "points", whose
+    scores follow another distribution.
     """
 
     scores: np.ndarray
     peaks: np.ndarray
     false_alarm_rate: float
-    evidence: Evidence = field(default_factory=lambda: Evidence(0, 0))
-    alone: Mapping[str, Calibration] = field(default_factory=dict)
+    source: CalibrationSource = field(default_factory=lambda: CalibrationSource(0, 0))
+    unimodal: Mapping[str, Calibration] = field(default_factory=dict)
+    added: tuple[AddedScore, ...] = ()
 
     @classmethod
-    def of(cls, scores: ArrayLike, peaks: ArrayLike, false_alarm_rate: float, evidence: Evidence) -> Calibration:
-        """From held-out scores and map peaks in any order. Raises SettingsError for an impossible rate or no scores."""
+    def of(
+        cls,
+        scores: ArrayLike,
+        peaks: ArrayLike,
+        false_alarm_rate: float,
+        source: CalibrationSource,
+        added: Sequence[AddedScore] = (),
+    ) -> Calibration:
+        """From held-out scores and map peaks in any order, `added` ones among them.
+
+        Raises SettingsError for an impossible rate or no scores.
+        """
         check_rate(false_alarm_rate)
         values = np.sort(np.asarray(scores, dtype=np.float64))
         if not len(values) or not np.isfinite(values).all():
             raise SettingsError(
                 "at least one finite score of a good part", f"{values[:5].tolist()}", "give more good pictures"
             )
-        return cls(values, np.sort(np.asarray(peaks, dtype=np.float64)), float(false_alarm_rate), evidence)
+        sorted_peaks = np.sort(np.asarray(peaks, dtype=np.float64))
+        return cls(values, sorted_peaks, float(false_alarm_rate), source, added=tuple(added))
 
     @property
     def threshold(self) -> float:
-        """The score above which a part is called defective; good parts exceed it with `false_alarm_rate`."""
-        return upper_limit(self.scores, self.false_alarm_rate, *self._rule)
+        """The image score above which a part is defective; normal parts exceed it with `false_alarm_rate`."""
+        return upper_bound(self.scores, self.false_alarm_rate, *self._prior)
 
     @property
-    def _rule(self) -> tuple[float, float]:
-        spread, weight = (COPIES_SPREAD, COPIES_WEIGHT) if self.evidence.copies else (PRIOR_SPREAD, PRIOR_WEIGHT)
-        return spread * (2 if self.evidence.squared else 1), weight
+    def _prior(self) -> tuple[float, float]:
+        """Standard deviation of log scores known beforehand, and the number of scores that it is worth."""
+        std, weight = (COPIES_STD, COPIES_WEIGHT) if self.source.copies else (PRIOR_STD, PRIOR_WEIGHT)
+        return std * (2 if self.source.squared else 1), weight
 
     @property
     def peak_threshold(self) -> float:
-        """The map value that a region must reach somewhere: what good parts' maps peak above equally rarely."""
-        return upper_limit(self.peaks, self.false_alarm_rate, *self._rule) if len(self.peaks) else self.threshold
+        """The map value that a region must reach somewhere: what normal parts' maps peak above equally rarely."""
+        return upper_bound(self.peaks, self.false_alarm_rate, *self._prior) if len(self.peaks) else self.threshold
 
     @property
     def map_threshold(self) -> float:
-        """The map value above which a pixel belongs to a region: where a good part's map typically peaks.
+        """The map value above which a pixel belongs to a region: where a normal part's map typically peaks.
 
         Lower than what a region must reach, so that a defect is outlined whole and not only its core.
         """
         return float(np.median(self.peaks)) if len(self.peaks) else self.threshold
 
-    def where(self, there: Sequence[str]) -> Calibration:
-        """The calibration of what has the modalities `there`."""
-        return self.alone.get(there[0], self) if len(there) == 1 else self
+    def for_modalities(self, available: Sequence[str]) -> Calibration:
+        """The calibration of images that have the modalities `available`."""
+        return self.unimodal.get(available[0], self) if len(available) == 1 else self
 
     def p_value(self, score: float) -> float:
-        """The share of good parts, in (0, 1], that score at least `score`; at most `false_alarm_rate` iff defective."""
-        return exceedance(self.scores, score, self.false_alarm_rate, *self._rule)
-
-    def is_defective(self, score: float) -> bool:
-        return bool(score > self.threshold)
+        """The share of normal parts, in (0, 1], that score at least `score`; ≤ `false_alarm_rate` iff over the
+        threshold."""
+        return exceedance(self.scores, score, self.false_alarm_rate, *self._prior)
 
     def at(self, false_alarm_rate: float) -> Calibration:
-        """The same evidence at another wished false-alarm rate."""
-        alone = {modality: own.at(false_alarm_rate) for modality, own in self.alone.items()}
-        return replace(Calibration.of(self.scores, self.peaks, false_alarm_rate, self.evidence), alone=alone)
+        """The same held-out scores at another target false-alarm rate."""
+        check_rate(false_alarm_rate)
+        unimodal = {modality: own.at(false_alarm_rate) for modality, own in self.unimodal.items()}
+        return replace(self, false_alarm_rate=float(false_alarm_rate), unimodal=unimodal)
+
+    def with_added(self, new: Sequence[AddedScore], keep: bool = True) -> Calibration:
+        """These held-out scores pooled with `new` ones; an image that was added before counts once.
+
+        With `keep` False the new scores take the place of all others. Scores of perturbed copies are stand-ins: they
+        leave as soon as as many images have been added as were copied.
+        """
+        known = {one.fingerprint for one in self.added} if keep else set()
+        fresh = list({one.fingerprint: one for one in new if one.fingerprint not in known}.values())
+        if not fresh:
+            return self
+        added = [*(self.added if keep else ()), *fresh]
+        scores, peaks = [one.score for one in added], [one.peak for one in added]
+        source = CalibrationSource(0, 0, added=len(added), squared=self.source.squared)
+        if keep and self.source.held_out and not (self.source.copies and len(added) >= self.source.held_out):
+            scores = [*self.scores, *(one.score for one in fresh)]
+            peaks = [*self.peaks, *(one.peak for one in fresh)]
+            source = replace(self.source, added=len(added))
+        pooled = Calibration.of(scores, peaks, self.false_alarm_rate, source, added)
+        return replace(pooled, unimodal=self.unimodal)
 
     def to_dict(self) -> dict[str, Any]:
         """Ready for JSON; numbers keep every bit."""
@@ -136,20 +198,28 @@ class Calibration:
             "map_threshold": self.map_threshold,
             "scores": self.scores.tolist(),
             "peaks": self.peaks.tolist(),
-            "evidence": asdict(self.evidence),
-            **({"alone": {modality: own.to_dict() for modality, own in self.alone.items()}} if self.alone else {}),
+            "source": asdict(self.source),
+            **({"added": [asdict(one) for one in self.added]} if self.added else {}),
+            **(
+                {"unimodal": {modality: own.to_dict() for modality, own in self.unimodal.items()}}
+                if self.unimodal
+                else {}
+            ),
         }
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Calibration:
         """Take back what `to_dict` gave. Raises ModelError when something is missing."""
         try:
-            evidence = Evidence(**values["evidence"])
-            found = cls.of(values["scores"], values["peaks"], values["false_alarm_rate"], evidence)
-            alone = {modality: cls.from_dict(own) for modality, own in values.get("alone", {}).items()}
-            return replace(found, alone=alone)
-        except (KeyError, TypeError, ValueError) as error:
-            raise ModelError("a calibration with scores, peaks, rate and evidence", repr(error), "fit again") from error
+            source = CalibrationSource(**values["source"])
+            added = [AddedScore(**one) for one in values.get("added", ())]
+            found = cls.of(values["scores"], values["peaks"], values["false_alarm_rate"], source, added)
+            unimodal = {modality: cls.from_dict(own) for modality, own in values.get("unimodal", {}).items()}
+            return replace(found, unimodal=unimodal)
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise ModelError(
+                "a calibration with scores, peaks, rate and source", repr(error), "fit the model again"
+            ) from error
 
 
 def check_rate(rate: float) -> float:
@@ -164,38 +234,38 @@ def enough(count: int, rate: float) -> bool:
     return rate * (count + 1) * (1 + 1e-12) >= 1
 
 
-def upper_limit(scores: np.ndarray, rate: float, spread: float = PRIOR_SPREAD, weight: float = PRIOR_WEIGHT) -> float:
-    """What a new good score exceeds with probability `rate`; `scores` (n,) sorted.
+def upper_bound(scores: np.ndarray, rate: float, std: float = PRIOR_STD, weight: float = PRIOR_WEIGHT) -> float:
+    """What a new normal score exceeds with probability `rate`; `scores` (n,) sorted.
 
-    `spread` and `weight` are what is known of the scores' scatter beforehand (see `PRIOR_SPREAD`).
+    `std` and `weight` are the prior on the standard deviation of the scores' logarithms (see `PRIOR_STD`).
     """
     count = len(scores)
     if enough(count, rate):
         above = math.floor(rate * (count + 1) * (1 + 1e-12))
         return float(scores[count - above])
-    mean, scale, freedom = _tail(scores, spread, weight)
+    mean, scale, freedom = _tail(scores, std, weight)
     from scipy.special import stdtrit
 
     return float(math.exp(mean - scale * stdtrit(freedom, rate)))
 
 
 def exceedance(
-    scores: np.ndarray, score: float, rate: float, spread: float = PRIOR_SPREAD, weight: float = PRIOR_WEIGHT
+    scores: np.ndarray, score: float, rate: float, std: float = PRIOR_STD, weight: float = PRIOR_WEIGHT
 ) -> float:
     """p-value of `score`: from the order of `scores` (n,), sorted, where it reaches `rate`, else the tail model's."""
     count = len(scores)
     if enough(count, rate):
         return float((1 + count - np.searchsorted(scores, score, side="left")) / (count + 1))
-    mean, scale, freedom = _tail(scores, spread, weight)
+    mean, scale, freedom = _tail(scores, std, weight)
     from scipy.special import stdtr
 
     return float(max(stdtr(freedom, (mean - math.log(max(score, _TINY))) / scale), np.finfo(np.float64).tiny))
 
 
-def _tail(scores: np.ndarray, spread: float, weight: float) -> tuple[float, float, float]:
+def _tail(scores: np.ndarray, std: float, weight: float) -> tuple[float, float, float]:
     """Centre, scale and degrees of freedom of Student's t that a new log score follows."""
     logs = np.log(np.maximum(scores, _TINY))
     count = len(logs)
     freedom = count - 1 + weight
-    variance = (((logs - logs.mean()) ** 2).sum() + weight * spread**2) / freedom
+    variance = (((logs - logs.mean()) ** 2).sum() + weight * std**2) / freedom
     return float(logs.mean()), math.sqrt(variance * (1 + 1 / count)), freedom

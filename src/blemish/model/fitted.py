@@ -1,0 +1,63 @@
+"""A fitted model: all that fitting made, all that prediction and saving need."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from blemish.detectors.base import Detector
+from blemish.encoders.base import Encoder
+from blemish.errors import SettingsError
+from blemish.model.category_recognition import CategoryRecognisers
+from blemish.model.outliers import Outlier
+from blemish.model.settings import ModelSettings
+from blemish.preprocessing.framing import Framing
+from blemish.scoring.calibration import Calibration
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class FittedModel:
+    """All that was fitted; never changed, only replaced (`dataclasses.replace`).
+
+    `settings` are those it was fitted with, where "auto" has become what it stood for. `framings` and `calibrations`
+    have one entry a category; the unnamed category is "" among the framings and None among the calibrations.
+    `recognition_framing` shows images to the `recogniser`, None where all categories are framed alike. `fingerprints`
+    are those of the images the detector was fitted on; `outliers` those that were left out; `thumbnails` `(H, W, 3)`
+    uint8 is a sheet of the former.
+    """
+
+    settings: ModelSettings
+    encoder: Encoder
+    detector: Detector
+    framings: Mapping[str, Framing]
+    recognition_framing: Framing | None
+    recogniser: CategoryRecognisers
+    calibrations: Mapping[str | None, Calibration]
+    fingerprints: frozenset[str]
+    outliers: tuple[Outlier, ...]
+    thumbnails: np.ndarray
+
+    @property
+    def modalities(self) -> tuple[str, ...]:
+        """What the detector uses: images, measured points, or both."""
+        return self.detector.needs.modalities
+
+    @property
+    def categories(self) -> tuple[str, ...]:
+        """The named categories, none for a model of one unnamed category."""
+        return tuple(name for name in self.calibrations if name is not None)
+
+    def framing_of(self, category: str | None) -> Framing:
+        """The framing of a category, or of all where they are framed alike."""
+        return self.framings[category] if category in self.framings else next(iter(self.framings.values()))
+
+    def check_category(self, category: str | None) -> None:
+        """Raise SettingsError for the name of a category that the model does not know."""
+        if category is not None and category not in self.calibrations:
+            raise SettingsError(
+                f"a category the model learned: {', '.join(self.categories) or 'it has no named one'}",
+                repr(category),
+                "leave the category out to have it recognised" if self.categories else "leave the category out",
+            )

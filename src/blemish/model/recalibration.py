@@ -1,0 +1,168 @@
+"""New thresholds from further normal images, without fitting again; and what that changes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from blemish.data.loading import ImageInputs, fingerprint, good_samples
+from blemish.detectors.base import Progress
+from blemish.errors import DatasetError
+from blemish.model.fitted import FittedModel
+from blemish.model.held_out_scores import scores_and_peaks, unimodal_of
+from blemish.model.prediction import encode_and_recognise, open_image, verdict_of
+from blemish.scoring.calibration import AddedScore, Calibration, check_rate
+from blemish.types import Verdict
+
+NAMED = 5  # files that a message names
+
+
+@dataclass(frozen=True)
+class Flip:
+    """A held-out score of a normal part whose verdict has changed. `file` is "" where it is not known."""
+
+    category: str | None
+    file: str
+    score: float
+    before: Verdict
+    after: Verdict
+
+
+@dataclass(frozen=True, eq=False)
+class Recalibration:
+    """What `calibrate` has changed: the calibrations by category `before` and `after`.
+
+    `added` images counted, by category. Not counted were: those the model was `fitted_on`, `repeated` ones, and files
+    of `unknown` parts. `flips` are held-out scores known before whose verdict is another now.
+    """
+
+    before: Mapping[str | None, Calibration]
+    after: Mapping[str | None, Calibration]
+    added: Mapping[str | None, int]
+    fitted_on: int
+    repeated: int
+    unknown: tuple[str, ...]
+
+    @property
+    def calibrations(self) -> Mapping[str | None, Calibration]:
+        """Those that hold now."""
+        return self.after
+
+    @property
+    def flips(self) -> tuple[Flip, ...]:
+        """Good parts whose score was known before, and whose verdict is another now."""
+        return tuple(flip for name, old in self.before.items() for flip in flips_between(name, old, self.after[name]))
+
+
+def flips_between(category: str | None, old: Calibration, new: Calibration) -> list[Flip]:
+    """The scores of `old` whose verdict is another under `new`."""
+    files = {one.score: one.file for one in old.added}
+    found = []
+    for score in old.scores.tolist():
+        before, after = (verdict_of(score, one.threshold, is_known=True) for one in (old, new))
+        if before != after:
+            found.append(Flip(category, files.get(score, ""), score, before, after))
+    return found
+
+
+def recalibrate(
+    model: FittedModel,
+    images: ImageInputs,
+    category: str | None,
+    false_alarm_rate: float,
+    keep: bool,
+    progress: Progress | None = None,
+) -> tuple[FittedModel, Recalibration]:
+    """The model with its calibrations pooled with scores of further images, or replaced by them unless `keep`.
+
+    See `Inspector.calibrate` for the arguments and what it raises.
+    """
+    check_rate(false_alarm_rate)
+    samples = good_samples(images, category)
+    for sample in samples:
+        model.check_category(sample.category)
+    fresh: dict[tuple[str | None, str], list[AddedScore]] = {}  # by category and the only modality, or ""
+    before = fingerprints_added(model.calibrations) if keep else frozenset()
+    seen = set(before)
+    fitted_on = repeated = 0
+    unknown: list[str] = []
+    for done, sample in enumerate(samples, start=1):
+        opened = open_image(model, sample, sample.category)
+        mark = fingerprint(opened.image)
+        if mark in model.fingerprints:
+            fitted_on += 1
+        elif mark in seen:
+            repeated += 1
+        else:
+            seen.add(mark)
+            (encoded,) = encode_and_recognise(model, [opened], sample.category)
+            if not encoded.recognised.is_known:
+                unknown.append(sample.name)
+            else:
+                (score,), (peak,) = scores_and_peaks(model.detector, encoded.features, model.encoder.stride)
+                available = encoded.features.available if unimodal_of(model.detector.needs) else ()
+                key = (encoded.recognised.category or None, available[0] if len(available) == 1 else "")
+                fresh.setdefault(key, []).append(AddedScore(mark, file_name(sample.name), score, peak))
+        if progress:
+            progress(done, len(samples), {})
+    new = len(seen) - len(before)
+    if not new and not repeated:
+        raise DatasetError(
+            "good pictures that the model did not learn from", f"{fitted_on} it learned from", "give others"
+        )
+    check_known(unknown, new)
+    after = {name: pooled(old, name, fresh, keep).at(false_alarm_rate) for name, old in model.calibrations.items()}
+    change = Recalibration(
+        before=model.calibrations,
+        after=after,
+        added={
+            name: sum(len(some) for (category, _), some in fresh.items() if category == name) for name in after
+        },
+        fitted_on=fitted_on,
+        repeated=repeated,
+        unknown=tuple(unknown),
+    )
+    settings = replace(model.settings, false_alarm_rate=false_alarm_rate)
+    return replace(model, calibrations=after, settings=settings), change
+
+
+def pooled(
+    old: Calibration,
+    category: str | None,
+    fresh: Mapping[tuple[str | None, str], Sequence[AddedScore]],
+    keep: bool,
+) -> Calibration:
+    """A category's calibration with its new scores, those of scans with one modality apart."""
+    found = old.with_added(fresh.get((category, ""), ()), keep)
+    unimodal = dict(old.unimodal)
+    for (name, modality), scores in fresh.items():
+        if name == category and modality:
+            known = old.unimodal.get(modality)
+            unimodal[modality] = (known or replace(old, unimodal={})).with_added(scores, keep and known is not None)
+    return replace(found, unimodal=unimodal)
+
+
+def all_added(calibration: Calibration) -> list[AddedScore]:
+    """The images that have been added to a calibration, those of one modality alone included."""
+    return [*calibration.added, *(one for own in calibration.unimodal.values() for one in own.added)]
+
+
+def fingerprints_added(calibrations: Mapping[str | None, Calibration]) -> frozenset[str]:
+    """Those of the images that have been added to any calibration."""
+    return frozenset(one.fingerprint for calibration in calibrations.values() for one in all_added(calibration))
+
+
+def check_known(unknown: Sequence[str], new: int) -> None:
+    """Raise DatasetError where most of the `new` images show parts that the model does not know."""
+    if 2 * len(unknown) > new:
+        more = f" and {len(unknown) - NAMED} more" if len(unknown) > NAMED else ""
+        raise DatasetError(
+            "good pictures of parts that the model learned",
+            f"{len(unknown)} of {new} unlike any of them: {', '.join(unknown[:NAMED])}{more}",
+            "give pictures of its parts, or fit again with these if they do belong to it",
+        )
+
+
+def file_name(name: str) -> str:
+    """The last part of a path: a saved model holds no places of the machine."""
+    return name.replace("\\", "/").rpartition("/")[2]

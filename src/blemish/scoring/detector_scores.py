@@ -1,0 +1,25 @@
+"""A detector's scores as numpy: the one way from features to an image score, while fitting and while inspecting."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from blemish.detectors.base import Detector
+from blemish.errors import WeightsError
+from blemish.numeric.pooling import image_score
+from blemish.types import Features
+
+
+def detector_scores(detector: Detector, features: Features) -> tuple[np.ndarray, np.ndarray]:
+    """Image scores `(B,)` and patch scores `(B, h, w)`, both float32, ≥ 0, larger is more anomalous.
+
+    Patch scores are pooled as the detector's needs say, unless it has image scores of its own. Raises WeightsError when
+    they are not finite.
+    """
+    scores = detector.score(features)
+    patches = scores.patches.detach().float().cpu().numpy()  # (B, h, w)
+    if not np.isfinite(patches).all():
+        raise WeightsError("finite patch scores", "NaN or infinite ones", "check the encoder's weights, and fit again")
+    own = None if scores.images is None else scores.images.detach().float().cpu().numpy()
+    pooled = own if own is not None else [image_score(one, detector.needs.pooling) for one in patches]
+    return np.asarray(pooled, dtype=np.float32), patches

@@ -1,0 +1,69 @@
+"""Which normal images are held out, so that thresholds rest on scores of images that a detector was not fitted on."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from blemish.detectors.base import Needs
+
+FOLDS = 5  # as usual in cross-validation
+FEW = 10  # normal images of a category; fewer are left out one by one, or not at all where fitting is slow
+TARGET = 60  # held-out scores of a category; more folds would only cost time
+
+
+@dataclass(frozen=True)
+class HeldOutPlan:
+    """Indices of normal images.
+
+    The final detector is fitted on `fitted`; the images of each of `folds` are scored by a detector that was fitted on
+    all others; those of `split` are never fitted on; of `copied`, perturbed copies are scored.
+    """
+
+    fitted: tuple[int, ...]
+    folds: tuple[tuple[int, ...], ...] = ()
+    split: tuple[int, ...] = ()
+    copied: tuple[int, ...] = ()
+
+
+def is_slow(needs: Needs) -> bool:
+    """Whether fitting takes long: as detectors say, or by their asking for augmentations or synthetic anomalies."""
+    return needs.slow or needs.augmentation or needs.synthetic_anomalies
+
+
+def plan_held_out(categories: Sequence[str], needs: Needs, rate: float, seed: int = 0) -> HeldOutPlan:
+    """How each category's held-out scores are gained; `categories` `(n,)` names that of every normal image.
+
+    - One image: perturbed copies of it, for there is no other.
+    - Quick fitting: under `FEW` images, leave one out; else `FOLDS` folds, of which only as many are fitted as it takes
+      to hold out `TARGET` images (more for a very small `rate`). The final detector is fitted on all.
+    - Slow fitting: under `FEW` images, perturbed copies of them; else a fifth (at most `TARGET`) is split off for good.
+    """
+    random = np.random.default_rng(seed)
+    names = np.asarray(categories)
+    target = max(TARGET, math.ceil(2 / rate))
+    folds: list[list[int]] = []
+    split: list[int] = []
+    copied: list[int] = []
+    for name in dict.fromkeys(categories):
+        members = np.flatnonzero(names == name)
+        shuffled = random.permutation(members).tolist()
+        are_few = len(members) < FEW
+        leaves_enough = len(names) - (1 if are_few else -(-len(members) // FOLDS)) >= needs.images
+        if len(members) == 1 or (is_slow(needs) and are_few) or not leaves_enough:
+            copied += members.tolist()
+        elif is_slow(needs):
+            split += shuffled[: min(target, max(2, len(members) // 5))]
+        else:
+            held_out = 0
+            for number, fold in enumerate(np.array_split(shuffled, len(members) if are_few else FOLDS)):
+                if held_out >= target:
+                    break
+                folds += [[]] * (number + 1 - len(folds))
+                folds[number] = [*folds[number], *fold.tolist()]
+                held_out += len(fold)
+    fitted = tuple(i for i in range(len(names)) if i not in set(split))
+    return HeldOutPlan(fitted, tuple(tuple(sorted(fold)) for fold in folds), tuple(sorted(split)), tuple(copied))
