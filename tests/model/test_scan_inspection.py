@@ -14,16 +14,17 @@ import pytest
 import torch
 from PIL import Image
 
-from blemish import Failure, Inspector, Prediction, Sample, registry
+from blemish import Failure, Inspector, Prediction, Sample, Scan, registry
 from blemish.augmentation.perturb import slight_copies
 from blemish.cli.summaries import model_in_words
-from blemish.data.samples import depth_in_grey, load_sample, shown
+from blemish.data.samples import as_rgb, load_sample
+from blemish.data.scans import load_scan
 from blemish.detectors.base import Explains, Needs, Progress
 from blemish.encoders import build
 from blemish.errors import DatasetError, ImageError, SettingsError
-from blemish.evaluation.evaluation import Part, Run, run_details
+from blemish.evaluation import CategoryData, Run, evaluate_run
 from blemish.model.feature_loader import FeatureLoader
-from blemish.model.held_out_scores import ALONE
+from blemish.model.held_out_scores import UNIMODAL_SCANS
 from blemish.preprocessing.framing import FRAMINGS, Frame
 from blemish.scoring.describe import modalities_in_words, region_in_words
 from blemish.types import POINTS, RGB, Batch, Features, PatchScores, Prompts, Region
@@ -113,8 +114,8 @@ class WholeScan:
     def fit(self, images: Iterable[np.ndarray]) -> Self:
         return self
 
-    def frame(self, image: np.ndarray) -> Frame:
-        return Frame(image, (image.shape[0], image.shape[1]))
+    def frame(self, image: Scan) -> Frame:
+        return Frame(image, image.shape)
 
     def state(self) -> dict[str, np.ndarray]:
         return {}
@@ -129,21 +130,10 @@ def module(name: str, **members: Any) -> ModuleType:
     return made
 
 
-def points_at(source: Any) -> np.ndarray:
-    return np.load(source).astype(np.float32) if isinstance(source, Path) else np.asarray(source, np.float32)
-
-
-def joined(sample: Sample) -> np.ndarray:
-    image = np.array(Image.open(sample.image)) if isinstance(sample.image, Path) else sample.image
-    return np.concatenate([image, points_at(sample.points)], axis=2, dtype=np.float32)
-
-
-def defective_scan(scan: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    mask = np.zeros(scan.shape[:2], bool)
+def defective_scan(scan: Scan, rng: np.random.Generator) -> tuple[Scan, np.ndarray]:
+    mask = np.zeros(scan.shape, bool)
     mask[8:16, 8:16] = True
-    altered = scan.copy()
-    altered[mask, 5] += 0.1
-    return altered, mask
+    return scan.map(rgb=lambda rgb: rgb, xyz=lambda xyz: xyz + np.float32(0.1) * mask[..., None]), mask
 
 
 class Reader:
@@ -170,15 +160,12 @@ def stand_ins(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(registry.DETECTORS, "means", registry.DetectorEntry("scans:means", ""))
     monkeypatch.setitem(FRAMINGS, "scan", "scans:whole")
     for made in (
-        module("blemish.data.scans", load_scan=joined),
-        module("blemish.data.points", load_points=points_at),
         module("blemish.augmentation.scan_defects", synthetic_scan_anomaly=defective_scan),
-        module("blemish.report.relief", shaded_relief=lambda points: depth_in_grey(points)),
         module("blemish.encoders.text.factory", build=lambda name, device: Reader()),
         module(
             "blemish.encoders.text.prompts",
-            prompts_for=lambda name, wish: [f"a {wish} of a {name}"],
-            embedded=lambda sentences, encoder: Prompts(encoder.embed(sentences)),
+            prompts_for=lambda name, kind: [f"a {kind} of a {name}"],
+            embed_sentences=lambda sentences, encoder: Prompts(encoder.embed(sentences)),
         ),
     ):
         monkeypatch.setitem(sys.modules, made.__name__, made)
@@ -315,33 +302,33 @@ def test_thresholds_are_renewed_and_learned_scans_left_out(pooled: Inspector, tm
     with pytest.raises(DatasetError):
         model.calibrate(good(2, "disc"))
     model.calibrate([scan_sample(seed=90 + i) for i in range(4)])
-    assert model.calibrations["disc"].evidence.images == 4
+    assert model.calibrations["disc"].source.images == 4
 
 
 def test_scans_that_lack_a_modality_have_limits_of_their_own(pooled: Inspector, tmp_path: Path) -> None:
     """Renewed by such scans, and left alone by whole ones."""
     model = Inspector.load(pooled.save(tmp_path / "model"), device="cpu")
     before = pooled.calibrations["disc"]
-    assert set(before.alone) == {RGB, POINTS}
-    assert model.calibrations["disc"].alone[POINTS].threshold == before.alone[POINTS].threshold
+    assert set(before.unimodal) == {RGB, POINTS}
+    assert model.calibrations["disc"].unimodal[POINTS].threshold == before.unimodal[POINTS].threshold
     whole = scan_sample(seed=60)
     for part, own in (
         (whole, before),
-        (Sample(whole.image, category="disc"), before.alone[RGB]),
-        (Sample(None, whole.points, category="disc"), before.alone[POINTS]),
+        (Sample(whole.image, category="disc"), before.unimodal[RGB]),
+        (Sample(None, whole.points, category="disc"), before.unimodal[POINTS]),
     ):
         answer = model.inspect(part, "disc")
         assert answer.threshold == own.threshold
         assert answer.p_value == own.p_value(answer.score)
-    assert before.alone[RGB].threshold < before.threshold  # points do not add to it
+    assert before.unimodal[RGB].threshold < before.threshold  # points do not add to it
     model.calibrate([Sample(scan_sample(seed=90 + i).image, category="disc") for i in range(4)])
     after = model.calibrations["disc"]
-    assert (after.threshold, after.alone[RGB].evidence.held_out) == (before.threshold, 4)
-    assert after.alone[POINTS].threshold == before.alone[POINTS].threshold
+    assert (after.threshold, after.unimodal[RGB].source.held_out) == (before.threshold, 4)
+    assert after.unimodal[POINTS].threshold == before.unimodal[POINTS].threshold
     model.calibrate([scan_sample(seed=90 + i) for i in range(5)], "disc", false_alarm_rate=0.2)
-    assert model.calibrations["disc"].evidence.held_out == 5
-    assert model.calibrations["disc"].alone[RGB].evidence.held_out == 4
-    assert model.calibrations["disc"].alone[RGB].threshold < after.alone[RGB].threshold  # at the new rate
+    assert model.calibrations["disc"].source.held_out == 5
+    assert model.calibrations["disc"].unimodal[RGB].source.held_out == 4
+    assert model.calibrations["disc"].unimodal[RGB].threshold < after.unimodal[RGB].threshold  # at the new rate
     assert model.inspect(Sample(scan_sample(seed=61, defect="colour").image)).is_defective
 
 
@@ -349,11 +336,11 @@ def test_scans_that_lack_a_modality_have_limits_of_their_own(pooled: Inspector, 
 def test_limits_of_one_modality_rest_on_few_scans_or_copies_of_them(count: int) -> None:
     model = fresh().fit(good(count))
     found = model.calibrations["disc"]
-    assert found.alone[RGB].evidence.held_out == min(count, ALONE)
-    assert all(np.isfinite(own.scores).all() for own in found.alone.values())
+    assert found.unimodal[RGB].source.held_out == min(count, UNIMODAL_SCANS)
+    assert all(np.isfinite(own.scores).all() for own in found.unimodal.values())
     assert model_in_words(model)[-1] == (
-        f"disc: Limit {found.alone[RGB].threshold:.4g} with the picture alone, "
-        f"{found.alone[POINTS].threshold:.4g} with the points alone."
+        f"disc: Limit {found.unimodal[RGB].threshold:.4g} with the picture alone, "
+        f"{found.unimodal[POINTS].threshold:.4g} with the points alone."
     )
 
 
@@ -361,13 +348,10 @@ def test_every_walk_shows_all_scans_however_their_sizes_differ() -> None:
     """With synthetic anomalies too: detectors that learn in one epoch would miss whole categories."""
     scans, names = [], []
     for index, side in enumerate((32,) * 9 + (40, 48)):
-        whole = scan_sample(seed=index)
-        assert isinstance(whole.image, np.ndarray)
-        assert isinstance(whole.points, np.ndarray)
-        scans.append(np.concatenate([whole.image, whole.points], axis=2)[:side, :side].astype(np.float32))
+        scans.append(load_scan(scan_sample(seed=index)).crop(slice(side), slice(side)))
         names.append(str(side))
     needs = Needs(modalities=(RGB, POINTS), synthetic_anomalies=True)
-    good = FeatureLoader(scans, build("pixels+points-shape", points_stride=4), needs, lambda scan: scan, names)
+    good = FeatureLoader.of(scans, build("pixels+points-shape", points_stride=4), needs, lambda scan: scan, names)
     for _ in range(2):
         batches = list(good)
         assert {name for batch in batches for name in batch.features.categories or ()} == set(names)
@@ -391,7 +375,7 @@ def test_a_cache_is_used_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 def test_cleaning_sees_scans() -> None:
     odd = scan_sample(seed=80, defect="surface")
     inspector = fresh().fit([*good(12), Sample(odd.image, odd.points, category="disc")], clean=True)
-    assert len(inspector.learned_) >= 12
+    assert len(inspector.model_.fingerprints) >= 12
 
 
 def test_sentences_reach_the_detector_and_are_saved_by_name(tmp_path: Path) -> None:
@@ -407,7 +391,7 @@ def test_batches_of_scans_are_not_turned_and_carry_synthetic_anomalys() -> None:
     encoder = build("pixels+slopes", points_stride=4)
     prompts = {"disc": Prompts(torch.ones(1, 2))}
     arrays = [load_sample(sample, needs.modalities) for sample in good(3)]
-    images = FeatureLoader(arrays, encoder, needs, lambda p: p, ["disc"] * 3, batch_size=3, prompts=prompts)
+    images = FeatureLoader.of(arrays, encoder, needs, lambda p: p, ["disc"] * 3, batch_size=3, prompts=prompts)
     (batch,) = images
     assert len(batch.features) == 3
     assert batch.prompts is prompts
@@ -417,49 +401,56 @@ def test_batches_of_scans_are_not_turned_and_carry_synthetic_anomalys() -> None:
     moved = (batch.altered[POINTS] - batch.features[POINTS]).abs().amax(-1) > 1
     assert torch.equal(moved, batch.altered_mask & batch.altered.valid[POINTS])
     assert not batch.features.valid[POINTS].all()
-    plain = FeatureLoader(arrays, encoder, NearestMeans().needs, lambda p: p, ["disc"] * 3)
+    plain = FeatureLoader.of(arrays, encoder, NearestMeans().needs, lambda p: p, ["disc"] * 3)
     assert [len(b.features) for b in plain] == [3]
     once, again = (next(iter(plain)).features for _ in range(2))
     assert torch.equal(once.valid[POINTS], again.valid[POINTS])
 
 
 def test_copies_of_scans_move_points_with_their_pixels() -> None:
-    scan = load_sample(scan_sample(), (RGB, POINTS))
-    scan[..., 3], scan[..., 4] = scan[..., 0], scan[..., 1]  # x and y tell which pixel they came with
+    scan = load_scan(scan_sample())
+    heights = scan.xyz[..., 2]
     for copy in slight_copies(scan, 5, seed=1):
         assert copy.shape == scan.shape
-        assert copy.dtype == np.float32
-        assert np.isfinite(copy[..., :3]).all()
-        known = np.isfinite(copy[..., 5])
-        assert 0.85 < known.mean() / np.isfinite(scan[..., 5]).mean() < 1.15
-        assert np.array_equal(known, np.isfinite(copy[..., 5]))
-        assert np.nanmin(copy[..., 5]) >= np.nanmin(scan[..., 5]) - 1e-6  # between measured points, never beyond
-        assert np.nanmax(copy[..., 5]) <= np.nanmax(scan[..., 5]) + 1e-6
-    alone = scan.copy()
-    alone[..., :3] = np.nan
-    assert np.isnan(slight_copies(alone, 1, seed=1)[0][..., :3]).all()
+        known = np.isfinite(copy.xyz[..., 2])
+        assert 0.85 < known.mean() / np.isfinite(heights).mean() < 1.15
+        assert np.array_equal(known, np.isfinite(copy.xyz).all(-1))
+        assert np.nanmin(copy.xyz[..., 2]) >= np.nanmin(heights) - 1e-6  # between measured points, never beyond
+        assert np.nanmax(copy.xyz[..., 2]) <= np.nanmax(heights) + 1e-6
+        part = copy.rgb[..., 2] < 75  # yellow on grey ground: what has a point shows the part
+        assert (part == known).mean() > 0.97
+    assert slight_copies(scan.only(POINTS), 1, seed=1)[0].rgb is None
+    (image,), (copy,) = slight_copies(scan.rgb, 1, seed=1), slight_copies(scan.only(RGB), 1, seed=1)
+    assert np.array_equal(copy.rgb, image)
 
 
 def test_a_moved_ramp_stays_a_ramp() -> None:
     y, x = np.mgrid[:SIDE, :SIDE].astype(np.float32)
-    scan = np.concatenate([np.full((SIDE, SIDE, 3), 90.0), np.stack([x, y, 2 * x + 3 * y], -1)], -1).astype(np.float32)
+    scan = Scan(np.full((SIDE, SIDE, 3), 90, np.uint8), np.stack([x, y, 2 * x + 3 * y], axis=-1))
     for copy in slight_copies(scan, 3, seed=2):
-        px, py, pz = (copy[..., i] for i in (3, 4, 5))
+        px, py, pz = np.moveaxis(copy.xyz, -1, 0)
         known = np.isfinite(pz)
         assert known.mean() > 0.7
         np.testing.assert_allclose(pz[known], (2 * px + 3 * py)[known], rtol=1e-4, atol=1e-3)
 
 
-def test_an_image_alone_is_a_scan_without_points() -> None:
-    image = scan_sample().image
-    scan = load_sample(Sample(image), (RGB, POINTS))
-    assert scan.dtype == np.float32
-    assert np.array_equal(scan[..., :3], image)
-    assert np.isnan(scan[..., 3:]).all()
-    assert shown(scan).dtype == np.uint8
-    points = load_sample(Sample(None, scan_sample().points), (RGB, POINTS))
-    assert shown(points).shape == (SIDE, SIDE, 3)
-    assert shown(points).any()
+def test_a_scan_in_memory_is_inspected_like_its_sample(pooled: Inspector) -> None:
+    part = scan_sample("block", 62, "surface")
+    scan = load_scan(part)
+    one, other = pooled.inspect(part), pooled.inspect(scan)
+    assert np.array_equal(one.map, other.map)
+    assert (one.score, one.category, one.verdict) == (other.score, other.category, other.verdict)
+    for modality, half in ((RGB, Sample(part.image)), (POINTS, Sample(None, part.points))):
+        assert pooled.inspect(scan.only(modality)).score == pooled.inspect(half).score
+
+
+def test_what_people_look_at() -> None:
+    part = scan_sample()
+    assert as_rgb(load_sample(Sample(part.image))) is part.image
+    assert as_rgb(load_sample(Sample(part.image), (RGB, POINTS))) is part.image
+    depth = as_rgb(load_sample(Sample(None, part.points), (RGB, POINTS)))
+    assert (depth.shape, depth.dtype) == ((SIDE, SIDE, 3), np.uint8)
+    assert np.array_equal(depth.any(-1), np.isfinite(part.points).all(-1))
 
 
 def on_disk(folder: Path, samples: Iterable[Sample]) -> list[Sample]:
@@ -481,12 +472,12 @@ def test_evaluation_counts_what_was_recognised(tmp_path: Path) -> None:
     for kind in ("disc", "block"):
         tests = [scan_sample(kind, 40 + i, defect) for i, defect in enumerate(("", "", "colour", "surface"))]
         written = on_disk(tmp_path / kind, [*good(6, kind), *tests])
-        parts.append(Part("made", kind, tuple(written[:6]), tuple(written[6:])))
+        parts.append(CategoryData("made", kind, tuple(written[:6]), tuple(written[6:])))
     facts: dict[str, Any] = {"detector": "means", "encoder": "pixels+slopes", "device": "cpu", "pooled": True}
-    found = list(run_details(Run(parts=tuple(parts), **facts)))
+    found = list(evaluate_run(Run(parts=tuple(parts), **facts)))
     assert [detail.recognised_right for detail in found] == [(4, 4), (4, 4)]
     assert all(detail.row["image_auroc"] == 1 for detail in found)
-    given = list(run_details(Run(parts=tuple(parts), given_category=True, **facts)))
+    given = list(evaluate_run(Run(parts=tuple(parts), given_category=True, **facts)))
     assert [detail.recognised_right for detail in given] == [None, None]
     assert [[p.score for p in d.images] for d in given] == [[p.score for p in d.images] for d in found]
 

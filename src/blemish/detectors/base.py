@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol, Self, TypeVar, runtime_checkable
 
 from blemish.encoders.base import LayerRole
-from blemish.encoders.text.prompts import TextWish
+from blemish.encoders.text.prompts import PromptKind
 from blemish.types import RGB, Batch, Features, PatchScores
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ class Needs:
 
     layers: LayerRole | tuple[LayerRole, ...] = "deep"  # several: one for each part of a joint encoder
     modalities: tuple[str, ...] = (RGB,)
-    text: TextWish | None = None  # which sentences Batch.prompts holds for every category; None: no text
+    text: PromptKind | None = None  # which sentences Batch.prompts holds for every category; None: no text
     points_stride: int = 4  # pixels between the points that an encoder of points describes
     rotations: int = 1  # copies of every good image, evenly spaced over 360°, the original first
     flips: bool = False  # the mirrored copies as well

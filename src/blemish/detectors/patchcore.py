@@ -127,7 +127,7 @@ class PatchCore(Configurable):
         scores, images = [], []
         for name, patches in zip(names_of(features), self._patches(features), strict=True):  # (h, w, D)
             category = self.category_for(name)
-            bank = self._bank(category, patches.device)
+            bank = self.bank_for(category, patches.device)
             rows = self._scaled(category, patches.flatten(0, 1))  # (h·w, D)
             distance, index = bank.search(rows)  # (h·w, 1) each
             if self.reweight:
@@ -185,7 +185,7 @@ class PatchCore(Configurable):
         self.patches_[category] = rows.detach().float().contiguous()  # (M, D)
         self.banks_[category] = Neighbours(self.patches_[category], self.metric)
 
-    def _bank(self, category: str, device: torch.device) -> Neighbours:
+    def bank_for(self, category: str, device: torch.device) -> Neighbours:
         """The bank of a category, moved to where the features are."""
         if self.banks_[category].rows.device != device:
             self.banks_[category] = Neighbours(self.patches_[category].to(device), self.metric)

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from cell_parts import IMAGE, changed, good, scans, without
+from synthetic_features import IMAGE, changed, good, scans, without
 
 from blemish.detectors.rgb3d.btf import BTF
 from blemish.errors import NotFittedError, SettingsError

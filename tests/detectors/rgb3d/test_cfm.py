@@ -7,17 +7,17 @@ from functools import lru_cache
 
 import pytest
 import torch
-from cell_parts import IMAGE, SURFACE, changed, good, scans, without
+from synthetic_features import IMAGE, SURFACE, changed, good, scans, without
 from torch.nn.functional import avg_pool2d, normalize
 
 from blemish.detectors.rgb3d.cfm import CFM, CrossmodalMapping
-from blemish.detectors.rgb3d.normalisation import smoothed
-from blemish.detectors.rgb3d.patches import cells_of
-from blemish.detectors.rgb3d.prototypes import levelled
+from blemish.detectors.rgb3d.normalisation import box_filtered
+from blemish.detectors.rgb3d.patches import scan_patches
+from blemish.detectors.rgb3d.prototypes import normalised
 from blemish.errors import NotFittedError, SettingsError
 from blemish.types import POINTS, RGB, Features
 
-QUICK = {"width": 32, "steps": 120, "cells": 128, "prototypes": 64, "precision": "fp32"}
+QUICK = {"width": 32, "steps": 120, "patches_per_step": 128, "prototypes": 64, "precision": "fp32"}
 
 
 @lru_cache
@@ -26,10 +26,10 @@ def learned(names: tuple[str, ...] = ("nut",), **settings: object) -> CFM:
 
 
 def test_the_published_map_by_its_formula() -> None:
-    published = learned(standardise=False, scaled=False, holes="zero", smooth=False)
+    published = learned(standardise=False, normalise=False, holes="zero", smooth=False)
     features = scans(1, 8)
     image, points = features[RGB], features[POINTS]
-    network = published.learned_.network
+    network = published.trained_.network
     with torch.no_grad():
         away = normalize(image, dim=-1) - normalize(network.to_image(points), dim=-1)
         other = normalize(points, dim=-1) - normalize(network.to_points(image), dim=-1)
@@ -39,12 +39,12 @@ def test_the_published_map_by_its_formula() -> None:
 
 def test_scaled_scores_are_the_raw_ones_levelled_by_good_cells() -> None:
     features = scans(2, 8)
-    measured, levels = features.valid[POINTS], learned().shares_.levels_["nut"]
+    measured, levels = features.valid[POINTS], learned().normalisation_.scales_["nut"]
     with torch.no_grad():
-        rgb, depth = learned().learned_.network.distances(features[RGB][measured], features[POINTS][measured])
-    raw, scaled = learned(scaled=False).score(features).patches, learned().score(features).patches
+        rgb, depth = learned().trained_.network.distances(features[RGB][measured], features[POINTS][measured])
+    raw, scaled = learned(normalise=False).score(features).patches, learned().score(features).patches
     torch.testing.assert_close(raw[measured], rgb * depth, rtol=1e-4, atol=1e-6)
-    expected = levelled(rgb, levels[RGB]) * levelled(depth, levels[POINTS])
+    expected = normalised(rgb, levels[RGB]) * normalised(depth, levels[POINTS])
     torch.testing.assert_close(scaled[measured], expected, rtol=1e-4, atol=1e-6)
     good = scaled[measured]
     assert 0.01 < float(good.median()) < 1
@@ -74,7 +74,7 @@ def with_hole(features: Features) -> Features:
 
 def test_a_hole_scores_by_what_the_image_shows_unless_told_otherwise() -> None:
     features = with_hole(scans(3, 8))
-    for holes, strange in (("fill", True), ("own", True), ("zero", False)):
+    for holes, strange in (("fill", True), ("image", True), ("zero", False)):
         patches = learned(holes=holes).score(features).patches
         assert bool((patches[:, 5, 5:7] > 0).all()) == strange
         assert not bool(patches[:, 0].any())  # the ground
@@ -115,8 +115,8 @@ def test_an_unnamed_scan_is_judged_by_the_category_it_is_nearest_to() -> None:
     names = ("nut", "bolt")
     detector, features = learned(names), scans(4, 8, ("nut", "bolt"))
     for one in (features, without(features, POINTS), without(features, RGB)):
-        unnamed = list(cells_of(one.with_categories(None)))
-        found = [detector.shares_.category_for(cells) for cells in unnamed]
+        unnamed = list(scan_patches(one.with_categories(None)))
+        found = [detector.normalisation_.category_for(cells) for cells in unnamed]
         assert sum(a == b for a, b in zip(found, one.categories or (), strict=True)) >= 7
     with pytest.raises(SettingsError, match="screw"):
         detector.score(features.with_categories(["screw"] * len(features)))
@@ -133,8 +133,8 @@ def test_box_filters_are_the_published_ones_on_pixels_and_none_on_patches() -> N
     expected = scores[None, None]
     for side in (5, 5, 5, 5, 5, 7, 7, 7):
         expected = avg_pool2d(expected, side, 1, side // 2, count_include_pad=False)
-    torch.testing.assert_close(smoothed(scores), expected[0, 0])
-    assert torch.equal(smoothed(scores[:28, :28]), scores[:28, :28])
+    torch.testing.assert_close(box_filtered(scores), expected[0, 0])
+    assert torch.equal(box_filtered(scores[:28, :28]), scores[:28, :28])
 
 
 def test_all_that_was_learned_comes_back() -> None:
@@ -145,7 +145,7 @@ def test_all_that_was_learned_comes_back() -> None:
         assert torch.equal(again.score(one).patches, detector.score(one).patches)
         for kind, share in detector.explain(one).items():
             assert torch.equal(again.explain(one)[kind], share)
-    assert again.learned_.skipped == detector.learned_.skipped == 0
+    assert again.trained_.skipped == detector.trained_.skipped == 0
 
 
 def test_steps_that_go_wrong_are_skipped_and_counted(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -157,7 +157,7 @@ def test_steps_that_go_wrong_are_skipped_and_counted(monkeypatch: pytest.MonkeyP
 
     monkeypatch.setattr(CrossmodalMapping, "loss", sometimes_infinite)
     detector = CFM(**QUICK | {"steps": 10}).fit(good(4))  # type: ignore[arg-type]
-    assert detector.learned_.skipped == 2
+    assert detector.trained_.skipped == 2
     assert detector.loss_.isnan().nonzero()[:, 0].tolist() == [2, 6]
     assert torch.isfinite(detector.score(scans(2, 8)).patches).all()
 
@@ -165,15 +165,15 @@ def test_steps_that_go_wrong_are_skipped_and_counted(monkeypatch: pytest.MonkeyP
 def test_pixels_ask_for_points_of_stride_1() -> None:
     assert CFM(resolution="pixel").needs.points_stride == 1
     assert CFM().needs.points_stride == 4
-    assert learned().learned_.network.to_points[0].in_features == IMAGE
-    assert learned().learned_.network.to_points[-1].out_features == SURFACE
+    assert learned().trained_.network.to_points[0].in_features == IMAGE
+    assert learned().trained_.network.to_points[-1].out_features == SURFACE
 
 
 @pytest.mark.parametrize(
     "wrong",
     [
-        {"width": 0}, {"steps": 0}, {"cells": 0}, {"sample": -1}, {"prototypes": 0}, {"learning_rate": 0},
-        {"resolution": "voxel"}, {"holes": "ignore"}, {"scaled": 1}, {"whiten": "yes"}, {"seed": -1},
+        {"width": 0}, {"steps": 0}, {"patches_per_step": 0}, {"sample": -1}, {"prototypes": 0}, {"learning_rate": 0},
+        {"resolution": "voxel"}, {"holes": "ignore"}, {"normalise": 1}, {"whiten": "yes"}, {"seed": -1},
     ],
 )  # fmt: skip
 def test_settings_that_cannot_be_are_refused(wrong: dict[str, object]) -> None:

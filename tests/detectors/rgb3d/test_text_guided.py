@@ -8,17 +8,17 @@ from typing import Any
 
 import pytest
 import torch
-from cell_parts import changed, good, prompts, scans, without
+from synthetic_features import changed, good, prompts, scans, without
 from torch import nn
 from torch.nn.functional import cosine_similarity, normalize
 
-from blemish.detectors.rgb3d.gacm import GeometryMapper
-from blemish.detectors.rgb3d.patches import cells_of
+from blemish.detectors.rgb3d.gacm import GACM
+from blemish.detectors.rgb3d.patches import scan_patches
 from blemish.detectors.rgb3d.text_guided import TextGuided
 from blemish.errors import NotFittedError, SettingsError
 from blemish.types import POINTS, RGB, Batch, Features, Prompts
 
-QUICK = {"width": 32, "steps": 120, "cells": 128, "prototypes": 64, "precision": "fp32"}
+QUICK = {"width": 32, "steps": 120, "patches_per_step": 128, "prototypes": 64, "precision": "fp32"}
 NAMES = ("nut", "bolt")
 
 
@@ -28,7 +28,7 @@ def learned(names: tuple[str, ...] = NAMES, **settings: Any) -> TextGuided:
 
 
 def contrasting() -> TextGuided:
-    return TextGuided(**QUICK | {"prompts": "contrastive", "apart": 0.0}).fit([with_defects(scans(12, 1, NAMES))])  # type: ignore[arg-type]
+    return TextGuided(**QUICK | {"prompts": "contrastive", "separation_weight": 0.0}).fit([with_defects(scans(12, 1, NAMES))])  # type: ignore[arg-type]
 
 
 def with_defects(features: Features) -> Batch:
@@ -42,11 +42,11 @@ def with_defects(features: Features) -> Batch:
 def test_the_map_by_its_formula() -> None:
     """Ψ = α Ψ_rgb ⊙ Ψ_3d + β Ψ_text, all of unit vectors, as published."""
     detector = learned(
-        whiten=False, standardise=False, scaled=False, holes="zero", alpha=0.3, beta=0.6, gamma=0.0, delta=0.0
+        whiten=False, standardise=False, normalise=False, holes="zero", crossmodal_weight=0.3, text_weight=0.6, prototype_weight=0.0, missing_weight=0.0
     )
     features = scans(1, 8, NAMES)
     image, points = features[RGB], features[POINTS]
-    network = detector.learned_.network
+    network = detector.trained_.network
     with torch.no_grad():
         rgb = (normalize(image, dim=-1) - normalize(network.mapping.to_image(points), dim=-1)).norm(dim=-1)
         depth = (normalize(points, dim=-1) - normalize(network.mapping.to_points(image), dim=-1)).norm(dim=-1)
@@ -59,13 +59,13 @@ def test_the_map_by_its_formula() -> None:
 
 def test_what_no_good_image_shows_counts_as_much_as_gamma() -> None:
     features = scans(1, 8, NAMES)
-    without, half, whole = (learned(gamma=gamma).score(features).patches for gamma in (0.0, 0.5, 1.0))
+    without, half, whole = (learned(prototype_weight=gamma).score(features).patches for gamma in (0.0, 0.5, 1.0))
     torch.testing.assert_close(whole - half, half - without, rtol=1e-3, atol=1e-4)
     assert bool((whole >= without).all())
     alien = replace(features, layers={**features.layers, RGB: (features[RGB] + 9,)})
     where = features.valid[POINTS]
     seen = [
-        learned().shares_.strange(RGB, cells, cells.category) for one in (features, alien) for cells in cells_of(one)
+        learned().normalisation_.strange(RGB, cells, cells.category) for one in (features, alien) for cells in scan_patches(one)
     ]
     good, strange = torch.stack(seen[:2])[where], torch.stack(seen[2:])[where]
     assert float(strange.min()) > float(good.max())
@@ -77,12 +77,12 @@ def test_points_are_missed_where_the_image_shows_the_part() -> None:
     kept = whole.valid[POINTS].clone()
     kept[:, :4] = False
     bitten, gone = replace(whole, valid={POINTS: kept}), whole.valid[POINTS] & ~kept
-    found, blind = (learned(delta=delta, steps=500).score(bitten).patches for delta in (1.0, 0.0))
+    found, blind = (learned(missing_weight=delta, steps=500).score(bitten).patches for delta in (1.0, 0.0))
     assert float(found[gone].median()) > 1
     assert float(found[~whole.valid[POINTS]].max()) < 0.1
     assert not blind[gone].any()
-    assert learned(delta=0.0, steps=500).learned_.network.presence is None
-    shares = learned(delta=1.0, steps=500).explain(bitten)
+    assert learned(missing_weight=0.0, steps=500).trained_.network.presence is None
+    shares = learned(missing_weight=1.0, steps=500).explain(bitten)
     assert bool((shares[POINTS][gone] > shares[RGB][gone]).all())
 
 
@@ -129,10 +129,10 @@ def test_shares_of_good_cells_hardly_pass_one() -> None:
 def test_switches_leave_cfm() -> None:
     plain = learned(mapper="mlp", text=False)
     assert plain.needs.text is None
-    assert isinstance(plain.learned_.network.mapping.to_points, nn.Sequential)
+    assert isinstance(plain.trained_.network.mapping.to_points, nn.Sequential)
     for mapper, kind in (("gacm", nn.Linear), ("deep-gacm", nn.Sequential)):
-        forth = learned(mapper=mapper).learned_.network.mapping.to_points
-        assert isinstance(forth, GeometryMapper)
+        forth = learned(mapper=mapper).trained_.network.mapping.to_points
+        assert isinstance(forth, GACM)
         assert isinstance(forth.semantic, kind)
         assert isinstance(forth.geometric, kind)
     assert not [key for key in plain.state() if "text" in key or "anchor" in key]
@@ -152,13 +152,13 @@ def test_words_are_asked_for_and_missed() -> None:
         with pytest.raises(SettingsError, match="sentences"):
             TextGuided(**QUICK).fit(batches)  # type: ignore[arg-type]
     with pytest.raises(SettingsError, match="made-up defects"):
-        TextGuided(**QUICK | {"prompts": "contrastive", "apart": 0.0}).fit(good(2, NAMES))  # type: ignore[arg-type]
+        TextGuided(**QUICK | {"prompts": "contrastive", "separation_weight": 0.0}).fit(good(2, NAMES))  # type: ignore[arg-type]
 
 
 def test_cells_are_pulled_to_the_anchor_of_their_category() -> None:
     """Where anchors are kept apart, most cells find their own; all lie near one of them."""
-    detector, features = learned(apart=1.0), scans(4, 8, NAMES)
-    network = detector.learned_.network
+    detector, features = learned(separation_weight=1.0), scans(4, 8, NAMES)
+    network = detector.trained_.network
     with torch.no_grad():
         mapped = network.to_text(RGB, network.mapping.image_standard(features[RGB]))[features.valid[POINTS]]
     own = features.valid[POINTS].nonzero()[:, 0] % 2
@@ -168,7 +168,7 @@ def test_cells_are_pulled_to_the_anchor_of_their_category() -> None:
 
 
 def test_anchors_can_be_kept_apart() -> None:
-    near, far = (cosine_similarity(*learned(apart=apart).anchors_.values(), dim=-1) for apart in (0.0, 1.0))
+    near, far = (cosine_similarity(*learned(separation_weight=apart).anchors_.values(), dim=-1) for apart in (0.0, 1.0))
     assert float(far) < float(near) - 0.2
 
 
@@ -180,26 +180,26 @@ def test_an_unnamed_scan_is_judged_by_its_category_all_the_same() -> None:
 def test_a_contrast_tells_synthetic_anomalys_from_good_cells() -> None:
     detector = contrasting()
     batch = with_defects(scans(3, 8, NAMES))
-    assert batch.altered is not None
+    assert batch.anomalous is not None
     assert detector.anchors_["nut"].shape[0] == 2
-    network, where = detector.learned_.network, changed(batch.features, RGB)[1]
+    network, where = detector.trained_.network, changed(batch.features, RGB)[1]
     away = []
     with torch.no_grad():
-        for features in (batch.features, batch.altered):
+        for features in (batch.features, batch.anomalous):
             cells = network.mapping.image_standard(features[RGB][0][where])
             away.append(detector._to_anchor(RGB, cells, "nut"))
     good_side, bad_side = away
     assert float(good_side.mean()) < 0.4
     assert float(bad_side.mean()) > 0.6
-    assert float(detector.score(batch.altered).patches[:, where].mean()) > 2 * float(
+    assert float(detector.score(batch.anomalous).patches[:, where].mean()) > 2 * float(
         detector.score(batch.features).patches[:, where].mean()
     )
 
 
-@pytest.mark.parametrize("alone", ["cells", "text"])
+@pytest.mark.parametrize("alone", ["prototypes", "text"])
 @pytest.mark.parametrize(("lost", "left"), [(POINTS, RGB), (RGB, POINTS)])
 def test_a_missing_modality_is_made_up_for(lost: str, left: str, alone: str) -> None:
-    detector, whole = learned(alone=alone), scans(2, 8, NAMES)
+    detector, whole = learned(unimodal=alone), scans(2, 8, NAMES)
     lone = detector.score(without(whole, lost)).patches
     assert torch.isfinite(lone).all()
     assert float(lone.min()) >= 0
@@ -210,7 +210,7 @@ def test_a_missing_modality_is_made_up_for(lost: str, left: str, alone: str) -> 
     assert torch.isfinite(detector.score(without(whole, lost).with_categories(None)).patches).all()
 
 
-@pytest.mark.parametrize("settings", [{}, {"text": False}, {"mapper": "mlp"}, {"mapper": "gacm"}, {"alone": "text"}])
+@pytest.mark.parametrize("settings", [{}, {"text": False}, {"mapper": "mlp"}, {"mapper": "gacm"}, {"unimodal": "text"}])
 def test_all_that_was_learned_comes_back(settings: dict[str, Any]) -> None:
     detector = learned(**settings)
     state = {key: tensor.clone() for key, tensor in detector.state().items()}
@@ -230,9 +230,9 @@ def test_the_adaptor_stays_behind() -> None:
 @pytest.mark.parametrize(
     "wrong",
     [
-        {"mapper": "linear"}, {"prompts": "none"}, {"alone": "guess"}, {"text": "yes"}, {"alpha": -1}, {"beta": "a"},
-        {"experts": 0}, {"top_k": 5}, {"top_k": 0}, {"dropout": 1.0}, {"alpha": 0, "beta": 0}, {"width": -3},
-        {"alpha": 0, "text": False}, {"holes": "ignore"},
+        {"mapper": "linear"}, {"prompts": "none"}, {"unimodal": "guess"}, {"text": "yes"}, {"crossmodal_weight": -1}, {"text_weight": "a"},
+        {"experts": 0}, {"top_k": 5}, {"top_k": 0}, {"dropout": 1.0}, {"crossmodal_weight": 0, "text_weight": 0}, {"width": -3},
+        {"crossmodal_weight": 0, "text": False}, {"holes": "ignore"},
     ],
 )  # fmt: skip
 def test_settings_that_cannot_be_are_refused(wrong: dict[str, Any]) -> None:

@@ -5,7 +5,14 @@ from collections.abc import Sequence
 import pytest
 import torch
 
-from blemish.encoders.text.prompts import DEFECTS, ENSEMBLE, SENTENCES_PER_KIND, embedded, prompts_for, spoken
+from blemish.encoders.text.prompts import (
+    DEFECTS,
+    ENSEMBLE_TEMPLATES,
+    SENTENCES_PER_KIND,
+    embed_sentences,
+    object_name,
+    prompts_for,
+)
 from blemish.errors import SettingsError
 
 
@@ -37,7 +44,7 @@ def test_object_sentences_are_the_papers() -> None:
 
 def test_the_ensemble_is_every_state_in_every_template() -> None:
     sentences = prompts_for("bottle", "ensemble")
-    assert len(ENSEMBLE) == len(set(ENSEMBLE)) == 22
+    assert len(ENSEMBLE_TEMPLATES) == len(set(ENSEMBLE_TEMPLATES)) == 22
     assert (len(set(sentences.normal)), len(set(sentences.abnormal))) == (7 * 22, 4 * 22)
     assert "a blurry photo of the bottle with flaw." in sentences.abnormal
     assert set(prompts_for("bottle", "object").normal) < set(sentences.normal)
@@ -76,7 +83,7 @@ def test_a_seed_decides_the_choice_and_the_category_does_not() -> None:
     ],
 )
 def test_categories_are_spoken(category: str | None, words: str) -> None:
-    assert spoken(category) == words
+    assert object_name(category) == words
     for wish in ("object", "ensemble", "contrastive"):
         sentences = prompts_for(category, wish)  # type: ignore[arg-type]
         for sentence in (*sentences.normal, *sentences.abnormal):
@@ -93,11 +100,11 @@ def test_an_unknown_wish_is_refused() -> None:
 def test_sentences_are_embedded_once() -> None:
     encoder = Counting()
     sentences = prompts_for("bottle", "ensemble")
-    prompts = embedded(sentences, encoder)
+    prompts = embed_sentences(sentences, encoder)
     assert prompts.normal.shape == (154, 2)
     assert prompts.abnormal is not None
     assert prompts.abnormal.shape == (88, 2)
-    assert embedded(prompts_for("bottle", "ensemble"), encoder) is prompts
+    assert embed_sentences(prompts_for("bottle", "ensemble"), encoder) is prompts
     assert encoder.asked == 154 + 88
-    assert embedded(prompts_for("bottle", "object"), encoder).abnormal is None
-    assert embedded(sentences, Counting()) is not prompts  # another encoder has other rows
+    assert embed_sentences(prompts_for("bottle", "object"), encoder).abnormal is None
+    assert embed_sentences(sentences, Counting()) is not prompts  # another encoder has other rows

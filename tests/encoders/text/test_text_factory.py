@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 from blemish import registry
 from blemish.encoders.text import minilm
 from blemish.encoders.text.factory import TextEncoder, availability, build
-from blemish.encoders.text.prompts import embedded, prompts_for
+from blemish.encoders.text.prompts import embed_sentences, prompts_for
 from blemish.encoders.weights import file_hash
 from blemish.errors import SettingsError, WeightsError
 
@@ -186,6 +186,6 @@ def test_minilm_knows_what_sentences_mean(real: TextEncoder) -> None:
     )
     assert cat @ kitten > 0.5
     assert cat @ stocks < 0.2
-    bottle, cable = (embedded(prompts_for(name, "object"), real).normal for name in ("bottle", "cable_gland"))
+    bottle, cable = (embed_sentences(prompts_for(name, "object"), real).normal for name in ("bottle", "cable_gland"))
     # A category's sentences lie nearer to one another than to another's.
     assert (bottle @ bottle.T).min() > (bottle @ cable.T).max()

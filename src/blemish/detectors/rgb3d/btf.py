@@ -1,197 +1,181 @@
-"""BTF: patches of the image and of the measured surface side by side in one memory bank.
+"""BTF, Back to the Feature: PatchCore over patches that join image features with classical 3D descriptors.
 
 Horwitz & Hoshen, "Back to the Feature: Classical 3D Features Are (Almost) All You Need for 3D Anomaly Detection", CVPR
-workshops 2023: PatchCore (see patchcore.py) over colour features joined with classical descriptors of the surface.
+Workshops (VAND) 2023, https://arxiv.org/abs/2203.05550. The published 3D features are FPFH (encoders/points/fpfh.py);
+for the memory bank see patchcore.py.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import replace
-from typing import Any, Self
+from dataclasses import dataclass, replace
+from typing import Self
 
 import torch
 from torch import Tensor
 
-from blemish.detectors.base import Needs, Progress, part_of, settings_of, under
+from blemish.detectors.base import Needs, Progress, part_of, under
 from blemish.detectors.categories import key_of
 from blemish.detectors.patchcore import PatchCore
 from blemish.detectors.patches import joined
-from blemish.detectors.rgb3d.patches import Cells, cells_of
+from blemish.detectors.rgb3d.crossmodal import SCAN_FRAMING, SCAN_POOLING
+from blemish.detectors.rgb3d.patches import ScanPatches, scan_patches
+from blemish.detectors.settings import Configurable, Count, FractionAboveZero, Odd, Pooling, Positive, Seed
 from blemish.encoders.base import LayerRole
 from blemish.errors import NotFittedError, SettingsError
+from blemish.numeric.moments import Moments
 from blemish.numeric.neighbours import Neighbours
 from blemish.numeric.standardise import RARE
 from blemish.types import POINTS, RGB, Batch, Features, PatchScores
-from blemish.utils.validation import check, is_number, is_whole
 
-_LEAST_SPREAD = 1e-3  # added to a channel's standard deviation, which may be 0
-_OWN = ("weight", "aggregation", "framing")  # settings that are not the bank's
+STD_FLOOR = 1e-3  # of the channels' mean standard deviation; added to each, which may be 0
+_NOT_PATCHCORE = ("weight", "aggregation")  # settings that are BTF's own
 
 
-class BTF:
-    """A `PatchCore` over (image, √weight · points) of every cell (`btf`).
+@dataclass(kw_only=True, eq=False, repr=False)
+class BTF(Configurable):
+    """A memory bank of (image, √weight · points) of every patch (`btf`).
 
-    Channels of both are held within 4 standard deviations of the category's good cells (the points' of measured ones)
-    and divided by one and by √D, so that neither outweighs the other by its width; `weight` is how much the points'
-    squared distance counts. Cells without points hold zeros. A scan without points, or without an image, is compared
-    in the other's columns alone, and its distances are brought to the whole bank's by the typical distance between good
-    cells in both.
+    Channels of both are clipped at 4 standard deviations of the category's normal patches (of points, of those that
+    have any), divided by one and by √D, so that neither modality dominates by its width; `weight` is that of the
+    points' squared distance. Patches without points hold zeros. A scan that lacks a modality is compared in the columns
+    of the other one, and its distances are multiplied by how far apart the bank's patches are in all columns, over how
+    far in these.
 
-    `aggregation`: side of the square of patches that the image's layers are averaged over. `layers`, `coreset`,
-    `least_patches`, `most_patches`, `sample`, `pooling`, `image_size`, `framing`, `seed`: as in `PatchCore`.
+    `aggregation`: side of the square of patches that image features are averaged over. `layers`, `coreset`,
+    `least_patches`, `most_patches`, `sample`, `pooling`, `image_size`, `seed`: as in `PatchCore`.
     """
 
-    def __init__(
-        self,
-        *,
-        weight: float = 1.0,
-        layers: LayerRole = "pair",
-        aggregation: int = 3,
-        coreset: float = 0.1,
-        least_patches: int = 4096,
-        most_patches: int = 16384,
-        sample: int = 65536,
-        pooling: str = "top:0.001,0.003,0.01",
-        image_size: int = 224,
-        framing: str = "scan",
-        seed: int = 0,
-    ) -> None:
-        self.weight, self.layers, self.aggregation, self.coreset = weight, layers, aggregation, coreset
-        self.least_patches, self.most_patches, self.sample = least_patches, most_patches, sample
-        self.pooling, self.image_size, self.framing, self.seed = pooling, image_size, framing, seed
-        check(
-            self,
-            ("weight", "above 0", is_number(weight) and weight > 0),
-            ("aggregation", "an odd number ≥ 1", is_whole(aggregation, 1) and aggregation % 2 == 1),
-        )
-        shared = {name: value for name, value in self.settings.items() if name not in _OWN}
-        self._bank = PatchCore(**shared, aggregation=1, reweight=0)
+    weight: Positive = 1.0
+    layers: LayerRole = "pair"
+    aggregation: Odd = 3
+    coreset: FractionAboveZero = 0.1
+    least_patches: Count = 4096
+    most_patches: Count = 16384
+    sample: Count = 65536
+    pooling: Pooling = SCAN_POOLING
+    image_size: Count = 224
+    seed: Seed = 0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        shared = {name: value for name, value in self.settings.items() if name not in _NOT_PATCHCORE}
+        self._patchcore = PatchCore(**shared, aggregation=1, reweight=0)
 
     @property
     def needs(self) -> Needs:
-        return replace(self._bank.needs, modalities=(RGB, POINTS), framing=self.framing)
-
-    @property
-    def settings(self) -> dict[str, Any]:
-        return settings_of(self)
+        return replace(self._patchcore.needs, modalities=(RGB, POINTS), framing=SCAN_FRAMING)
 
     def fit(self, batches: Iterable[Batch], progress: Progress | None = None) -> Self:
-        """Measure the channels of each category, then remember its good cells. Walks `batches` twice."""
-        self.scales_, self.bounds_, self.dims_ = self._measured(batches)
-        self._bank.fit(self._joined(batches), progress)
-        self.parts_: dict[tuple[str, str], tuple[Neighbours, float]] = {}
+        """Fit the channels' scales of each category, then its memory bank; two passes over `batches`."""
+        self._fit_scales(batches)
+        self._patchcore.fit(self._joined(batches), progress)
+        self._clear_unimodal()
         return self
 
     @torch.no_grad()
     def score(self, features: Features) -> PatchScores:
-        """Distances to the nearest remembered cell `(B, h, w)`."""
-        if not hasattr(self, "scales_"):
-            raise NotFittedError("a memory bank that has learned", "an empty one", "call fit with good scans first")
-        return PatchScores(torch.stack([self._distances(cells) for cells in self._cells(features, self.dims_)]))
+        """Distances to the nearest patch in the bank `(B, h, w)`."""
+        self._check_fitted()
+        return PatchScores(torch.stack([self._distances(scan) for scan in self._scans(features, self.dims_)]))
 
-    def _distances(self, cells: Cells) -> Tensor:
-        category = self._bank.category_for(cells.category)
-        rows = self._rows(cells, category).flatten(0, 1)  # (h·w, D1 + D2)
-        if cells.complete:
-            distance = self._bank.banks_[category].search(rows)[0]
-            return distance.view(cells.measured.shape)
-        modality = RGB if cells.seen else POINTS
-        bank, unit = self._part(category, modality)
-        distance = unit * bank.search(rows[:, self._columns(modality)])[0].view(cells.measured.shape)
-        return distance if cells.seen else distance * cells.measured
+    def _distances(self, scan: ScanPatches) -> Tensor:
+        """The anomaly map of a scan `(h, w)`."""
+        category = self._patchcore.category_for(scan.category)
+        rows = self._rows(scan, category).flatten(0, 1)  # (h·w, D1 + D2)
+        if scan.has_both:
+            return self._patchcore.bank_for(category, rows.device).search(rows)[0].view(scan.valid.shape)
+        modality = RGB if scan.has_image else POINTS
+        bank, unit = self._unimodal_bank(category, modality, rows.device)
+        distance = unit * bank.search(rows[:, self._columns(modality)])[0].view(scan.valid.shape)  # (h, w)
+        return distance if scan.has_image else distance * scan.valid
 
-    def _part(self, category: str, modality: str) -> tuple[Neighbours, float]:
-        """The bank's columns of one modality, and what brings distances in them to those in all."""
-        if (category, modality) not in self.parts_:
-            rows = self._bank.patches_[category][:, self._columns(modality)]
-            rows = rows[rows.any(dim=1)] if modality == POINTS and rows.any() else rows  # measured cells
+    def _unimodal_bank(self, category: str, modality: str, device: torch.device) -> tuple[Neighbours, float]:
+        """The bank's columns of one modality on a device, and what brings distances in them to those in all."""
+        cached = self._unimodal.get((category, modality))
+        if cached is None or cached[0].rows.device != device:
+            joint = self._patchcore.bank_for(category, device)
+            rows = joint.rows[:, self._columns(modality)]
+            rows = rows[rows.any(dim=1)] if modality == POINTS and rows.any() else rows  # patches with points
             bank = Neighbours(rows)
-            self.parts_[category, modality] = bank, self._bank.banks_[category].spacing() / bank.spacing()
-        return self.parts_[category, modality]
+            cached = self._unimodal[category, modality] = bank, joint.spacing() / bank.spacing()
+        return cached
+
+    def _clear_unimodal(self) -> None:
+        self._unimodal: dict[tuple[str, str], tuple[Neighbours, float]] = {}
 
     def _columns(self, modality: str) -> slice:
         return slice(None, self.dims_[0]) if modality == RGB else slice(self.dims_[0], None)
 
     def state(self) -> dict[str, Tensor]:
-        """The bank under `bank.…`, of the channels `scale/…` and `bound/…`, the widths of both modalities as `dims`."""
-        if not hasattr(self, "scales_"):
-            raise NotFittedError("a memory bank that has learned", "an empty one", "call fit with good scans first")
-        bank = under("bank", self._bank.state())
+        """The bank under `bank.…`, for each category `scale/…` and `bound/…`, and the widths D1 and D2 as `dims`."""
+        self._check_fitted()
+        bank = under("bank", self._patchcore.state())
         scales = {key_of("scale", name): scale for name, scale in self.scales_.items()}
         bounds = {key_of("bound", name): bound for name, bound in self.bounds_.items()}
         return {**bank, **scales, **bounds, "dims": torch.tensor(self.dims_)}
 
     def load_state(self, state: Mapping[str, Tensor]) -> Self:
-        """Take back what `state` gave."""
-        self._bank.load_state(part_of(state, "bank"))
+        """Restore what `state` returned."""
+        self._patchcore.load_state(part_of(state, "bank"))
         kinds = {key: key.partition("/") for key in state}
         self.scales_ = {name: state[key] for key, (kind, _, name) in kinds.items() if kind == "scale"}
         self.bounds_ = {name: state[key] for key, (kind, _, name) in kinds.items() if kind == "bound"}
         self.dims_ = int(state["dims"][0]), int(state["dims"][1])
-        self.parts_ = {}
+        self._clear_unimodal()
         return self
 
-    def _cells(self, features: Features, dims: tuple[int, int] | None = None) -> Iterator[Cells]:
+    def _scans(self, features: Features, dims: tuple[int, int] | None = None) -> Iterator[ScanPatches]:
         if RGB in features.layers:
-            image = joined(features.layers[RGB], self.aggregation)
+            image = joined(features.layers[RGB], self.aggregation)  # (B, h', w', D1)
             features = replace(features, layers={**features.layers, RGB: (image,)})
-        return cells_of(features, dims)
+        return scan_patches(features, dims)
 
-    def _measured(self, batches: Iterable[Batch]) -> tuple[dict[str, Tensor], dict[str, Tensor], tuple[int, int]]:
-        """By category, what channels are divided by `(D1 + D2,)` and held between `(2, D1 + D2)`; both widths."""
-        sums: dict[str, tuple[Tensor, Tensor]] = {}  # of image and of points, (3, D): how many, sum, sum of squares
-        dims = 0, 0
+    def _fit_scales(self, batches: Iterable[Batch]) -> None:
+        """Fit `scales_` `(D1 + D2,)`, what channels are divided by, and `bounds_` `(2, D1 + D2)` of each category."""
+        moments: dict[str, tuple[Moments, Moments]] = {}  # of image and points
+        self.dims_ = 0, 0
         for batch in batches:
-            for cells in self._cells(batch.features):
-                dims = cells.image.shape[-1], cells.points.shape[-1]
-                found = _moments(cells.image.flatten(0, 1)), _moments(cells.points[cells.measured])
-                old = sums.get(cells.category)
-                sums[cells.category] = (old[0] + found[0], old[1] + found[1]) if old else found
-        if not sums:
+            for scan in self._scans(batch.features):
+                self.dims_ = scan.image.shape[-1], scan.points.shape[-1]
+                image, points = moments.setdefault(scan.category, (Moments(), Moments()))
+                image.add(scan.image.flatten(0, 1))
+                points.add(scan.points[scan.valid])
+        if not moments:
             raise SettingsError("at least one good scan", "none", "give good scans to learn from")
+        self.scales_, self.bounds_ = {}, {}
         weights = 1.0, self.weight
-        scales = {
-            name: torch.cat([_spread(own) * (dim / w) ** 0.5 for own, dim, w in zip(both, dims, weights, strict=True)])
-            for name, both in sums.items()
-        }
-        bounds = {name: torch.cat([_bounds(own) for own in both], dim=1) for name, both in sums.items()}
-        return scales, bounds, dims
+        for name, both in moments.items():
+            scales = [_scale(own) * (dim / w) ** 0.5 for own, dim, w in zip(both, self.dims_, weights, strict=True)]
+            self.scales_[name] = torch.cat(scales)
+            self.bounds_[name] = torch.cat([_bounds(own) for own in both], dim=1)
 
-    def _rows(self, cells: Cells, category: str) -> Tensor:
-        """`(h, w, D1 + D2)`, scaled, zeros where nothing was measured."""
-        rows = torch.cat([cells.image, cells.points], dim=-1)
-        low, high = self.bounds_[category].to(rows.device)
+    def _rows(self, scan: ScanPatches, category: str) -> Tensor:
+        """Joint features `(h, w, D1 + D2)`, scaled; zeros where there are no points."""
+        rows = torch.cat([scan.image, scan.points], dim=-1)
+        low, high = self.bounds_[category].to(rows.device)  # (D1 + D2,) each
         rows = rows.clamp(low, high) / self.scales_[category].to(rows.device)
-        rows[..., self._columns(POINTS)] *= cells.measured[..., None]
+        rows[..., self._columns(POINTS)] *= scan.valid[..., None]
         return rows
 
     def _joined(self, batches: Iterable[Batch]) -> Iterator[Batch]:
+        """The batches with the joint features as those of an image, for PatchCore."""
         for batch in batches:
-            rows = torch.stack([self._rows(cells, cells.category) for cells in self._cells(batch.features)])
+            rows = torch.stack([self._rows(scan, scan.category) for scan in self._scans(batch.features)])
             yield Batch(Features({RGB: (rows,)}, categories=batch.features.categories))
 
-
-def _moments(rows: Tensor) -> Tensor:
-    """How many rows `(N, D)`, their sum, the sum of their squares: `(3, D)` float64."""
-    rows = rows.double()
-    return torch.stack([torch.full_like(rows[:1].sum(0), len(rows)), rows.sum(0), rows.square().sum(0)])
+    def _check_fitted(self) -> None:
+        if not hasattr(self, "scales_"):
+            raise NotFittedError("a memory bank that has learned", "an empty one", "call fit with good scans first")
 
 
-def _spread(moments: Tensor) -> Tensor:
-    """The standard deviation `(D,)` float32."""
-    spread = _mean_and_deviation(moments)[1]
-    return (spread + _LEAST_SPREAD * spread.mean() + 1e-12).float()
+def _scale(moments: Moments) -> Tensor:
+    """The standard deviation `(D,)` float32, never 0."""
+    std = moments.std
+    return (std + STD_FLOOR * std.mean() + 1e-12).float()
 
 
-def _bounds(moments: Tensor) -> Tensor:
-    """Between what channels are held, `(2, D)` float32: a few standard deviations about the mean."""
-    mean, deviation = _mean_and_deviation(moments)
-    return torch.stack([mean - RARE * deviation, mean + RARE * deviation]).float()
-
-
-def _mean_and_deviation(moments: Tensor) -> tuple[Tensor, Tensor]:
-    count, total, squares = moments
-    count = count.clamp_min(1)
-    mean = total / count
-    return mean, (squares / count - mean.square()).clamp_min(0).sqrt()
+def _bounds(moments: Moments) -> Tensor:
+    """The least and largest value of each channel, `(2, D)` float32: RARE standard deviations from the mean."""
+    mean, std = moments.mean, moments.std
+    return torch.stack([mean - RARE * std, mean + RARE * std]).float()

@@ -1,8 +1,7 @@
-"""The geometry-aware crossmodal mapper (GACM): image features to point features, by what of them speaks of shape.
+"""GACM, the geometry-aware crossmodal mapper: image features → point features, gated by their geometric component.
 
-Equations (1) to (4) of the text-guided, unified multimodal detector (see text_guided.py): the features are split
-into a part that speaks of appearance and one that speaks of geometry; the second one decides, channel by channel, which
-of both goes on.
+Li, Ye, Yu, Xie & Shen, "Text-Guided Multimodal Unified Industrial Anomaly Detection", arXiv 2604.22899, 2026
+(https://arxiv.org/abs/2604.22899), section III-A, equations (1) to (4); see text_guided.py for the whole method.
 """
 
 from __future__ import annotations
@@ -14,23 +13,29 @@ from torch.nn.functional import gelu
 from blemish.numeric.perceptron import perceptron
 
 
-class GeometryMapper(nn.Module):
-    """`(…, enter)` → `(…, leave)`: R(f) + GELU(LN(g ⊙ G + s ⊙ (1 − G))), G = sigmoid(W g), s = φ_s(f), g = φ_g(f).
+class GACM(nn.Module):
+    """`(…, image_dim)` → `(…, point_dim)`: R(f) + GELU(LN(g ⊙ G + s ⊙ (1 − G))).
 
-    φ_s and φ_g are linear, as published, or perceptrons with one hidden layer where its `width` is given.
+    s = φ_s(f) is the semantic and g = φ_g(f) the geometric component of image features f, G = sigmoid(W_g g) the
+    geometry prior gate, R a linear residual. φ_s and φ_g are linear, as published, or perceptrons with one hidden layer
+    of `hidden_width`.
     """
 
-    def __init__(self, enter: int, leave: int, width: int | None = None) -> None:
+    def __init__(self, image_dim: int, point_dim: int, hidden_width: int | None = None) -> None:
         super().__init__()
-        parts = (perceptron(enter, width, leave) if width else nn.Linear(enter, leave) for _ in range(2))
-        self.semantic, self.geometric = parts  # φ_s, φ_g
-        self.gate = nn.Linear(leave, leave, bias=False)  # W_g
-        self.norm = nn.LayerNorm(leave)
-        self.residual = nn.Linear(enter, leave)  # R
+        self.semantic = _embedding(image_dim, point_dim, hidden_width)  # φ_s
+        self.geometric = _embedding(image_dim, point_dim, hidden_width)  # φ_g
+        self.gate = nn.Linear(point_dim, point_dim, bias=False)  # W_g
+        self.norm = nn.LayerNorm(point_dim)
+        self.residual = nn.Linear(image_dim, point_dim)  # R
 
     def forward(self, image: Tensor) -> Tensor:
-        """`image` `(…, enter)` → what the points' features should be, `(…, leave)`."""
-        semantic, geometric = self.semantic(image), self.geometric(image)  # (…, leave)
-        gate = torch.sigmoid(self.gate(geometric))
-        fused = geometric * gate + semantic * (1 - gate)
-        return self.residual(image) + gelu(self.norm(fused))
+        """Image features `(…, image_dim)` → predicted point features `(…, point_dim)`."""
+        semantic, geometric = self.semantic(image), self.geometric(image)  # (…, point_dim), equations (1) and (2)
+        gate = torch.sigmoid(self.gate(geometric))  # (…, point_dim)
+        fused = geometric * gate + semantic * (1 - gate)  # equation (3)
+        return self.residual(image) + gelu(self.norm(fused))  # equation (4)
+
+
+def _embedding(enter: int, leave: int, hidden_width: int | None) -> nn.Module:
+    return perceptron(enter, hidden_width, leave) if hidden_width else nn.Linear(enter, leave)

@@ -1,8 +1,9 @@
-"""How much each modality of a scan has to do with its score, cell by cell, in units of good parts of its category.
+"""From distances Ψ to patch scores: normalisation over normal patches, missing modalities, attribution.
 
-What the crossmodal detectors share: distances Ψ are brought to how good cells scatter (`level` in prototypes.py), cells
-in holes and scans without one of the modalities are judged by what is left, and a scan's category is told where nobody
-gave it.
+What the crossmodal detectors share around their networks. A detector measures distances of several kinds for every
+patch pair; here each kind is normalised by how it is distributed over the category's normal patches (`fit_scale` in
+prototypes.py), scans and holes that lack a modality are scored by prototypes of the other one, and the category of
+unlabelled scans is inferred.
 """
 
 from __future__ import annotations
@@ -16,144 +17,151 @@ from torch.nn.functional import avg_pool2d
 
 from blemish.detectors.base import part_of, under
 from blemish.detectors.categories import UNNAMED, answering, key_of
-from blemish.detectors.rgb3d.patches import Cells, Holes
-from blemish.detectors.rgb3d.prototypes import GoodCells, level, levelled
-from blemish.detectors.rgb3d.sampling import Pool
+from blemish.detectors.rgb3d.patches import Holes, ScanPatches
+from blemish.detectors.rgb3d.prototypes import NormalPrototypes, fit_scale, normalised
+from blemish.detectors.rgb3d.sampling import TrainingPatches
 from blemish.types import POINTS, RGB
 
-# Image (N, D1) and points (N, D2) of cells of one category → each Ψ (N,), by its kind.
-Measure = Callable[[Tensor, Tensor, str], dict[str, Tensor]]
-Shares = dict[str, Tensor]  # Ψ by kind, (h, w) each
-ALONE = "alone/"  # before a modality: the kind of what it says by itself
-_AT_ONCE = 8192  # cells that go through a network together
+MODALITIES = (RGB, POINTS)
+# Distances Ψ by kind. RGB is Ψ_rgb and POINTS Ψ_3d of CFM, UNIMODAL those of patches with one modality.
+Distances = dict[str, Tensor]
+# Image (N, D1) and points (N, D2) of N patches of one category → distances, (N,) by kind.
+Measure = Callable[[Tensor, Tensor, str], Distances]
+UNIMODAL = {modality: f"unimodal.{modality}" for modality in MODALITIES}
+_PATCHES_AT_ONCE = 8192  # that go through a network together: bounds memory
 
 
-class CellShares:
-    """How each kind of Ψ scatters by category (`levels_`), and what good cells look like to each modality alone."""
+class DistanceNormalisation:
+    """Fitted on normal patches: a scale for each kind of distance and category, and prototypes of each modality.
+
+    `holes`: see patches.py; `prototypes`: of each category and modality.
+    """
 
     def __init__(self, holes: Holes, prototypes: int, seed: int) -> None:
-        self.holes, self.prototypes, self.seed = holes, prototypes, seed
-        self.alone = {modality: GoodCells(prototypes, seed) for modality in (RGB, POINTS)}
+        self.holes = holes
+        self.prototypes = {modality: NormalPrototypes(prototypes, seed) for modality in MODALITIES}
 
-    def learn(self, pool: Pool, measure: Measure) -> Self:
-        """From good cells: how each Ψ scatters, and prototypes."""
-        self.names_ = pool.names
-        for place, (modality, cells) in enumerate(self.alone.items()):
-            own = {name: rows for name, rows in pool.alone[modality].items() if name in pool.names}
-            cells.learn(own, {name: pool.of(name)[place] for name in own})
-        self.levels_: dict[str, dict[str, Tensor]] = {}
-        for name in pool.names:
-            found = at_once(measure, *pool.of(name), name)
-            self.levels_[name] = {kind: level(psi) for kind, psi in found.items()}
+    def fit(self, patches: TrainingPatches, measure: Measure) -> Self:
+        """Fit scales to the distances of normal patches, and choose prototypes."""
+        self.names_ = patches.names
+        for index, modality in enumerate(MODALITIES):
+            own = {name: rows for name, rows in patches.unimodal[modality].items() if name in patches.names}
+            foreground = {name: patches.of_category(name)[index] for name in own}
+            self.prototypes[modality].fit(own, foreground)
+        self.scales_: dict[str, dict[str, Tensor]] = {}  # category → kind → (2,)
+        for name in patches.names:
+            found = in_chunks(measure, *patches.of_category(name), name)
+            self.scales_[name] = {kind: fit_scale(distance) for kind, distance in found.items()}
         return self
 
-    def category_for(self, cells: Cells) -> str:
-        """The learned category that answers for a scan: its own or, where nobody named it, the one it is nearest to."""
-        if cells.category != UNNAMED or UNNAMED in self.names_ or len(self.names_) == 1:
-            return answering(cells.category, self.names_)
-        modality, rows = (RGB, cells.image.flatten(0, 1)) if cells.seen else (POINTS, cells.points[cells.measured])
-        bank = self.alone[modality]
+    def category_for(self, scan: ScanPatches) -> str:
+        """The category whose statistics are used: the scan's own or, where unlabelled, the nearest one."""
+        if scan.category != UNNAMED or UNNAMED in self.names_ or len(self.names_) == 1:
+            return answering(scan.category, self.names_)
+        modality, rows = (RGB, scan.image.flatten(0, 1)) if scan.has_image else (POINTS, scan.points[scan.valid])
+        bank = self.prototypes[modality]
         known = [name for name in self.names_ if name in bank.rows_ and len(rows)]
-        away = {name: float(bank.distances(name, rows).mean()) for name in known}
-        return min(away, key=away.__getitem__, default=self.names_[0])
+        mean = {name: float(bank.distances(name, rows).mean()) for name in known}
+        return min(mean, key=mean.__getitem__, default=self.names_[0])
 
-    def of(self, cells: Cells, category: str, measure: Measure) -> Shares:
-        """Ψ by kind `(h, w)`, levelled; 0 where a kind has nothing to say.
-
-        The kinds are those of `measure` and, for what is judged by one modality, "alone/" and its name.
-        """
-        shares: Shares = {}
-        if cells.complete:
-            shown = self._shown(cells)
-            rows = shown.image[shown.measured], shown.points[shown.measured]
-            for kind, psi in at_once(measure, *rows, category).items():
-                shares[kind] = laid(levelled(psi, self.levels_[category][kind]), shown.measured)
-            if self.holes == "own":
-                shares[ALONE + RGB] = self._alone(RGB, category, cells.image, cells.inside & ~cells.measured)
-        elif cells.seen:
-            shares[ALONE + RGB] = self._alone(RGB, category, cells.image, torch.ones_like(cells.measured))
+    def distances(self, scan: ScanPatches, category: str, measure: Measure) -> Distances:
+        """Normalised distances `(h, w)` of the kinds of `measure` and `UNIMODAL`; 0 where a kind does not apply."""
+        none = torch.zeros(scan.valid.shape, device=scan.image.device)
+        found = dict.fromkeys((*self.scales_[category], *UNIMODAL.values()), none)
+        if scan.has_both:
+            usable = self._usable(scan)
+            pairs = usable.image[usable.valid], usable.points[usable.valid]  # (N, D1), (N, D2)
+            for kind, distance in in_chunks(measure, *pairs, category).items():
+                found[kind] = on_patches(normalised(distance, self.scales_[category][kind]), usable.valid)
+            if self.holes == "image":
+                found[UNIMODAL[RGB]] = self._unimodal(RGB, category, scan.image, scan.silhouette & ~scan.valid)
+        elif scan.has_image:
+            found[UNIMODAL[RGB]] = self._unimodal(RGB, category, scan.image, torch.ones_like(scan.valid))
         else:
-            shares[ALONE + POINTS] = self._alone(POINTS, category, cells.points, cells.measured)
-        nothing = torch.zeros(cells.measured.shape, device=cells.image.device)
-        kinds = (*self.levels_[category], ALONE + RGB, ALONE + POINTS)
-        return {kind: shares.get(kind, nothing) for kind in kinds}
+            found[UNIMODAL[POINTS]] = self._unimodal(POINTS, category, scan.points, scan.valid)
+        return found
 
-    def strange(self, modality: str, cells: Cells, category: str) -> Tensor:
-        """How far one modality of each cell with points lies from those of good cells, `(h, w)`, levelled."""
-        shown, bank = self._shown(cells), self.alone[modality]
-        if not cells.complete or category not in bank.rows_:
-            return torch.zeros(cells.measured.shape, device=cells.image.device)
-        rows = (shown.image if modality == RGB else shown.points)[shown.measured]
-        return laid(bank.levelled(category, rows), shown.measured)
+    def prototype_distance(self, modality: str, scan: ScanPatches, category: str) -> Tensor:
+        """Normalised distance `(h, w)` of one modality of each patch with points to the prototypes of normal ones."""
+        usable, bank = self._usable(scan), self.prototypes[modality]
+        if not scan.has_both or category not in bank.rows_:
+            return torch.zeros(scan.valid.shape, device=scan.image.device)
+        rows = (usable.image if modality == RGB else usable.points)[usable.valid]  # (N, D)
+        return on_patches(bank.normalised_distance(category, rows), usable.valid)
 
-    def blamed(self, shares: Shares, cells: Cells, category: str, sides: Mapping[str, str] | None = None) -> Shares:
-        """√(Ψ_rgb ⊙ Ψ_3d) split among the modalities, `(h, w)` by modality; and what one of them says alone.
+    def attribution(
+        self, distances: Distances, scan: ScanPatches, category: str, evidence: Mapping[str, str] | None = None
+    ) -> Distances:
+        """√(Ψ_rgb ⊙ Ψ_3d) split among the modalities, plus what is scored by one alone: `(h, w)` by modality.
 
-        A defect of one modality breaks the mapping in both directions: both distances grow, whichever is wrong. How
-        strange each modality is by itself tells, to prototypes of good cells and, where `sides` names a kind of
-        `shares` for each modality, by that.
+        A defect of either modality breaks the mapping in both directions: both distances grow, whichever is defective.
+        The split is therefore by each modality's distance to prototypes of normal patches, times the kind of
+        `distances` that `evidence` names for it.
         """
-        own = {modality: self.strange(modality, cells, category) for modality in (RGB, POINTS)}
-        if sides:
-            own = {modality: strange * shares[sides[modality]] for modality, strange in own.items()}
+        own = {modality: self.prototype_distance(modality, scan, category) for modality in MODALITIES}
+        if evidence:
+            own = {modality: away * distances[evidence[modality]] for modality, away in own.items()}
         total = (own[RGB] + own[POINTS]).clamp_min(1e-12)
-        both = (shares[RGB] * shares[POINTS]).sqrt()
-        return {modality: both * one / total + shares[ALONE + modality] for modality, one in own.items()}
+        both = (distances[RGB] * distances[POINTS]).sqrt()
+        return {m: both * share / total + distances[UNIMODAL[m]] for m, share in own.items()}
 
-    def _shown(self, cells: Cells) -> Cells:
-        return cells.filled() if self.holes == "fill" else cells
+    def unnormalised(self, distances: Distances, category: str) -> Distances:
+        """Normalised `distances` as they were measured; unimodal ones in a unit like those of the others."""
+        device = distances[RGB].device
+        scales = {kind: scale.to(device) for kind, scale in self.scales_[category].items()}
+        measured = {kind: unit * distances[kind].pow(1 / power) for kind, (unit, power) in scales.items()}
+        unit = (scales[RGB][0] * scales[POINTS][0]).sqrt()
+        return measured | {kind: unit * distances[kind] for kind in UNIMODAL.values()}
 
-    def plain(self, shares: Shares, category: str) -> Shares:
-        """Levelled Ψ of the kinds of `measure` as they were measured; what one modality says alone in like units."""
-        device = shares[RGB].device
-        levels = {kind: how.to(device) for kind, how in self.levels_[category].items()}
-        plain = {kind: unit * shares[kind].pow(1 / power) for kind, (unit, power) in levels.items()}
-        both = (levels[RGB][0] * levels[POINTS][0]).sqrt()
-        return plain | {ALONE + modality: both * shares[ALONE + modality] for modality in (RGB, POINTS)}
+    def _usable(self, scan: ScanPatches) -> ScanPatches:
+        return scan.filled() if self.holes == "fill" else scan
 
-    def _alone(self, modality: str, category: str, layer: Tensor, where: Tensor) -> Tensor:
-        if not where.any() or category not in self.alone[modality].rows_:
-            return torch.zeros(where.shape, device=layer.device)
-        return laid(self.alone[modality].strangeness(category, layer[where]), where)
+    def _unimodal(self, modality: str, category: str, features: Tensor, where: Tensor) -> Tensor:
+        """Relative prototype distances `(h, w)` of `features` `(h, w, D)` in the patches `where` `(h, w)` bool."""
+        if not where.any() or category not in self.prototypes[modality].rows_:
+            return torch.zeros(where.shape, device=features.device)
+        return on_patches(self.prototypes[modality].relative_distance(category, features[where]), where)
 
     def state(self) -> dict[str, Tensor]:
-        """`level.…` by kind and category, `alone.…` by modality."""
+        """`scale.KIND/CATEGORY` of each kind of distance, and `prototypes.MODALITY.…`."""
         state: dict[str, Tensor] = {}
-        for name, kinds in self.levels_.items():
-            state |= {key_of(f"level.{kind}", name): value for kind, value in kinds.items()}
-        for modality, cells in self.alone.items():
-            state |= under(f"alone.{modality}", cells.state())
+        for name, kinds in self.scales_.items():
+            state |= {key_of(f"scale.{kind}", name): scale for kind, scale in kinds.items()}
+        for modality, bank in self.prototypes.items():
+            state |= under(f"prototypes.{modality}", bank.state())
         return state
 
     def load_state(self, state: Mapping[str, Tensor]) -> Self:
-        self.levels_ = {}
-        for key, value in part_of(state, "level").items():
+        """Restore what `state` returned."""
+        self.scales_ = {}
+        for key, scale in part_of(state, "scale").items():
             kind, _, name = key.partition("/")
-            self.levels_.setdefault(name, {})[kind] = value
-        self.names_ = tuple(sorted(self.levels_))
-        for modality, cells in self.alone.items():
-            cells.load_state(part_of(state, f"alone.{modality}"))
+            self.scales_.setdefault(name, {})[kind] = scale
+        self.names_ = tuple(sorted(self.scales_))
+        for modality, bank in self.prototypes.items():
+            bank.load_state(part_of(state, f"prototypes.{modality}"))
         return self
 
 
-def laid(values: Tensor, where: Tensor) -> Tensor:
-    """Values of the cells `where` `(h, w)` on their grid, 0 elsewhere."""
-    return torch.zeros(where.shape, device=values.device).masked_scatter(where, values.float())
+def on_patches(values: Tensor, where: Tensor) -> Tensor:
+    """Values `(N,)` of the N patches `where` `(h, w)` bool on their grid, 0 elsewhere."""
+    return torch.zeros(where.shape, device=values.device).masked_scatter(where, values.float())  # (h, w)
 
 
-def at_once(measure: Measure, image: Tensor, points: Tensor, category: str) -> dict[str, Tensor]:
-    """`measure` of any number of cells, some thousands at a time."""
-    parts = [measure(p, q, category) for p, q in zip(image.split(_AT_ONCE), points.split(_AT_ONCE), strict=True)]
+def in_chunks(measure: Measure, image: Tensor, points: Tensor, category: str) -> Distances:
+    """`measure` of any number of patches, some thousands at a time."""
+    chunks = zip(image.split(_PATCHES_AT_ONCE), points.split(_PATCHES_AT_ONCE), strict=True)
+    parts = [measure(some_image, some_points, category) for some_image, some_points in chunks]
     return {kind: torch.cat([part[kind] for part in parts]) for kind in parts[0]}
 
 
-def smoothed(scores: Tensor) -> Tensor:
-    """CFM's box filters on a map `(h, w)`: five of 5 × 5 and three of 7 × 7 pixels of a 224-pixel image.
+def box_filtered(scores: Tensor) -> Tensor:
+    """CFM's smoothing of a map `(h, w)`: box filters, five of 5 × 5 and three of 7 × 7 pixels of a 224-pixel image.
 
-    On a grid of other size their sides are scaled to it; where they are smaller than a cell nothing changes.
+    Sides are scaled to the grid; where they are smaller than a patch nothing changes.
     """
     for side, times in ((5, 5), (7, 3)):
-        cells = 2 * round((side * min(scores.shape) / 224 - 1) / 2) + 1
-        for _ in range(times if cells > 1 else 0):
-            scores = avg_pool2d(scores[None], cells, stride=1, padding=cells // 2, count_include_pad=False)[0]
+        patches = 2 * round((side * min(scores.shape) / 224 - 1) / 2) + 1
+        for _ in range(times if patches > 1 else 0):
+            scores = avg_pool2d(scores[None], patches, stride=1, padding=patches // 2, count_include_pad=False)[0]
     return scores

@@ -1,7 +1,7 @@
-"""What good cells look like to one modality alone: for images without points, and points without an image.
+"""Prototypes of normal patches in one modality: the anomaly score of scans that lack the other one.
 
-A few hundred cells of each category, from which no other is far (see numeric/coreset.py); a cell is as strange as it is
-far from the nearest, in typical distances of good cells.
+A few hundred patches of each category, chosen by greedy k-centre (as PatchCore's coreset: Roth et al., CVPR 2022;
+numeric/coreset.py), so that every normal patch is near one; a patch is as anomalous as it is far from the nearest.
 """
 
 from __future__ import annotations
@@ -17,87 +17,94 @@ from blemish.numeric.coreset import k_centre
 from blemish.numeric.neighbours import Neighbours
 from blemish.numeric.standardise import RARE
 
-_LEAST_SPREAD = 1e-3  # added to a channel's standard deviation, which may be 0
-_MEASURED = 2048  # cells on which the typical distance is measured, about
-_KINDS = ("rows", "mean", "scale", "level")
+_FLOOR = 1e-3  # of the channels' mean standard deviation; added to each, which may be 0
+_SCALE_SAMPLE = 2048  # patches, about, whose distances the scale is fitted on: enough for a 99th percentile
+_KINDS = ("rows", "mean", "std", "scale")
 
-USUAL = 0.99  # share of good cells
-_LEAST = 1e-6  # a distance below it is none
-_MOST = 1e13  # so that products of levelled distances stay finite
-_MOST_POWER = 8.0
+QUANTILE = 0.99  # of normal patches: their distances are at most 1 once normalised
+_TINY = 1e-6  # distances below it count as 0
+_MOST = 1e13  # so that products of normalised distances stay finite in float32
+_MOST_POWER = 8.0  # where distances hardly vary
 
 
-class GoodCells:
-    """`count` prototypes of each category in one modality's own space."""
+class NormalPrototypes:
+    """`count` prototypes of each category in one modality's feature space."""
 
     def __init__(self, count: int, seed: int = 0) -> None:
         self.count, self.seed = count, seed
 
-    def learn(self, cells: Mapping[str, Tensor], part: Mapping[str, Tensor]) -> Self:
-        """From good cells `(N, D)` of each category, the ground's too; what is typical is measured on `part` alone.
+    def fit(self, patches: Mapping[str, Tensor], foreground: Mapping[str, Tensor]) -> Self:
+        """Choose prototypes among normal `patches` `(N, D)` of each category, of the background too.
 
-        A plain ground has hardly any distance to itself, and would make everything else look strange.
+        Distances are scaled by those of `foreground` `(n, D)`: a plain background lies at hardly any distance from
+        itself, and would make everything else look anomalous.
         """
-        self.rows_: dict[str, Tensor] = {}
-        self.mean_: dict[str, Tensor] = {}  # (D,)
-        self.scale_: dict[str, Tensor] = {}  # (D,), what channels are divided by
-        self.level_: dict[str, Tensor] = {}  # (2,), of distances between good cells, see `level`
-        self.banks_: dict[str, Neighbours] = {}
-        for name, rows in cells.items():
-            spread = rows.std(0, correction=0)
+        self._clear()
+        for name, rows in patches.items():
+            std = rows.std(0, correction=0)
             self.mean_[name] = rows.mean(0)
-            self.scale_[name] = spread + _LEAST_SPREAD * spread.mean() + 1e-12
-            scaled = self._scaled(name, rows)
-            self.rows_[name] = scaled[k_centre(scaled, self.count, seed=self.seed).to(rows.device)].contiguous()
-            self.level_[name] = level(self.distances(name, part[name][:: max(1, len(part[name]) // _MEASURED)]))
+            self.std_[name] = std + _FLOOR * std.mean() + 1e-12
+            standard = self._standardised(name, rows)
+            self.rows_[name] = standard[k_centre(standard, self.count, seed=self.seed).to(rows.device)].contiguous()
+            sample = foreground[name][:: max(1, len(foreground[name]) // _SCALE_SAMPLE)]
+            self.scale_[name] = fit_scale(self.distances(name, sample))
         return self
 
-    def strangeness(self, category: str, rows: Tensor) -> Tensor:
-        """How far cells `(N, D)` lie from good ones of a category, `(N,)`; 1 is as far as hardly any good cell lies."""
-        return self.distances(category, rows) / self.level_[category][0].to(rows.device)
+    def _clear(self) -> None:
+        self.rows_: dict[str, Tensor] = {}  # (count, D)
+        self.mean_: dict[str, Tensor] = {}  # (D,)
+        self.std_: dict[str, Tensor] = {}  # (D,)
+        self.scale_: dict[str, Tensor] = {}  # (2,), see `fit_scale`
+        self._banks: dict[str, Neighbours] = {}
 
-    def levelled(self, category: str, rows: Tensor) -> Tensor:
-        """The same `(N,)`, brought to how good cells scatter; see `level`."""
-        return levelled(self.distances(category, rows), self.level_[category])
+    def relative_distance(self, category: str, patches: Tensor) -> Tensor:
+        """Distances of `patches` `(N, D)` in units of the 99th percentile of the category's normal ones, `(N,)`."""
+        return self.distances(category, patches) / self.scale_[category][0].to(patches.device)
 
-    def distances(self, category: str, rows: Tensor) -> Tensor:
-        """From cells `(N, D)` to the nearest prototype of a category, `(N,)`, as they are."""
-        bank = self.banks_.get(category)
-        if bank is None or bank.rows.device != rows.device:
-            bank = self.banks_[category] = Neighbours(self.rows_[category].to(rows.device))
-        return bank.search(self._scaled(category, rows))[0][:, 0]
+    def normalised_distance(self, category: str, patches: Tensor) -> Tensor:
+        """The same `(N,)`, distributed alike over normal patches of every category and modality: see `fit_scale`."""
+        return normalised(self.distances(category, patches), self.scale_[category])
 
-    def _scaled(self, category: str, rows: Tensor) -> Tensor:
-        """Cells `(N, D)` in standard deviations, so that distances are means over channels."""
-        standard = (rows - self.mean_[category].to(rows.device)) / self.scale_[category].to(rows.device)
-        return standard.clamp(-RARE, RARE) / rows.shape[1] ** 0.5
+    def distances(self, category: str, patches: Tensor) -> Tensor:
+        """From `patches` `(N, D)` to the nearest prototype of a category, `(N,)`, in standard deviations."""
+        bank = self._banks.get(category)
+        if bank is None or bank.rows.device != patches.device:
+            bank = self._banks[category] = Neighbours(self.rows_[category].to(patches.device))
+        return bank.search(self._standardised(category, patches))[0][:, 0]
+
+    def _standardised(self, category: str, patches: Tensor) -> Tensor:
+        """Standardised by channel and divided by √D, so that squared distances are means over channels."""
+        standard = (patches - self.mean_[category].to(patches.device)) / self.std_[category].to(patches.device)
+        return standard.clamp(-RARE, RARE) / patches.shape[1] ** 0.5  # (N, D)
 
     def state(self) -> dict[str, Tensor]:
+        """`rows/…`, `mean/…`, `std/…` and `scale/…` of each category."""
         return {key_of(kind, name): t for kind in _KINDS for name, t in getattr(self, f"{kind}_").items()}
 
     def load_state(self, state: Mapping[str, Tensor]) -> Self:
-        self.rows_, self.mean_, self.scale_, self.level_, self.banks_ = {}, {}, {}, {}, {}
+        """Restore what `state` returned."""
+        self._clear()
         for key, tensor in state.items():
             kind, _, name = key.partition("/")
             getattr(self, f"{kind}_")[name] = tensor
         return self
 
 
-def level(distances: Tensor) -> Tensor:
-    """Unit and power `(2,)` that make distances of good cells alike: (d / unit)^power is 1 where all but 1 in 100 stay
-    under it, and 1/e at their median.
+def fit_scale(distances: Tensor) -> Tensor:
+    """Unit and power `(2,)` of normal `distances` `(…)`, with which `normalised` distances are distributed alike.
 
-    In units of the median alone, distances that are small on most good cells and large on a few drown all others; and
-    of two that are multiplied, the one that scatters more decides, whatever the other one says.
+    (d / unit)^power is at most 1 for 99 % of them, and 1/e at their median. In units of the median alone, distances
+    that are small on most normal patches and large on a few dominate all others; and of two factors, the one that
+    varies more decides their product. Effect: docs/methods/text-guided.md.
     """
-    kept = distances.flatten().float()
-    unit = kept.kthvalue(max(1, round(USUAL * len(kept)))).values
-    unit = unit if unit > _LEAST else torch.ones_like(unit)
-    ratio = unit / kept.median().clamp_min(_LEAST)
+    flat = distances.flatten().float()
+    unit = flat.kthvalue(max(1, round(QUANTILE * len(flat)))).values
+    unit = unit if unit > _TINY else torch.ones_like(unit)
+    ratio = unit / flat.median().clamp_min(_TINY)
     return torch.stack([unit, 1 / ratio.log().clamp_min(1 / _MOST_POWER)])
 
 
-def levelled(distances: Tensor, how: Tensor) -> Tensor:
-    """(d / unit)^power, `how` being what `level` gave."""
-    unit, power = how.to(distances.device)
+def normalised(distances: Tensor, scale: Tensor) -> Tensor:
+    """(d / unit)^power of `distances` `(…)` ≥ 0, `scale` as `fit_scale` returns it."""
+    unit, power = scale.to(distances.device)
     return (distances / unit).pow(power).clamp_max(_MOST)

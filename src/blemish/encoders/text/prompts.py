@@ -1,7 +1,8 @@
-"""What to say of good and of defective parts of a category, and the same embedded.
+"""Prompts: sentences about normal and about anomalous objects of a category, and their embeddings.
 
-States × templates as in WinCLIP (Jeong et al., CVPR 2023); abnormal sentences for contrastive learning come from a
-small grammar about the kinds of defect that are made up while learning.
+States × templates as in Jeong et al., "WinCLIP: Zero-/Few-Shot Anomaly Classification and Segmentation", CVPR 2023
+(https://arxiv.org/abs/2303.14814). The abnormal sentences of contrastive learning come from a small grammar, blemish's
+own, about kinds of defect that synthetic anomalies imitate.
 """
 
 from __future__ import annotations
@@ -21,21 +22,21 @@ from blemish.types import Prompts
 if TYPE_CHECKING:
     from blemish.encoders.text.factory import TextEncoder
 
-# Which sentences about a category a detector wants.
-#   object       normal states of the named object, and nothing abnormal
+# Which sentences about a category a detector asks for.
+#   object       normal states of the named object, no abnormal ones (as in arXiv 2604.22899, section III-B)
 #   ensemble     many states × many templates, normal and abnormal
-#   contrastive  the same, the abnormal ones about the kinds of defect that are made up while learning
-TextWish = Literal["object", "ensemble", "contrastive"]
+#   contrastive  the same normal ones; abnormal ones about kinds of defect
+PromptKind = Literal["object", "ensemble", "contrastive"]
 
-UNNAMED = "part"  # what a category without a name is called
+UNNAMED = "part"  # the object of a category without a name
 NORMAL_STATES = (
     *("{}", "flawless {}", "perfect {}", "unblemished {}"),
     *("{} without flaw", "{} without defect", "{} without damage"),
 )
 ABNORMAL_STATES = ("damaged {}", "{} with flaw", "{} with defect", "{} with damage")
-PLAIN = ("a photo of a {}.", "a photo of the {}.")
-ENSEMBLE = (
-    *PLAIN,
+OBJECT_TEMPLATES = ("a photo of a {}.", "a photo of the {}.")
+ENSEMBLE_TEMPLATES = (
+    *OBJECT_TEMPLATES,
     *(
         f"a {view} photo of {article} {{}}."
         for view in ("cropped", "close-up", "bright", "dark", "blurry", "jpeg corrupted")
@@ -63,47 +64,49 @@ DEFECTS: dict[str, tuple[str, ...]] = {
 }
 SEVERITIES = ("small", "slight", "clear", "large", "severe")
 PLACES = ("", "on its surface", "near its edge", "at its centre", "on one side", "at one end")
-SENTENCES_PER_KIND = 8
+SENTENCES_PER_KIND = 8  # chosen by hand: 72 abnormal sentences beside 154 normal ones
 
 
 @dataclass(frozen=True)
 class Sentences:
-    """Sentences about one category: `normal` ones of good parts, `abnormal` ones of defective parts, maybe none."""
+    """Sentences about one category."""
 
-    normal: tuple[str, ...]
-    abnormal: tuple[str, ...] = ()
+    normal: tuple[str, ...]  # of normal objects
+    abnormal: tuple[str, ...] = ()  # of anomalous objects
 
 
-def prompts_for(category: str | None, wish: TextWish, seed: int = 0) -> Sentences:
-    """The sentences that `wish` names, about a category; one without a name is called `UNNAMED`.
+def prompts_for(category: str | None, kind: PromptKind, seed: int = 0) -> Sentences:
+    """The sentences of a kind about a category; the object of one without a name is `UNNAMED`.
 
-    Templates are those of the papers to the letter, with "a" before vowels too. `seed` picks among the generated
-    sentences, the same ones for every category.
+    Templates are those of the papers to the letter, with "a" before vowels too. `seed` chooses among the sentences of
+    the grammar, the same ones for every category. Raises SettingsError for an unknown kind.
     """
-    name = spoken(category)
-    match wish:
+    name = object_name(category)
+    match kind:
         case "object":
-            return Sentences(filled(NORMAL_STATES, PLAIN, name))
+            return Sentences(fill_templates(NORMAL_STATES, OBJECT_TEMPLATES, name))
         case "ensemble":
-            return Sentences(filled(NORMAL_STATES, ENSEMBLE, name), filled(ABNORMAL_STATES, ENSEMBLE, name))
+            normal = fill_templates(NORMAL_STATES, ENSEMBLE_TEMPLATES, name)
+            return Sentences(normal, fill_templates(ABNORMAL_STATES, ENSEMBLE_TEMPLATES, name))
         case "contrastive":
-            return Sentences(filled(NORMAL_STATES, ENSEMBLE, name), generated(name, np.random.default_rng(seed)))
-    raise SettingsError("a wish for text: object, ensemble or contrastive", repr(wish), "choose one of them")
+            normal = fill_templates(NORMAL_STATES, ENSEMBLE_TEMPLATES, name)
+            return Sentences(normal, defect_sentences(name, np.random.default_rng(seed)))
+    raise SettingsError("prompts of the kind object, ensemble or contrastive", repr(kind), "choose one of them")
 
 
-def spoken(category: str | None) -> str:
+def object_name(category: str | None) -> str:
     """A category's name as words: "cable_gland" and "CableGland" → "cable gland"; `UNNAMED` where nothing is left."""
-    apart = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|[\W_]+", " ", category or "")
-    return " ".join(apart.lower().split()) or UNNAMED
+    separated = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|[\W_]+", " ", category or "")
+    return " ".join(separated.lower().split()) or UNNAMED
 
 
-def filled(states: Iterable[str], templates: Sequence[str], name: str) -> tuple[str, ...]:
+def fill_templates(states: Iterable[str], templates: Sequence[str], name: str) -> tuple[str, ...]:
     """Every state of the named object inside every template."""
     phrases = (state.replace("{}", name) for state in states)
     return tuple(template.replace("{}", phrase) for phrase in phrases for template in templates)
 
 
-def generated(name: str, rng: np.random.Generator, count: int = SENTENCES_PER_KIND) -> tuple[str, ...]:
+def defect_sentences(name: str, rng: np.random.Generator, count: int = SENTENCES_PER_KIND) -> tuple[str, ...]:
     """`count` different sentences of the grammar for every kind of defect, in the order of `DEFECTS`."""
     sentences = []
     for nouns in DEFECTS.values():
@@ -115,13 +118,14 @@ def generated(name: str, rng: np.random.Generator, count: int = SENTENCES_PER_KI
     return tuple(sentences)
 
 
-_embedded: WeakKeyDictionary[TextEncoder, dict[Sentences, Prompts]] = WeakKeyDictionary()
+# Embeddings are computed once per encoder and set of sentences, and dropped with the encoder.
+_cache: WeakKeyDictionary[TextEncoder, dict[Sentences, Prompts]] = WeakKeyDictionary()
 
 
-def embedded(sentences: Sentences, encoder: TextEncoder) -> Prompts:
-    """The sentences as rows of unit length; remembered as long as the encoder lives."""
-    known = _embedded.setdefault(encoder, {})
-    if sentences not in known:
+def embed_sentences(sentences: Sentences, encoder: TextEncoder) -> Prompts:
+    """The sentences as rows of unit length; cached as long as the encoder lives."""
+    cached = _cache.setdefault(encoder, {})
+    if sentences not in cached:
         abnormal = encoder.embed(sentences.abnormal) if sentences.abnormal else None  # (A, D)
-        known[sentences] = Prompts(encoder.embed(sentences.normal), abnormal)  # (S, D)
-    return known[sentences]
+        cached[sentences] = Prompts(encoder.embed(sentences.normal), abnormal)  # (S, D)
+    return cached[sentences]

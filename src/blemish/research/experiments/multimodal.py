@@ -40,7 +40,7 @@ GENERATED = "generated scans"
 SHOWN = (AUROC, AUPRO, AUPRO_1)  # the columns of the published tables
 TEXTUAL = "text-guided"
 # What every crossmodal detector of a table has in common, so that its rows differ in what they are named after alone.
-ALIKE: Mapping[str, Any] = {"standardise": True, "whiten": False, "scaled": True}
+ALIKE: Mapping[str, Any] = {"standardise": True, "whiten": False, "normalise": True}
 GROUPS = {
     **dict.fromkeys(GEOMETRY, "geometry alone"),
     **dict.fromkeys(COLOUR, "colour alone"),

@@ -21,7 +21,7 @@ from blemish.research.experiments.shots import bounded
 from blemish.research.experiments.verdicts import mean_and_std
 from blemish.types import POINTS, RGB
 
-OURS = "GACM + OCTA + Ψ_seen + Ψ_lost"
+OURS = "GACM + OCTA + Ψ_proto + Ψ_missing"
 WHOLE = f"deep {OURS}"
 IMAGE, SURFACE = "picture alone", "points alone"
 MAPS = {RGB: "the picture's share", POINTS: "the points' share", "text": "√Ψ_text"}
@@ -56,8 +56,8 @@ class MultimodalAblation(Multimodal):
             "OCTA": {"mapper": "mlp", "text": True},
             "GACM + OCTA": both,
         }
-        modules = {name: {**own, "gamma": 0.0, "delta": 0.0} for name, own in published.items()}
-        modules |= {"GACM + OCTA + Ψ_seen": {**both, "delta": 0.0}, OURS: both, WHOLE: self._whole}
+        modules = {name: {**own, "prototype_weight": 0.0, "missing_weight": 0.0} for name, own in published.items()}
+        modules |= {"GACM + OCTA + Ψ_proto": {**both, "missing_weight": 0.0}, OURS: both, WHOLE: self._whole}
         pruned = {f"{WHOLE}, layer {layer}": {**self._whole, "layers": [[layer], None]} for layer in self.pruned}
         cfm = bounded("cfm", self.steps)
         return [

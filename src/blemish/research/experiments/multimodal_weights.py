@@ -51,13 +51,13 @@ class MultimodalWeights(Multimodal):
             raise SettingsError("alphas from 0 to 1", f"{list(self.alphas)}", "lower them; β is 1 − α")
 
     def variants(self, seed: int) -> list[Variant]:
-        return [Variant(TEXTUAL, TEXTUAL, self.encoder, self.textual(gamma=0.0, delta=0.0))]
+        return [Variant(TEXTUAL, TEXTUAL, self.encoder, self.textual(prototype_weight=0.0, missing_weight=0.0))]
 
     def views(self, run: Run, detector: Detector) -> list[View]:
         return [
             View(
                 {"view": FUSED, "alpha": alpha},
-                with_settings(detector, alpha=alpha, beta=1 - alpha),
+                with_settings(detector, crossmodal_weight=alpha, text_weight=1 - alpha),
                 thresholds=alpha == own_alpha(detector),
             )
             for alpha in self.alphas
@@ -91,7 +91,8 @@ class MultimodalWeights(Multimodal):
 
 def own_alpha(detector: Detector) -> float:
     """The weight α that the detector was fitted with, of α + β = 1."""
-    return float(detector.settings["alpha"] / (detector.settings["alpha"] + detector.settings["beta"]))
+    alpha, beta = detector.settings["crossmodal_weight"], detector.settings["text_weight"]
+    return float(alpha / (alpha + beta))
 
 
 def by_alpha(rows: Sequence[Row], measure: str) -> dict[str, Values]:
