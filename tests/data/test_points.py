@@ -97,7 +97,7 @@ def surface(extent: float, count: int, noise: float, away: float) -> np.ndarray:
     [
         (6, 300, 0.01, r"extends 5\.779 m"),  # a 6 mm part around the origin: its distance says nothing
         (1.5, 200, 0.0, r"7\.54 mm apart"),
-        (0.6, 600, 0.002, "noise of 2"),
+        (0.6, 600, 0.003, "noise of 3"),
     ],
 )
 def test_a_small_part_in_millimetres_is_not_taken_for_a_large_one_in_metres(
