@@ -7,10 +7,11 @@ import math
 import numpy as np
 import pytest
 from metric_oracles import best_f1
-from sklearn.metrics import average_precision_score, precision_recall_curve, roc_auc_score
+from sklearn.metrics import average_precision_score, precision_recall_curve, roc_auc_score, roc_curve
 
 from blemish.errors import DatasetError
 from blemish.metrics import auroc, average_precision, f1_max, ranking_measures
+from blemish.metrics.ranking import precision_recall_points, roc_points
 
 SCALES = {
     "plain": lambda s: s,
@@ -23,6 +24,33 @@ SCALES = {
     "float32": lambda s: s.astype(np.float32),
     "integers": lambda s: np.round(s * 10).astype(np.int64),
 }
+
+
+@pytest.mark.parametrize("scale", SCALES)
+@pytest.mark.parametrize("defective", [1, 20, 59])
+def test_points_of_the_curves_equal_scikit_learn(scale: str, defective: int) -> None:
+    rng = np.random.default_rng(defective)
+    labels = rng.permutation(np.arange(60) < defective)
+    scores = SCALES[scale](rng.normal(size=60) + 0.7 * labels)
+    false_alarms, found = roc_points(scores, labels)
+    expected = roc_curve(labels, scores, drop_intermediate=False)
+    np.testing.assert_allclose(false_alarms, expected[0], atol=1e-12)
+    np.testing.assert_allclose(found, expected[1], atol=1e-12)
+    area = np.sum(np.diff(false_alarms) * (found[1:] + found[:-1]) / 2)
+    assert area == pytest.approx(auroc(scores, labels), abs=1e-12)
+    recall, precision = precision_recall_points(scores, labels)
+    precise, recalled, _ = precision_recall_curve(labels, scores)  # thresholds rise, and (0, 1) is added at the end
+    np.testing.assert_allclose(recall, recalled[-2::-1], atol=1e-12)
+    np.testing.assert_allclose(precision, precise[-2::-1], atol=1e-12)
+
+
+def test_points_of_a_curve_without_one_class() -> None:
+    """The rate of a class that is missing stays 0; without scores there is the origin alone."""
+    assert [points.tolist() for points in roc_points([1.0, 2.0], [0, 0])] == [[0, 0.5, 1], [0, 0, 0]]
+    assert [points.tolist() for points in roc_points([], [])] == [[0], [0]]
+    assert [points.tolist() for points in precision_recall_points([1.0, 2.0], [0, 0])] == [[0, 0], [0, 0]]
+    with pytest.raises(DatasetError, match="one label for each score"):
+        roc_points([1.0], [0, 1])
 
 
 @pytest.mark.parametrize("scale", SCALES)

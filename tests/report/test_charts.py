@@ -8,7 +8,6 @@ import xml.etree.ElementTree as ElementTree
 import numpy as np
 import pytest
 
-from blemish.metrics.ranking import auroc
 from blemish.report.charts import (
     Bar,
     Group,
@@ -16,14 +15,10 @@ from blemish.report.charts import (
     bar_chart,
     curve_chart,
     histogram,
-    loss_chart,
-    nice_ticks,
     precision_recall_chart,
-    precision_recall_points,
     roc_chart,
-    roc_points,
-    small_multiples,
 )
+from blemish.report.svg import nice_ticks, tag
 
 SVG = "{http://www.w3.org/2000/svg}"
 RANDOM = np.random.default_rng(3)
@@ -66,39 +61,12 @@ def test_histograms_of_odd_scores(values):
     histogram([Group("g", np.array(values))], title="T", threshold=0.0)
 
 
-def test_the_roc_curve_encloses_the_auroc():
-    for decimals in (1, 6):
-        scores, labels = np.round(RANDOM.normal(size=200), decimals), RANDOM.random(200) < 0.3
-        scores = scores + labels
-        x, y = roc_points(scores, labels)
-        assert (x[0], y[0], x[-1], y[-1]) == (0, 0, 1, 1)
-        assert (np.diff(x) >= 0).all()
-        assert (np.diff(y) >= 0).all()
-        assert np.sum(np.diff(x) * (y[1:] + y[:-1]) / 2) == pytest.approx(auroc(scores, labels), abs=1e-12)
-        assert len(x) == len(np.unique(scores)) + 1
-
-
-def test_precision_recall_points_by_hand():
-    recall, precision = precision_recall_points(np.array([4, 3, 2, 1]), np.array([1, 0, 1, 0]))
-    assert recall == pytest.approx([0.5, 0.5, 1, 1])
-    assert precision == pytest.approx([1, 1 / 2, 2 / 3, 1 / 2])
-
-
 def test_curves_draw_one_point_a_score():
     scores, labels = RANDOM.random(30), np.arange(30) % 3 == 0
     for chart, extra in ((roc_chart(scores, labels, threshold=0.5), 1), (precision_recall_chart(scores, labels), 1)):
         points = drawing(chart).find(f"{SVG}polyline").get("points").split()
         assert len(points) == 30 + extra
     assert drawing(roc_chart(scores, labels, threshold=0.5)).find(f"{SVG}circle") is not None
-
-
-def test_loss_curves_stay_short():
-    curve = [(i, 1 / (1 + i)) for i in range(300)]
-    assert len(drawing(loss_chart(curve)).find(f"{SVG}polyline").get("points").split()) == 300
-    long = [(i, 1.0) for i in range(50_000)]
-    assert len(drawing(loss_chart(long)).find(f"{SVG}polyline").get("points").split()) == 400
-    assert "no loss" in loss_chart([(0, float("nan"))])
-    drawing(loss_chart([(5, 2.0)]))
 
 
 def test_bars_have_the_length_of_their_values():
@@ -120,13 +88,41 @@ def test_ticks_are_round_and_inside(low, high):
     assert all(len(f"{t:.6g}".lstrip("-0.").replace(".", "").rstrip("0")) <= 3 for t in ticks)
 
 
-def test_small_multiples_hold_every_chart(read):
-    charts = [bar_chart([Bar("a", 1)], title=str(i)) for i in range(5)]
-    assert len(read(small_multiples(charts)).all("svg")) == 5
+def test_values_may_come_with_counts() -> None:
+    values, counts = np.array([0.2, 0.8, 30.0]), np.array([5, 7, 2])
+    counted = histogram([Group("g", values, counts=counts)], title="T", threshold=0.5)
+    repeated = histogram([Group("g", np.repeat(values, counts))], title="T", threshold=0.5)
+    assert counted == repeated
+    assert "14 g; above the limit: 9 g" in counted
 
 
-def test_places_on_the_axis_can_have_names_and_points_their_spread() -> None:
-    line = Line("a", np.array([0.0, 1.0]), np.array([0.5, 0.9]), spread=np.array([0.1, 0.0]))
+NASTY = ("<script>alert(1)</script>", "\"quoted\" & 'quoted'", "Träger-部品")
+
+
+@pytest.mark.parametrize("words", NASTY)
+def test_names_are_escaped_once(words: str) -> None:
+    drawn = tag("text", words, aria_label=words)
+    found = ElementTree.fromstring(drawn)
+    assert (found.text, found.get("aria-label")) == (words, words)
+    for chart in (
+        bar_chart([Bar(words, 1.0, words)], title=words),
+        histogram([Group(words, np.ones(3))], title=words, x_label=words),
+        curve_chart(
+            [Line(words, np.arange(2), np.arange(2)), Line("b", np.arange(2), np.arange(2))],
+            title=words,
+            x_label=words,
+            y_label=words,
+            x_range=(0, 1),
+            y_range=(0, 1),
+            marks=[(0.5, 0.5, words)],
+        ),
+    ):
+        assert ElementTree.fromstring(chart).find("figcaption").text == words
+        assert "<script" not in chart
+
+
+def test_places_on_the_axis_can_have_names_and_points_their_deviation() -> None:
+    line = Line("a", np.array([0.0, 1.0]), np.array([0.5, 0.9]), std=np.array([0.1, 0.0]))
     drawn = curve_chart(
         [line],
         title="t",
@@ -135,7 +131,7 @@ def test_places_on_the_axis_can_have_names_and_points_their_spread() -> None:
         x_range=(0, 1),
         y_range=(0, 1),
         x_names={0.0: "one", 1.0: "all"},
-        level=("chance", 0.5),
+        reference=("chance", 0.5),
     )
     for words in (">one<", ">all<", ">chance<", "a: 0.5 ± 0.1", "a: 0.9<"):
         assert words in drawn

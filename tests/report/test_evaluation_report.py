@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from importlib.resources import files
 
 import numpy as np
 import pytest
 
-from blemish.evaluation.evaluation import COLUMNS, RunDetail, ScoredImage
+from blemish.evaluation import COLUMNS, RunDetail, ScoredImage
 from blemish.report import write_evaluation_report
-from blemish.report.evaluation import pivot
+from blemish.report.pivot import pivot
 from blemish.types import Sample
 
 
@@ -19,8 +20,14 @@ def row(category="nut", detector="patchcore", seed=0, **more):
     return dict.fromkeys(COLUMNS, math.nan) | facts | {"shots": 4, "seed": seed, "pooled": False} | more
 
 
+def rule(name: str) -> str:
+    """The style of a class."""
+    style = files("blemish.report").joinpath("page.css").read_text("utf-8")
+    return next(line for line in style.splitlines() if line.startswith(f".{name} {{"))
+
+
 def image(file, label, score, defect=""):
-    return ScoredImage(file, "nut", "nut", defect, label, score, 0.1, 0.5, score > 0.5)
+    return ScoredImage(file, "nut", "nut", defect, label, score, 0.1, 0.5, "defective" if score > 0.5 else "good")
 
 
 def test_pivot_takes_means_over_seeds():
@@ -75,7 +82,7 @@ def test_the_whole_page(tmp_path, details, read):
     assert "1 of 2" in found.text
     assert "cut" in found.text
     assert "Threshold from 4 of 4 good pictures." in found.text
-    assert found.text.index("Missed") < found.text.index("Found")
+    assert found.text.index("Missed\n") < found.text.index("Found\n")
     assert "<b>foundad</b>" in found.text
     assert "<b>foundad" not in text
     assert len(found.all("svg")) == 2  # one histogram a method; kinds are a table when methods are several
@@ -91,10 +98,26 @@ def test_coarse_aupro_is_named(tmp_path, details):
     assert "understates" in text
 
 
+def test_what_does_not_pass_as_good_counts_as_found_and_promises_are_compared(tmp_path, details, read):
+    unsure = tuple(replace(one, verdict="unsure") if one.label else one for one in details[0].images)
+    detail = replace(details[0], images=unsure, notes=("masks for 2 of 4 defective pictures.",))
+    detail.row.update(target_false_alarm_rate=0.05, unsure_rate=4 / 9, unknown_rate=0.0)
+    found = read(write_evaluation_report(tmp_path / "r.html", [detail.row], [detail]).read_text("utf-8"))
+    assert found.text.count("2 of 2") >= 2
+    assert "masks for 2 of 4 defective pictures." in found.text
+    assert "False alarms, promised and kept" in found.text
+    assert "0 % to 52 %" in found.text  # none of five: 1 − 0.025 ** (1 / 5)
+    assert "unsure of" in found.text
+    assert "unlike anything" not in found.text
+
+
 def test_one_method_gets_bars(tmp_path, details, read):
     found = read(write_evaluation_report(tmp_path / "r.html", [details[0].row], details[:1]).read_text("utf-8"))
     assert "1 of 2" in found.text
     assert len(found.all("svg")) == 2
+    assert len(found.all("div", "multiples")) == 2  # columns of a fixed least width: one chart does not fill the page
+    assert "auto-fit, minmax(min(100%, 440px)" not in rule("multiples")
+    assert "auto-fill" in rule("multiples")
 
 
 def test_no_rows_no_details_is_still_a_page(tmp_path, read):

@@ -43,3 +43,15 @@ def test_more_evidence_narrows_the_range():
 def test_small_numbers():
     assert [images_needed(r) for r in (0.5, 0.05, 0.01)] == [1, 19, 99]
     assert [percent(r) for r in (0.05, 0.005, 0.123)] == ["5 %", "0.5 %", "12 %"]
+
+
+def test_every_piece_is_a_sentence():
+    """How the scores were obtained stands in a sentence of its own."""
+    sentence = "The scores were obtained from pictures that the detector did not learn from."
+    for obtained in ("", sentence):
+        words = evidence_in_words(CalibrationFacts(None, np.linspace(0, 1, 200), 0.95, 0.05, 200, obtained))
+        for line in words:
+            assert line.endswith(".")
+            assert all(part[0].isupper() for part in line.split(". "))
+        assert words[0].endswith(obtained)
+        assert "It rests on 200 good pictures." in words[0]

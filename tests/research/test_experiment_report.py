@@ -3,12 +3,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
+from html_reader import Reader
 
-from blemish.research.experiment_report import said, write_experiment_report
+from blemish.research.experiment_report import write_experiment_report
 from blemish.research.experiments.base import BarChart, Chart, Curve, CurveChart, Experiment, Matrix, Row, Verdict
+from blemish.research.experiments.verdicts import rounded
 
 NASTY = "<script>alert(1)</script>"
 
@@ -44,10 +45,10 @@ class Asked(Experiment):
 ROWS = [{"settings": "s", "cell": "c", "of": 1, "name": NASTY, "seed": seed, "auroc": 0.5} for seed in (0, 2)]
 
 
-def test_a_page_says_all_that_a_reader_needs(tmp_path: Path, read: Any) -> None:
+def test_a_page_says_all_that_a_reader_needs(tmp_path: Path) -> None:
     path = write_experiment_report(tmp_path / "a.html", "asked", Asked(), ROWS, missing=3, command="blemish x")
     page = path.read_text(encoding="utf-8")
-    found = read(page)
+    found = Reader(page)
     for words in ("Is <b> better than c?", "the larger number", "2 seeds (0, 2)", "A note.", "blemish x", "somebody"):
         assert words in found.text
     assert "3 cells of the plan not measured yet" in found.text
@@ -63,19 +64,17 @@ def test_a_finished_page_does_not_speak_of_missing_cells(tmp_path: Path) -> None
     assert "not measured yet" not in page
 
 
-def test_nothing_measured_is_a_page_too(tmp_path: Path, read: Any) -> None:
+def test_nothing_measured_is_a_page_too(tmp_path: Path) -> None:
     page = write_experiment_report(tmp_path / "a.html", "asked", Asked(), []).read_text(encoding="utf-8")
-    assert "Nothing has been measured yet" in read(page).text
+    assert "Nothing has been measured yet" in Reader(page).text
 
 
 @pytest.mark.parametrize(("lines", "drawings"), [(2, 2), (5, 2), (6, 3)])
-def test_curves_share_a_chart_as_long_as_tones_tell_them_apart(
-    tmp_path: Path, read: Any, lines: int, drawings: int
-) -> None:
+def test_curves_share_a_chart_as_long_as_tones_tell_them_apart(tmp_path: Path, lines: int, drawings: int) -> None:
     page = write_experiment_report(tmp_path / "a.html", "asked", Asked(lines=lines), ROWS).read_text(encoding="utf-8")
-    assert len(read(page).all("svg")) == drawings
+    assert len(Reader(page).all("svg")) == drawings
 
 
 @pytest.mark.parametrize(("value", "words"), [(0.12345, "0.123"), (12.345, "12.3"), (1234.5, "1,234")])
 def test_numbers_have_the_digits_that_mean_something(value: float, words: str) -> None:
-    assert said(value, value) == words
+    assert rounded(value, value) == words

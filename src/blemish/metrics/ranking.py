@@ -83,6 +83,35 @@ def f1_max(scores: ArrayLike, labels: ArrayLike) -> F1Max:
     return F1Max(measures.f1max, measures.f1max_threshold)
 
 
+def roc_points(scores: ArrayLike, labels: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
+    """False-positive and true-positive rates `(m + 1,)` at every distinct score, from (0, 0) to (1, 1).
+
+    Thresholds fall from point to point; tied scores move both rates at once. A rate whose class is missing stays 0.
+    Arguments and errors as in `ranking_measures`.
+    """
+    found, false, positives, negatives = _counts_by_threshold(scores, labels)
+    return np.append(0.0, false / max(1, negatives)), np.append(0.0, found / max(1, positives))
+
+
+def precision_recall_points(scores: ArrayLike, labels: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
+    """Recall and precision `(m,)` at every distinct score, in order of falling thresholds.
+
+    Recall is 0 throughout where nothing is defective. Arguments and errors as in `ranking_measures`.
+    """
+    found, false, positives, _ = _counts_by_threshold(scores, labels)
+    return found / max(1, positives), found / (found + false)
+
+
+def _counts_by_threshold(scores: ArrayLike, labels: ArrayLike) -> tuple[np.ndarray, np.ndarray, int, int]:
+    """True and false positives `(m,)` at the m distinct scores as thresholds, falling; positives and negatives."""
+    values, defective = checked(scores, labels)
+    order = np.argsort(-values, kind="stable")
+    # The last position of each run of ties; nothing without scores.
+    last = np.append(np.flatnonzero(np.diff(values[order])), len(order) - 1) if len(order) else np.zeros(0, int)
+    found, false = np.cumsum(defective[order])[last], np.cumsum(~defective[order])[last]
+    return found, false, int(defective.sum()), int((~defective).sum())
+
+
 def checked(scores: ArrayLike, labels: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
     """Scores as a float array and labels as a bool array, both `(n,)`; raises `DatasetError` on anything else."""
     values, truth = np.asarray(scores), np.asarray(labels)

@@ -3,18 +3,17 @@
 from blemish.report.diagnosis import write_diagnosis_report
 from blemish.report.evaluation import write_evaluation_report
 from blemish.report.evidence import CalibrationFacts
-from blemish.report.inspection import write_inspection_report
-from blemish.report.overlays import draw_overlay, light_copy, thumbnail, triptych
+from blemish.report.inspection import InspectionReport, write_inspection_report
+from blemish.report.overlays import draw_overlay, thumbnail
 from blemish.report.relief import shaded_relief
 from blemish.report.scan_sheet import write_scan_sheet
 
 __all__ = [
     "CalibrationFacts",
+    "InspectionReport",
     "draw_overlay",
-    "light_copy",
     "shaded_relief",
     "thumbnail",
-    "triptych",
     "write_diagnosis_report",
     "write_evaluation_report",
     "write_inspection_report",

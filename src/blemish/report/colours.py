@@ -11,6 +11,7 @@ import numpy as np
 GOOD = (22, 120, 104)
 DEFECT = (184, 58, 16)
 UNKNOWN = (92, 76, 184)
+UNSURE = (43, 106, 143)
 TRUTH = (64, 190, 255)
 
 _LINEAR_TO_CONE = np.array(
@@ -40,13 +41,6 @@ _STOPS = np.array(
 )
 
 
-def to_oklab(rgb: np.ndarray) -> np.ndarray:
-    """sRGB `(…, 3)` in 0…255 → OKLab `(…, 3)`: lightness 0…1, a (green to red), b (blue to yellow)."""
-    value = np.asarray(rgb, dtype=np.float64) / 255
-    linear = np.where(value <= 0.04045, value / 12.92, ((value + 0.055) / 1.055) ** 2.4)
-    return np.cbrt(linear @ _LINEAR_TO_CONE.T) @ _CONE_TO_LAB.T
-
-
 def from_oklab(lab: np.ndarray) -> np.ndarray:
     """OKLab `(…, 3)` → sRGB `(…, 3)` uint8, clipped where the colour lies outside sRGB."""
     cone = (np.asarray(lab, dtype=np.float64) @ np.linalg.inv(_CONE_TO_LAB).T) ** 3
@@ -56,7 +50,7 @@ def from_oklab(lab: np.ndarray) -> np.ndarray:
 
 
 def heat_table(steps: int = 256) -> np.ndarray:
-    """The heat colours `(steps, 3)` uint8, from calm (dark) to strange (pale yellow)."""
+    """The heat colours `(steps, 3)` uint8, from low scores (dark) to high ones (pale yellow)."""
     where = np.linspace(0, 1, steps)
     return from_oklab(np.stack([np.interp(where, _STOPS[:, 0], _STOPS[:, i]) for i in (1, 2, 3)], axis=1))
 

@@ -3,24 +3,50 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+from markupsafe import Markup
 
 from blemish.report import charts
-from blemish.report.overlays import draw_mask, draw_overlay, heat_image, light_copy, thumbnail
-from blemish.report.page import Markup, element, facts, figure, page, section, table, tile, write_page
+from blemish.report.overlays import draw_mask, draw_overlay, heat_image, thumbnail
+from blemish.report.page import Cell, Photo, Table, Tile, code_spans, facts_of, left_out, photo, render
 from blemish.scoring.describe import count_in_words, number
+from blemish.utils.atomic import write_text
 
 if TYPE_CHECKING:
-    from blemish.diagnosis.diagnosis import Diagnosis, Inspected, Measure, Sign
+    from blemish.diagnosis import Diagnosis, InspectedImage, Measure, Sign
 
 _SIDE = 380  # pixels of a shown image
+_MOST_FAILURES = 100
 _TONES = {"ok": "good", "warn": "warn", "not measured": ""}
 _GROUPS = {"good, learned": "calm", "good, not learned": "good", "made-up spot": "defect"}
 _WITH = "milliseconds in the detector with "  # opens the names of facts that are drawn as bars
+
+
+@dataclass(frozen=True)
+class _SignView:
+    """One sign as its section shows it; `advice` is empty where the sign does not show."""
+
+    heading: str
+    measures: Table
+    advice: list[list[tuple[bool, str]]]
+    shown: list[_ExampleView]
+    chart: Markup | None
+    facts: dict[str, object]
+
+
+@dataclass(frozen=True)
+class _ExampleView:
+    """One image that a sign was measured on."""
+
+    name: str
+    words: str
+    score: str
+    views: list[Photo]
 
 
 def write_diagnosis_report(
@@ -35,94 +61,75 @@ def write_diagnosis_report(
 
     Raises OutputError when the page cannot be written.
     """
-    when = (made or datetime.now()).strftime("%Y-%m-%d %H:%M")
-    text = page(
-        title,
-        _headline(title, when, diagnosis),
-        *(_sign(sign, diagnosis) for sign in diagnosis.signs),
-        section("What this rests on", *(element("p", words) for words in diagnosis.rests_on), facts(dict(model_facts))),
-        _unreadable(diagnosis),
-        element("footer", f"Made by blemish on {when}. This file needs no network and no other file."),
-    )
-    return write_page(path, text)
-
-
-def _headline(title: str, when: str, diagnosis: Diagnosis) -> Markup:
     shows = [sign.name for sign in diagnosis.warnings]
-    measured = sum(sign.verdict != "not measured" for sign in diagnosis.signs)
-    verdict = f"Shows: {', '.join(shows)}" if shows else f"None of {count_in_words(measured, 'measured sign')} shows"
-    tiles = [tile(sign.verdict, sign.name, _TONES[sign.verdict]) for sign in diagnosis.signs]
-    return element(
-        "header",
-        element("p", f"blemish diagnosis · {when}", class_="brand"),
-        element("h1", verdict),
-        element("p", title, class_="lead"),
-        element("div", *tiles, class_="tiles"),
+    measured = sum(sign.finding != "not measured" for sign in diagnosis.signs)
+    text = render(
+        "diagnosis.html",
+        made=made,
+        kind="diagnosis",
+        title=title,
+        verdict=f"Shows: {', '.join(shows)}" if shows else f"None of {count_in_words(measured, 'measured sign')} shows",
+        tiles=[Tile(sign.finding, sign.name, _TONES[sign.finding]) for sign in diagnosis.signs],
+        signs=[_sign(sign, diagnosis) for sign in diagnosis.signs],
+        rests_on=diagnosis.rests_on,
+        model_facts=facts_of(model_facts),
+        failed=diagnosis.failures[:_MOST_FAILURES],
+        failures=len(diagnosis.failures),
+        more_failures=left_out(len(diagnosis.failures) - _MOST_FAILURES, "unreadable file", "not listed"),
     )
+    return write_text(path, text)
 
 
-def _sign(sign: Sign, diagnosis: Diagnosis) -> Markup:
+def _sign(sign: Sign, diagnosis: Diagnosis) -> _SignView:
     rows = [
-        [m.name, "–" if m.value is None else number(m.value), wanted_in_words(m), _verdict(m)] for m in sign.measures
+        [m.name, None if m.value is None else number(m.value), wanted_in_words(m), _verdict(m)] for m in sign.measures
     ]
-    measured = table(
-        ["measure", "value", "wanted", "verdict"],
-        rows,
-        caption=f"Looked for: {sign.means}",
-        numeric=frozenset({1, 2}),
-    )
-    do = element("ul", *(element("li", _code(line)) for line in sign.advice)) if sign.verdict == "warn" else None
-    shown = [_views(words, seen) for words, seen in sign.shown]
-    return section(
-        f"{sign.name.capitalize()}: {sign.verdict}",
-        measured,
-        element("h3", "What to do") if do else None,
-        do,
-        *shown,
-        _chart(sign, diagnosis),
-        facts({name: _fact(value) for name, value in sign.facts.items() if not name.startswith(_WITH)}),
+    columns = ["measure", "value", "wanted", "verdict"]
+    return _SignView(
+        heading=f"{sign.name.capitalize()}: {sign.finding}",
+        measures=Table(columns, rows, f"Looked for: {sign.means}", frozenset({1, 2})),
+        advice=[code_spans(line) for line in sign.advice] if sign.finding == "warn" else [],
+        shown=[_example(words, seen) for words, seen in sign.shown],
+        chart=_chart(sign, diagnosis),
+        facts=facts_of({name: _fact(value) for name, value in sign.facts.items() if not name.startswith(_WITH)}),
     )
 
 
 def wanted_in_words(measure: Measure) -> str:
     """ "at least 0.8"."""
-    return f"{'at least' if measure.at_least else 'at most'} {number(measure.limit)}"
+    return f"{'at least' if measure.at_least else 'at most'} {number(measure.threshold)}"
 
 
-def _verdict(measure: Measure) -> Markup | str:
+def _value(measure: Measure) -> str | None:
+    return None if measure.value is None else number(measure.value)
+
+
+def _verdict(measure: Measure) -> Cell | str:
     if measure.value is None:
         return f"not measured: {measure.why}"
-    return element("span", measure.verdict, class_=f"badge {_TONES[measure.verdict]}")
-
-
-def _code(line: str) -> Markup:
-    """A sentence whose parts between backquotes are code."""
-    parts = line.split("`")
-    return Markup("".join(element("code" if i % 2 else "span", part) for i, part in enumerate(parts) if part))
+    return Cell(measure.finding, tone=_TONES[measure.finding])
 
 
 def _fact(value: object) -> object:
-    return number(float(value)) if isinstance(value, (int, float)) else value
+    return number(float(value)) if isinstance(value, int | float) and not isinstance(value, bool) else value
 
 
-def _views(words: str, seen: Inspected) -> Markup:
+def _example(words: str, seen: InspectedImage) -> _ExampleView:
     """The image, the map as heat with the limit at mid-scale, and the made-up spot outlined."""
     name = Path(seen.prediction.source).name
-    small, light = thumbnail(seen.image, _SIDE), light_copy(seen.prediction, _SIDE)
-    views = [(small, "picture")]
+    small = thumbnail(seen.image, _SIDE)
+    views = [photo(small, f"{name}: picture", "picture")]
     if seen.prediction.is_defective and seen.prediction.regions:
-        views.append((draw_overlay(small, light, strip=False, scale=1.6), "marked"))
+        marked = draw_overlay(small, seen.prediction, strip=False, scale=1.6)
+        views.append(photo(marked, f"{name}: marked", "marked"))
     else:
-        views.append((heat_image(light, (small.shape[0], small.shape[1])), "heat, the limit at mid-scale"))
+        caption = "heat, the limit at mid-scale"
+        heat = heat_image(seen.prediction, (small.shape[0], small.shape[1]))
+        views.append(photo(heat, f"{name}: {caption}", caption))
     if seen.mask is not None and np.any(seen.mask):
-        views.append((draw_mask(small, seen.mask, scale=1.6), "the made-up spot"))
-    figures = (
-        element("figure", figure(shown, f"{name}: {caption}", data_zoom=True), element("figcaption", caption))
-        for shown, caption in views
-    )
+        views.append(photo(draw_mask(small, seen.mask, scale=1.6), f"{name}: the made-up spot", "the made-up spot"))
     score = f"score {number(seen.prediction.score)}, limit {number(seen.prediction.threshold)}"
-    said = element("div", element("div", element("h3", name), class_="head"), element("p", words), element("p", score))
-    return element("article", element("div", *figures, class_="views"), said, class_="part")
+    return _ExampleView(name, words, score, views)
 
 
 def _chart(sign: Sign, diagnosis: Diagnosis) -> Markup | None:
@@ -135,10 +142,3 @@ def _chart(sign: Sign, diagnosis: Diagnosis) -> Markup | None:
         if name.startswith(_WITH) and isinstance(value, float)
     ]
     return charts.bar_chart(bars, title="Time in the detector by what is stored") if bars else None
-
-
-def _unreadable(diagnosis: Diagnosis) -> Markup | None:
-    if not diagnosis.failures:
-        return None
-    items = [element("li", element("h3", file), element("p", message)) for file, message in diagnosis.failures[:100]]
-    return section(f"Unreadable files ({len(diagnosis.failures):,})", element("ul", *items, class_="trouble"))

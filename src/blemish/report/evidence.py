@@ -21,8 +21,8 @@ class CalibrationFacts:
     """Where one category's threshold comes from.
 
     `scores` `(n,)` are scores of good images the detector did not learn from; `threshold` the image threshold;
-    `false_alarm_rate` the wished one, in 0…1; `evidence` the number of distinct good parts behind the scores (fewer
-    than `scores` when augmentations were scored too); `obtained` says how, in a sentence of its own.
+    `false_alarm_rate` the target, in 0…1; `evidence` the number of distinct good parts behind the scores (fewer than
+    `scores` when augmentations were scored too); `obtained` says how, as a whole sentence with its full stop.
     """
 
     category: str | None
@@ -52,29 +52,29 @@ def rate_interval(facts: CalibrationFacts, confidence: float = 0.9) -> tuple[flo
 
 
 def images_needed(rate: float) -> int:
-    """How many good images it takes at least until one score in them can lie at the wished rate: 19 for 5 %."""
+    """How many good images it takes at least until one score in them can lie at the target rate: 19 for 5 %."""
     return max(1, int(np.ceil(1 / rate - 1e-9)) - 1) if rate > 0 else 0
 
 
 def evidence_in_words(facts: CalibrationFacts) -> list[str]:
     """Sentences: what the threshold rests on, what to expect of it, and what would make it firmer."""
-    wished = percent(facts.false_alarm_rate)
-    rests = facts.obtained or f"It rests on {count_in_words(facts.evidence, 'good picture')}."
-    said = [f"The limit aims at {wished} false alarms. {rests}"]
+    target = percent(facts.false_alarm_rate)
+    rests = f"It rests on {count_in_words(facts.evidence, 'good picture')}."
+    sentences = [" ".join(filter(None, (f"The limit aims at {target} false alarms.", rests, facts.obtained)))]
     low, high = rate_interval(facts)
     needed = images_needed(facts.false_alarm_rate)
     if facts.evidence < needed:
-        said.append(
-            f"That is too few to show a rate of {wished}: it takes at least {needed} good pictures. "
+        sentences.append(
+            f"That is too few to show a rate of {target}: it takes at least {needed} good pictures. "
             f"The limit is extrapolated; the true rate of false alarms may lie anywhere up to {percent(high)}. "
             "Trust the order of the scores more than the verdict, and renew the limit with more good pictures."
         )
     else:
         span = f"between {percent(low)} and {percent(high)}" if low > 0 else f"below {percent(high)}"
-        said.append(
+        sentences.append(
             f"With 90 % confidence the true rate of false alarms lies {span}, if parts and lighting stay the same."
         )
-    return said
+    return sentences
 
 
 def percent(rate: float) -> str:

@@ -14,30 +14,29 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from blemish.errors import ImageError
-from blemish.report.colours import DEFECT, GOOD, HEAT, TRUTH, UNKNOWN
-from blemish.report.views import side_by_side
+from blemish.report.colours import DEFECT, GOOD, HEAT, TRUTH, UNKNOWN, UNSURE
 from blemish.scoring.describe import count_in_words, times_in_words
 from blemish.types import Prediction, Region
 
 _MOST_BOXES = 12  # more numbers than this hide the part they point at
 _WHITE, _BLACK = (255, 255, 255), (0, 0, 0)
+_TONES = {"good": GOOD, "defective": DEFECT, "unsure": UNSURE, "unknown": UNKNOWN}
+_WORDS = {"good": "GOOD", "defective": "DEFECT", "unsure": "UNSURE", "unknown": "UNKNOWN PART"}
 
 
 def draw_overlay(
     image: np.ndarray,
     prediction: Prediction,
     *,
-    heat: bool = True,
-    outlines: bool = True,
     boxes: bool = True,
     strip: bool = True,
     scale: float = 1.0,
 ) -> np.ndarray:
     """The image with its verdict drawn on it, `(H, W, 3)` uint8, a new array of the image's own size.
 
-    `heat` tints what rises above the map threshold, the stronger the score the denser; `outlines` traces the edge of
-    those areas; `boxes` marks the strongest regions with corners and a number; `strip` writes the verdict along the
-    edge with the least to see. Lines and letters grow with the image, and by `scale` where it will be shown smaller.
+    What rises above the map threshold is tinted, the stronger the score the denser, and outlined; `boxes` marks the
+    strongest regions with corners and a number; `strip` writes the verdict along the edge with the least to see.
+    Lines and letters grow with the image, and by `scale` where it will be shown smaller.
 
     Raises ImageError when the image is not `(H, W, 3)` uint8.
     """
@@ -48,10 +47,8 @@ def draw_overlay(
     if over.any():
         stroke = _stroke(height, width, scale)
         window = _window(over, stroke + 2)
-        if heat:
-            _tint(canvas[window], scores[window], over[window], prediction.map_threshold)
-        if outlines:
-            _trace(canvas[window], over[window], stroke)
+        _tint(canvas[window], scores[window], over[window], prediction.map_threshold)
+        _trace(canvas[window], over[window], stroke)
     if boxes:
         canvas = _draw_boxes(canvas, prediction, scale)
     if strip:
@@ -68,8 +65,7 @@ def heat_image(prediction: Prediction, size: tuple[int, int] | None = None) -> n
     scores = _map_at(prediction.map, size)
     limit = prediction.map_threshold
     top = 2 * limit if limit > 0 else float(scores.max(initial=0.0))
-    levels = np.clip(scores * (255 / max(top, 1e-12)), 0, 255).astype(np.uint8)
-    canvas = HEAT[levels]
+    canvas = HEAT[np.clip(scores * (255 / max(top, 1e-12)), 0, 255).astype(np.uint8)]  # (h, w, 3)
     over = _inside_regions(scores, prediction)
     if over.any():
         _trace(canvas, over, _stroke(*size))
@@ -99,47 +95,6 @@ def thumbnail(image: np.ndarray, side: int = 320) -> np.ndarray:
         return image.copy()
     size = (max(1, round(width * side / longest)), max(1, round(height * side / longest)))
     return np.asarray(Image.fromarray(image).resize(size, Image.Resampling.LANCZOS, reducing_gap=2.0)).copy()
-
-
-def triptych(
-    image: np.ndarray,
-    prediction: Prediction,
-    mask: np.ndarray | None = None,
-    *,
-    relief: np.ndarray | None = None,
-    side: int = 512,
-    gap: int = 6,
-) -> np.ndarray:
-    """Image | heat | outline, and the true mask where one is given, side by side on white, `(h, w, 3)` uint8.
-
-    The `relief` of the measured points, where one is given, stands beside the image.
-
-    Each panel's longer side is at most `side` pixels; `gap` pixels lie between panels.
-    """
-    small = thumbnail(image, side)
-    panels = [small] if relief is None else [small, thumbnail(relief, side)]
-    panels.append(heat_image(prediction, (small.shape[0], small.shape[1])))
-    panels.append(draw_overlay(small, prediction, heat=False, strip=False))
-    if mask is not None:
-        panels.append(draw_mask(small, mask))
-    return side_by_side(panels, gap)
-
-
-def light_copy(prediction: Prediction, side: int = 512) -> Prediction:
-    """The same verdict with a map whose longer side is at most `side`, its regions scaled along.
-
-    A report over thousands of images can keep these in memory; shares of the image and places stay the same.
-    """
-    height, width = prediction.map.shape[:2]
-    scale = side / max(height, width, 1)
-    if scale >= 1:
-        return prediction
-    size = (max(1, round(height * scale)), max(1, round(width * scale)))
-    return replace(
-        prediction,
-        map=_map_at(prediction.map, size),
-        regions=tuple(_scaled(r, size[1] / width, size[0] / height) for r in prediction.regions),
-    )
 
 
 def _scaled(region: Region, x: float, y: float) -> Region:
@@ -227,7 +182,7 @@ def _tint(canvas: np.ndarray, scores: np.ndarray, over: np.ndarray, limit: float
 
 
 def _trace(canvas: np.ndarray, inside: np.ndarray, stroke: int, line: tuple[int, int, int] = _WHITE) -> None:
-    """Draw the edge of an area in place: a line on its inner rim, a dark halo outside, so it shows on any ground."""
+    """Draw the edge of an area in place: a line on its inner rim, a dark halo outside, to show on any background."""
     halo = _grown(inside, max(1, stroke // 2 + 1)) & ~inside
     canvas[halo] = (canvas[halo] * np.float32(0.35)).astype(np.uint8)
     canvas[inside & _grown(~inside, stroke)] = line
@@ -332,13 +287,13 @@ def _draw_strip(canvas: np.ndarray, prediction: Prediction, at_top: bool) -> np.
 
 
 def tone_of(prediction: Prediction) -> tuple[int, int, int]:
-    """The colour of the verdict: good, defective, or unknown part."""
-    return UNKNOWN if not prediction.is_known else DEFECT if prediction.is_defective else GOOD
+    """The colour of the verdict."""
+    return _TONES[prediction.verdict]
 
 
 def _strip_texts(prediction: Prediction) -> list[str]:
     """The verdict in few letters, the longest wording first."""
-    word = "UNKNOWN PART" if not prediction.is_known else "DEFECT" if prediction.is_defective else "GOOD"
+    word = _WORDS[prediction.verdict]
     score = times_in_words(prediction.score, prediction.threshold).replace("×", "x")  # Pillow's letters have no ×
     texts = [f"{word}  ·  {score}", word]
     if prediction.regions and prediction.is_defective:

@@ -8,21 +8,21 @@ import re
 from pathlib import Path
 
 import pytest
+from blemish.research.experiments.running import Notebook, configured
 from experiment_parts import ROWS, TINY, write_data
+from markupsafe import escape
 
-from blemish.cli.evaluate import parts_of
+from blemish.cli.evaluate import categories_of
 from blemish.errors import SettingsError
 from blemish.registry import EXPERIMENTS
-from blemish.report.page import escape
 from blemish.research.experiment_report import write_experiment_report
 from blemish.research.experiments.base import Cell
-from blemish.research.experiments.running import Notebook, configured
 
 pytestmark = pytest.mark.parametrize("name", sorted(EXPERIMENTS))
 
 
 def notebook(name: str, data: Path, out: Path, **options: object) -> Notebook:
-    return Notebook(name, configured(name, {**TINY[name], "seeds": [0], **options}), parts_of([data], None), out)
+    return Notebook(name, configured(name, {**TINY[name], "seeds": [0], **options}), categories_of([data], None), out)
 
 
 def silent(words: str, done: float, total: int) -> None:
