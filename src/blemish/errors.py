@@ -47,3 +47,19 @@ class NotFittedError(BlemishError):
 
 class OutputError(BlemishError):
     """A result that cannot be written (read-only folder, full disk)."""
+
+
+class DataWarning(UserWarning):
+    """An image that can be read, but probably is not what it seems; `str()` is a sentence that names the file.
+
+    `kind` is one of `KINDS`, `file` names the image (or its mask, or a folder).
+    """
+
+    KINDS = ("scale", "range", "constant", "two-level", "mask", "pages", "near-duplicate")
+
+    def __init__(self, kind: str, file: str, text: str) -> None:
+        super().__init__(kind, file, text)
+        self.kind, self.file, self.text = kind, file, text
+
+    def __str__(self) -> str:
+        return f"'{self.file}' {self.text}"

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from blemish.data import images
-from blemish.data.images import fit_size, load_image, load_mask, pixel_limit, resize_image
+from blemish.data.images import fit_size, load_image, load_mask, resize_image
+from blemish.data.readers.base import MAX_PIXELS, pixel_limit
 from blemish.errors import ImageError, SettingsError
 
 
@@ -189,8 +189,8 @@ def test_transparency_is_laid_on_black(tmp_path: Path) -> None:
     assert load_image(tmp_path / "rgba.png")[0].tolist() == [[200, 100, 50], [0, 0, 0], [40, 20, 10]]
     Image.fromarray(np.array([[[200, 255], [200, 0]]], np.uint8), "LA").save(tmp_path / "la.png")
     assert load_image(tmp_path / "la.png")[0].tolist() == [[200] * 3, [0] * 3]
-    Image.new("RGB", (1, 1), (9, 8, 7)).save(tmp_path / "key.png", transparency=(9, 8, 7))
-    assert load_image(tmp_path / "key.png")[0].tolist() == [[0] * 3]
+    Image.fromarray(np.array([[[9, 8, 7], [7, 8, 9]]], np.uint8)).save(tmp_path / "key.png", transparency=(9, 8, 7))
+    assert load_image(tmp_path / "key.png")[0].tolist() == [[0] * 3, [7, 8, 9]]
 
 
 @pytest.mark.parametrize("suffix", ["jpg", "png", "webp", "tif"])
@@ -217,6 +217,7 @@ def test_damaged_exif_does_not_cost_the_image(tmp_path: Path, noise: np.ndarray)
     np.testing.assert_array_equal(load_image(tmp_path / "a.png"), noise)
 
 
+@pytest.mark.filterwarnings("ignore:.*pages, of which the first is taken")
 @pytest.mark.parametrize("suffix", ["gif", "webp", "png", "tif"])
 def test_of_several_frames_the_first(tmp_path: Path, suffix: str) -> None:
     frames = [Image.new("RGB", (8, 8), colour) for colour in ((255, 0, 0), (0, 0, 255), (0, 255, 0))]
@@ -307,7 +308,7 @@ def test_sizes_around_pillows_own_limit_warn_of_nothing(tmp_path: Path, sides: t
         warnings.simplefilter("error")
         with pytest.raises(ImageError) as caught:
             load_image(path)
-    too_large = sides[0] * sides[1] > images.MAX_PIXELS
+    too_large = sides[0] * sides[1] > MAX_PIXELS
     assert ("at most" if too_large else "a whole picture") in str(caught.value)
 
 
@@ -389,7 +390,6 @@ def test_arrays_of_every_accepted_kind(noise: np.ndarray) -> None:
         ((3, 40, 50), np.uint8, "moveaxis"),
         ((2, 4, 5, 3), np.uint8, "one picture at a time"),
         ((0, 5, 3), np.uint8, "shape (0, 5, 3)"),
-        ((4, 5, 3), np.int64, "astype"),
         ((4, 5, 3), np.complex64, "complex64"),
         ((4, 5, 3), object, "object"),
     ],

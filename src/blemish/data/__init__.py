@@ -8,9 +8,10 @@ from blemish.data.category import Category, Dataset
 from blemish.data.elpv import draw_cells, solar_cells
 from blemish.data.files import IMAGE_SUFFIXES, find_images
 from blemish.data.folder import inspection_samples, normal_samples
-from blemish.data.images import MAX_PIXELS, fit_size, load_image, load_mask, resize_image
+from blemish.data.images import fit_size, load_image, load_mask, resize_image
 from blemish.data.layouts import load_dataset
 from blemish.data.points import load_points
+from blemish.data.readers.base import MAX_PIXELS
 from blemish.data.samples import image_of, load_sample
 from blemish.data.scans import load_scan
 from blemish.data.shots import draw_shots, folds
