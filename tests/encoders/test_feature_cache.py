@@ -73,6 +73,9 @@ def test_nothing_is_read_or_kept_while_paused(tmp_path: Path) -> None:
     assert (counted.calls, encoder.hits) == (9, 0)
     assert len(list(tmp_path.iterdir())) == 3
     encoder.encode(images())
+    assert (counted.calls, encoder.hits) == (9, 0)
+    encoder.mark()
+    encoder.encode(images())
     assert (counted.calls, encoder.hits) == (9, 3)
 
 

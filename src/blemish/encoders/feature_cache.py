@@ -25,7 +25,7 @@ class RememberingEncoder:
 
     Exact where an image's features do not depend on its batch, as on CPUs. With `half` they are rounded to float16,
     also for the run that encoded them, so that every run sees the same numbers. `hits` counts the images that were read
-    back instead of encoded; inside `paused()` nothing is read or kept, so that times can be measured.
+    back and had been kept before the last `mark`; inside `paused()` nothing is read or kept, so that times can be measured.
 
     At most `most_bytes` are kept. What earlier runs left in the folder, and this one has not looked at, makes room, the
     oldest first; what then finds no room is encoded again.
@@ -40,18 +40,23 @@ class RememberingEncoder:
         self.licence, self.weights = encoder.licence, encoder.weights
         self.device = getattr(encoder, "device", "cpu")
         self.precision = precision_of(encoder)
-        self.hits = 0
+        self.hits, self._before = 0, frozenset[str]()
         self._paused = False
         self._sizes: dict[str, int] = {}  # by image: bytes of what this run has written or read
         self._left = sizes_of(folder)  # the same of what earlier runs left, the oldest first
         self._bytes = sum(self._left.values())
         self.most_bytes = min(most_bytes, (shutil.disk_usage(folder).free + self._bytes) // 4)
+        self.mark()
 
     def encode(self, images: EncoderInput) -> Features:
         """As the encoder's own `encode`; images and scans seen before are read back."""
         if self._paused:
             return self.encoder.encode(images)
         return joined([self._encode_one(images[i : i + 1]) for i in range(len(images))])
+
+    def mark(self) -> None:
+        """Count hits from here on, of what is kept now."""
+        self.hits, self._before = 0, frozenset((*self._sizes, *self._left))
 
     @contextmanager
     def paused(self) -> Iterator[None]:
@@ -74,7 +79,7 @@ class RememberingEncoder:
         """The features of a batch of one."""
         key = key_of(image[0])
         if (found := self._read(key)) is not None:
-            self.hits += 1
+            self.hits += key in self._before
             return found
         features = self.encoder.encode(image)
         kept = in_half(features) if self.half else features

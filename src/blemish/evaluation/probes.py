@@ -25,14 +25,16 @@ class FitTimer:
     """
 
     def __init__(self, encoder: Encoder | None = None) -> None:
-        self._encoder = encoder
-        self._started, self._hits = time.perf_counter(), self._hits_so_far()
+        from blemish.encoders.feature_cache import RememberingEncoder
+
+        self._cache = encoder if isinstance(encoder, RememberingEncoder) else None
+        if self._cache is not None:
+            self._cache.mark()
+        self._started = time.perf_counter()
 
     def seconds(self) -> float:
-        return math.nan if self._hits_so_far() > self._hits else time.perf_counter() - self._started
-
-    def _hits_so_far(self) -> int:
-        return int(getattr(self._encoder, "hits", 0))
+        """Wall-clock seconds so far."""
+        return math.nan if self._cache and self._cache.hits else time.perf_counter() - self._started
 
 
 def milliseconds_per_image(

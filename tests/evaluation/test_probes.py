@@ -1,0 +1,73 @@
+from __future__ import annotations
+
+import math
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from evaluation_parts import toy_run, write_category
+
+from blemish.encoders import build
+from blemish.encoders.feature_cache import RememberingEncoder
+from blemish.evaluation import PeakMemory, fit_run, milliseconds_per_image
+from blemish.evaluation.probes import FitTimer
+
+
+class Slow:
+    """The pixels encoder, 20 ms slower a batch."""
+
+    def __init__(self) -> None:
+        self.encoder, self.calls = build("pixels"), 0
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.encoder, name)
+
+    def encode(self, images: np.ndarray) -> Any:
+        self.calls += 1
+        time.sleep(0.02)
+        return self.encoder.encode(images)
+
+
+def test_a_time_is_that_of_images_never_encoded_before(tmp_path: Path, part, toy: str) -> None:  # type: ignore[no-untyped-def]
+    made = write_category(tmp_path / "data", part)
+    slow = Slow()
+    encoder = RememberingEncoder(slow, tmp_path / "kept")  # type: ignore[arg-type]
+    inspector, _ = fit_run(toy_run(made), encoder=encoder)
+    for _ in inspector.inspect_many([sample.image for sample in made.test]):  # type: ignore[misc]
+        pass
+    calls, kept = slow.calls, len(list((tmp_path / "kept").iterdir()))
+    spent = milliseconds_per_image(inspector, made.test, most=4)
+    assert 20 < spent < 2000
+    assert slow.calls - calls == 1 + 4  # one warms up
+    assert len(list((tmp_path / "kept").iterdir())) == kept
+    assert math.isnan(milliseconds_per_image(inspector, made.test, most=0))
+
+
+def test_a_fit_that_read_features_back_has_no_time(tmp_path: Path, part, toy: str) -> None:  # type: ignore[no-untyped-def]
+    run = toy_run(write_category(tmp_path / "data", part))
+    encoder = RememberingEncoder(build("pixels"), tmp_path / "kept")
+    first = FitTimer(encoder)
+    fit_run(run, encoder=encoder)
+    assert first.seconds() > 0
+    encoder.encode(np.zeros((1, 64, 64, 3), np.uint8))
+    inside = FitTimer(encoder)
+    for _ in range(2):  # what a fit itself encoded, it may read back
+        encoder.encode(np.ones((1, 64, 64, 3), np.uint8))
+    assert inside.seconds() > 0
+    again = FitTimer(encoder)
+    fit_run(run, encoder=encoder)
+    assert math.isnan(again.seconds())
+    assert FitTimer(None).seconds() >= 0
+
+
+def test_peak_memory_sees_what_was_used_since() -> None:
+    memory = PeakMemory()
+    before = memory.megabytes()
+    block = np.ones(20_000_000)  # 160 MB
+    assert block[0] == 1
+    during = memory.megabytes()
+    assert during >= before + 100 or not memory.resettable
+    del block
+    if memory.resettable:
+        assert PeakMemory().megabytes() < during - 100

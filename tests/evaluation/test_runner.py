@@ -1,0 +1,112 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from evaluation_parts import toy_run, write_category
+from sklearn.metrics import average_precision_score, roc_auc_score
+
+from blemish.evaluation import (
+    COLUMNS,
+    MEASURES,
+    CategoryData,
+    RunDetail,
+    evaluate,
+    evaluate_run,
+    fit_run,
+    inspect_test_images,
+)
+from blemish.types import Sample
+
+
+def test_a_run_fills_every_column(tmp_path: Path, part, toy: str) -> None:  # type: ignore[no-untyped-def]
+    (detail,) = evaluate_run(toy_run(write_category(tmp_path, part), shots=4), scratch=None)
+    assert tuple(detail.row) == COLUMNS
+    assert detail.row["n_train"] == 4
+    assert (detail.row["n_good"], detail.row["n_defective"]) == (3, 3)
+    assert detail.row["image_auroc"] == 1
+    assert all(0 <= detail.row[name] <= 1 for name in MEASURES if not name.endswith(("seconds", "picture", "mb")))
+    assert detail.row["target_false_alarm_rate"] == 0.05
+    assert len(detail.images) == 6
+    assert {image.defect for image in detail.images if image.label} == {"square"}
+    assert "good picture" in detail.threshold_source
+
+
+def test_measures_agree_with_scikit_learn(tmp_path: Path, part, toy: str) -> None:  # type: ignore[no-untyped-def]
+    """From the images' own records alone, another library finds the row's numbers."""
+    (detail,) = evaluate_run(toy_run(write_category(tmp_path, part, test=5), settings={"power": 0.5}))
+    labels = [image.label for image in detail.images]
+    scores = [image.score for image in detail.images]
+    assert detail.row["image_auroc"] == pytest.approx(roc_auc_score(labels, scores))
+    assert detail.row["image_ap"] == pytest.approx(average_precision_score(labels, scores))
+    flagged = np.array([image.is_alarm for image in detail.images])
+    truth = np.array(labels, dtype=bool)
+    assert detail.row["miss_rate"] == pytest.approx(np.mean(~flagged[truth]))
+    assert detail.row["false_alarm_rate"] == pytest.approx(np.mean(flagged[~truth]))
+
+
+def test_pooled_runs_recognise_what_they_see(tmp_path: Path, part, toy: str) -> None:  # type: ignore[no-untyped-def]
+    categories = [write_category(tmp_path / name, part, name) for name in ("disc", "ring")]
+    facts = {"encoder": "pixels", "image_size": 64, "device": "cpu"}
+    details = list(evaluate(categories, ["toy"], [2], [0], pooled=True, **facts))
+    assert [detail.row["category"] for detail in details] == ["disc", "ring"]
+    for detail in details:
+        assert detail.row["pooled"] is True
+        good = [image for image in detail.images if not image.label]
+        assert all(image.recognised == image.category for image in good)
+
+
+def test_unreadable_test_images_are_named(tmp_path: Path, part, toy: str) -> None:  # type: ignore[no-untyped-def]
+    made = write_category(tmp_path, part)
+    (tmp_path / "good0.png").write_bytes(b"")
+    (detail,) = evaluate_run(toy_run(made))
+    assert detail.row["n_good"] == 2
+    ((file, error),) = detail.failures
+    assert file.endswith("good0.png")
+    assert "0 bytes" in error
+
+
+def test_progress_ends_where_it_should(tmp_path: Path, part, toy: str) -> None:  # type: ignore[no-untyped-def]
+    told: list[tuple[str, int, int]] = []
+    list(evaluate_run(toy_run(write_category(tmp_path, part)), progress=lambda *words: told.append(words)))
+    assert told[-1] == ("testing disc", 6, 6)
+
+
+def test_a_detail_needs_no_more_than_its_row() -> None:
+    assert RunDetail({}, (), {}).failures == ()
+
+
+def test_images_in_memory_keep_their_labels(tmp_path: Path, part, toy: str) -> None:  # type: ignore[no-untyped-def]
+    """They all have one name, so only their order says which prediction belongs to which label."""
+    train = tuple(Sample(part(seed=i), label=0) for i in range(4))
+    mask = np.zeros((64, 80), bool)
+    mask[28:40, 32:44] = True
+    good = [Sample(part(seed=50 + i), label=0) for i in range(4)]
+    bad = [Sample(part(seed=70 + i, defective=True), label=1, mask=mask, defect="square") for i in range(4)]
+    test = tuple(sample for pair in zip(bad, good, strict=True) for sample in pair)
+    (detail,) = evaluate_run(toy_run(CategoryData("memory", "disc", train, test)))
+    assert (detail.row["n_good"], detail.row["n_defective"]) == (4, 4)
+    assert detail.row["image_auroc"] == 1
+    assert [image.label for image in detail.images] == [1, 0] * 4
+    assert all((image.defect == "square") == bool(image.label) for image in detail.images)
+
+
+def test_predictions_stay_beside_their_samples_where_one_cannot_be_read(  # type: ignore[no-untyped-def]
+    tmp_path: Path, part, toy: str
+) -> None:
+    made = write_category(tmp_path, part)
+    (tmp_path / "good1.png").write_bytes(b"")
+    inspector, counts = fit_run(toy_run(made))
+    results = inspect_test_images(inspector, made)
+    assert counts == {"disc": 6}
+    assert [str(s.image) for s in results.samples] == [p.source for p in results.predictions]
+    assert len(results.samples) == 5
+
+
+def test_missing_masks_are_reported(tmp_path: Path, part, toy: str) -> None:  # type: ignore[no-untyped-def]
+    made = write_category(tmp_path, part)
+    test = [s if i % 2 else Sample(s.image, label=s.label, defect=s.defect) for i, s in enumerate(made.test)]
+    (detail,) = evaluate_run(toy_run(CategoryData("d", "disc", made.train, tuple(test))))
+    assert detail.notes == ("masks for 2 of 3 defective pictures; pixel figures are of these alone",)
+    assert (detail.row["n_masks"], detail.row["n_defective"]) == (2, 3)
