@@ -23,21 +23,22 @@ Inspector.fit = fit
 """
 STOP_WHILE_SAVING = """
 import time
-from blemish.model import model_folder
+from blemish.utils import atomic
 def stop(*arguments):
     print("here", flush=True)
     time.sleep(600)
-model_folder._replace = stop
+atomic._replace_folder = stop
 """
 STOP_BETWEEN_RENAMES = """
 import os, time
-from blemish.model import model_folder
+from blemish.utils import atomic
+atomic._swapped = lambda one, other: False
 rename = os.rename
 def once(source, target):
     rename(source, target)
     print("here", flush=True)
     time.sleep(600)
-model_folder.os.rename = once
+atomic.os.rename = once
 """
 
 

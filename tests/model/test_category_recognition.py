@@ -18,7 +18,7 @@ from blemish.model.category_recognition import (
     mean_distance,
     unit,
 )
-from blemish.types import POINTS, RGB, Features
+from blemish.types import POINTS, RGB, Features, Scan
 
 
 def patches(centre: int, seed: int, count: int = 100, spread: float = 0.05) -> np.ndarray:
@@ -108,7 +108,7 @@ def test_scans_are_recognised_by_all_there_is() -> None:
     def changed(index: int, copy: np.ndarray) -> Features:
         return scan(*kinds[names[index]], seed=1000 + index)
 
-    pixels = [np.zeros((16, 16, 6), np.float32)] * len(names)
+    pixels = [Scan(np.zeros((16, 16, 3), np.uint8), np.zeros((16, 16, 3), np.float32))] * len(names)
     recognisers = CategoryRecognisers().fit(names, pixels, seen, changed, scans=True)
     recognisers = CategoryRecognisers().load_state(recognisers.state())
     for name, (image, points) in kinds.items():
@@ -130,13 +130,19 @@ def test_what_lies_around_a_part_does_not_lead_astray() -> None:
         points = torch.from_numpy(patches(5, seed).reshape(1, 10, 10, 16))
         return Features({RGB: (image,), POINTS: (points,)}, None, {POINTS: torch.from_numpy(where)[None]})
 
-    pixels = [np.zeros((16, 16, 6), np.float32)] * 2
+    pixels = [Scan(np.zeros((16, 16, 3), np.uint8), np.zeros((16, 16, 3), np.float32))] * 2
     recognisers = CategoryRecognisers().fit(
         ["a", "b"], pixels, lambda i: seen(i, 8 + i, 0), lambda i, copy: seen(i, 8 + i, 1), scans=True
     )
     swapped = seen(0, 9, 2)
     assert recognisers.recognise(swapped).category == "a"
     assert recognisers.recognise(Features({RGB: swapped.layers[RGB]})).category == "b"  # most of it is ground
+
+
+def test_any_name_of_a_category_comes_back() -> None:
+    names = ("a\nb", "c", 'ä "quoted"', "")
+    recogniser = CategoryRecogniser().fit({name: [patches(i, 0)] for i, name in enumerate(names)}, {})
+    assert CategoryRecogniser().load_state(recogniser.state()).names_ == names
 
 
 def test_only_the_part_is_described() -> None:

@@ -3,10 +3,12 @@ from __future__ import annotations
 import errno
 import json
 import os
-import shutil
 import signal
+import stat
 import subprocess
 import sys
+import threading
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,14 +16,22 @@ import pytest
 import torch
 
 from blemish.errors import ModelError, OutputError
-from blemish.model import model_folder
-from blemish.model.model_folder import FILES, Model, load_model, read_settings, save_model, thumbnail_sheet
+from blemish.model.model_folder import (
+    FILES,
+    FORMAT_VERSION,
+    SavedModel,
+    load_model,
+    read_settings,
+    save_model,
+    thumbnail,
+    thumbnail_sheet,
+)
 
 
-def model(value: float = 1.0) -> Model:
+def model(value: float = 1.0) -> SavedModel:
     sheet = np.zeros((8, 8, 3), dtype=np.uint8)
     tensors = {"detector.bank": torch.full((4, 3), value), "detector.kept": torch.arange(5)[::2]}
-    return Model({"seed": 7, "encoder": {"name": "pixels"}}, tensors, [{"category": None}], sheet)
+    return SavedModel({"seed": 7, "encoder": {"name": "pixels"}}, tensors, [{"category": None}], sheet)
 
 
 def value_in(folder: Path) -> float:
@@ -79,7 +89,7 @@ def test_settings_that_are_none_are_a_model_error(tmp_path: Path, content: str) 
 def test_a_newer_format_asks_for_an_update(tmp_path: Path) -> None:
     folder = save_model(tmp_path / "model", model())
     settings = json.loads((folder / "settings.json").read_text())
-    (folder / "settings.json").write_text(json.dumps(settings | {"format_version": model_folder.FORMAT_VERSION + 1}))
+    (folder / "settings.json").write_text(json.dumps(settings | {"format_version": FORMAT_VERSION + 1}))
     with pytest.raises(ModelError, match="update blemish"):
         read_settings(folder)
 
@@ -120,14 +130,14 @@ def test_a_read_only_folder_is_an_output_error(tmp_path: Path) -> None:
         tmp_path.chmod(0o700)
 
 
-@pytest.mark.parametrize("step", ["_write_files", "_replace"])
+@pytest.mark.parametrize("step", ["model.model_folder._write_files", "utils.atomic._replace_folder"])
 def test_a_full_disk_keeps_the_old_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str) -> None:
     folder = save_model(tmp_path / "model", model(1))
 
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(model_folder, step, full)
+    monkeypatch.setattr(f"blemish.{step}", full)
     with pytest.raises(OutputError, match="free some room"):
         save_model(folder, model(2))
     assert value_in(folder) == 1
@@ -137,7 +147,6 @@ def test_a_full_disk_keeps_the_old_model(tmp_path: Path, monkeypatch: pytest.Mon
 KILLED = """
 import os, signal, sys
 import numpy as np, torch
-from blemish.model import model_folder
 calls = 0
 def count(*_):
     global calls
@@ -148,7 +157,7 @@ for name in ("rename", "fsync"):
     real = getattr(os, name)
     setattr(os, name, lambda *a, real=real, **k: (count(), real(*a, **k))[1])
 sheet = np.zeros((8, 8, 3), dtype=np.uint8)
-new = model_folder.Model({{"seed": 7}}, {{"detector.bank": torch.full((4, 3), 2.0)}}, [], sheet)
+new = model_folder.SavedModel({{"seed": 7}}, {{"detector.bank": torch.full((4, 3), 2.0)}}, [], sheet)
 model_folder.save_model(sys.argv[1], new)
 """
 
@@ -167,19 +176,76 @@ def test_a_killed_run_leaves_the_old_model_or_none(tmp_path: Path, at: int) -> N
     assert [p.name for p in tmp_path.iterdir()] == ["model"]
 
 
-def test_leftovers_of_a_dead_run_are_cleared_and_the_old_model_comes_back(tmp_path: Path) -> None:
-    dead = subprocess.Popen([sys.executable, "-c", ""])
-    dead.wait()
-    folder = save_model(tmp_path / "model", model(1))
-    shutil.move(folder, tmp_path / f".model.{dead.pid}.old")
-    (tmp_path / f".model.{dead.pid}.partial").mkdir()
-    (tmp_path / ".model.7x.partial").mkdir()
-    model_folder.remove_leftovers(folder)
-    assert value_in(folder) == 1
-    assert sorted(p.name for p in tmp_path.iterdir()) == [".model.7x.partial", "model"]
+def numbered(value: int) -> SavedModel:
+    one = model(value)
+    return replace(one, settings=one.settings | {"value": value})
+
+
+def test_readers_get_the_old_or_the_new_model_while_it_is_saved_again_and_again(tmp_path: Path) -> None:
+    folder = save_model(tmp_path / "model", numbered(0))
+    is_done = threading.Event()
+    values: list[float] = []
+    errors: list[BaseException] = []
+
+    def read() -> None:
+        while not is_done.is_set():
+            try:
+                saved = load_model(folder)
+                bank = saved.tensors["detector.bank"]
+                assert (bank == saved.settings["value"]).all()  # one model, not parts of two
+                values.append(float(bank[0, 0]))
+            except BaseException as error:
+                errors.append(error)
+                return
+
+    readers = [threading.Thread(target=read) for _ in range(3)]
+    for reader in readers:
+        reader.start()
+    for value in range(40):
+        save_model(folder, numbered(value))
+    is_done.set()
+    for reader in readers:
+        reader.join()
+    assert not errors
+    assert len(values) >= 10
+    assert len(set(values)) > 1
+
+
+def test_a_model_of_an_older_format_is_to_be_fitted_again(tmp_path: Path) -> None:
+    folder = save_model(tmp_path / "model", model())
+    settings = json.loads((folder / "settings.json").read_text())
+    settings["format_version"] = 1
+    (folder / "settings.json").write_text(json.dumps(settings))
+    with pytest.raises(ModelError, match=r"format 1.*fit the model again"):
+        load_model(folder)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no umask")
+@pytest.mark.parametrize(("umask", "mode"), [(0o022, 0o644), (0o077, 0o600), (0o002, 0o664)])
+def test_all_files_follow_the_umask(tmp_path: Path, umask: int, mode: int) -> None:
+    before = os.umask(umask)
+    try:
+        folder = save_model(tmp_path / "model", model())
+    finally:
+        os.umask(before)
+    assert {stat.S_IMODE((folder / name).stat().st_mode) for name in FILES} == {mode}
+
+
+def test_a_model_that_may_not_be_read_is_said_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = save_model(tmp_path / "model", model())
+
+    def denied(self: Path) -> bytes:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(Path, "read_bytes", denied)
+    with pytest.raises(ModelError, match=r"permission denied.*let the user"):
+        load_model(folder)
 
 
 def test_a_thumbnail_sheet_shows_all_images() -> None:
-    images = [np.full((30 + i, 50, 3), 10 * i, dtype=np.uint8) for i in range(11)]
-    assert thumbnail_sheet(images, side=32, columns=4).shape == (96, 128, 3)
+    images = [thumbnail(np.full((30 + i, 50, 3), 10 * i, dtype=np.uint8), 28) for i in range(11)]
+    assert max(images[0].shape) == 28
+    sheet = thumbnail_sheet(images, side=32, columns=4)
+    assert sheet.shape == (96, 128, 3)
+    assert [int(sheet[16 + 32 * (i // 4), 16 + 32 * (i % 4), 0]) for i in range(11)] == [10 * i for i in range(11)]
     assert thumbnail_sheet(images[:1], side=32).shape == (32, 32, 3)

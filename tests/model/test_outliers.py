@@ -103,13 +103,3 @@ def test_a_model_remembers_what_was_outliers_but_no_places(part: Draw, tmp_path:
     (back,) = Inspector.load(folder, device="cpu").outliers_
     assert (back.fingerprint, back.score) == (inspector.outliers_[0].fingerprint, inspector.outliers_[0].score)
     assert back.fingerprint not in inspector.model_.fingerprints
-
-
-def test_older_models_load(part: Draw, tmp_path: Path) -> None:
-    from blemish.model.model_folder import SavedModel, load_model, save_model
-
-    folder = fresh().fit([part(seed=i) for i in range(2)]).save(tmp_path / "m")
-    old = load_model(folder)
-    settings = {key: value for key, value in old.settings.items() if key != "outliers"}
-    save_model(folder, SavedModel(settings, old.tensors, old.calibration, old.thumbnails))
-    assert Inspector.load(folder, device="cpu").outliers_ == ()

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from blemish.data import load_sample
-from blemish.data.loading import ImageInputs, check_complete, fingerprint, good_samples
+from blemish.data.loading import ImageInputs, complete_samples, fingerprint, good_samples
 from blemish.data.samples import as_rgb
 from blemish.detectors.base import Detector, Needs, Progress
 from blemish.encoders.base import Encoder
@@ -81,9 +81,8 @@ def fit(
 
     What is cheap to check is checked before the first image is decoded.
     """
-    samples = good_samples(images, category)
     needs = settings.detector.needs
-    check_complete(samples, needs.modalities)
+    samples = complete_samples(good_samples(images, category), needs.modalities)
     check_enough(len(samples), needs)
     encoder = settings.build_encoder()
     check_compatible(needs, encoder, settings.framing, settings.detector_name)
