@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Mapping
+import re
+from collections.abc import Callable, Generator, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Self
 
@@ -16,6 +17,41 @@ from blemish.detectors.base import Needs, Progress
 from blemish.types import RGB, Batch, Features, PatchScores, Prediction, Region
 
 ROOT = Path(__file__).resolve().parent.parent
+
+
+# Why a test may be skipped where everything that CI installs is installed: weights that only a hub has, hardware, data
+# that cannot be published, what a file system or a user's rights forbid, a random draw without a case.
+MAY_SKIP = re.compile(
+    "download|names no weights|CUDA|no real pictures|no .+ in |root may write|file system|this draw|Windows"
+)
+
+
+def skipped_in_ci(report: pytest.TestReport | pytest.CollectReport) -> str:
+    """Why a test was skipped that must run in CI; "" for all others."""
+    if not report.skipped or not os.environ.get("CI") or hasattr(report, "wasxfail"):
+        return ""
+    reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
+    return "" if MAY_SKIP.search(reason) else reason
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """A test that must run in CI fails there when it would be skipped."""
+    report = yield
+    if reason := skipped_in_ci(report):
+        report.outcome, report.longrepr = "failed", f"must run in CI, but: {reason}"
+    return report
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report(
+    collector: pytest.Collector,
+) -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+    """The same of whole modules."""
+    report = yield
+    if reason := skipped_in_ci(report):
+        report.outcome, report.longrepr = "failed", f"must run in CI, but: {reason}"
+    return report
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import ast
+import re
+import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -103,6 +106,30 @@ def test_no_pickle() -> None:
             assert called != "torch.save", f"{path}:{node.lineno} writes pickle"
             assert called != "torch.load" or safe, f"{path}:{node.lineno} reads pickle without weights_only=True"
             assert called.split(".")[0] not in PICKLES, f"{path}:{node.lineno} uses pickle"
+
+
+# Packages whose name is not that of what they are imported as.
+DISTRIBUTIONS = {"PIL": "pillow", "yaml": "pyyaml", "efficientnet_lite_pytorch": "efficientnet-lite-pytorch"}
+
+
+def test_every_imported_package_is_declared() -> None:
+    """What src imports is declared in pyproject.toml, as a dependency or in an extra; all dependencies are imported."""
+    project = tomllib.loads((SOURCE.parents[1] / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    extras = project["optional-dependencies"]
+    required = {re.split(r"[\s\[<>=!~;]", line, maxsplit=1)[0].lower() for line in project["dependencies"]}
+    offered = {re.split(r"[\s\[<>=!~;]", line, maxsplit=1)[0].lower() for extra in extras.values() for line in extra}
+    imported: set[str] = set()
+    for path in modules():
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Import):
+                imported |= {alias.name.split(".")[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and node.module:
+                imported.add(node.module.split(".")[0])
+    foreign = imported - set(sys.stdlib_module_names) - {"blemish"}
+    named = {DISTRIBUTIONS.get(name, name).replace("_", "-").lower() for name in foreign}
+    # transformers brings its hub client, typer is made of click; _typeshed is of type checkers alone.
+    assert named - required - offered - {"huggingface-hub", "click", "-typeshed"} == set()
+    assert required - named == set()
 
 
 @pytest.mark.parametrize(

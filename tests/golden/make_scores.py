@@ -134,6 +134,9 @@ def main() -> int:
     parser.add_argument("--check", action="store_true", help="compare with the file instead of writing it")
     parser.add_argument("--only", nargs="*", default=list(ENCODERS), help="these detectors alone")
     options = parser.parse_args()
+    import torch
+
+    torch.set_num_threads(1)  # sums over two threads are not reproducible to the bit where gradients are scattered
     found = {}
     for name in options.only:
         found[name] = measured(name)
