@@ -55,7 +55,7 @@ class DataWarning(UserWarning):
     `kind` is one of `KINDS`, `file` names the image (or its mask, or a folder).
     """
 
-    KINDS = ("scale", "range", "constant", "two-level", "mask", "pages", "near-duplicate")
+    KINDS = ("scale", "range", "constant", "two-level", "mask", "pages", "near-duplicate", "incomplete")
 
     def __init__(self, kind: str, file: str, text: str) -> None:
         super().__init__(kind, file, text)

@@ -15,6 +15,8 @@ import numpy as np
 from PIL import Image
 
 from blemish.data import inspection_samples, load_image, load_sample, normal_samples
+from blemish.data.data_warnings import warn
+from blemish.data.files import shown
 from blemish.errors import DatasetError, ImageError
 from blemish.types import POINTS, RGB, ImageOrScan, Sample, Scan
 
@@ -69,19 +71,33 @@ def good_samples(images: ImageInputs, category: str | None = None) -> list[Sampl
     return samples if category is None else [replace(sample, category=category) for sample in samples]
 
 
-def check_complete(samples: Sequence[Sample], modalities: Sequence[str]) -> None:
-    """Raise DatasetError where a good part lacks one of the `modalities` that is to be learned from."""
-    for sample in samples:
-        if POINTS in modalities and sample.points is None:
-            raise DatasetError(
-                "measured points of every good part",
-                f"a picture alone, {sample.name}",
-                "give Sample(picture, points) or a folder in the layout of MVTec 3D-AD, or learn from pictures alone",
-            )
-        if RGB in modalities and sample.image is None:
-            raise DatasetError(
-                "a picture of every good part", f"points alone, {sample.name}", "give Sample(picture, points)"
-            )
+def complete_samples(samples: Sequence[Sample], modalities: Sequence[str]) -> list[Sample]:
+    """The samples that have all of `modalities`; a DataWarning names every other one.
+
+    Raises DatasetError where less than half of them do: then it is not a file or two that got lost.
+    """
+    lacking = [(sample, missing) for sample in samples if (missing := _missing(sample, modalities))]
+    if 2 * len(lacking) > len(samples):
+        sample, missing = lacking[0]
+        raise DatasetError(
+            f"{'measured points' if missing == POINTS else 'a picture'} of every good part",
+            f"{len(lacking)} of {len(samples)} without, first {shown(sample.name)}",
+            "give Sample(picture, points), folders rgb and xyz side by side, or the layout of MVTec 3D-AD"
+            + ("; or learn from pictures alone" if missing == POINTS else ""),
+        )
+    for sample, missing in lacking:
+        warn(
+            "incomplete", shown(sample.name), f"has no {'points' if missing == POINTS else 'picture'}, and is left out"
+        )
+    gone = {id(sample) for sample, _ in lacking}
+    return [sample for sample in samples if id(sample) not in gone]
+
+
+def _missing(sample: Sample, modalities: Sequence[str]) -> str | None:
+    """The first of `modalities` that a sample lacks."""
+    if POINTS in modalities and sample.points is None:
+        return POINTS
+    return RGB if RGB in modalities and sample.image is None else None
 
 
 def distinct(samples: Sequence[Sample], modalities: Sequence[str] = (RGB,)) -> tuple[list[Sample], list[str]]:

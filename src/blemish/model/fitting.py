@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,61 +12,28 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from blemish.data import load_sample
-from blemish.data.loading import ImageInputs, complete_samples, fingerprint, good_samples
-from blemish.data.samples import as_rgb
+from blemish.data.loading import ImageInputs, complete_samples, good_samples
 from blemish.detectors.base import Detector, Needs, Progress
 from blemish.encoders.base import Encoder
 from blemish.encoders.feature_cache import lasting
 from blemish.encoders.precision import precision_of
 from blemish.errors import DatasetError
-from blemish.model.category_recognition import CategoryRecognisers, evenly_spaced, group_indices
-from blemish.model.decoded_images import DecodedImages
+from blemish.model.category_recognition import CategoryRecognisers, group_indices
 from blemish.model.feature_loader import FeatureLoader
 from blemish.model.fitted import FittedModel
 from blemish.model.held_out_scores import HeldOutEncoder, held_out_calibrations
-from blemish.model.model_folder import thumbnail, thumbnail_sheet
+from blemish.model.model_folder import thumbnail_sheet
 from blemish.model.outliers import Outlier, find_outliers
 from blemish.model.settings import ModelSettings, check_compatible
 from blemish.preprocessing.framing import Framing, pixels_of
 from blemish.scoring.calibration import Calibration
 from blemish.scoring.held_out_plan import plan_held_out
-from blemish.types import POINTS, ImageOrScan, Prompts, Sample
+from blemish.types import POINTS, Prompts
 
 if TYPE_CHECKING:
     from blemish.encoders.text.factory import TextEncoder
 
 THUMBNAILS = 64  # normal images shown in a saved model
-
-
-@dataclass(frozen=True, eq=False)
-class NormalImages:
-    """Different normal images, ready to be encoded: their decoded pixels, fingerprints, framings and thumbnails.
-
-    `framings` are by category; `thumbnails` by index, of some of them.
-    """
-
-    images: DecodedImages
-    fingerprints: Sequence[str]
-    framings: Mapping[str, Framing]
-    thumbnails: Mapping[int, np.ndarray]
-
-    @property
-    def samples(self) -> Sequence[Sample]:
-        return self.images.samples
-
-    @property
-    def categories(self) -> list[str]:
-        """The category of each image, "" for the unnamed one."""
-        return [sample.category or "" for sample in self.samples]
-
-    def subset(self, indices: Sequence[int], framings: Mapping[str, Framing]) -> NormalImages:
-        """The images at `indices` alone, framed anew."""
-        return NormalImages(
-            self.images.subset(indices),
-            [self.fingerprints[i] for i in indices],
-            framings,
-            {new: self.thumbnails[old] for new, old in enumerate(indices) if old in self.thumbnails},
-        )
 
 
 def fit(
@@ -76,6 +43,7 @@ def fit(
     progress: Progress | None = None,
     clean: bool = False,
     cache: str | Path | None = None,
+    assume_good: bool = False,
 ) -> FittedModel:
     """Fit a model on normal images; see `Inspector.fit` for the arguments and what it raises.
 
@@ -88,7 +56,9 @@ def fit(
     check_compatible(needs, encoder, settings.framing, settings.detector_name)
     prompts, text_encoder = embedded_prompts([sample.category or "" for sample in samples], settings)
     learning = encoder if cache is None else lasting(encoder, Path(cache))
-    normal = survey(samples, needs.modalities, partial(settings.build_framing, encoder))
+    full_scale = learn_full_scale(samples, settings.bit_depth)
+    load = partial(load_sample, modalities=needs.modalities, full_scale=full_scale)
+    normal = survey(samples, load, partial(settings.build_framing, encoder), assume_good)
     check_enough(len(normal.samples), needs)
     loader = feature_loader(normal, learning, settings, prompts, progress)
     outliers: tuple[Outlier, ...] = ()
@@ -113,12 +83,14 @@ def fit(
         settings=replace(settings, text_encoder=text_encoder, precision=precision_of(encoder)),
         encoder=encoder,
         detector=detector,
+        full_scale=full_scale,
         framings=normal.framings,
         recognition_framing=recognition,
         recogniser=recogniser,
         calibrations={name or None: calibration for name, calibration in calibrations.items()},
         fingerprints=frozenset(normal.fingerprints[i] for i in plan.fitted),
         outliers=outliers,
+        repeats=len(samples) - len(normal.samples) - len(outliers),
         thumbnails=thumbnail_sheet([one for _, one in sorted(normal.thumbnails.items())]),
     )
 
@@ -132,43 +104,6 @@ def check_enough(images: int, needs: Needs) -> None:
     """Raise DatasetError where there are fewer normal images than a detector needs."""
     if images < max(1, needs.images):
         raise DatasetError(f"at least {max(1, needs.images)} good pictures", str(images), "give more good pictures")
-
-
-def survey(samples: Sequence[Sample], modalities: Sequence[str], build_framing: Callable[[], Framing]) -> NormalImages:
-    """Decode every image once: find repetitions, fit the framing of each category, make thumbnails.
-
-    An image that is given twice in a category would be compared with itself, and make thresholds far too low: it counts
-    once. Raises ImageError for one that cannot be read.
-    """
-    images = DecodedImages(samples, partial(load_sample, modalities=modalities))
-    groups = group_indices([sample.category or "" for sample in samples])
-    images.expect(i for members in groups.values() for i in members)
-    chosen = set(evenly_spaced(len(samples), THUMBNAILS))
-    fingerprints: dict[int, str] = {}
-    thumbnails: dict[int, np.ndarray] = {}
-
-    def distinct(members: Sequence[int]) -> Iterator[ImageOrScan]:
-        seen: set[str] = set()
-        for i in members:
-            image = images[i]
-            mark = fingerprint(image)
-            if mark in seen:
-                continue
-            seen.add(mark)
-            fingerprints[i] = mark
-            if i in chosen:
-                thumbnails[i] = thumbnail(as_rgb(image))
-            yield image
-
-    framings = {}
-    for name, members in groups.items():
-        stream = distinct(members)
-        framings[name] = build_framing().fit(stream)
-        for _ in stream:  # what the framing had no need to see
-            pass
-    kept = sorted(fingerprints)
-    everything = NormalImages(images, [fingerprints.get(i, "") for i in range(len(samples))], framings, thumbnails)
-    return everything.subset(kept, framings)
 
 
 def feature_loader(

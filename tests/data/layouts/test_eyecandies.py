@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from blemish.data import inspection_samples, load_dataset, load_scan, normal_samples
-from blemish.errors import DatasetError
+from blemish.errors import DatasetError, DataWarning
 
 Write = Callable[..., Path]
 SIZE = (6, 6)
@@ -64,18 +64,26 @@ def test_without_metadata_the_mask_tells(root: Path) -> None:
         (data / f"{i:02}_metadata.yaml").unlink()
     assert [s.label for s in load_dataset(root).categories["GummyBear"].test] == [0, 1, 1, 0]
     (data / "03_mask.png").unlink()
-    with pytest.raises(DatasetError, match=r"03_metadata\.yaml.*03_mask\.png"):
-        load_dataset(root)
+    with pytest.warns(DataWarning, match=r"03_image_4\.png' is left out: no '.*03_metadata\.yaml'"):
+        assert [s.label for s in load_dataset(root).categories["GummyBear"].test] == [0, 1, 1]
 
 
 @pytest.mark.parametrize(
-    ("absent", "there"),
-    [("depth.png", "image_4.png"), ("image_4.png", "depth.png"), ("info_depth.yaml", "image_4.png")],
+    ("absent", "there", "lacking"),
+    [
+        ("depth.png", "image_4.png", "points"),
+        ("image_4.png", "depth.png", "picture"),
+        ("info_depth.yaml", "image_4.png", "points"),
+    ],
 )
-def test_half_a_scan_is_refused_with_both_files(root: Path, absent: str, there: str) -> None:
+def test_half_a_scan_is_named_and_all_others_are_there(root: Path, absent: str, there: str, lacking: str) -> None:
     (root / "Lollipop" / "train" / "data" / f"01_{absent}").unlink()
-    with pytest.raises(DatasetError, match=rf"01_{absent}' beside '.*01_{there}'"):
-        load_dataset(root)
+    said = rf"01_{there}' is a scan without its {lacking}: nothing at '.*01_{absent}'"
+    with pytest.warns(DataWarning, match=said) as caught:
+        train = load_dataset(root).categories["Lollipop"].train
+    assert len(caught) == 1
+    assert [s.points is None for s in train] == [False, lacking == "points", False]
+    assert [s.image is None for s in train] == [False, lacking == "picture", False]
 
 
 def test_paths_mean_one_image_a_part(root: Path) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -7,7 +8,7 @@ import numpy as np
 import pytest
 
 from blemish.data import inspection_samples, load_dataset, load_mask, load_scan, normal_samples
-from blemish.errors import DatasetError
+from blemish.errors import DatasetError, DataWarning
 
 tifffile = pytest.importorskip("tifffile", reason="TIFFs of points come with blemish[3d]")
 
@@ -87,15 +88,28 @@ def test_defective_scans_are_not_learned(root: Path) -> None:
             normal_samples(root / "bagel" / place)
 
 
-def test_half_a_scan_is_refused_with_both_files(root: Path) -> None:
+def test_half_a_scan_is_named_and_all_others_are_there(root: Path) -> None:
     (root / "rope/train/good/xyz/001.tiff").unlink()
-    with pytest.raises(DatasetError, match=r"the points of '.*good/rgb/001\.png' at '.*good/xyz/001\.tiff'"):
-        load_dataset(root)
-    (root / "rope/train/good/rgb/001.png").unlink()
     (root / "rope/test/hole/rgb/000.png").unlink()
-    with pytest.raises(DatasetError, match=r"the picture of '.*hole/xyz/000\.tiff' at '.*hole/rgb/000\.png'"):
-        load_dataset(root)
-    assert load_dataset(root, ["bagel"]).categories.keys() == {"bagel"}
+    with pytest.warns(DataWarning) as caught:
+        rope = load_dataset(root).categories["rope"]
+    said = [str(warning.message) for warning in caught]
+    assert len(said) == 2
+    assert re.search(r"good/rgb/001\.png' is a scan without its points: nothing at '.*good/xyz/001'", said[0])
+    assert re.search(r"hole/xyz/000\.tiff' is a scan without its picture: nothing at '.*hole/rgb/000'", said[1])
+    assert [s.points is None for s in rope.train] == [False, True, False]
+    assert [(s.defect, s.image is None) for s in rope.defective] == [("crack", False), ("crack", False), ("hole", True)]
+    assert rope.has_masks
+    with pytest.warns(DataWarning):
+        assert len(inspection_samples(root / "rope")) == 4
+
+
+def test_points_may_be_numpy_files(root: Path) -> None:
+    for file in (root / "rope").rglob("*.tiff"):
+        np.save(file.with_suffix(".npy"), tifffile.imread(file))
+        file.unlink()
+    train = load_dataset(root).categories["rope"].train
+    assert [s.points for s in train] == [root / f"rope/train/good/xyz/{i:03}.npy" for i in range(3)]
 
 
 def test_a_missing_mask_is_no_error(root: Path) -> None:

@@ -1,8 +1,11 @@
-"""The folder layout of Eyecandies (Bonfiglioli et al., ACCV 2022): rendered sweets, images and depth.
+"""The folder layout of Eyecandies: rendered sweets, images and depth.
+
+Bonfiglioli, Toschi, Silvestri, Fioraio, De Gregorio: The Eyecandies dataset for unsupervised multimodal anomaly
+detection and localization, ACCV 2022.
 
 <Category>/train/data/NNN_image_0.png … _image_5.png    the same part under six lights
 <Category>/train/data/NNN_depth.png, NNN_info_depth.yaml    depth and its range (depth.py)
-<Category>/val/data/…                                   good ones that are neither learned from nor tested on
+<Category>/val/data/…                                   good ones that are neither fitted on nor tested on
 <Category>/test_public/data/NNN_metadata.yaml           anomalous: 0 or 1
 <Category>/test_public/data/NNN_mask.png                bumps_mask, dents_mask, colors_mask, normals_mask together
 
@@ -12,13 +15,15 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 from blemish.data.category import Category
-from blemish.data.depth import DEPTH_ENDING, INFO_ENDING, number_in
+from blemish.data.data_warnings import warn
+from blemish.data.depth import DEPTH_ENDING, INFO_ENDING, number_in, read_yaml
 from blemish.data.files import shown
 from blemish.data.images import load_mask
-from blemish.errors import DatasetError
+from blemish.data.pairing import warn_of_half
 from blemish.types import Sample
 
 HAS_POINTS = True
@@ -46,72 +51,65 @@ def load_category(folder: Path) -> Category:
     """The samples of one category folder, sorted by number; those of `val` apart, as `validation`.
 
     `points` is the depth image, which `load_points` reads. A defect's kind is what its masks show: "bumps", or
-    "bumps, colors".
-
-    Raises DatasetError for an image, a depth image or an info file without the others.
+    "bumps, colors". A part without its image, depth image or info file is a sample of one modality; a test part of
+    which neither metadata nor a mask tell whether it is defective is left out. A DataWarning names what is missing.
     """
     name = folder.resolve().name
     return Category(
-        train=[_good(folder / TRAIN / DATA, number, name, "train") for number in _numbers(folder / TRAIN / DATA)],
-        test=[_labelled(folder / TEST / DATA, number, name) for number in _numbers(folder / TEST / DATA)],
-        validation=[
-            _good(folder / VALIDATION / DATA, number, name, "validation")
-            for number in _numbers(folder / VALIDATION / DATA)
+        train=_parts(folder / TRAIN / DATA, name, "train"),
+        test=[
+            labelled
+            for number, part in _numbered(folder / TEST / DATA, name, "test")
+            if (labelled := _labelled(part, number)) is not None
         ],
+        validation=_parts(folder / VALIDATION / DATA, name, "validation"),
     )
 
 
-def _numbers(data: Path) -> list[str]:
-    """What the files of each part begin with, when all that a scan needs is there."""
-    if not data.is_dir():
-        return []
-    names = set(os.listdir(data))
-    endings = (IMAGE_ENDING, DEPTH_ENDING, INFO_ENDING)
-    numbers = sorted({name.removesuffix(ending) for name in names for ending in endings if name.endswith(ending)})
-    for number in numbers:
-        absent = [number + ending for ending in endings if number + ending not in names]
-        if absent:
-            there = next(number + ending for ending in endings if number + ending in names)
-            raise DatasetError(
-                f"'{shown(data / absent[0])}' beside '{shown(data / there)}'",
-                "no such file",
-                "unpack the dataset again, or take the scan out of it: every picture here needs its depth",
-            )
-    return numbers
+def _parts(data: Path, category: str, split: str) -> list[Sample]:
+    return [part for _, part in _numbered(data, category, split)]
 
 
-def _good(data: Path, number: str, category: str, split: str) -> Sample:
-    image, depth = data / (number + IMAGE_ENDING), data / (number + DEPTH_ENDING)
-    return Sample(image, points=depth, label=0, category=category, split=split)
+def _numbered(data: Path, category: str, split: str) -> list[tuple[Path, Sample]]:
+    """Each part of a folder, as a normal sample, and what the paths of all its files begin with."""
+    names = set(os.listdir(data)) if data.is_dir() else set()
+    numbers = {name.removesuffix(e) for name in names for e in (IMAGE_ENDING, DEPTH_ENDING) if name.endswith(e)}
+    parts = []
+    for number in sorted(numbers):
+        image, depth = (data / (number + e) if number + e in names else None for e in (IMAGE_ENDING, DEPTH_ENDING))
+        if depth is None and image is not None:
+            warn_of_half(image, "points", data / (number + DEPTH_ENDING))
+        elif image is None and depth is not None:
+            warn_of_half(depth, "picture", data / (number + IMAGE_ENDING))
+        elif number + INFO_ENDING not in names and image is not None:
+            warn_of_half(image, "points", data / (number + INFO_ENDING))  # depth without its range has no unit
+            depth = None
+        parts.append((data / number, Sample(image, points=depth, label=0, category=category, split=split)))
+    return parts
 
 
-def _labelled(data: Path, number: str, category: str) -> Sample:
-    good = _good(data, number, category, "test")
-    mask = data / f"{number}_mask.png"
-    if not _is_defective(data / f"{number}_metadata.yaml", mask):
-        return good
-    kinds = [kind for kind in KINDS if _shows(data / f"{number}_{kind}_mask.png")]
-    return Sample(
-        good.image,
-        points=good.points,
-        label=1,
-        mask=mask if mask.is_file() else None,
-        category=category,
-        defect=", ".join(kinds) or "anomalous",
-        split="test",
-    )
+def _labelled(part: Sample, number: Path) -> Sample | None:
+    """A test part with its label, mask and kind of defect; the paths of its files begin with `number`.
+
+    None, and a DataWarning, where nothing tells whether it is defective.
+    """
+    mask = Path(f"{number}_mask.png")
+    is_defective = _is_defective(Path(f"{number}_metadata.yaml"), mask)
+    if is_defective is None:
+        warn("incomplete", shown(part.name), f"is left out: no '{shown(number)}_metadata.yaml' says if it is defective")
+        return None
+    if not is_defective:
+        return part
+    kinds = [kind for kind in KINDS if _shows(Path(f"{number}_{kind}_mask.png"))]
+    return replace(part, label=1, mask=mask if mask.is_file() else None, defect=", ".join(kinds) or "anomalous")
 
 
-def _is_defective(metadata: Path, mask: Path) -> bool:
-    """What the metadata say; without them, whether the mask shows anything."""
-    said = number_in(metadata.read_text(encoding="utf-8"), "anomalous") if metadata.is_file() else None
-    if said is None and not mask.is_file():
-        raise DatasetError(
-            f"'anomalous: 0' or 'anomalous: 1' in '{shown(metadata)}', or a mask '{shown(mask)}'",
-            "neither",
-            "unpack the dataset again",
-        )
-    return _shows(mask) if said is None else bool(said)
+def _is_defective(metadata: Path, mask: Path) -> bool | None:
+    """What the metadata say; without them, whether the mask shows anything; None without either."""
+    said = number_in(read_yaml(metadata), "anomalous") if metadata.is_file() else None
+    if said is not None:
+        return bool(said)
+    return _shows(mask) if mask.is_file() else None
 
 
 def _shows(mask: Path) -> bool:

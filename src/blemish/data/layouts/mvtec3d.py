@@ -1,4 +1,7 @@
-"""The folder layout of MVTec 3D-AD (Bergmann et al., VISAPP 2022): images and points on one grid.
+"""The folder layout of MVTec 3D-AD: images and points on one grid.
+
+Bergmann, Jin, Sattlegger, Steger: The MVTec 3D-AD dataset for unsupervised 3D anomaly detection and localization,
+VISAPP 2022.
 
 <category>/train/good/rgb/000.png          the image
 <category>/train/good/xyz/000.tiff         the points measured with it, float32 metres, 0 where nothing was
@@ -13,9 +16,8 @@ import os
 from pathlib import Path
 
 from blemish.data.category import Category
-from blemish.data.files import find_images, shown, subfolders
-from blemish.data.points import TIFF_SUFFIXES
-from blemish.errors import DatasetError
+from blemish.data.files import find_images, subfolders
+from blemish.data.pairing import pairs_in, warn_of_halves
 from blemish.types import Sample
 
 HAS_POINTS = True
@@ -37,9 +39,10 @@ def is_mask(inside: tuple[str, ...]) -> bool:
 
 
 def load_category(folder: Path) -> Category:
-    """The samples of one category folder, sorted by path; the good ones of `validation` apart, as `validation`.
+    """The samples of one category folder, sorted by path; the normal ones of `validation` apart, as `validation`.
 
-    Raises DatasetError for an image without its points, or points without their image.
+    An image without its points, or points without their image, is a sample of one modality, and a DataWarning names
+    both files.
     """
     name = folder.resolve().name
     kinds = subfolders(folder / TEST) if (folder / TEST).is_dir() else []
@@ -51,40 +54,23 @@ def load_category(folder: Path) -> Category:
 
 
 def _samples(kind: Path, category: str, split: str) -> list[Sample]:
-    """The scans of one kind of part: good, or with one kind of defect."""
-    images = {_stem(path, kind / IMAGES): path for path in _files(kind / IMAGES)}
-    points = {_stem(path, kind / POINTS): path for path in _files(kind / POINTS)}
-    for stem in sorted(images.keys() ^ points.keys()):
-        _refuse_half(kind, stem, images.get(stem), points.get(stem))
-    defective = kind.name != GOOD
-    masks = {_stem(path, kind / MASKS): path for path in _files(kind / MASKS)} if defective else {}
+    """The scans of one kind of part: normal, or with one kind of defect."""
+    pairs = pairs_in(kind / IMAGES, kind / POINTS)
+    warn_of_halves(pairs, kind / IMAGES, kind / POINTS)
+    is_defective = kind.name != GOOD
+    masks = {
+        path.relative_to(kind / MASKS).with_suffix(""): path
+        for path in (find_images(kind / MASKS) if is_defective and (kind / MASKS).is_dir() else [])
+    }
     return [
         Sample(
-            image,
-            points=points[stem],
-            label=int(defective),
-            mask=masks.get(stem),
+            pair.image,
+            points=pair.points,
+            label=int(is_defective),
+            mask=masks.get(pair.stem),
             category=category,
-            defect=kind.name if defective else "",
+            defect=kind.name if is_defective else "",
             split=split,
         )
-        for stem, image in images.items()
+        for pair in pairs
     ]
-
-
-def _refuse_half(kind: Path, stem: Path, image: Path | None, points: Path | None) -> None:
-    absent = kind / POINTS / f"{stem}{TIFF_SUFFIXES[1]}" if points is None else kind / IMAGES / f"{stem}.png"
-    raise DatasetError(
-        f"{'the points' if points is None else 'the picture'} of '{shown(image or points or kind)}'"
-        f" at '{shown(absent)}'",
-        "no such file",
-        "unpack the dataset again, or take the scan out of it: every picture here needs its points",
-    )
-
-
-def _files(folder: Path) -> list[Path]:
-    return find_images(folder) if folder.is_dir() else []
-
-
-def _stem(path: Path, folder: Path) -> Path:
-    return path.relative_to(folder).with_suffix("")
