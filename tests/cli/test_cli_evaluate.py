@@ -9,13 +9,14 @@ import pytest
 from cli_parts import METHOD, Blemish
 
 from blemish.cli.evaluate import comma_separated
-from blemish.cli.options import spread
 
 COLUMNS = (
     *("dataset", "category", "detector", "encoder", "image_size", "shots", "seed", "pooled"),
-    *("n_train", "n_good", "n_defective", "image_auroc", "image_ap", "image_f1max"),
+    *("n_train", "n_good", "n_defective", "n_masks", "image_auroc", "image_ap", "image_f1max"),
     *("pixel_auroc", "pixel_ap", "pixel_f1max", "aupro_30", "aupro_05", "aupro_01"),
-    *("false_alarm_rate", "miss_rate", "fit_seconds", "ms_per_picture", "peak_memory_mb"),
+    *("false_alarm_rate", "miss_rate", "unknown_rate", "unsure_rate"),
+    *("target_false_alarm_rate", "false_alarm_rate_low", "false_alarm_rate_high", "p_value_excess", "aurc"),
+    *("fit_seconds", "ms_per_picture", "peak_memory_mb"),
 )
 
 
@@ -25,7 +26,7 @@ def rows_of(out: Path, name: str = "results.csv") -> list[dict[str, str]]:
 
 
 def test_one_row_for_each_category_shots_and_seed(blemish: Blemish, parts: Path, tmp_path: Path) -> None:
-    result = blemish("evaluate", parts, "-o", tmp_path, *METHOD, "--shots", 1, "all", "--seeds", "0,1")
+    result = blemish("evaluate", parts, "-o", tmp_path, *METHOD, "--shots", "1,all", "--seeds", "0,1")
     assert result.exit_code == 0, result.output
     rows = rows_of(tmp_path)
     assert tuple(rows[0]) == COLUMNS
@@ -90,19 +91,39 @@ def test_an_unreadable_test_image_is_named_and_left_out(blemish: Blemish, parts:
     assert rows_of(tmp_path / "out")[0]["n_good"] == "2"
 
 
+def test_missing_masks_and_the_promise_are_reported(blemish: Blemish, parts: Path, tmp_path: Path) -> None:
+    shutil.copytree(parts / "disc", tmp_path / "disc")
+    masks = sorted((tmp_path / "disc" / "ground_truth").rglob("*.png"))
+    masks[0].unlink()
+    result = blemish("evaluate", tmp_path / "disc", "-o", tmp_path / "out", *METHOD, "--seeds", 0)
+    assert result.exit_code == 0, result.output
+    assert "disc: masks for 2 of 3 defective pictures" in result.stderr
+    assert "patchcore: false alarms promised 5 %, kept " in result.stdout
+    assert "3 good pictures" in result.stdout
+    row = rows_of(tmp_path / "out")[0]
+    assert (row["n_masks"], row["target_false_alarm_rate"]) == ("2", "0.05")
+    assert float(row["false_alarm_rate_low"]) <= float(row["false_alarm_rate"]) <= float(row["false_alarm_rate_high"])
+
+
+def test_one_dataset_given_twice_is_refused(blemish: Blemish, parts: Path, tmp_path: Path) -> None:
+    result = blemish("evaluate", parts, parts, "-o", tmp_path / "out", *METHOD, "--seeds", 0)
+    assert result.exit_code == 2
+    assert "every category once" in result.stderr
+
+
 def test_finished_rows_survive_what_ends_the_rest(
     blemish: Blemish, parts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from blemish.evaluation import evaluation
+    from blemish.evaluation import Run, runner
 
-    real = evaluation.fitted
+    real = runner.fit_run
 
-    def fails_at_seed_1(run: evaluation.Run, *others: Any) -> object:
+    def fails_at_seed_1(run: Run, *others: Any) -> object:
         if run.seed == 1:
             raise KeyboardInterrupt
         return real(run, *others)
 
-    monkeypatch.setattr(evaluation, "fitted", fails_at_seed_1)
+    monkeypatch.setattr(runner, "fit_run", fails_at_seed_1)
     result = blemish("evaluate", parts / "disc", "-o", tmp_path, *METHOD, "--seeds", "0,1")
     assert result.exit_code == 130
     assert [path.name for path in tmp_path.iterdir()] == ["results.partial.csv"]
@@ -149,17 +170,12 @@ def test_a_registered_detector_is_a_choice_like_any_other(
     assert toy in (tmp_path / "report.html").read_text(encoding="utf-8")
 
 
-def test_values_after_an_option_each_get_its_name() -> None:
-    repeatable = {"--shots", "--category", "--detector", "--set"}
-    assert spread(["data", "--shots", "1", "4", "all", "-o", "out"], repeatable) == (
-        ["data", "--shots", "1", "--shots", "4", "--shots", "all", "-o", "out"]
-    )
-    assert spread(["data", "--category", "a", "b", "--pooled"], repeatable) == (
-        ["data", "--category", "a", "--category", "b", "--pooled"]
-    )
-    assert spread(["--shots", "1", "data"], repeatable) == ["--shots", "1", "data"]
-    assert spread(["data", "--shots", "1", "more/data"], repeatable) == ["data", "--shots", "1", "more/data"]
-    assert spread(["data", "-o", "out", "other"], repeatable) == ["data", "-o", "out", "other"]
+def test_what_follows_an_options_value_is_a_dataset(blemish: Blemish, parts: Path, tmp_path: Path) -> None:
+    """`--category disc DATASET`: the second word is no further category, wherever the option stands."""
+    for words in (("--category", "disc", parts / "disc"), (parts / "disc", "--category", "disc")):
+        result = blemish("evaluate", *words, tmp_path / "nowhere", "-o", tmp_path / "out", *METHOD)
+        assert result.exit_code == 2
+        assert "nowhere" in result.stderr
 
 
 def test_commas_separate_as_well() -> None:

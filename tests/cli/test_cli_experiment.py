@@ -12,7 +12,7 @@ import pytest
 from cli_parts import Blemish, command
 
 from blemish.registry import EXPERIMENTS
-from blemish.research.experiments.locking import alone_in
+from blemish.utils.locking import exclusive
 
 SMALL = ("--encoder", "pixels", "--detector", "patchcore", "--image-size", 64, "--device", "cpu", "--shots", 2)
 
@@ -58,7 +58,7 @@ def test_unlike_settings_are_refused_in_the_same_folder(blemish: Blemish, parts:
 
 def test_two_runs_at_once_in_one_folder_are_refused(blemish: Blemish, parts: Path, tmp_path: Path) -> None:
     pytest.importorskip("fcntl")
-    with alone_in(tmp_path):
+    with exclusive(tmp_path):
         result = blemish("experiment", "shots", parts / "disc", "-o", tmp_path, *SMALL, "--seeds", 0)
     assert result.exit_code != 0
     assert f"process {os.getpid()}" in result.stderr.replace("\n", " ")

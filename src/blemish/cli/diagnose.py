@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from blemish.cli.options import Category, Device, DeviceName, ModelFolder, Out
+from blemish.cli.options import Category, Device, DeviceName, ModelEncoder, ModelFolder, Out, given_path
 
 SOME_UNREADABLE = 3
 
@@ -16,16 +16,21 @@ def diagnose(
     model: ModelFolder,
     paths: Annotated[
         list[Path] | None,
-        typer.Argument(metavar="GOOD", help="Good pictures: those learned from, new ones, or best some of both."),
+        typer.Argument(
+            metavar="GOOD",
+            help="Good pictures: those learned from, new ones, or best some of both.",
+            parser=given_path,
+        ),
     ] = None,
     out: Out = Path("diagnosis"),
     category: Category = None,
     seed: Annotated[int, typer.Option("--seed", metavar="S", min=0, help="Decides the made-up defects.")] = 0,
     device: DeviceName = Device.auto,
+    encoder: ModelEncoder = None,
 ) -> None:
     """Look for identity mapping, over-fitting, domain gap and growth; no defective picture is needed.
 
-    Writes diagnosis.json and report.html into OUT. Without GOOD only what the model itself tells is measured.
+    Writes diagnosis.json and report.html into OUT. Without GOOD only what the model itself shows is measured.
     Exit code 0: done, whatever was found; 2: wrong usage; 3: some pictures could not be read.
     """
     import json
@@ -42,7 +47,7 @@ def diagnose(
     from blemish.utils.atomic import atomic_update
 
     samples = normal_samples(paths) if paths else []
-    inspector = Inspector.load(model, device=device.value)
+    inspector = Inspector.load(model, device=device.value, encoder=encoder)
     with progress_bar("diagnosing") as move:
         found = measure_signs(inspector, samples, category=category, seed=seed, progress=move)
     with atomic_update(out) as stage:

@@ -23,6 +23,7 @@ from blemish.cli.options import (
     Out,
     Settings,
     TextEncoderName,
+    given_path,
 )
 from blemish.errors import DatasetError, SettingsError
 
@@ -36,7 +37,8 @@ SOME_UNREADABLE = 3
 
 def evaluate(
     datasets: Annotated[
-        list[Path], typer.Argument(metavar="DATASET", help="Folders of categories, or single category folders.")
+        list[Path],
+        typer.Argument(metavar="DATASET", help="Folders of categories, or single category folders.", parser=given_path),
     ],
     out: Out,
     categories: Annotated[

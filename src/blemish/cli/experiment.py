@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from blemish.cli.options import Device, DeviceName, ImageSize, Out, Settings, TextEncoderName
+from blemish.cli.options import Device, DeviceName, ImageSize, Out, Settings, TextEncoderName, given_path
 from blemish.registry import EXPERIMENTS
 
 if TYPE_CHECKING:
@@ -45,7 +45,9 @@ def experiment(
     datasets: Annotated[
         list[Path] | None,
         typer.Argument(
-            metavar="[DATASET...]", help="Labelled datasets; by default solar cells, or scans rendered for it."
+            metavar="[DATASET...]",
+            help="Labelled datasets; by default solar cells, or scans rendered for it.",
+            parser=given_path,
         ),
     ] = None,
     categories: Annotated[

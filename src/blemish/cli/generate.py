@@ -9,6 +9,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from blemish.cli.options import given_path
+from blemish.errors import OutputError
+
 if TYPE_CHECKING:
     from blemish.research.synthetic_scans import Plan
     from blemish.types import Sample
@@ -17,7 +20,7 @@ GOOD_SHOWN = 3
 
 
 def generate(
-    out: Annotated[Path, typer.Argument(metavar="OUT", help="A new or empty folder.")],
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="A new or empty folder.", parser=given_path)],
     classes: Annotated[int, typer.Option("--classes", metavar="N", help="Kinds of part, 1 to 10.")] = 10,
     seed: Annotated[int, typer.Option("--seed", metavar="S", help="The same seed, the same set.")] = 0,
     size: Annotated[int, typer.Option("--size", metavar="PX", help="Pixels a side, 64 to 800.")] = 224,
@@ -35,7 +38,6 @@ def generate(
     (contamination, crack). OUT/index.html shows some of each. OUT appears when it is whole.
     """
     from blemish.cli.console import say, say_where
-    from blemish.cli.output import refuse_full_folder
     from blemish.cli.progress import progress_bar
     from blemish.report import write_scan_sheet
     from blemish.research.synthetic_scans import Plan, write_scans
@@ -58,6 +60,15 @@ def generate(
         )
     say(f"{count_in_words(count, 'scan')} of {count_in_words(classes, 'class', 'classes')}")
     say_where("Look at", out / "index.html")
+
+
+def refuse_full_folder(out: Path) -> None:
+    """Raise OutputError when `out` is anything but a new or empty folder."""
+    if out.is_dir() and not any(out.iterdir()):
+        return
+    if out.exists():
+        got = "a folder with something in it" if out.is_dir() else "a file"
+        raise OutputError(f"a new or empty folder at {out}", got, "name another folder")
 
 
 def shown_scans(folder: Path, plan: Plan) -> dict[str, list[Sample]]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from blemish.cli.options import Device, DeviceName, Settings
+from blemish.cli.options import Device, DeviceName, Settings, given_path
 from blemish.errors import OutputError
 
 if TYPE_CHECKING:
@@ -25,9 +25,16 @@ def pretrain(
     network: Annotated[Network, typer.Argument(help="What to learn.", show_choices=True)],
     paths: Annotated[
         list[Path],
-        typer.Argument(metavar="GOOD", help="Scans of good parts: .tiff or .npy files, folders, or whole datasets."),
+        typer.Argument(
+            metavar="GOOD",
+            help="Scans of good parts: .tiff or .npy files, folders, or whole datasets.",
+            parser=given_path,
+        ),
     ],
-    out: Annotated[Path, typer.Option("-o", "--output", metavar="OUT", help="The folder that the encoder goes into.")],
+    out: Annotated[
+        Path,
+        typer.Option("-o", "--output", metavar="OUT", help="The folder that the encoder goes into.", parser=given_path),
+    ],
     steps: Annotated[
         int | None, typer.Option("--steps", metavar="N", min=1, help="How long to learn; the method's own if unset.")
     ] = None,

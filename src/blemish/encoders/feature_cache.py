@@ -25,7 +25,7 @@ class RememberingEncoder:
 
     Exact where an image's features do not depend on its batch, as on CPUs. With `half` they are rounded to float16,
     also for the run that encoded them, so that every run sees the same numbers. `hits` counts the images that were read
-    back and had been kept before the last `mark`; inside `paused()` nothing is read or kept, so that times can be measured.
+    back and had been kept before the last `mark`; inside `paused()` nothing is read or kept, to measure times.
 
     At most `most_bytes` are kept. What earlier runs left in the folder, and this one has not looked at, makes room, the
     oldest first; what then finds no room is encoded again.
