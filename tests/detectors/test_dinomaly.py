@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from blemish.detectors.dinomaly import Dinomaly, NoisyDecoder, in_groups, loose_loss, side_by_side
+from blemish.detectors.dinomaly import Dinomaly, NoisyDecoder, in_groups, loose_loss, fused
 from blemish.errors import NotFittedError, SettingsError
 from blemish.metrics import auroc
 from blemish.types import RGB, Batch, Features
@@ -89,10 +89,10 @@ def test_eight_layers_and_blocks_in_two_groups():
     assert [len(part) for part in in_groups(range(3), 2)] == [2, 1]
 
 
-def test_equal_layers_are_averaged_and_others_put_side_by_side():
+def test_equal_layers_are_averaged_and_others_put_fused():
     one, two, wide = torch.randn(2, 5, 4), torch.randn(2, 5, 4), torch.randn(2, 5, 6)
-    torch.testing.assert_close(side_by_side([one, two]), (one + two) / 2)
-    assert torch.equal(side_by_side([one, wide]), torch.cat([one, wide], -1))
+    torch.testing.assert_close(fused([one, two]), (one + two) / 2)
+    assert torch.equal(fused([one, wide]), torch.cat([one, wide], -1))
 
 
 def test_the_last_blocks_rebuild_the_first_group():
@@ -121,7 +121,7 @@ def test_linear_attention_is_used():
 
 def test_there_is_noise_only_while_learning(learned):
     layers = [layer.flatten(1, 2) for layer in normal_samples(0, 1, 3)]
-    network = learned.learned_.network
+    network = learned.trained.network
     assert torch.equal(network(layers)[0], network(layers)[0])
     network.train()
     assert not torch.equal(network(layers)[0], network(layers)[0])
@@ -143,7 +143,7 @@ def test_defects_stand_out_in_both_categories_of_one_model(learned, category):
 def answers_and_targets(detector, layers):
     with torch.no_grad():
         tokens = [layer.flatten(1, 2) for layer in layers]
-        return zip(detector.learned_.network(tokens), detector.learned_.network.targets(tokens), strict=True)
+        return zip(detector.trained.network(tokens), detector.trained.network.targets(tokens), strict=True)
 
 
 def test_without_whitening_the_score_is_the_mean_of_one_minus_cosine(batches):
@@ -157,7 +157,7 @@ def test_without_whitening_the_score_is_the_mean_of_one_minus_cosine(batches):
 def test_whitened_residuals_are_those_of_unit_vectors(learned):
     layers = normal_samples(0, 2, 3)
     expected = torch.zeros(2, 36)
-    for whiten, (a, t) in zip(learned.learned_.network.whiten, answers_and_targets(learned, layers), strict=True):
+    for whiten, (a, t) in zip(learned.trained.network.whiten, answers_and_targets(learned, layers), strict=True):
         off = a / a.norm(dim=-1, keepdim=True) - t / t.norm(dim=-1, keepdim=True)
         expected += (off @ whiten.matrix).square().mean(-1) / 2
     torch.testing.assert_close(learned.score(features(layers)).patches.flatten(1), expected, rtol=1e-3, atol=1e-4)
@@ -166,7 +166,7 @@ def test_whitened_residuals_are_those_of_unit_vectors(learned):
 def test_layers_of_different_grids_and_widths_are_joined():
     layers = [torch.randn(2, 8, 8, 3), torch.randn(2, 4, 4, 5), torch.randn(2, 4, 4, 9)]
     detector = Dinomaly(**BRIEF).fit([Batch(features(layers))])
-    assert detector.learned_.network.bottleneck[0].in_features == 20  # 3 + 5 + 9, rounded up to a multiple of the heads
+    assert detector.trained.network.bottleneck[0].in_features == 20  # 3 + 5 + 9, rounded up to a multiple of the heads
     assert detector.score(features(layers)).patches.shape == (2, 4, 4)
     again = Dinomaly(**detector.settings).load_state(detector.state())
     assert torch.equal(again.score(features(layers)).patches, detector.score(features(layers)).patches)

@@ -52,7 +52,7 @@ def test_full_size_has_about_eleven_million_weights():
 
 @pytest.mark.parametrize(("dim", "width"), [(384, 192), (768, 384), (1024, 516), (20, 12)])
 def test_width_is_half_the_features_and_fits_the_heads(dim, width):
-    assert FoundAD(depth=1)._build([dim]).enter.out_features == width
+    assert FoundAD(depth=1).build_network([dim]).enter.out_features == width
 
 
 def test_each_blocks_result_is_added_to_its_input():

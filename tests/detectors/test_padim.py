@@ -9,7 +9,7 @@ import pytest
 import torch
 from scipy.spatial.distance import mahalanobis
 
-from blemish.detectors.padim import PaDiM, Sums, same_place, steps_between
+from blemish.detectors.padim import PaDiM, Sums, same_position, steps_between
 from blemish.encoders.base import LayerRole
 from blemish.errors import NotFittedError, SettingsError
 from blemish.types import RGB, Batch, Features
@@ -99,10 +99,10 @@ def test_another_grid_is_measured_at_the_same_relative_place():
     torch.testing.assert_close(again.score(features(tested)).patches, expected)
 
 
-def test_same_place():
-    assert same_place((2, 2), (2, 2)).tolist() == [0, 1, 2, 3]
-    assert same_place((1, 4), (1, 2)).tolist() == [0, 0, 1, 1]
-    assert same_place((1, 2), (1, 5)).tolist() == [1, 3]  # quarter and three quarters of five
+def test_same_position():
+    assert same_position((2, 2), (2, 2)).tolist() == [0, 1, 2, 3]
+    assert same_position((1, 4), (1, 2)).tolist() == [0, 0, 1, 1]
+    assert same_position((1, 2), (1, 5)).tolist() == [1, 3]  # quarter and three quarters of five
 
 
 def test_steps_of_a_ramp():

@@ -102,18 +102,18 @@ def test_a_defect_in_any_layer_is_not_rebuilt(learned, layer):
 
 def test_the_map_is_the_sum_of_the_layers_gaps(begun):
     made = layers(1, 5, ((8, 8), (8, 8)))
-    teacher = begun.learned_.network.scaled(made)
+    teacher = begun.trained.network.scaled(made)
     with torch.no_grad():
-        answers = begun.learned_.network(teacher)
+        answers = begun.trained.network(teacher)
     gaps = [1 - torch.cosine_similarity(a, t, dim=-1) for a, t in zip(answers, teacher, strict=True)]
     torch.testing.assert_close(begun.score(features(made)).patches, sum(gaps), rtol=1e-5, atol=1e-6)
 
 
 def test_channels_are_scaled_to_good_images(begun, batches):
     spread = torch.cat([batch.features.layers[RGB][0].flatten(0, 2) for batch in batches]).std(0)
-    torch.testing.assert_close(begun.learned_.network.scale[: DIMS[0]], spread, rtol=0.2, atol=0)
+    torch.testing.assert_close(begun.trained.network.scale[: DIMS[0]], spread, rtol=0.2, atol=0)
     plain = ReverseDistillation(**BRIEF, standardise=False).fit(batches)
-    assert torch.equal(plain.learned_.network.scale, torch.ones(sum(DIMS)))
+    assert torch.equal(plain.trained.network.scale, torch.ones(sum(DIMS)))
 
 
 def test_same_seed_same_weights_and_the_callers_random_numbers_stay(batches, begun):

@@ -27,7 +27,7 @@ def built(dims) -> torch.nn.Linear:
 
 def test_settings_are_what_the_constructor_takes_and_nothing_else():
     toy = Toy(width=4)
-    toy.learned_ = Learned(built((2,)), (2,), torch.zeros(1))
+    toy.trained_ = Learned(built((2,)), (2,), torch.zeros(1))
     assert settings_of(toy) == {"steps": 7, "clip": 0.5, "width": 4}
     assert vars(Toy(**settings_of(toy))).items() <= vars(toy).items()
 
@@ -50,5 +50,5 @@ def test_nothing_is_given_before_something_was_learned():
     toy = Toy()
     with pytest.raises(NotFittedError):
         learned_by(toy)
-    toy.learned_ = Learned(built((2,)), (2,), torch.zeros(1))
-    assert learned_by(toy) is toy.learned_
+    toy.trained_ = Learned(built((2,)), (2,), torch.zeros(1))
+    assert learned_by(toy) is toy.trained_

@@ -120,12 +120,12 @@ def test_another_grid_of_the_same_image_is_still_known(learned):
 
 def test_the_score_is_the_length_of_the_residual(learned, batches):
     for detector in (learned, UniAD(**BRIEF, whiten=False).fit(batches)):
-        target = detector.learned_.network.standard(batches[0].features[RGB])
+        target = detector.trained.network.standard(batches[0].features[RGB])
         with torch.no_grad():
-            residual = detector.learned_.network.whiten(detector.learned_.network(target) - target)
+            residual = detector.trained.network.whiten(detector.trained.network(target) - target)
         expected = residual.norm(dim=-1) / DIM**0.5
         torch.testing.assert_close(detector.score(batches[0].features).patches, expected, rtol=1e-4, atol=1e-5)
-    assert torch.equal(detector.learned_.network.whiten.matrix, torch.eye(DIM))
+    assert torch.equal(detector.trained.network.whiten.matrix, torch.eye(DIM))
 
 
 def test_whitened_residuals_of_good_patches_have_length_one(learned, batches):
@@ -136,7 +136,7 @@ def test_whitened_residuals_of_good_patches_have_length_one(learned, batches):
 def test_layers_meet_on_the_coarsest_grid():
     layers = (torch.randn(2, 8, 8, 3), torch.randn(2, 4, 4, 5))
     detector = UniAD(**BRIEF).fit([Batch(Features({RGB: layers}))])
-    assert detector.learned_.network.enter.in_features == 8
+    assert detector.trained.network.enter.in_features == 8
     assert detector.score(Features({RGB: layers})).patches.shape == (2, 4, 4)
 
 

@@ -7,8 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from blemish.detectors.autoencoder import AutoEncoder, Prototypes, Window
-from blemish.detectors.vit_autoencoder import ViTAutoencoder
+from blemish.detectors.vit_autoencoder import AutoEncoder, Prototypes, ViTAutoencoder, Window
 from blemish.errors import NotFittedError, SettingsError
 from blemish.metrics import auroc
 from blemish.numeric.masking import complementary_masks
@@ -78,11 +77,11 @@ def test_a_hidden_patch_has_no_influence_on_its_own_answer(batches):
     """Nor have those hidden with it; all others have."""
     detector = learned(batches, **MASKED, steps=20)
     patches = good_and_pushed(1, 5)[0]
-    answer = detector._answer(detector.learned_.network, patches)[0]
+    answer = detector._reconstruct(detector.trained.network, patches)[0]
     for index in (0, 14, 35):
         changed = patches.clone()
         changed.view(-1, DIM)[index] += 100
-        other = detector._answer(detector.learned_.network, changed)[0]
+        other = detector._reconstruct(detector.trained.network, changed)[0]
         (own,) = [mask for mask in complementary_masks(GRID, detector.masks, detector.block) if mask[index]]
         assert torch.equal(other[own], answer[own])
         assert not torch.isclose(other[~own], answer[~own]).all(dim=-1).any()
@@ -93,7 +92,7 @@ def test_a_plain_auto_encoder_does_see_the_patch_it_rebuilds(batches):
     patches = good_and_pushed(1, 5)[0]
     changed = patches.clone()
     changed.view(-1, DIM)[14] += 100
-    answer, other = (detector._answer(detector.learned_.network, seen)[0, 14] for seen in (patches, changed))
+    answer, other = (detector._reconstruct(detector.trained.network, seen)[0, 14] for seen in (patches, changed))
     assert not torch.allclose(answer, other)
 
 
@@ -106,7 +105,7 @@ def left_of_a_push(batches: list[Batch], **settings: Any) -> float:
     mixed = [Batch(features(batch.features[RGB] + torch.randn(8, *GRID, DIM, generator=random))) for batch in batches]
     detector = learned(mixed, steps=200, whiten=False, **settings)
     good, bad, pushed = good_and_pushed(8, 1000)
-    push = ((bad - good) / detector.learned_.network.standard.scale)[pushed].square().mean(-1)
+    push = ((bad - good) / detector.trained.network.standard.scale)[pushed].square().mean(-1)
     return float((detector.score(features(bad)).patches[pushed] / push).median())
 
 

@@ -1,70 +1,62 @@
-"""PaDiM: at each place of the image a Gaussian of what good patches look like there; the distance is Mahalanobis's.
+"""PaDiM: a Gaussian of normal patch features at each position; the Mahalanobis distance is the anomaly score.
 
-Defard et al., "PaDiM: a Patch Distribution Modeling Framework for Anomaly Detection and Localization", ICPR 2021
-workshops: the encoder's layers joined, a random choice of their channels, mean and covariance + ε I at every position.
-For parts that always lie alike.
+Defard, Setkov, Loesch, Audigier, "PaDiM: a Patch Distribution Modeling Framework for Anomaly Detection and
+Localization", ICPR 2020 workshops (published 2021), https://arxiv.org/abs/2011.08785: the encoder's layers joined, a
+random choice of their channels, mean and covariance + ε I at every position. For parts that always lie alike.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Self, get_args
+from typing import Self
 
 import torch
 from torch import Tensor
 
-from blemish.detectors.base import Needs, Progress, settings_of
-from blemish.detectors.categories import answering, key_of, names_of
+from blemish.detectors.base import Needs, Progress
+from blemish.detectors.categories import by_category, categories_of, matching_category, state_key
 from blemish.detectors.patches import Grid, joined
+from blemish.detectors.settings import Configurable, Count, ImageFraming, NotNegative, Odd, Pooling, Positive, Seed
 from blemish.encoders.base import LayerRole
 from blemish.errors import NotFittedError, SettingsError
 from blemish.types import RGB, Batch, Features, PatchScores
-from blemish.utils.validation import among, check, flags, is_number, is_whole, whole
 
-_AT_ONCE = 1024  # positions whose matrices are picked together where the grid is another one
-_LEAST_SPREAD = 1e-6
+POSITIONS_AT_ONCE = 1024  # whose matrices are gathered together where the grid is another one; bounds memory
+STD_FLOOR = 1e-6  # lowest standard deviation of a channel, which may be 0
 
 
-class PaDiM:
-    """PaDiM (`padim`): a Gaussian for each position of the grid and each category.
+@dataclass(kw_only=True, eq=False, repr=False)
+class PaDiM(Configurable):
+    """A Gaussian for each position of the grid and each category.
 
     `channels` of the joined layers (see `patches.joined` for `aggregation` and `grid`) are drawn at random once; fewer
     where there are not so many. `epsilon` is added to the covariance's diagonal. `standardise`: channels are divided by
-    their standard deviation over all good patches first, so that `epsilon` means the same for any encoder.
+    their standard deviation over all normal patches first, so that `epsilon` means the same for any encoder.
 
-    `shrinkage`: with n good images a position's covariance is (1 − w) of its own + w of one that all positions share,
-    w = `shrinkage` / (`shrinkage` + n): images that the shared one is worth; 0 is the paper. The shared one is the
-    mean of all positions' covariances + that of the steps from a position's mean to its neighbours', so that one good
-    image says something, and a part may lie a little aside.
+    `shrinkage`: with n normal images a position's covariance is (1 − w) of its own + w of one that all positions share,
+    w = `shrinkage` / (`shrinkage` + n), as if the shared one came from so many images; 0 is the paper. The shared one
+    is the mean of all positions' covariances + that of the steps from a position's mean to its neighbours', so that one
+    normal image says something, and a part may be shifted a little.
 
-    Features on another grid than the first image learned are measured by the Gaussians at the same relative place.
+    Features on another grid than the first image fitted are compared with the Gaussians at the same relative position.
     `flips`, `rotations`, `pooling`, `image_size`, `square`, `framing`: see `Needs`. `seed`: of the channels.
     """
 
-    def __init__(
-        self,
-        *,
-        layers: LayerRole = "pair",
-        channels: int = 100,
-        epsilon: float = 0.01,
-        shrinkage: float = 100.0,
-        standardise: bool = True,
-        aggregation: int = 1,
-        grid: Grid = "finest",
-        rotations: int = 1,
-        flips: bool = False,
-        pooling: str = "top:0.01",
-        image_size: int = 224,
-        square: bool = True,
-        framing: str = "part",
-        seed: int = 0,
-    ) -> None:
-        self.layers, self.channels, self.epsilon, self.shrinkage = layers, channels, epsilon, shrinkage
-        self.standardise, self.aggregation, self.grid = standardise, aggregation, grid
-        self.rotations, self.flips, self.pooling = rotations, flips, pooling
-        self.image_size, self.square, self.framing, self.seed = image_size, square, framing, seed
-        self._check()
+    layers: LayerRole = "pair"
+    channels: Count = 100
+    epsilon: Positive = 0.01
+    shrinkage: NotNegative = 100.0
+    standardise: bool = True
+    aggregation: Odd = 1
+    grid: Grid = "finest"
+    rotations: Count = 1
+    flips: bool = False
+    pooling: Pooling = "top:0.01"
+    image_size: Count = 224
+    square: bool = True
+    framing: ImageFraming = "part"
+    seed: Seed = 0
 
     @property
     def needs(self) -> Needs:
@@ -78,27 +70,24 @@ class PaDiM:
             pooling=self.pooling,
         )
 
-    @property
-    def settings(self) -> dict[str, Any]:
-        return settings_of(self)
-
     def fit(self, batches: Iterable[Batch], progress: Progress | None = None) -> Self:
         """Means and whitening matrices of each category, from sums: memory does not grow with the images."""
         sums: dict[str, Sums] = {}
         for batch in batches:
-            patches = joined(batch.features.layers[RGB], self.aggregation, self.grid)  # (B, h, w, D)
+            patches = self._patches(batch.features)  # (B, h, w, D)
             if not sums:
-                drawn = torch.Generator().manual_seed(self.seed)
-                self.chosen_ = torch.randperm(patches.shape[-1], generator=drawn)[: self.channels].sort().values
-            for name, image in zip(names_of(batch.features), patches, strict=True):
-                seen = image[..., self.chosen_.to(image.device)]  # (h, w, C)
-                sums.setdefault(name, Sums.around(seen)).add(seen)
+                random = torch.Generator().manual_seed(self.seed)
+                order = torch.randperm(patches.shape[-1], generator=random)
+                self.channels_ = order[: self.channels].sort().values  # (C,)
+            for name, image in zip(categories_of(batch.features), patches, strict=True):
+                chosen = image[..., self.channels_.to(image.device)]  # (h, w, C)
+                sums.setdefault(name, Sums.around(chosen)).add(chosen)
         if not sums:
             raise SettingsError("at least one good picture", "none", "give good pictures to learn from")
         self.means_: dict[str, Tensor] = {}
         self.whitenings_: dict[str, Tensor] = {}
         for done, name in enumerate(list(sums), start=1):
-            self.means_[name], self.whitenings_[name] = self._learned(sums.pop(name))
+            self.means_[name], self.whitenings_[name] = self._gaussians(sums.pop(name))
             if progress:
                 progress(done, done + len(sums), {"positions": float(self.means_[name][..., 0].numel())})
         return self
@@ -106,44 +95,44 @@ class PaDiM:
     @torch.no_grad()
     def score(self, features: Features) -> PatchScores:
         """Mahalanobis distances `(B, h, w)`."""
-        if not hasattr(self, "means_"):
-            raise NotFittedError("Gaussians that have learned", "none", "call fit with good pictures first")
-        patches = joined(features.layers[RGB], self.aggregation, self.grid)[..., self.chosen_.to(features[RGB].device)]
-        pairs = zip(names_of(features), patches, strict=True)
-        return PatchScores(torch.stack([self._distances(answering(name, self.means_), one) for name, one in pairs]))
+        self._check_fitted()
+        patches = self._patches(features)  # (B, h, w, D)
+        patches = patches[..., self.channels_.to(patches.device)]  # (B, h, w, C)
+        pairs = zip(categories_of(features), patches, strict=True)
+        distances = [self._distances(matching_category(name, self.means_), image) for name, image in pairs]
+        return PatchScores(torch.stack(distances))
 
     def state(self) -> dict[str, Tensor]:
         """`channels` `(C,)`, and for each category `mean/…` `(h, w, C)` and `whitening/…` `(h, w, C, C)`."""
-        if not hasattr(self, "means_"):
-            raise NotFittedError("Gaussians that have learned", "none", "call fit with good pictures first")
-        state = {"channels": self.chosen_}
-        state |= {key_of("mean", name): mean.cpu() for name, mean in self.means_.items()}
-        return state | {key_of("whitening", name): matrices.cpu() for name, matrices in self.whitenings_.items()}
+        self._check_fitted()
+        state = {"channels": self.channels_}
+        state |= {state_key("mean", name): mean.cpu() for name, mean in self.means_.items()}
+        return state | {state_key("whitening", name): matrices.cpu() for name, matrices in self.whitenings_.items()}
 
     def load_state(self, state: Mapping[str, Tensor]) -> Self:
-        self.chosen_, self.means_, self.whitenings_ = state["channels"], {}, {}
-        for key, tensor in state.items():
-            kind, _, name = key.partition("/")
-            if kind == "mean":
-                self.means_[name] = tensor
-            elif kind == "whitening":
-                self.whitenings_[name] = tensor
+        """Take back what `state` gave."""
+        self.channels_ = state["channels"]
+        self.means_, self.whitenings_ = by_category(state, "mean"), by_category(state, "whitening")
         return self
 
-    def _learned(self, sums: Sums) -> tuple[Tensor, Tensor]:
-        """Means `(h, w, C)` and the matrices `(h, w, C, C)` that make good patches there uncorrelated, of spread 1."""
+    def _patches(self, features: Features) -> Tensor:
+        """Patches `(B, h, w, D)` on one grid."""
+        return joined(features.layers[RGB], self.aggregation, self.grid)
+
+    def _gaussians(self, sums: Sums) -> tuple[Tensor, Tensor]:
+        """Means `(h, w, C)` and the matrices `(h, w, C, C)` that whiten normal patches at each position."""
         means, covariance = sums.means(), sums.covariances()  # (P, C), (P, C, C)
         pooled = covariance.mean(dim=0)  # (C, C)
-        scale = torch.ones_like(means[0])
+        scale = torch.ones_like(means[0])  # (C,)
         if self.standardise:
-            scale = (pooled.diagonal() + means.var(dim=0, correction=0)).sqrt().clamp_min(_LEAST_SPREAD)
+            scale = (pooled.diagonal() + means.var(dim=0, correction=0)).sqrt().clamp_min(STD_FLOOR)
         weight = self.shrinkage / (self.shrinkage + sums.count)
         covariance.lerp_(pooled + steps_between(means.view(*sums.grid, -1)), weight)
         covariance /= scale[:, None] * scale
         covariance.diagonal(dim1=1, dim2=2).add_(self.epsilon)
         triangles = torch.linalg.cholesky(covariance)  # (P, C, C)
         unit = torch.eye(len(scale), device=means.device).expand_as(triangles)
-        whitening = torch.linalg.solve_triangular(triangles, unit, upper=False) / scale
+        whitening = torch.linalg.solve_triangular(triangles, unit, upper=False) / scale  # (P, C, C)
         return means.view(*sums.grid, -1), whitening.view(*sums.grid, *whitening.shape[1:])
 
     def _distances(self, category: str, patches: Tensor) -> Tensor:
@@ -155,30 +144,20 @@ class PaDiM:
         rows, grid = patches.flatten(0, 1), patches.shape[:2]  # (N, C)
         if grid == self.means_[category].shape[:2]:
             return _whitened(matrices, rows - means).view(grid)
-        places = same_place(grid, self.means_[category].shape[:2]).to(rows.device)  # (N,)
-        parts = zip(places.split(_AT_ONCE), rows.split(_AT_ONCE), strict=True)
+        positions = same_position(grid, self.means_[category].shape[:2]).to(rows.device)  # (N,)
+        parts = zip(positions.split(POSITIONS_AT_ONCE), rows.split(POSITIONS_AT_ONCE), strict=True)
         return torch.cat([_whitened(matrices[at], part - means[at]) for at, part in parts]).view(grid)
 
-    def _check(self) -> None:
-        wishes = (
-            among(self, "layers", *get_args(LayerRole)),
-            ("epsilon", "a number above 0", is_number(self.epsilon) and 0 < self.epsilon < torch.inf),
-            ("shrinkage", "a number ≥ 0", is_number(self.shrinkage) and 0 <= self.shrinkage < torch.inf),
-            ("aggregation", "an odd number ≥ 1", is_whole(self.aggregation, 1) and self.aggregation % 2 == 1),
-            among(self, "grid", "finest", "coarsest"),
-            among(self, "framing", "plain", "part"),
-            *whole(self, 1, "channels", "rotations", "image_size"),
-            *whole(self, 0, "seed"),
-            *flags(self, "standardise", "flips", "square"),
-        )
-        check(self, *wishes)
+    def _check_fitted(self) -> None:
+        if not hasattr(self, "means_"):
+            raise NotFittedError("Gaussians that have learned", "none", "call fit with good pictures first")
 
 
 @dataclass
 class Sums:
-    """Sums over good images, at each of P positions: from them come means and covariances, whatever their number.
+    """Sums over normal images at each of P positions: from them come means and covariances, whatever their number.
 
-    They are taken about `origin`, the first image, lest small differences drown in large numbers.
+    They are taken about `origin`, the first image, so that small differences are not lost in large numbers.
     """
 
     grid: tuple[int, int]
@@ -195,10 +174,10 @@ class Sums:
         return cls((height, width), origin, torch.zeros_like(origin), origin.new_zeros(*origin.shape, channels))
 
     def add(self, image: Tensor) -> None:
-        """Take in an image's patches `(h, w, C)`; on another grid, those at the same relative places."""
-        rows = image.flatten(0, 1).float()
+        """Take in an image's patches `(h, w, C)`; on another grid, those at the same relative positions."""
+        rows = image.flatten(0, 1).float()  # (h·w, C)
         if image.shape[:2] != self.grid:
-            rows = rows[same_place(self.grid, image.shape[:2]).to(rows.device)]
+            rows = rows[same_position(self.grid, image.shape[:2]).to(rows.device)]  # (P, C)
         rows = rows - self.origin
         self.first += rows
         self.second.baddbmm_(rows[:, :, None], rows[:, None])
@@ -210,8 +189,8 @@ class Sums:
 
     def covariances(self) -> Tensor:
         """`(P, C, C)`, unbiased; zero after a single image. Takes the place of `second`."""
-        aside = self.first / self.count
-        self.second.baddbmm_(self.first[:, :, None], aside[:, None], alpha=-1)
+        mean_offset = self.first / self.count
+        self.second.baddbmm_(self.first[:, :, None], mean_offset[:, None], alpha=-1)
         return self.second.div_(max(1, self.count - 1))
 
 
@@ -222,8 +201,8 @@ def steps_between(means: Tensor) -> Tensor:
     return steps.T @ steps / max(1, len(steps))
 
 
-def same_place(grid: Sequence[int], other: Sequence[int]) -> Tensor:
-    """For each position of `grid` `(h, w)` the number of the one at the same relative place of the `other` grid."""
+def same_position(grid: Sequence[int], other: Sequence[int]) -> Tensor:
+    """For each position of `grid` `(h, w)` the number of the one at the same relative position of the `other` grid."""
     y, x = (((torch.arange(n) + 0.5) / n * m).long() for n, m in zip(grid, other, strict=True))
     return (y[:, None] * other[1] + x).flatten()  # (h·w,)
 

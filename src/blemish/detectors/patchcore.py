@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from blemish.detectors.base import Needs, Progress
-from blemish.detectors.categories import answering, key_of, names_of
+from blemish.detectors.categories import by_category, categories_of, matching_category, state_key
 from blemish.detectors.patches import Grid, joined
 from blemish.detectors.settings import (
     Configurable,
@@ -102,7 +102,9 @@ class PatchCore(Configurable):
         samples: dict[str, EvenSample] = {}
         images: dict[str, list[Tensor]] = {}  # patches (h, w, D) that the background is learned from
         for batch in batches:
-            for name, patches in zip(names_of(batch.features), self._patches(batch.features), strict=True):  # (h, w, D)
+            for name, patches in zip(
+                categories_of(batch.features), self._patches(batch.features), strict=True
+            ):  # (h, w, D)
                 samples.setdefault(name, EvenSample(self.sample, self.seed)).add(patches.flatten(0, 1))
                 if self.background and len(own := images.setdefault(name, [])) < BACKGROUND_IMAGES:
                     own.append(patches)
@@ -125,7 +127,7 @@ class PatchCore(Configurable):
     def score(self, features: Features) -> PatchScores:
         """Distances to the nearest patch in the bank `(B, h, w)`; also image scores when `reweight` is set."""
         scores, images = [], []
-        for name, patches in zip(names_of(features), self._patches(features), strict=True):  # (h, w, D)
+        for name, patches in zip(categories_of(features), self._patches(features), strict=True):  # (h, w, D)
             category = self.category_for(name)
             bank = self.bank_for(category, patches.device)
             rows = self._scaled(category, patches.flatten(0, 1))  # (h·w, D)
@@ -140,28 +142,23 @@ class PatchCore(Configurable):
     def state(self) -> dict[str, Tensor]:
         """For each category `bank/…` `(M, D)`, and where there is one `background/…` `(D + 1,)`, `scale/…` `(D,)`."""
         self._check_fitted()
-        state = {key_of("bank", name): rows for name, rows in self.patches_.items()}
-        state |= {key_of("background", name): axis for name, axis in self.backgrounds_.items()}
-        return state | {key_of("scale", name): scale for name, scale in self.scales_.items()}
+        state = {state_key("bank", name): rows for name, rows in self.patches_.items()}
+        state |= {state_key("background", name): axis for name, axis in self.backgrounds_.items()}
+        return state | {state_key("scale", name): scale for name, scale in self.scales_.items()}
 
     def load_state(self, state: Mapping[str, Tensor]) -> Self:
         """Take back what `state` gave."""
-        self.banks_, self.patches_, self.backgrounds_, self.scales_ = {}, {}, {}, {}
-        for key, tensor in state.items():
-            kind, _, name = key.partition("/")
-            if kind == "bank":
-                self._store(name, tensor)
-            elif kind == "background":
-                self.backgrounds_[name] = tensor
-            elif kind == "scale":
-                self.scales_[name] = tensor
+        self.banks_, self.patches_ = {}, {}
+        self.backgrounds_, self.scales_ = by_category(state, "background"), by_category(state, "scale")
+        for name, rows in by_category(state, "bank").items():
+            self._store(name, rows)
         self._check_fitted()
         return self
 
     def category_for(self, name: str) -> str:
         """The category whose bank an image of category `name` is compared with."""
         self._check_fitted()
-        return answering(name, self.banks_)
+        return matching_category(name, self.banks_)
 
     def _patches(self, features: Features) -> Tensor:
         """Patches `(B, h, w, D)` on one grid."""

@@ -62,3 +62,9 @@ class Configurable:
 def setting_names(configurable: type[Configurable]) -> tuple[str, ...]:
     """The names of all settings, in the order in which they are declared."""
     return tuple(field.name for field in fields(configurable))
+
+
+def check_heads(width: int, heads: int, do: str = "change width or heads") -> None:
+    """Raise SettingsError unless `heads` attention heads divide `width`."""
+    if width % heads:
+        raise SettingsError(f"a width that {heads} heads divide", str(width), do)

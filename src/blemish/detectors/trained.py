@@ -15,7 +15,7 @@ from blemish.detectors.settings import Configurable, Count, CountOrZero, Fractio
 from blemish.encoders.precision import Precision
 from blemish.errors import NotFittedError
 from blemish.numeric.training import Schedule, Training, begun, forever, seeded
-from blemish.types import Batch
+from blemish.types import RGB, Batch
 
 Network = TypeVar("Network", bound=nn.Module)
 
@@ -122,7 +122,7 @@ class BatchTrainedDetector(TrainedDetector[Network]):
         first, stream = begun(forever(batches), FIRST_BATCHES)
         with seeded(self.seed):
             dims = self.widths(first[0])
-            device = next(iter(first[0].features.layers.values()))[0].device
+            device = first[0].features.layers[RGB][0].device
             network = self.build_network(dims).to(device)
             self.learn_scales(network, first)
             loss = self.training.run(network, lambda step: self.training_step(network, next(stream), step), progress)

@@ -1,113 +1,220 @@
-"""Transformer auto-encoders, plain and masked: good patches are learned by heart, what is not rebuilt is strange.
+"""Transformer auto-encoder of an encoder's patch features, or of raw pixels; the reconstruction error is the score.
 
-The registry's `vit-autoencoder` has a bottleneck, `vit-mae` hides patches (He et al., "Masked Autoencoders Are Scalable
-Vision Learners", CVPR 2022) and rebuilds each of them from others. Both work on an encoder's features and, beside
-the encoder `patches`, on raw pixels.
+One method of the reconstruction family in Ben Ammar, Mendoza, Belkhir, Manzanera, Franchi, "Foundation Models and
+Transformers for Anomaly Detection: A Survey", Information Fusion 126, 2026, https://arxiv.org/abs/2507.15905, with the
+cures it names for identity mapping, each a setting:
+
+* a bottleneck, the default;
+* masking: He, Chen, Xie, Li, Dollár, Girshick, "Masked Autoencoders Are Scalable Vision Learners", CVPR 2022,
+  https://arxiv.org/abs/2111.06377 (the detector vit-mae);
+* prototypes: Gong, Liu, Le, Saha, Mansour, Venkatesh, van den Hengel, "Memorizing Normality to Detect Anomaly", ICCV
+  2019, https://arxiv.org/abs/1904.02639;
+* learned queries and neighbour-masked attention: You et al., "A Unified Model for Multi-class Anomaly Detection",
+  NeurIPS 2022, https://arxiv.org/abs/2206.03687.
+
+The encoder `patches` makes it an auto-encoder of pixels.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Self, get_args
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Annotated
 
 import torch
-from torch import Tensor
-from torch.nn.functional import normalize
+from torch import Tensor, nn
+from torch.nn.functional import interpolate, normalize
 
-from blemish.detectors.autoencoder import AutoEncoder, Window
-from blemish.detectors.base import Needs, Progress, settings_of
-from blemish.detectors.trained import Learned, learned_by, training_of
+from blemish.detectors.base import Needs
+from blemish.detectors.settings import (
+    Count,
+    CountOrZero,
+    Fraction,
+    FractionBelowOne,
+    ImageFraming,
+    NotNegative,
+    Pooling,
+    Positive,
+    check_heads,
+)
+from blemish.detectors.trained import BatchTrainedDetector
 from blemish.encoders.base import LayerRole
-from blemish.encoders.precision import Precision
+from blemish.numeric.attention import DecoderBlock, TransformerBlock, all_but_neighbours
 from blemish.numeric.masking import complementary_masks, random_mask
-from blemish.numeric.pooling import SEVERAL_SHARES, pooled_counts
+from blemish.numeric.pooling import SEVERAL_SHARES
+from blemish.numeric.positions import sine_positions
 from blemish.numeric.residual import Distance, residual
-from blemish.numeric.training import Schedule, begun, forever, seeded
+from blemish.numeric.standardise import Standardise
+from blemish.numeric.whiten import Whiten
 from blemish.types import RGB, Batch, Features, PatchScores
-from blemish.utils.validation import check, is_share, is_whole, whole
+from blemish.utils.validation import Interval
 
-_FIRST = 8  # batches whose features set the network's scale
-_MEASURED = 3  # images of each of them that tell what is left of good patches
+QUERY_SIDE = 16  # learned queries a side, interpolated to the grid at hand
+TEMPERATURE = 0.1  # of the softmax over the cosines of a token to the prototypes; MemAE's 1 leaves them near uniform
+RESIDUAL_IMAGES = 3  # images of each first batch whose residuals are measured; bounds the time of it
 
 
-class ViTAutoencoder:
-    """One auto-encoder for all categories; a patch scores the distance between itself and what was rebuilt.
+@dataclass(frozen=True)
+class Window:
+    """The rectangle of a `grid` `(H, W)` that starts at `corner` and is `size` large, or what of it there is."""
 
-    Network (see autoencoder.py): `width`, `depth` encoder and `decoder_depth` decoder blocks of `heads` heads;
-    `bottleneck` channels a token is squeezed to (0: none); `prototypes` that tokens are mixed from (0: none);
-    `queries`: the decoder starts from learned ones; `neighbourhood`: radius of the patches attention may not look at
-    (0: none). These, and masking, keep the network from copying what it has never seen.
+    grid: tuple[int, int]
+    corner: tuple[int, int] = (0, 0)
+    size: tuple[int, int] | None = None
 
-    `masking`: share of the patches hidden in each step of learning, in squares of `block` patches; the loss counts the
-    hidden ones. At inspection `masks` complementary masks hide every patch once. `masking` 0 is a plain auto-encoder.
-    `distance`: between standardised patches, "squared" or "cosine", of the loss and of the scores. `whiten`: in the
-    scores what is left is measured by how it varies on good patches in each direction (see whiten.py).
-    Most steps, a share of `crop_share`, learn a random square of `crop` patches' side (0: all of the image).
-    `rotations`: turned copies of every good image, at most `most_copies` of a category. `average`: decay of an
-    exponential moving average of the weights (0: the last ones). `precision` "auto" learns under bfloat16 autocast
-    where the hardware has it; scores are float32. `layers`, `pooling`, `image_size`, `framing`: see `Needs`.
+    def of(self, cells: Tensor) -> Tensor:
+        """`(B, H, W, D)` → `(B, h, w, D)`."""
+        (top, left), (height, width) = self.corner, self.size or self.grid
+        return cells[:, top : top + height, left : left + width]
+
+
+class AutoEncoder(nn.Module):
+    """Linear, encoder blocks, a bottleneck, decoder blocks, linear.
+
+    `bottleneck`: channels that a token is squeezed to (0: none). `prototypes`: how many there are to mix tokens from
+    (0: none). `queries`: the decoder starts from learned queries and attends to the encoded tokens, instead of starting
+    from these. `neighbourhood`: radius of the square of patches that attention is masked in, in all blocks (0: no
+    mask). Positional encodings are sines of the place in the image, so any grid will do.
     """
 
     def __init__(
         self,
-        *,
-        width: int = 256,
-        depth: int = 4,
-        decoder_depth: int = 2,
-        heads: int = 4,
-        bottleneck: int = 64,
+        dim: int,
+        width: int,
+        depth: int,
+        decoder_depth: int,
+        heads: int,
+        bottleneck: int = 0,
         prototypes: int = 0,
         queries: bool = False,
         neighbourhood: int = 0,
-        masking: float = 0.0,
-        block: int = 2,
-        masks: int = 2,
-        distance: Distance = "squared",
-        whiten: bool = True,
-        steps: int = 400,
-        learning_rate: float = 2e-3,
-        weight_decay: float = 0.05,
-        schedule: Schedule = "cosine",
-        warmup: int = 20,
-        average: float = 0.0,
-        crop: int = 12,
-        crop_share: float = 0.95,
-        rotations: int = 1,
-        most_copies: int = 128,
-        layers: LayerRole = "deep",
-        pooling: str = SEVERAL_SHARES,
-        image_size: int = 336,
-        framing: str = "part",
-        precision: Precision = "auto",
-        seed: int = 0,
     ) -> None:
-        self.width, self.depth, self.decoder_depth, self.heads = width, depth, decoder_depth, heads
-        self.bottleneck, self.prototypes = bottleneck, prototypes
-        self.queries, self.neighbourhood = queries, neighbourhood
-        self.masking, self.block, self.masks, self.distance = masking, block, masks, distance
-        self.whiten = whiten
-        self.steps, self.learning_rate, self.weight_decay = steps, learning_rate, weight_decay
-        self.schedule, self.warmup, self.average = schedule, warmup, average
-        self.crop, self.crop_share = crop, crop_share
-        self.rotations, self.most_copies, self.layers = rotations, most_copies, layers
-        self.pooling, self.image_size, self.framing = pooling, image_size, framing
-        self.precision, self.seed = precision, seed
-        check(
-            self,
-            *whole(self, 2, "masks"),
-            *whole(self, 1, "width", "decoder_depth", "block", "rotations", "image_size"),
-            *whole(self, 0, "depth", "bottleneck", "prototypes", "neighbourhood", "crop", "most_copies"),
-            ("heads", "a whole number that divides the width", is_whole(heads) and width % heads == 0),
-            ("queries", "true or false", isinstance(queries, bool)),
-            ("whiten", "true or false", isinstance(whiten, bool)),
-            ("masking", "a share in [0, 1)", is_share(masking) and masking < 1),
-            ("distance", "squared or cosine", distance in ("squared", "cosine")),
-            ("crop_share", "a share in [0, 1]", is_share(crop_share)),
-            ("layers", f"one of {', '.join(get_args(LayerRole))}", layers in get_args(LayerRole)),
-            ("framing", "plain or part", framing in ("plain", "part")),
-        )
-        pooled_counts(pooling, 1)
-        training_of(self).check()
+        super().__init__()
+        self.standard = Standardise(dim)
+        self.neighbourhood = neighbourhood
+        self.enter = nn.Linear(dim, width)
+        self.encoder = nn.ModuleList(TransformerBlock(width, heads) for _ in range(depth))
+        self.encoded = nn.LayerNorm(width, eps=1e-6)
+        self.squeeze = nn.Linear(width, bottleneck) if bottleneck else nn.Identity()
+        self.prototypes = Prototypes(prototypes, bottleneck or width) if prototypes else nn.Identity()
+        self.widen = nn.Linear(bottleneck, width) if bottleneck else nn.Identity()
+        self.hidden = nn.Parameter(torch.zeros(width))  # the mask token
+        block = DecoderBlock if queries else TransformerBlock
+        self.queries = nn.Parameter(torch.zeros(1, width, QUERY_SIDE, QUERY_SIDE)) if queries else None
+        self.decoder = nn.ModuleList(block(width, heads) for _ in range(decoder_depth))
+        self.decoded = nn.LayerNorm(width, eps=1e-6)
+        self.leave = nn.Linear(width, dim)
+        self.whiten = Whiten(dim)
+        for module in self.modules():
+            if isinstance(module, nn.Linear):
+                nn.init.xavier_uniform_(module.weight)
+                nn.init.zeros_(module.bias)
+        for parameter in (self.hidden, self.queries):
+            if parameter is not None:
+                nn.init.normal_(parameter, std=0.02)
+
+    def forward(self, patches: Tensor, hidden: Tensor | None = None, window: Window | None = None) -> Tensor:
+        """Standardised `patches` `(B, H, W, dim)` → the reconstruction of those in the `window`, `(B, N, dim)`.
+
+        `hidden` `(N,)` bool says which patches of the window the network may not see; these are reconstructed from the
+        others only. Patches beyond the window (None: all of the image) are not seen; positions are those in the image.
+        """
+        window = window or Window((patches.shape[1], patches.shape[2]))
+        patches, device = window.of(patches), patches.device  # (B, h, w, dim)
+        grid, patches = (patches.shape[1], patches.shape[2]), patches.flatten(1, 2)  # (B, N, dim)
+        encodings = sine_positions(window.grid, len(self.hidden)).to(device)  # (H, W, width)
+        positions = window.of(encodings[None]).flatten(0, 2)  # (N, width)
+        mask = all_but_neighbours(grid, self.neighbourhood) if self.neighbourhood else None  # (N, N)
+        mask = None if mask is None else mask.to(device)
+        hidden = torch.zeros(len(positions), dtype=torch.bool, device=device) if hidden is None else hidden
+        visible = (~hidden).nonzero()[:, 0]  # (V,)
+        codes = self._encode(patches, positions, mask, visible)  # (B, V, width)
+        source = self.hidden.expand(len(patches), *positions.shape).index_copy(1, visible, codes) + positions
+        return self._decode(source, positions, mask, window)
+
+    def _encode(self, patches: Tensor, positions: Tensor, mask: Tensor | None, visible: Tensor) -> Tensor:
+        """The codes of the patches at `visible` `(V,)`, after the bottleneck: `(B, V, width)`."""
+        tokens = self.enter(patches[:, visible]) + positions[visible]  # (B, V, width)
+        if mask is not None:
+            mask = mask[visible][:, visible]  # (V, V)
+            mask = mask | ~mask.any(dim=1, keepdim=True)  # a patch with none left to attend to attends to all
+        for block in self.encoder if len(visible) else ():
+            tokens = block(tokens, mask)  # (B, V, width)
+        return self.widen(self.prototypes(self.squeeze(self.encoded(tokens)))).to(self.hidden.dtype)
+
+    def _decode(self, source: Tensor, positions: Tensor, mask: Tensor | None, window: Window) -> Tensor:
+        """From the codes of all patches `(B, N, width)` to their reconstruction, `(B, N, dim)`."""
+        tokens = source
+        if self.queries is not None:
+            queries = interpolate(self.queries, window.grid, mode="bilinear", align_corners=False)  # (1, width, H, W)
+            tokens = window.of(queries.permute(0, 2, 3, 1)).flatten(1, 2).expand_as(source) + positions
+        for block in self.decoder:
+            tokens = block(tokens, mask) if self.queries is None else block(tokens, source, mask)  # (B, N, width)
+        return self.leave(self.decoded(tokens)).float()
+
+
+class Prototypes(nn.Module):
+    """A memory of `count` learned prototypes; each token becomes a sparse mixture of those it resembles.
+
+    Softmax over cosines; weights below 1 / `count` are dropped (MemAE's hard shrinkage) and the rest adds up to 1.
+    """
+
+    def __init__(self, count: int, width: int) -> None:
+        super().__init__()
+        self.items = nn.Parameter(torch.randn(count, width))
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """`tokens` `(B, N, width)` → the same shape, inside the convex hull of the prototypes."""
+        cosines = normalize(tokens.float(), dim=-1) @ normalize(self.items, dim=-1).T  # (B, N, count)
+        weights = (cosines / TEMPERATURE).softmax(dim=-1)
+        weights = torch.where(weights >= 1 / len(self.items), weights, 0)
+        return normalize(weights, p=1.0, dim=-1) @ self.items
+
+
+@dataclass(kw_only=True, eq=False, repr=False)
+class ViTAutoencoder(BatchTrainedDetector[AutoEncoder]):
+    """One auto-encoder for all categories; patch score = distance between the patch and its reconstruction.
+
+    Network (see `AutoEncoder`): `width`, `depth` encoder and `decoder_depth` decoder blocks of `heads` heads;
+    `bottleneck`, `prototypes`, `queries`, `neighbourhood`. These, and masking, keep the network from copying anomalies.
+
+    `masking`: fraction of the patches hidden in each training step, in squares of `block` patches; the loss counts the
+    hidden ones. At inspection `masks` complementary masks hide every patch once. `masking` 0 is a plain auto-encoder.
+    `distance`: between standardised patches, "squared" or "cosine", of the loss and of the scores. `whiten`: in the
+    scores the residual is measured by how it varies on normal patches in each direction (see whiten.py).
+    Most steps, a fraction of `crop_share`, train on a random square of `crop` patches' side (0: all of the image).
+    `rotations`: turned copies of every normal image, at most `most_copies` of a category. `layers`, `pooling`,
+    `image_size`, `framing`: see `Needs`. All other settings: see `TrainedDetector`.
+    """
+
+    width: Count = 256
+    depth: CountOrZero = 4
+    decoder_depth: Count = 2
+    heads: Count = 4
+    bottleneck: CountOrZero = 64
+    prototypes: CountOrZero = 0
+    queries: bool = False
+    neighbourhood: CountOrZero = 0
+    masking: FractionBelowOne = 0.0
+    block: Count = 2
+    masks: Annotated[int, Interval(2)] = 2
+    distance: Distance = "squared"
+    whiten: bool = True
+    steps: Count = 400
+    learning_rate: Positive = 2e-3
+    weight_decay: NotNegative = 0.05
+    crop: CountOrZero = 12
+    crop_share: Fraction = 0.95
+    rotations: Count = 1
+    most_copies: CountOrZero = 128
+    layers: LayerRole = "deep"
+    pooling: Pooling = SEVERAL_SHARES
+    image_size: Count = 336
+    framing: ImageFraming = "part"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_heads(self.width, self.heads)
 
     @property
     def needs(self) -> Needs:
@@ -123,43 +230,43 @@ class ViTAutoencoder:
             pooling=self.pooling,
         )
 
-    @property
-    def settings(self) -> dict[str, Any]:
-        return settings_of(self)
+    def build_network(self, dims: Sequence[int]) -> AutoEncoder:
+        return AutoEncoder(
+            sum(dims),
+            self.width,
+            self.depth,
+            self.decoder_depth,
+            self.heads,
+            bottleneck=self.bottleneck,
+            prototypes=self.prototypes,
+            queries=self.queries,
+            neighbourhood=self.neighbourhood,
+        )
 
-    def fit(self, batches: Iterable[Batch], progress: Progress | None = None) -> Self:
-        """Learn `steps` steps; `loss_` `(steps,)` keeps the loss of every step."""
-        first, walk = begun(forever(batches), _FIRST)
-        good = torch.cat([batch.features[RGB].flatten(0, 2) for batch in first])  # (N, D)
-        with seeded(self.seed):
-            dims = (good.shape[-1],)
-            network = self._build(dims).to(good.device)
-            network.standard.learn(good)
+    def widths(self, batch: Batch) -> tuple[int, ...]:
+        return (batch.features[RGB].shape[-1],)
 
-            def loss_of(step: int) -> Tensor:
-                patches = network.standard(next(walk).features[RGB])  # (B, H, W, D)
-                window = self._window((patches.shape[1], patches.shape[2]), step)
-                target = window.of(patches)  # (B, h, w, D)
-                grid, target = (target.shape[1], target.shape[2]), target.flatten(1, 2)
-                if not self.masking:
-                    return residual(network(patches, window=window), target, self.distance).mean()
-                hidden = random_mask(grid, self.masking, self.block).to(patches.device)  # (N,)
-                answer = network(patches, hidden, window)
-                return residual(answer[:, hidden], target[:, hidden], self.distance).mean()
+    def learn_scales(self, network: AutoEncoder, first: Sequence[Batch]) -> None:
+        network.standard.learn(torch.cat([batch.features[RGB].flatten(0, 2) for batch in first]))  # (N, D)
 
-            loss = training_of(self).run(network, loss_of, progress)
+    def training_step(self, network: AutoEncoder, batch: Batch, step: int) -> Tensor:
+        """The mean distance to the reconstruction: of the hidden patches where some are, else of all."""
+        patches = network.standard(batch.features[RGB])  # (B, H, W, D)
+        window = self._window((patches.shape[1], patches.shape[2]), step)
+        target = window.of(patches)  # (B, h, w, D)
+        grid, target = (target.shape[1], target.shape[2]), target.flatten(1, 2)  # (B, N, D)
+        if not self.masking:
+            return residual(network(patches, window=window), target, self.distance).mean()
+        hidden = random_mask(grid, self.masking, self.block).to(patches.device)  # (N,)
+        output = network(patches, hidden, window)  # (B, N, D)
+        return residual(output[:, hidden], target[:, hidden], self.distance).mean()
+
+    def learn_residuals(self, network: AutoEncoder, first: Sequence[Batch], stream: Iterator[Batch]) -> None:
         if self.whiten:
             network.whiten.learn(self._moments(network, first))
-        self.learned_ = Learned(network, dims, loss)
-        return self
-
-    @property
-    def loss_(self) -> Tensor:
-        """The loss of every step `(steps,)`."""
-        return learned_by(self).loss
 
     def _window(self, grid: tuple[int, int], step: int) -> Window:
-        """A random square of `crop` patches' side while crops are learned, else the whole grid."""
+        """A random square of `crop` patches' side in the cropped steps, else the whole grid."""
         if not self.crop or step >= self.crop_share * self.steps:
             return Window(grid)
         top, left = (int(torch.randint(max(0, side - self.crop) + 1, ())) for side in grid)
@@ -167,58 +274,43 @@ class ViTAutoencoder:
 
     @torch.no_grad()
     def _moments(self, network: AutoEncoder, batches: Iterable[Batch]) -> Tensor:
-        """The mean of r rᵀ over what is left, r, of the patches of good images, `(D, D)`."""
-        images = [image[None] for batch in batches for image in batch.features[RGB][:_MEASURED]]
+        """The mean of r rᵀ over the residuals r of the patches of normal images, `(D, D)`."""
+        images = [image[None] for batch in batches for image in batch.features[RGB][:RESIDUAL_IMAGES]]
         moments = []
-        for answer, target in (self._answered(network, image) for image in images):
-            left = (answer - target).flatten(0, 1)  # (N, D)
-            moments.append(left.T @ left / len(left))
+        for output, target in (self._output_and_target(network, image) for image in images):
+            rows = (output - target).flatten(0, 1)  # (N, D)
+            moments.append(rows.T @ rows / len(rows))  # (D, D)
         return torch.stack(moments).mean(dim=0)
-
-    def _build(self, dims: Sequence[int]) -> AutoEncoder:
-        return AutoEncoder(
-            sum(dims), self.width, self.depth, self.decoder_depth, self.heads,
-            self.bottleneck, self.prototypes, self.queries, self.neighbourhood,
-        )  # fmt: skip
 
     @torch.no_grad()
     def score(self, features: Features) -> PatchScores:
-        """What was not rebuilt of every patch, `(B, h, w)`; images go through one at a time, so none sees another."""
+        """The reconstruction error of every patch, `(B, h, w)`; images pass one at a time, so none attends another."""
         patches = features[RGB]  # (B, h, w, D)
-        network = learned_by(self).on(patches.device)
+        network = self.trained.on(patches.device)
         return PatchScores(torch.cat([self._residual(network, image[None]) for image in patches]))
 
     def _residual(self, network: AutoEncoder, image: Tensor) -> Tensor:
-        """The distance of the patches of one image `(1, h, w, D)` to what they should be, `(1, h, w)`."""
-        answer, target = self._answered(network, image)
+        """The distance of the patches of one image `(1, h, w, D)` to their reconstruction, `(1, h, w)`."""
+        output, target = self._output_and_target(network, image)  # (1, N, D) each
         if self.whiten:
-            left = residual(network.whiten(answer), network.whiten(target))
+            distance = residual(network.whiten(output), network.whiten(target))  # (1, N)
         else:
-            left = residual(answer, target, self.distance)
-        return left.view(image.shape[:3])
+            distance = residual(output, target, self.distance)  # (1, N)
+        return distance.view(image.shape[:3])
 
-    def _answered(self, network: AutoEncoder, image: Tensor) -> tuple[Tensor, Tensor]:
-        """What the patches `(1, h, w, D)` should be and what they are, `(1, N, D)`; unit vectors for the cosine."""
-        patches = network.standard(image)
-        pair = self._answer(network, patches), patches.flatten(1, 2)
-        return (normalize(pair[0], dim=-1), normalize(pair[1], dim=-1)) if self.distance == "cosine" else pair
+    def _output_and_target(self, network: AutoEncoder, image: Tensor) -> tuple[Tensor, Tensor]:
+        """Reconstruction and standardised patches of an image `(1, h, w, D)`: `(1, N, D)` each; unit for the cosine."""
+        patches = network.standard(image)  # (1, h, w, D)
+        output, target = self._reconstruct(network, patches), patches.flatten(1, 2)
+        return (normalize(output, dim=-1), normalize(target, dim=-1)) if self.distance == "cosine" else (output, target)
 
-    def _answer(self, network: AutoEncoder, patches: Tensor) -> Tensor:
-        """What the patches `(1, h, w, D)` should be, `(1, h·w, D)`: each from others alone where masks are learned."""
+    def _reconstruct(self, network: AutoEncoder, patches: Tensor) -> Tensor:
+        """The patches `(1, h, w, D)` reconstructed, `(1, h·w, D)`: each from others only where masks are used."""
         if not self.masking:
             return network(patches)
-        answer = torch.zeros_like(patches).flatten(1, 2)
-        for hidden in complementary_masks((patches.shape[1], patches.shape[2]), self.masks, self.block):
+        output = torch.zeros_like(patches).flatten(1, 2)  # (1, N, D)
+        for hidden in complementary_masks((patches.shape[1], patches.shape[2]), self.masks, self.block):  # (N,)
             if hidden.any():
                 hidden = hidden.to(patches.device)
-                answer[:, hidden] = network(patches, hidden)[:, hidden]
-        return answer
-
-    def state(self) -> dict[str, Tensor]:
-        """The network, its width and its loss (see trained.py)."""
-        return learned_by(self).state()
-
-    def load_state(self, state: Mapping[str, Tensor]) -> Self:
-        """Take back what `state` gave."""
-        self.learned_ = Learned.from_state(state, self._build)
-        return self
+                output[:, hidden] = network(patches, hidden)[:, hidden]
+        return output

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from blemish.detectors.base import Needs, Progress, part_of, under
-from blemish.detectors.categories import key_of
+from blemish.detectors.categories import state_key
 from blemish.detectors.patchcore import PatchCore
 from blemish.detectors.patches import joined
 from blemish.detectors.rgb3d.crossmodal import SCAN_FRAMING, SCAN_POOLING
@@ -111,8 +111,8 @@ class BTF(Configurable):
         """The bank under `bank.…`, for each category `scale/…` and `bound/…`, and the widths D1 and D2 as `dims`."""
         self._check_fitted()
         bank = under("bank", self._patchcore.state())
-        scales = {key_of("scale", name): scale for name, scale in self.scales_.items()}
-        bounds = {key_of("bound", name): bound for name, bound in self.bounds_.items()}
+        scales = {state_key("scale", name): scale for name, scale in self.scales_.items()}
+        bounds = {state_key("bound", name): bound for name, bound in self.bounds_.items()}
         return {**bank, **scales, **bounds, "dims": torch.tensor(self.dims_)}
 
     def load_state(self, state: Mapping[str, Tensor]) -> Self:

@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn.functional import avg_pool2d
 
 from blemish.detectors.base import part_of, under
-from blemish.detectors.categories import UNNAMED, answering, key_of
+from blemish.detectors.categories import UNNAMED, matching_category, state_key
 from blemish.detectors.rgb3d.patches import Holes, ScanPatches
 from blemish.detectors.rgb3d.prototypes import NormalPrototypes, fit_scale, normalised
 from blemish.detectors.rgb3d.sampling import TrainingPatches
@@ -57,7 +57,7 @@ class DistanceNormalisation:
     def category_for(self, scan: ScanPatches) -> str:
         """The category whose statistics are used: the scan's own or, where unlabelled, the nearest one."""
         if scan.category != UNNAMED or UNNAMED in self.names_ or len(self.names_) == 1:
-            return answering(scan.category, self.names_)
+            return matching_category(scan.category, self.names_)
         modality, rows = (RGB, scan.image.flatten(0, 1)) if scan.has_image else (POINTS, scan.points[scan.valid])
         bank = self.prototypes[modality]
         known = [name for name in self.names_ if name in bank.rows_ and len(rows)]
@@ -126,7 +126,7 @@ class DistanceNormalisation:
         """`scale.KIND/CATEGORY` of each kind of distance, and `prototypes.MODALITY.…`."""
         state: dict[str, Tensor] = {}
         for name, kinds in self.scales_.items():
-            state |= {key_of(f"scale.{kind}", name): scale for kind, scale in kinds.items()}
+            state |= {state_key(f"scale.{kind}", name): scale for kind, scale in kinds.items()}
         for modality, bank in self.prototypes.items():
             state |= under(f"prototypes.{modality}", bank.state())
         return state

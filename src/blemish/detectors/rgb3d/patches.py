@@ -16,7 +16,7 @@ from scipy import ndimage
 from torch import Tensor
 from torch.nn.functional import adaptive_max_pool2d, interpolate
 
-from blemish.detectors.categories import names_of
+from blemish.detectors.categories import categories_of
 from blemish.errors import SettingsError
 from blemish.types import POINTS, RGB, Features
 
@@ -66,7 +66,7 @@ def scan_patches(features: Features, dims: Sequence[int] | None = None) -> Itera
             f"features of {', '.join(features.layers)} alone",
             "join an encoder of pictures and one of points with +",
         )
-    for index, category in enumerate(names_of(features)):
+    for index, category in enumerate(categories_of(features)):
         yield _one_scan(features.take(slice(index, index + 1)), category, dims)
 
 

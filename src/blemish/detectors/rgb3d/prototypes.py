@@ -12,7 +12,7 @@ from typing import Self
 import torch
 from torch import Tensor
 
-from blemish.detectors.categories import key_of
+from blemish.detectors.categories import state_key
 from blemish.numeric.coreset import k_centre
 from blemish.numeric.neighbours import Neighbours
 from blemish.numeric.standardise import RARE
@@ -79,7 +79,7 @@ class NormalPrototypes:
 
     def state(self) -> dict[str, Tensor]:
         """`rows/…`, `mean/…`, `std/…` and `scale/…` of each category."""
-        return {key_of(kind, name): t for kind in _KINDS for name, t in getattr(self, f"{kind}_").items()}
+        return {state_key(kind, name): t for kind in _KINDS for name, t in getattr(self, f"{kind}_").items()}
 
     def load_state(self, state: Mapping[str, Tensor]) -> Self:
         """Restore what `state` returned."""

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cosine_similarity, cross_entropy, normalize
 
 from blemish.detectors.base import Needs, Progress
-from blemish.detectors.categories import key_of
+from blemish.detectors.categories import state_key
 from blemish.detectors.rgb3d.cfm import CrossmodalMapping
 from blemish.detectors.rgb3d.crossmodal import CrossmodalDetector
 from blemish.detectors.rgb3d.gacm import GACM
@@ -309,7 +309,7 @@ class TextGuided(CrossmodalDetector[TextGuidedNetwork]):
 
     def state(self) -> dict[str, Tensor]:
         """That of `CrossmodalDetector`, and `anchor/…` of each category."""
-        return super().state() | {key_of("anchor", name): anchor for name, anchor in self.anchors_.items()}
+        return super().state() | {state_key("anchor", name): anchor for name, anchor in self.anchors_.items()}
 
     def load_state(self, state: Mapping[str, Tensor]) -> Self:
         """Restore what `state` returned."""
