@@ -1,4 +1,4 @@
-"""Which files of measured points a user's paths mean, to learn surfaces from: good ones alone."""
+"""Which files of measured points a user's paths mean, to pretrain a points encoder on: those of normal parts alone."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def is_points_name(name: str) -> bool:
 
 
 def good_points(paths: Sequence[Path]) -> list[Path]:
-    """The files of good points at `paths`, each once, in the order given.
+    """The files of normal parts' points at `paths`, each once, in the order given.
 
     A path is such a file, or a folder that holds some at any depth. Where a folder has splits, as MVTec 3D-AD and
     Eyecandies do, what lies in "train" is taken and nothing else.
@@ -39,10 +39,10 @@ def _good_at(path: Path) -> list[Path]:
             "a folder without any" if path.is_dir() else "nothing there",
             "give a folder of .tiff or .npy files, or a category in the layout of MVTec 3D-AD or Eyecandies",
         )
-    learned = [f for f in found if "train" in _split(f, path)]
-    if not learned and any(part.startswith("test") for f in found for part in _split(f, path)):
+    train = [f for f in found if "train" in _split(f, path)]
+    if not train and any(part.startswith("test") for f in found for part in _split(f, path)):
         raise DatasetError(f"points of good parts at '{shown(path)}'", "those of a test split", "give the train folder")
-    return learned or found
+    return train or found
 
 
 def _split(file: Path, folder: Path) -> tuple[str, ...]:
