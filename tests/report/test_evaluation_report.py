@@ -79,6 +79,7 @@ def test_the_whole_page(tmp_path, details, read):
     assert command in found.text
     assert "AUPRO is exact" in found.text
     assert "One seed" in found.text
+    assert "One method only" not in found.text
     assert "1 of 2" in found.text
     assert "cut" in found.text
     assert "Threshold from 4 of 4 good pictures." in found.text
@@ -115,6 +116,7 @@ def test_one_method_gets_bars(tmp_path, details, read):
     found = read(write_evaluation_report(tmp_path / "r.html", [details[0].row], details[:1]).read_text("utf-8"))
     assert "1 of 2" in found.text
     assert len(found.all("svg")) == 2
+    assert "One method only" in found.text
     assert len(found.all("div", "multiples")) == 2  # columns of a fixed least width: one chart does not fill the page
     assert "auto-fit, minmax(min(100%, 440px)" not in rule("multiples")
     assert "auto-fill" in rule("multiples")

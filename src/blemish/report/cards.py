@@ -166,7 +166,7 @@ def _views(
     if relief is not None:
         alt = f"{name}, its measured surface lit from one side"
         views.append(photo(thumbnail(relief, _SIDE), alt, "surface"))
-    if prediction.is_defective and prediction.regions:
+    if prediction.verdict in ("defective", "unsure") and prediction.regions:
         marked = draw_overlay(small, prediction, strip=False, scale=1.6)
         views.append(photo(marked, f"{name}, marked: {_region_words(prediction)}", "marked"))
     else:

@@ -60,7 +60,7 @@ def write_evaluation_report(
         notes=_notes(details, names),
         tiles=_tiles(rows, names),
         results=pivot_tables(rows, names, RESULTS),
-        results_note=_results_note(rows, details),
+        results_note=_results_note(rows, names, details),
         at_limit=[*pivot_tables(rows, names, AT_LIMIT), *_undecided(rows, names)],
         evidence=_evidence(details, names),
         promised=_promised(details),
@@ -103,10 +103,11 @@ def _tiles(rows: Sequence[Row], names: Names) -> list[Tile]:
     return tiles
 
 
-def _results_note(rows: Sequence[Row], details: Sequence[RunDetail]) -> str:
+def _results_note(rows: Sequence[Row], names: Names, details: Sequence[RunDetail]) -> str:
     seeds = len({r.get("seed") for r in rows})
     std = f"Means over {seeds} seeds ± standard deviation." if seeds > 1 else "One seed: the deviation is not known."
-    best = "The best of each line is bold." if len({r.get("detector") for r in rows}) > 1 else ""
+    several = len({names.method(r) for r in rows}) > 1
+    best = "The best of each line is bold." if several else "One method only: there is nothing to compare it with."
     return " ".join(words for words in (std, best, _aupro_in_words(details)) if words)
 
 
@@ -154,7 +155,7 @@ def _promised(details: Sequence[RunDetail]) -> Table | None:
         ]
         for method, found in calibration_quality(details).items()
     ]
-    columns = ["method", "promised", "kept", "95 % confidence", "good pictures", "shown by these"]
+    columns = ["method", "promised", "kept", "95 % confidence", "good pictures", "what they show"]
     return Table(columns, lines, "False alarms, promised and kept", frozenset({1, 2, 3, 4})) if lines else None
 
 

@@ -1,6 +1,6 @@
-"""Measured points as a shaded relief: the light that a lamp at the upper left would throw on the bare shape.
+"""Measured points as a shaded relief (hillshade): the bare shape under a lamp at the upper left.
 
-Hillshade after Horn, Proceedings of the IEEE 69(1), 1981, on normals of the organised cloud.
+Horn: Hill shading and the reflectance map, Proceedings of the IEEE 69(1), 1981; here on normals of the organised cloud.
 """
 
 from __future__ import annotations
@@ -9,8 +9,9 @@ import numpy as np
 
 from blemish.errors import ImageError
 
-_LAMP = np.array([-0.55, -0.55, -0.63])  # from the surface; x right, y down, z away from the camera
-_GROUND, _TINT = np.array([176.0, 180.0, 186.0]), np.array([255.0, 246.0, 232.0])  # far, near
+# Chosen by eye, as all of its colours.
+_LAMP = np.array([-0.55, -0.55, -0.63])  # towards the lamp, from the surface; x right, y down, z away from the camera
+_FAR, _NEAR = np.array([176.0, 180.0, 186.0]), np.array([255.0, 246.0, 232.0])
 _HOLE = (24, 27, 32)
 
 
@@ -29,12 +30,12 @@ def shaded_relief(points: np.ndarray) -> np.ndarray:
     if not known.any():
         return relief
     points[~known] = np.nan
-    facing = _normals(points) @ (_LAMP / np.linalg.norm(_LAMP))
+    facing = _normals(points) @ (_LAMP / np.linalg.norm(_LAMP))  # (H, W), cosine of the angle to the lamp
     shade = np.clip(0.18 + 0.95 * np.nan_to_num(np.clip(facing, 0, 1), nan=0.3), 0, 1)
     depth = points[..., 2]
     near, far = np.percentile(depth[known], [1, 99])
     height = np.clip((far - depth) / max(far - near, 1e-9), 0, 1)[..., None]  # (H, W, 1), NaN in holes
-    colour = (_GROUND + height * (_TINT - _GROUND)) * shade[..., None]
+    colour = (_FAR + height * (_NEAR - _FAR)) * shade[..., None]  # (H, W, 3)
     relief[known] = np.round(colour[known]).astype(np.uint8)
     return relief
 
@@ -49,7 +50,7 @@ def _normals(points: np.ndarray) -> np.ndarray:
 
 
 def _slope(points: np.ndarray, axis: int) -> np.ndarray:
-    """The step to the next place along an axis: central where both neighbours are known, else one-sided, else NaN."""
+    """Differences `(H, W, 3)` along an axis: central where both neighbours were measured, else one-sided, else NaN."""
     step = np.full_like(points, np.nan)
     if points.shape[axis] < 2:
         return step
