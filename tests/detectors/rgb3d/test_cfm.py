@@ -1,4 +1,4 @@
-"""CFM: the map is its formula, each modality's share answers for it, and what is missing is made up for."""
+"""CFM: the map is its formula, is attributed to the defective modality, and does without a missing one."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from functools import lru_cache
 
 import pytest
 import torch
-from synthetic_features import IMAGE, SURFACE, changed, good, scans, without
+from synthetic_features import IMAGE, SURFACE, changed, normal_batches, scans, without
 from torch.nn.functional import avg_pool2d, normalize
 
 from blemish.detectors.rgb3d.cfm import CFM, CrossmodalMapping
@@ -21,12 +21,12 @@ QUICK = {"width": 32, "steps": 120, "patches_per_step": 128, "prototypes": 64, "
 
 
 @lru_cache
-def learned(names: tuple[str, ...] = ("nut",), **settings: object) -> CFM:
-    return CFM(**QUICK | settings).fit(good(names=names))  # type: ignore[arg-type]
+def fitted(names: tuple[str, ...] = ("nut",), **settings: object) -> CFM:
+    return CFM(**QUICK | settings).fit(normal_batches(names=names))  # type: ignore[arg-type]
 
 
 def test_the_published_map_by_its_formula() -> None:
-    published = learned(standardise=False, normalise=False, holes="zero", smooth=False)
+    published = fitted(standardise=False, normalise=False, holes="zero", smooth=False)
     features = scans(1, 8)
     image, points = features[RGB], features[POINTS]
     network = published.trained_.network
@@ -37,34 +37,33 @@ def test_the_published_map_by_its_formula() -> None:
     torch.testing.assert_close(published.score(features).patches, expected, rtol=1e-4, atol=1e-5)
 
 
-def test_scaled_scores_are_the_raw_ones_levelled_by_good_cells() -> None:
+def test_normalised_scores_are_the_raw_ones_by_their_scales() -> None:
     features = scans(2, 8)
-    measured, levels = features.valid[POINTS], learned().normalisation_.scales_["nut"]
+    valid, scales = features.valid[POINTS], fitted().normalisation_.scales_["nut"]
     with torch.no_grad():
-        rgb, depth = learned().trained_.network.distances(features[RGB][measured], features[POINTS][measured])
-    raw, scaled = learned(normalise=False).score(features).patches, learned().score(features).patches
-    torch.testing.assert_close(raw[measured], rgb * depth, rtol=1e-4, atol=1e-6)
-    expected = normalised(rgb, levels[RGB]) * normalised(depth, levels[POINTS])
-    torch.testing.assert_close(scaled[measured], expected, rtol=1e-4, atol=1e-6)
-    good = scaled[measured]
-    assert 0.01 < float(good.median()) < 1
-    assert float(good.quantile(0.9)) < 3
+        psi_rgb, psi_3d = fitted().trained_.network.distances(features[RGB][valid], features[POINTS][valid])
+    raw, scaled = fitted(normalise=False).score(features).patches, fitted().score(features).patches
+    torch.testing.assert_close(raw[valid], psi_rgb * psi_3d, rtol=1e-4, atol=1e-6)
+    expected = normalised(psi_rgb, scales[RGB]) * normalised(psi_3d, scales[POINTS])
+    torch.testing.assert_close(scaled[valid], expected, rtol=1e-4, atol=1e-6)
+    assert 0.01 < float(scaled[valid].median()) < 1
+    assert float(scaled[valid].quantile(0.9)) < 3
 
 
 @pytest.mark.parametrize("whiten", [False, True])
 @pytest.mark.parametrize("modality", [RGB, POINTS])
-def test_a_defect_in_one_modality_raises_its_share_there(modality: str, whiten: bool) -> None:
-    detector, before = learned(whiten=whiten), scans(3, 8)
+def test_a_defect_is_attributed_to_its_modality(modality: str, whiten: bool) -> None:
+    detector, before = fitted(whiten=whiten), scans(3, 8)
     after, where = changed(before, modality)
-    good_share, bad_share = detector.explain(before)[modality], detector.explain(after)[modality]
-    assert float(bad_share[:, where].mean()) > 1.3 * float(good_share[:, where].mean())
-    assert torch.equal(bad_share[:, ~where], good_share[:, ~where])
+    normal, anomalous = detector.explain(before)[modality], detector.explain(after)[modality]
+    assert float(anomalous[:, where].mean()) > 1.3 * float(normal[:, where].mean())
+    assert torch.equal(anomalous[:, ~where], normal[:, ~where])
     old, new = detector.score(before).patches, detector.score(after).patches
     assert float(new[:, where].mean()) > 2 * float(old[:, where].mean())
 
 
 def with_hole(features: Features) -> Features:
-    """Points are missing in two cells of the middle, which the image shows as another surface."""
+    """Points are missing in two patches of the middle, whose image is that of another surface."""
     moved, _ = changed(features, RGB)
     valid = features.valid[POINTS].clone()
     valid[:, 5, 5:7] = False
@@ -72,32 +71,32 @@ def with_hole(features: Features) -> Features:
     return replace(moved, layers={**moved.layers, POINTS: (points,)}, valid={POINTS: valid})
 
 
-def test_a_hole_scores_by_what_the_image_shows_unless_told_otherwise() -> None:
+def test_a_hole_is_scored_by_its_image_unless_set_otherwise() -> None:
     features = with_hole(scans(3, 8))
-    for holes, strange in (("fill", True), ("image", True), ("zero", False)):
-        patches = learned(holes=holes).score(features).patches
-        assert bool((patches[:, 5, 5:7] > 0).all()) == strange
-        assert not bool(patches[:, 0].any())  # the ground
+    for holes, scored in (("fill", True), ("image", True), ("zero", False)):
+        patches = fitted(holes=holes).score(features).patches
+        assert bool((patches[:, 5, 5:7] > 0).all()) == scored
+        assert not bool(patches[:, 0].any())  # the background
 
 
 @pytest.mark.parametrize(("lost", "left"), [(POINTS, RGB), (RGB, POINTS)])
-def test_a_missing_modality_is_made_up_for(lost: str, left: str) -> None:
-    detector, whole = learned(), scans(3, 8)
-    lone = detector.score(without(whole, lost)).patches
-    assert torch.isfinite(lone).all()
+def test_the_available_modality_is_scored_alone(lost: str, left: str) -> None:
+    detector, whole = fitted(), scans(3, 8)
+    unimodal = detector.score(without(whole, lost)).patches
+    assert torch.isfinite(unimodal).all()
     part = whole.valid[POINTS]
-    assert 0.2 < float(lone[part].median()) < 5  # in the unit of whole scans
+    assert 0.2 < float(unimodal[part].median()) < 5  # of the size of scores of scans with both
     layer = whole.layers[left][0].clone()
     layer[:, 5, 6] += 6 * layer.std()
     bad = without(Features({**whole.layers, left: (layer,)}, None, whole.valid, whole.categories), lost)
     assert int(detector.score(bad).patches[0].argmax()) == 5 * 12 + 6
-    shares = detector.explain(bad)
-    assert not bool(shares[lost].any())
-    assert float(shares[left][:, 5, 6].min()) > float(shares[left].median())
+    parts = detector.explain(bad)
+    assert not bool(parts[lost].any())
+    assert float(parts[left][:, 5, 6].min()) > float(parts[left].median())
 
 
 def test_scans_with_and_without_points_share_a_batch() -> None:
-    detector, whole = learned(), scans(2, 8)
+    detector, whole = fitted(), scans(2, 8)
     valid = whole.valid[POINTS].clone()
     valid[1] = False
     mixed = detector.score(replace(whole, valid={POINTS: valid})).patches
@@ -106,24 +105,24 @@ def test_scans_with_and_without_points_share_a_batch() -> None:
 
 
 def test_features_without_points_at_all_are_scored_by_the_image() -> None:
-    detector, whole = learned(), scans(1, 8)
-    alone = Features({RGB: whole.layers[RGB]}, categories=whole.categories)
-    assert torch.equal(detector.score(alone).patches, detector.score(without(whole, POINTS)).patches)
+    detector, whole = fitted(), scans(1, 8)
+    images = Features({RGB: whole.layers[RGB]}, categories=whole.categories)
+    assert torch.equal(detector.score(images).patches, detector.score(without(whole, POINTS)).patches)
 
 
-def test_an_unnamed_scan_is_judged_by_the_category_it_is_nearest_to() -> None:
+def test_an_unlabelled_scan_takes_the_nearest_category() -> None:
     names = ("nut", "bolt")
-    detector, features = learned(names), scans(4, 8, ("nut", "bolt"))
+    detector, features = fitted(names), scans(4, 8, ("nut", "bolt"))
     for one in (features, without(features, POINTS), without(features, RGB)):
-        unnamed = list(scan_patches(one.with_categories(None)))
-        found = [detector.normalisation_.category_for(cells) for cells in unnamed]
+        unlabelled = scan_patches(one.with_categories(None))
+        found = [detector.normalisation_.category_for(scan) for scan in unlabelled]
         assert sum(a == b for a, b in zip(found, one.categories or (), strict=True)) >= 7
     with pytest.raises(SettingsError, match="screw"):
         detector.score(features.with_categories(["screw"] * len(features)))
 
 
-def test_nothing_at_all_is_not_strange() -> None:
-    detector = learned(("nut", "bolt"))
+def test_a_scan_of_neither_modality_scores_0() -> None:
+    detector = fitted(("nut", "bolt"))
     nothing = without(without(scans(1, 8), RGB), POINTS).with_categories(None)
     assert not bool(detector.score(nothing).patches.any())
 
@@ -137,18 +136,18 @@ def test_box_filters_are_the_published_ones_on_pixels_and_none_on_patches() -> N
     assert torch.equal(box_filtered(scores[:28, :28]), scores[:28, :28])
 
 
-def test_all_that_was_learned_comes_back() -> None:
-    detector = learned(("nut", "bolt"), whiten=True)
+def test_all_that_was_fitted_is_restored() -> None:
+    detector = fitted(("nut", "bolt"), whiten=True)
     again = CFM(**detector.settings).load_state({k: t.clone() for k, t in detector.state().items()})
     features = scans(2, 8, ("nut", "bolt"))
     for one in (features, without(features, POINTS), without(features, RGB)):
         assert torch.equal(again.score(one).patches, detector.score(one).patches)
-        for kind, share in detector.explain(one).items():
-            assert torch.equal(again.explain(one)[kind], share)
+        for name, part in detector.explain(one).items():
+            assert torch.equal(again.explain(one)[name], part)
     assert again.trained_.skipped == detector.trained_.skipped == 0
 
 
-def test_steps_that_go_wrong_are_skipped_and_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_steps_that_are_not_finite_are_skipped_and_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     loss_of, calls = CrossmodalMapping.loss, []
 
     def sometimes_infinite(self: CrossmodalMapping, image: torch.Tensor, points: torch.Tensor) -> torch.Tensor:
@@ -156,7 +155,7 @@ def test_steps_that_go_wrong_are_skipped_and_counted(monkeypatch: pytest.MonkeyP
         return loss_of(self, image, points) * (torch.inf if len(calls) in (3, 7) else 1)
 
     monkeypatch.setattr(CrossmodalMapping, "loss", sometimes_infinite)
-    detector = CFM(**QUICK | {"steps": 10}).fit(good(4))  # type: ignore[arg-type]
+    detector = CFM(**QUICK | {"steps": 10}).fit(normal_batches(4))  # type: ignore[arg-type]
     assert detector.trained_.skipped == 2
     assert detector.loss_.isnan().nonzero()[:, 0].tolist() == [2, 6]
     assert torch.isfinite(detector.score(scans(2, 8)).patches).all()
@@ -165,8 +164,8 @@ def test_steps_that_go_wrong_are_skipped_and_counted(monkeypatch: pytest.MonkeyP
 def test_pixels_ask_for_points_of_stride_1() -> None:
     assert CFM(resolution="pixel").needs.points_stride == 1
     assert CFM().needs.points_stride == 4
-    assert learned().trained_.network.to_points[0].in_features == IMAGE
-    assert learned().trained_.network.to_points[-1].out_features == SURFACE
+    assert fitted().trained_.network.to_points[0].in_features == IMAGE
+    assert fitted().trained_.network.to_points[-1].out_features == SURFACE
 
 
 @pytest.mark.parametrize(
@@ -181,7 +180,7 @@ def test_settings_that_cannot_be_are_refused(wrong: dict[str, object]) -> None:
         CFM(**wrong)  # type: ignore[arg-type]
 
 
-def test_it_scores_only_once_it_has_learned() -> None:
+def test_it_scores_only_once_fitted() -> None:
     for ask in (lambda d: d.score(scans(1, 0)), lambda d: d.explain(scans(1, 0)), lambda d: d.state()):
         with pytest.raises(NotFittedError):
             ask(CFM())

@@ -1,4 +1,4 @@
-"""The geometry-aware mapper on numbers worked out by hand."""
+"""GACM is its published equations; deep embeddings are not linear."""
 
 from __future__ import annotations
 
@@ -26,20 +26,20 @@ def test_equations_1_to_4_by_hand() -> None:
     gate = [1 / (1 + math.exp(-geometric[0])), 1 / (1 + math.exp(-2 * geometric[1]))]
     fused = [g * w + s * (1 - w) for s, g, w in zip(semantic, geometric, gate, strict=True)]
     mean = sum(fused) / 2
-    spread = math.sqrt(sum((v - mean) ** 2 for v in fused) / 2 + mapper.norm.eps)
-    normed = [(v - mean) / spread for v in fused]
+    std = math.sqrt(sum((v - mean) ** 2 for v in fused) / 2 + mapper.norm.eps)
+    normed = [(v - mean) / std for v in fused]
     gelu = [v * 0.5 * (1 + math.erf(v / math.sqrt(2))) for v in normed]
     expected = [0.5 * f + 0.1 + gelu[0], f + 0.2 + gelu[1]]
     torch.testing.assert_close(mapper(torch.tensor([[f]])), torch.tensor([expected]), rtol=1e-5, atol=1e-6)
 
 
-def test_deep_parts_see_more_than_straight_lines() -> None:
-    """Along a line the linear φ_s and φ_g change steadily; perceptrons bend, and so know shapes that those do not."""
+def test_only_deep_embeddings_are_nonlinear() -> None:
+    """Second differences along a line are 0 for linear φ_s and φ_g, and not for perceptrons."""
     line = torch.linspace(-3, 3, 7)[:, None] * torch.ones(1, 4)
-    for width, bends in ((None, False), (16, True)):
+    for width, nonlinear in ((None, False), (16, True)):
         torch.manual_seed(0)
         mapper = GACM(4, 3, width)
         assert mapper(line).shape == (7, 3)
         for part in (mapper.semantic, mapper.geometric):
             second_differences = part(line).detach().diff(n=2, dim=0).abs().max()
-            assert (float(second_differences) > 1e-3) == bends
+            assert (float(second_differences) > 1e-3) == nonlinear

