@@ -53,12 +53,13 @@ def test_commands_and_their_options_exist(page: Path) -> None:
 
 
 def test_settings_that_pages_name_exist() -> None:
+    from blemish.cli.settings import parse_settings
     from blemish.detectors.factory import build
 
     for page in (ROOT / "docs" / "methods").glob("*.md"):
         detector = page.stem if page.stem != "calibration" else "auto"
         for text in re.findall(r"`--set ([^`]+)`", page.read_text(encoding="utf-8")):
-            names = {pair.partition("=")[0] for pair in text.split()} - {"key"}
+            names = parse_settings([text]).keys() - {"key"}
             assert names <= build(detector).settings.keys(), text
 
 

@@ -153,4 +153,4 @@ def test_ctrl_c_keeps_finished_rows_and_their_page(blemish: Blemish, parts: Path
     assert 2 <= len(rows) < 80
     page = (tmp_path / "report.html").read_text(encoding="utf-8")
     assert f"{80 - len(rows)} cells of the plan not measured yet" in page
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["report.html", "results.csv", "settings.json"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["report.html", "results.csv", "results.sqlite"]

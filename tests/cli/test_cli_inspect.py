@@ -40,8 +40,8 @@ def test_every_image_gets_a_row_an_overlay_and_a_place_in_the_report(
         assert 0 < row["p_value"] <= 1
         with Image.open(tmp_path / "out" / row["overlay"]) as overlay:
             assert overlay.size == (80, 64)
-    strange = next(row for row in rows if "scratch" in row["file"])
-    assert {"box", "area", "peak"} <= strange["regions"][0].keys()
+    anomalous = next(row for row in rows if "scratch" in row["file"])
+    assert {"box", "area", "peak"} <= anomalous["regions"][0].keys()
     assert "000.png" in (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
     assert not list((tmp_path / "out").glob(".*"))
 
@@ -167,9 +167,11 @@ def test_other_content_of_the_output_folder_stays_and_old_results_go(
     (out / "notes.txt").write_text("mine")
     test = parts / "disc" / "test"
     assert blemish("inspect", disc_model, test / "scratch", "-o", out).exit_code == 0
+    (out / "overlays" / "notes.txt").write_text("mine, too")
     assert blemish("inspect", disc_model, test / "good" / "000.png", "-o", out).exit_code == 0
     assert (out / "notes.txt").read_text() == "mine"
-    assert len(rows_of(out)) == len(list((out / "overlays").iterdir())) == 1
+    assert len(rows_of(out)) == len(table_of(out)) == 1
+    assert sorted(path.name for path in (out / "overlays").iterdir()) == ["000.jpg", "notes.txt"]
 
 
 def test_a_folder_of_somebody_elses_overlays_is_not_replaced(
@@ -290,26 +292,6 @@ def test_calibrate_refuses_the_images_it_learned_from(
     result = blemish("calibrate", model, parts / "disc" / "train" / "good")
     assert result.exit_code == 2
     assert "did not learn from" in result.stderr
-
-
-def test_memory_of_maps_stays_flat() -> None:
-    from blemish.cli.inspecting import SHOWN, Inspection
-    from blemish.types import Prediction
-
-    done = Inspection()
-    random = np.random.default_rng(0)
-    scores = random.random(500)
-    for i, score in enumerate(scores):
-        scored = np.full((8, 8), score, dtype=np.float32)
-        done.add(Prediction(float(score), 0.5, 0.5, bool(score > 0.5), scored, source=f"{i}.png"))
-    shown = done.shown()
-    assert [p.source for p in shown] == [f"{i}.png" for i in range(500)]
-    assert [p.score for p in shown] == list(scores)
-    kept = [p for p in shown if p.map.size > 1]
-    assert len(kept) == 2 * SHOWN
-    assert all((p.map == np.float32(p.score)).all() for p in kept)
-    worst = sorted(scores, reverse=True)[:SHOWN]
-    assert {p.score for p in kept if p.is_defective} == set(worst)
 
 
 def test_fit_then_inspect_in_one_go_from_a_plain_folder(blemish: Blemish, parts: Path, tmp_path: Path) -> None:

@@ -31,11 +31,18 @@ def test_a_value_is_read_as_what_it_looks_like(text: str, value: object) -> None
     assert type(parsed) is type(value)
 
 
+def test_commas_separate_settings_but_not_the_items_of_a_list() -> None:
+    assert parse_settings(["depth=4,mlp=true, top=0.5"]) == {"depth": 4, "mlp": True, "top": 0.5}
+    assert parse_settings(["blocks=[3,7],images=20"]) == {"blocks": [3, 7], "images": 20}
+    assert parse_settings(['words=["a,b=1","c"]']) == {"words": ["a,b=1", "c"]}
+    assert parse_settings(["prompts=a,b"]) == {"prompts": "a,b"}
+
+
 def test_dashes_in_a_key_are_underscores() -> None:
     assert parse_settings(["top-k=3"]) == {"top_k": 3}
 
 
-@pytest.mark.parametrize("pairs", [["depth"], ["=4"], ["1x=4"], ["a b=4"], ["depth=4", "depth=5"]])
+@pytest.mark.parametrize("pairs", [["depth"], ["=4"], ["1x=4"], ["a b=4"], ["depth=4", "depth=5"], ["depth=4,depth=5"]])
 def test_what_is_no_setting_is_refused(pairs: list[str]) -> None:
     with pytest.raises(SettingsError, match="--set"):
         parse_settings(pairs)

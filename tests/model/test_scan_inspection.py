@@ -63,7 +63,7 @@ class NearestMeans:
     def needs(self) -> Needs:
         return Needs(
             modalities=(RGB, POINTS),
-            text=self.text,  # type: ignore[arg-type]
+            prompts=self.text,  # type: ignore[arg-type]
             points_stride=4,
             rotations=8,
             augmentation=self.made_up,
@@ -483,13 +483,15 @@ def test_evaluation_counts_what_was_recognised(tmp_path: Path) -> None:
 
 
 def test_an_inspection_shows_the_surface(pooled: Inspector, tmp_path: Path) -> None:
-    from blemish.cli.inspecting import inspect_into
+    from blemish.cli.inspection import Job, inspect_into
+    from blemish.cli.result_folder import Wanted
 
     samples = on_disk(tmp_path / "parts", [scan_sample(seed=30), scan_sample(seed=31, defect="surface")])
     points_alone = Sample(None, samples[1].points)
-    done = inspect_into(tmp_path / "out", pooled, [*samples, points_alone], "scans", maps=True)
+    job = Job(samples=[*samples, points_alone], title="scans", wanted=Wanted(maps=True))
+    done = inspect_into(tmp_path / "out", pooled, job)
     assert not done.failures
-    assert done.defective == 2
+    assert done.report.counts["defective"] == 2
     lines = [json.loads(line) for line in (tmp_path / "out" / "results.jsonl").read_text().splitlines()]
     assert lines[1]["regions"][0]["modalities"]["points"] > 0.5
     assert lines[2]["file"].endswith("1.npy")

@@ -7,29 +7,33 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from blemish.cli.options import DetectorName, Device, DeviceName, EncoderName
+from blemish.cli.options import DetectorName, Device, DeviceName, EncoderName, given_path
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from rich.table import Table
 
-    from blemish.cli.inspecting import Inspection
+    from blemish.cli.results import Row
     from blemish.types import Sample
 
 LEARN, INSPECT = 40, 60
 
 
 def demo(
-    out: Annotated[Path, typer.Option("-o", "--output", metavar="OUT", help="Where the results go.")] = Path("demo"),
+    out: Annotated[
+        Path, typer.Option("-o", "--output", metavar="OUT", help="Where the results go.", parser=given_path)
+    ] = Path("demo"),
     detector: DetectorName = "auto",
     encoder: EncoderName = "auto",
     device: DeviceName = Device.auto,
 ) -> None:
     """Learn from 40 good solar cells, inspect 60 others whose state is known, and show what was found."""
     from blemish.cli.console import say, say_where, show
-    from blemish.cli.inspecting import inspect_into
+    from blemish.cli.inspection import Job, inspect_into
     from blemish.cli.progress import progress_bar
+    from blemish.cli.result_folder import REPORT, Wanted
+    from blemish.cli.results import read_rows
     from blemish.cli.summaries import model_in_words
     from blemish.data import draw_cells
     from blemish.model.inspector import Inspector
@@ -43,28 +47,28 @@ def demo(
     for line in model_in_words(inspector):
         say(line)
     say(f"Inspecting {len(others)} others …")
-    done = inspect_into(out, inspector, others, "Solar cells")
+    done = inspect_into(out, inspector, Job(samples=others, title="Solar cells", wanted=Wanted(restart=True)))
     inspector.save(out / "model")
-    show(summary(done, others))
-    say_where("Look at", out / "report.html")
+    show(summary(read_rows(out), others, len(others) / done.seconds))
+    say_where("Look at", out / REPORT)
 
 
-def summary(done: Inspection, samples: Sequence[Sample]) -> Table:
-    """Found, missed, false alarms, AUROC and speed."""
+def summary(rows: Iterable[Row], samples: Sequence[Sample], rate: float) -> Table:
+    """Found, missed, false alarms, AUROC and speed of labelled `samples`, of which `rows` say what was found."""
     from rich import box
     from rich.table import Table
 
     from blemish.metrics import auroc
 
     labels = {sample.name: int(sample.label or 0) for sample in samples}
-    truth = [labels[p.source] for p in done.predictions]
-    told = [p.is_defective for p in done.predictions]
-    found = sum(bool(t and d) for t, d in zip(truth, told, strict=True))
-    alarms = sum(bool(d and not t) for t, d in zip(truth, told, strict=True))
+    judged = [(labels[row["file"]], row["is_defective"], row["score"]) for row in rows if row["error"] is None]
+    truth = [label for label, _, _ in judged]
+    found = sum(bool(label and flagged) for label, flagged, _ in judged)
+    alarms = sum(bool(flagged and not label) for label, flagged, _ in judged)
     table = Table(title="Solar cells", box=box.SIMPLE_HEAD, show_header=False)
     table.add_row("defective cells found", f"{found} of {sum(truth)}")
     table.add_row("defective cells missed", f"{sum(truth) - found} of {sum(truth)}")
     table.add_row("false alarms", f"{alarms} of {len(truth) - sum(truth)}")
-    table.add_row("AUROC", f"{auroc([p.score for p in done.predictions], truth):.3f}")
-    table.add_row("pictures a second", f"{len(truth) / done.seconds:.1f}")
+    table.add_row("AUROC", f"{auroc([score for _, _, score in judged], truth):.3f}")
+    table.add_row("pictures a second", f"{rate:.1f}")
     return table

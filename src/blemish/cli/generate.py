@@ -13,7 +13,7 @@ from blemish.cli.options import given_path
 from blemish.errors import OutputError
 
 if TYPE_CHECKING:
-    from blemish.research.synthetic_scans import Plan
+    from blemish.research.synthetic_scans import ScanSetSpec
     from blemish.types import Sample
 
 GOOD_SHOWN = 3
@@ -40,12 +40,12 @@ def generate(
     from blemish.cli.console import say, say_where
     from blemish.cli.progress import progress_bar
     from blemish.report import write_scan_sheet
-    from blemish.research.synthetic_scans import Plan, write_scans
+    from blemish.research.synthetic_scans import ScanSetSpec, write_scans
     from blemish.scoring.describe import count_in_words
     from blemish.utils.atomic import atomic_update
 
-    plan = Plan(classes, seed, size, train, validation, good, defective)
-    count = len(plan.shots())
+    plan = ScanSetSpec(classes, seed, size, train, validation, good, defective)
+    count = len(plan.scans())
     refuse_full_folder(out)
     with atomic_update(out, durable=False) as stage:
         with progress_bar("rendering", count) as move:
@@ -71,19 +71,19 @@ def refuse_full_folder(out: Path) -> None:
         raise OutputError(f"a new or empty folder at {out}", got, "name another folder")
 
 
-def shown_scans(folder: Path, plan: Plan) -> dict[str, list[Sample]]:
+def shown_scans(folder: Path, plan: ScanSetSpec) -> dict[str, list[Sample]]:
     """A few good scans and the first of each kind of defect, by class, as they lie on disk."""
     from blemish.research.synthetic_scans import read_scan
 
     some: dict[str, list[Sample]] = {name: [] for name in plan.names}
-    for shot in plan.shots():
-        most = 1 if shot.kind != "good" else GOOD_SHOWN if shot.split == "train" else 0
-        if shot.number < most:
-            some[shot.category].append(read_scan(folder, shot))
+    for scan in plan.scans():
+        most = 1 if scan.kind != "good" else GOOD_SHOWN if scan.split == "train" else 0
+        if scan.number < most:
+            some[scan.category].append(read_scan(folder, scan))
     return some
 
 
-def counts(plan: Plan) -> dict[str, object]:
+def counts(plan: ScanSetSpec) -> dict[str, object]:
     """How large the set is, for the head of the page."""
     from blemish.research.synthetic_scans import KINDS
 

@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from blemish.cli.options import Category, Device, DeviceName, ModelFolder, Out
+from blemish.cli.options import (
+    Category,
+    Device,
+    DeviceName,
+    InspectedPaths,
+    ModelEncoder,
+    ModelFolder,
+    Out,
+    given_path,
+)
 
-DEFECT_FOUND, SOME_UNREADABLE = 1, 3
+NOT_ALL_GOOD, SOME_UNREADABLE = 1, 3
 
 
 def inspect(
     model: ModelFolder,
-    paths: Annotated[list[Path], typer.Argument(metavar="PATH", help="Pictures, folders of pictures, or a dataset.")],
+    paths: InspectedPaths,
     out: Out,
     category: Category = None,
     maps: Annotated[
@@ -22,24 +30,47 @@ def inspect(
     ] = False,
     no_overlays: Annotated[bool, typer.Option("--no-overlays", help="Draw no overlays.")] = False,
     fail_on_defect: Annotated[
-        bool, typer.Option("--fail-on-defect", help="End with exit code 1 when a defect was found.")
+        bool, typer.Option("--fail-on-defect", help="End with exit code 1 unless every picture is good.")
     ] = False,
+    restart: Annotated[
+        bool, typer.Option("--restart", help="Remove the results that are in OUT already, and inspect all anew.")
+    ] = False,
+    append: Annotated[
+        bool, typer.Option("--append", help="Keep the results of other pictures that are in OUT already.")
+    ] = False,
+    encoder: ModelEncoder = None,
     device: DeviceName = Device.auto,
 ) -> None:
     """Inspect pictures with a model; writes results.jsonl, results.csv, overlays/ and report.html into OUT.
 
-    Exit code 0: all inspected; 1: --fail-on-defect and a defect was found; 2: wrong usage; 3: some pictures could not
-    be read (they are named, all others are done; this goes before 1).
-    """
-    from blemish.cli.inspecting import inspect_into
-    from blemish.data import inspection_samples
-    from blemish.model.inspector import Inspector
+    Results are written while they come. The same command again goes on where the last one stopped: pictures that this
+    model has inspected already, and that have not changed, are skipped.
 
-    samples = inspection_samples(paths)
-    inspector = Inspector.load(model, device=device.value)
-    done = inspect_into(out, inspector, samples, model.name, category=category, overlays=not no_overlays, maps=maps)
-    done.tell(out)
+    Exit code 0: all inspected; 1: --fail-on-defect, and a picture is not good (defective, unsure or an unknown part);
+    2: wrong usage; 3: some pictures could not be read (they are named, all others are done; this goes before 1).
+    """
+    from blemish.cli.inspection import Job, inspect_into
+    from blemish.cli.result_folder import Origin, Wanted, check_choice
+    from blemish.data.data_warnings import collected_warnings
+    from blemish.data.folder import inspection_samples
+    from blemish.model.inspector import Inspector
+    from blemish.model.model_folder import read_settings
+
+    check_choice(restart, append)
+    with collected_warnings() as warnings:
+        samples = inspection_samples([given_path(path) for path in paths])
+        inspector = Inspector.load(model, device=device.value, encoder=encoder)
+        inspector.model_.check_category(category)
+        job = Job(
+            samples=samples,
+            title=model.name,
+            origin=Origin(model=read_settings(model)["settings_sha256"], category=category),
+            wanted=Wanted(overlays=not no_overlays, maps=maps, restart=restart, append=append),
+            warnings=warnings,
+        )
+        done = inspect_into(out, inspector, job)
+    done.say(out)
     if done.failures:
         raise typer.Exit(SOME_UNREADABLE)
-    if fail_on_defect and done.defective:
-        raise typer.Exit(DEFECT_FOUND)
+    if fail_on_defect and not done.all_good:
+        raise typer.Exit(NOT_ALL_GOOD)

@@ -1,11 +1,12 @@
 """The program `blemish`: one command a file, one place that turns errors into messages and exit codes.
 
-Exit codes: 0 all done; 1 a defect was found (only with --fail-on-defect); 2 wrong usage, settings or files;
+Exit codes: 0 all done; 1 a picture is not good (only with --fail-on-defect); 2 wrong usage, settings or files;
 3 some images could not be read; 70 a fault of blemish itself; 130 interrupted.
 """
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import sys
@@ -25,15 +26,16 @@ from blemish.cli.fit import fit
 from blemish.cli.generate import generate
 from blemish.cli.inspect import inspect
 from blemish.cli.listing import listing
-from blemish.cli.options import SeveralValues
 from blemish.cli.pretrain import pretrain
 from blemish.errors import BlemishError
+from blemish.utils.paths import shown
 
+_OF_THE_SYSTEM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.EMFILE})
 WRONG_USAGE, FAULT, INTERRUPTED, TERMINATED = 2, 70, 130, 143
 
 
 class Commands(TyperGroup):
-    """All commands, with every error on its way out told in one line."""
+    """All commands, with every error on its way out reported in one line."""
 
     def list_commands(self, ctx: Any) -> list[str]:
         return list(self.commands)  # in the order of use, not of the alphabet
@@ -42,17 +44,35 @@ class Commands(TyperGroup):
         try:
             return super().invoke(ctx)
         except BlemishError as error:
-            raise told(ctx, str(error), WRONG_USAGE, error) from error
+            raise reported(ctx, str(error), WRONG_USAGE, error) from error
         except KeyboardInterrupt as error:
-            raise told(ctx, "interrupted; nothing half-written is left", INTERRUPTED, error) from error
+            raise reported(ctx, "interrupted; nothing half-written is left", INTERRUPTED, error) from error
         except BrokenPipeError as error:  # the reader left, as `head` does: there is nobody to write to
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             raise typer.Exit(0) from error
+        except OSError as error:
+            if error.filename is None and error.errno not in _OF_THE_SYSTEM:
+                raise unforeseen(ctx, error) from error
+            raise reported(ctx, file_error_in_words(error), WRONG_USAGE, error) from error
         except Exception as error:
             if is_typers_own(error):
                 raise
-            message = f"blemish failed in a way it did not foresee ({type(error).__name__}: {error})"
-            raise told(ctx, f"{message}; please report what `blemish --debug …` shows", FAULT, error) from error
+            raise unforeseen(ctx, error) from error
+
+
+def unforeseen(ctx: Any, error: Exception) -> typer.Exit:
+    """Report a fault of blemish itself."""
+    message = f"blemish failed in a way it did not foresee ({type(error).__name__}: {error})"
+    return reported(ctx, f"{message}; please report what `blemish --debug …` shows", FAULT, error)
+
+
+def file_error_in_words(error: OSError) -> str:
+    """What the system says of a file, as the three facts: a file mode or a full disk is no fault of blemish."""
+    do = "mend its permissions, or run as a user who has them"
+    if not isinstance(error, PermissionError):
+        do = "check the path and the disk"
+    place = "" if error.filename is None else f" at '{shown(error.filename)}'"
+    return f"expected a file or folder that can be used{place}; got {error.strerror}; {do}"
 
 
 def is_typers_own(error: BaseException) -> bool:
@@ -60,7 +80,7 @@ def is_typers_own(error: BaseException) -> bool:
     return type(error).__module__.split(".")[0] in {"typer", "click"}
 
 
-def told(ctx: Any, message: str, code: int, error: BaseException) -> typer.Exit:
+def reported(ctx: Any, message: str, code: int, error: BaseException) -> typer.Exit:
     """Print the message on stderr (with the traceback when debugging) and give the exit that ends the program."""
     from rich.console import Console
 
@@ -113,7 +133,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "demo": demo,
 }
 for name, command in COMMANDS.items():
-    app.command(name, cls=SeveralValues)(command)
+    app.command(name)(command)
 
 
 def main() -> None:

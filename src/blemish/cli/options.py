@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
-from typer.core import TyperCommand
 
+from blemish.errors import SettingsError
 from blemish.registry import DETECTORS, ENCODERS
 
 
@@ -21,8 +20,62 @@ class Device(StrEnum):
     cuda = "cuda"
 
 
-ModelFolder = Annotated[Path, typer.Argument(metavar="MODEL", help="A folder that `blemish fit` made.")]
-Out = Annotated[Path, typer.Option("-o", "--output", metavar="OUT", help="The folder that the results go into.")]
+class PrecisionName(StrEnum):
+    """The number format that the encoder computes in."""
+
+    fp32 = "fp32"
+    bf16 = "bf16"
+
+
+def given_path(text: str) -> Path:
+    """A path as it was typed, "~" expanded; an empty one (an unset variable of a shell) is a SettingsError."""
+    if not text.strip():
+        raise SettingsError("a path", "an empty one", "check the variable that should hold it")
+    return Path(text).expanduser()
+
+
+ModelFolder = Annotated[
+    Path, typer.Argument(metavar="MODEL", help="A folder that `blemish fit` made.", parser=given_path)
+]
+Out = Annotated[
+    Path,
+    typer.Option("-o", "--output", metavar="OUT", help="The folder that the results go into.", parser=given_path),
+]
+# Text: @LIST and - are no paths, and an empty path, which `Path` takes for the current folder, is refused.
+InspectedPaths = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="PATH", help="Pictures, folders of pictures, a dataset; @FILE: a list of such paths; -: one from stdin."
+    ),
+]
+NormalPaths = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="GOOD", help="Good pictures, folders of them, a dataset; @FILE: a list of such paths; -: from stdin."
+    ),
+]
+Pages = Annotated[
+    bool, typer.Option("--pages", help="Read every page of files that hold several, not the first alone.")
+]
+AssumeGood = Annotated[
+    bool, typer.Option("--assume-good", help="Take all pictures for good, whatever the names of their folders say.")
+]
+ModelEncoder = Annotated[
+    str | None,
+    typer.Option(
+        "--encoder", metavar="NAME|FOLDER", help="Where the weights of the model's encoder lie now, if they have moved."
+    ),
+]
+Precision = Annotated[
+    PrecisionName | None,
+    typer.Option("--precision", help="The number format to compute in; the model's own if unset."),
+]
+BitDepth = Annotated[
+    int | None,
+    typer.Option(
+        "--bit-depth", metavar="N", help="Bits that the camera fills in files of 16 bits; found out if unset."
+    ),
+]
 EncoderName = Annotated[
     str, typer.Option("--encoder", metavar="NAME|FOLDER", help=f"auto, a folder, or one of: {', '.join(ENCODERS)}.")
 ]
@@ -30,7 +83,7 @@ DetectorName = Annotated[
     str, typer.Option("--detector", metavar="NAME", help=f"auto, or one of: {', '.join(DETECTORS)}.")
 ]
 DetectorNames = Annotated[
-    list[str], typer.Option("--detector", metavar="D ...", help=f"auto, or some of: {', '.join(DETECTORS)}.")
+    list[str], typer.Option("--detector", metavar="D,D", help=f"auto, or some of: {', '.join(DETECTORS)}.")
 ]
 ImageSize = Annotated[
     int | None,
@@ -40,7 +93,7 @@ Category = Annotated[str | None, typer.Option("--category", metavar="NAME", help
 DeviceName = Annotated[Device, typer.Option("--device", help="Where the encoder runs.")]
 Settings = Annotated[
     list[str] | None,
-    typer.Option("--set", metavar="KEY=VALUE ...", help="A setting of the detector, such as depth=4; may be repeated."),
+    typer.Option("--set", metavar="KEY=VALUE,…", help="Settings of the detector, such as depth=4; may be repeated."),
 ]
 TextEncoderName = Annotated[
     str,
@@ -50,48 +103,13 @@ TextEncoderName = Annotated[
 ]
 Cache = Annotated[
     Path | None,
-    typer.Option("--cache", metavar="DIR", help="Keep features here, in float16, for learning from the same pictures."),
+    typer.Option(
+        "--cache",
+        metavar="DIR",
+        help="Keep features here, in float16, for learning from the same pictures.",
+        parser=given_path,
+    ),
 ]
 FalseAlarmRate = Annotated[
     float, typer.Option("--false-alarm-rate", metavar="F", help="The share of good parts that may be called defective.")
 ]
-
-_SEVERAL = {
-    "--shots": re.compile(r"(\d+|all)(,(\d+|all))*"),
-    "--seeds": re.compile(r"\d+(,\d+)*"),
-    "--set": re.compile(r"[A-Za-z_][\w-]*=.*", re.DOTALL),
-    "--detector": re.compile("|".join(map(re.escape, ["auto", *DETECTORS]))),
-    "--encoder": re.compile("|".join(map(re.escape, ["auto", "all", *ENCODERS]))),
-    "--category": re.compile(r"(?!-)(?!\.{1,2}$)[^/\\]+"),
-}
-
-
-class SeveralValues(TyperCommand):
-    """A command whose repeatable options also take several values at once: `--shots 1 4` is `--shots 1 --shots 4`.
-
-    That reading is open where paths come first, as in the usage line; before the paths an option takes one value.
-    """
-
-    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        repeatable = {name for p in self.params if getattr(p, "multiple", False) for name in p.opts}
-        return super().parse_args(ctx, spread(args, repeatable))
-
-
-def spread(args: list[str], repeatable: set[str]) -> list[str]:
-    """Repeat an option's name before each further value that follows it."""
-    if not args or args[0].startswith("-"):
-        return args
-    out: list[str] = []
-    option, values = "", 0
-    for arg in args:
-        if arg.startswith("-") and arg != "-":
-            option, values = arg, 0
-        elif option in repeatable and option in _SEVERAL:
-            values += 1
-            if values > 1:
-                if _SEVERAL[option].fullmatch(arg):
-                    out.append(option)
-                else:
-                    option = ""
-        out.append(arg)
-    return out

@@ -1,98 +1,199 @@
-"""Answers written one by one: a line of JSON, a row of CSV, an overlay, a map; memory stays flat however many come."""
+"""The result files of an inspection: rows in results.jsonl and results.csv, overlays, maps; and rows read back.
+
+A row is on disk, in both files, before the next image is inspected. Memory stays flat however many come.
+"""
 
 from __future__ import annotations
 
 import csv
 import json
-from collections import Counter
+import os
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 import numpy as np
 
-from blemish.types import Prediction, Sample
+from blemish.data.samples import as_rgb
+from blemish.types import VERDICTS, ImageOrScan, Prediction, Region, Scan
+from blemish.utils.atomic import output_errors
+from blemish.utils.spreadsheet import cell
 
 # `regions` is JSON inside its cell; what follows `error` was added for people and may grow.
 COLUMNS = (
     *("file", "category", "score", "p_value", "is_defective", "regions", "seconds", "error"),
-    *("threshold", "is_known", "overlay", "map", "verdict"),
+    *("threshold", "is_known", "overlay", "map", "verdict", "map_threshold", "identity"),
 )
+ROWS, TABLE, OVERLAYS, MAPS = "results.jsonl", "results.csv", "overlays", "maps"
+NO_MAP = np.zeros((0, 0), dtype=np.float32)  # of a prediction that was read back from its row
+
+Row = dict[str, Any]
 
 
 class ResultWriter:
-    """Writes `results.jsonl`, `results.csv`, `overlays/` and `maps/` into a folder; a context manager.
+    """Appends to `results.jsonl` and `results.csv` of a folder, and writes `overlays/` and `maps/`; a context manager.
 
-    With `reliefs` an overlay shows the measured surface beside the image.
+    `names` are the overlays' and maps' names (without suffix) that earlier rows have taken. Both files must be there
+    with their heads, as `begin_results` writes them. Raises OutputError where something cannot be written.
     """
 
-    def __init__(self, folder: Path, overlays: bool = True, maps: bool = False, reliefs: bool = False) -> None:
-        self.folder = folder
-        self.reliefs = reliefs
-        self.overlays = overlays
-        self.maps = maps
-        self.taken: Counter[str] = Counter()
+    def __init__(
+        self, folder: Path, overlays: bool = True, maps: bool = False, names: Iterator[str] = iter(())
+    ) -> None:
+        self.folder, self.overlays, self.maps = folder, overlays, maps
+        self._taken = {name.casefold() for name in names}
+        self._next: dict[str, int] = {}  # by stem: the number to try next, for stems that came twice
 
     def __enter__(self) -> Self:
-        for name in ["overlays"] * self.overlays + ["maps"] * self.maps:
-            (self.folder / name).mkdir()
-        self.lines = (self.folder / "results.jsonl").open("w", encoding="utf-8")
-        self.table = (self.folder / "results.csv").open("w", encoding="utf-8", newline="", errors="backslashreplace")
-        self.rows = csv.DictWriter(self.table, COLUMNS)
-        self.rows.writeheader()
+        with output_errors(self.folder):
+            for name in [OVERLAYS] * self.overlays + [MAPS] * self.maps:
+                (self.folder / name).mkdir(exist_ok=True)
+            self._lines = (self.folder / ROWS).open("a", encoding="utf-8")
+            self._table = (self.folder / TABLE).open("a", encoding="utf-8", newline="", errors="backslashreplace")
+            self._cells = csv.DictWriter(self._table, COLUMNS)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        self.lines.close()
-        self.table.close()
+        with output_errors(self.folder):
+            self._lines.close()
+            self._table.close()
 
-    def write(self, prediction: Prediction, sample: Sample | None = None) -> dict[str, Any]:
-        """Write one answer about `sample` (None: its file); gives back what its line of JSON holds."""
-        facts = prediction.to_dict() | {"error": None, "overlay": None, "map": None}
-        name = self.free_name(prediction.source) if self.overlays or self.maps else ""
-        if self.overlays:
-            facts["overlay"] = f"overlays/{name}.jpg"
-            from PIL import Image
+    def write(self, prediction: Prediction, image: ImageOrScan, identity: str = "") -> Row:
+        """Write the row, overlay and map of one prediction about a decoded image; gives back the row."""
+        row = prediction.to_dict() | {"error": None, "overlay": None, "map": None}
+        row |= {"map_threshold": prediction.map_threshold, "identity": identity}
+        with output_errors(self.folder):
+            name = self._free_name(prediction.source) if self.overlays or self.maps else ""
+            if self.overlays:
+                row["overlay"] = f"{OVERLAYS}/{name}.jpg"
+                from PIL import Image
 
-            drawn = overlay_of(prediction, sample or Sample(Path(prediction.source)), self.reliefs)
-            Image.fromarray(drawn).save(self.folder / facts["overlay"], quality=90)
-        if self.maps:
-            facts["map"] = f"maps/{name}.npy"
-            np.save(self.folder / facts["map"], prediction.map.astype(np.float32, copy=False))
-        return self.put(facts)
+                with _new_file(self.folder / row["overlay"]) as file:
+                    Image.fromarray(overlay_of(prediction, image)).save(file, "JPEG", quality=90)
+            if self.maps:
+                row["map"] = f"{MAPS}/{name}.npy"
+                with _new_file(self.folder / row["map"]) as file:
+                    np.save(file, prediction.map.astype(np.float32, copy=False), allow_pickle=False)
+            return self._put(row)
 
-    def write_failure(self, file: str, error: str) -> dict[str, Any]:
-        """Write that a picture could not be read, and why."""
-        return self.put(dict.fromkeys(COLUMNS) | {"file": file, "regions": [], "error": error})
+    def write_failure(self, file: str, error: str) -> Row:
+        """Write the row of an image that could not be read, and why."""
+        with output_errors(self.folder):
+            return self._put(dict.fromkeys(COLUMNS) | {"file": file, "regions": [], "error": error, "identity": ""})
 
-    def put(self, facts: dict[str, Any]) -> dict[str, Any]:
-        self.lines.write(json.dumps({name: facts[name] for name in COLUMNS}) + "\n")
-        self.rows.writerow({name: cell(facts[name]) for name in COLUMNS})
-        return facts
+    def flush(self) -> None:
+        """Have the system bring the rows to the disk."""
+        with output_errors(self.folder):
+            os.fsync(self._lines.fileno())
+            os.fsync(self._table.fileno())
 
-    def free_name(self, source: str) -> str:
-        """The picture's name without its ending, cut to a sane length; `-2`, `-3`… when it was taken already."""
+    def _put(self, row: Row) -> Row:
+        self._lines.write(line_of(row))
+        self._lines.flush()
+        self._cells.writerow(cells_of(row))
+        self._table.flush()
+        return row
+
+    def _free_name(self, source: str) -> str:
+        """The image's name without its suffix, cut to a sane length; `-2`, `-3`… where it was taken already."""
         stem = Path(source).stem.encode("utf-8", "replace")[:120].decode("utf-8", "ignore") or "picture"
-        while True:
-            self.taken[stem.casefold()] += 1
-            count = self.taken[stem.casefold()]
-            if count == 1:
-                return stem
-            stem = f"{stem}-{count}"
+        name, key = stem, stem.casefold()
+        while name.casefold() in self._taken:
+            self._next[key] = self._next.get(key, 1) + 1
+            name = f"{stem}-{self._next[key]}"
+        self._taken.add(name.casefold())
+        return name
 
 
-def overlay_of(prediction: Prediction, sample: Sample, reliefs: bool) -> np.ndarray:
-    """The verdict drawn on the picture, and with `reliefs` on the measured surface beside it."""
+def line_of(row: Mapping[str, Any]) -> str:
+    """A row as its line of JSON."""
+    return json.dumps({name: row[name] for name in COLUMNS}) + "\n"
+
+
+def cells_of(row: Mapping[str, Any]) -> Row:
+    """A row as the cells of its CSV line."""
+    return {name: cell(row[name]) for name in COLUMNS}
+
+
+def read_rows(folder: Path) -> Iterator[Row]:
+    """The rows of `results.jsonl`; a line that a killed run left half-written, or of an older version, is left out."""
+    try:
+        with (folder / ROWS).open(encoding="utf-8", errors="replace") as lines:
+            for line in lines:
+                if (row := _row_in(line)) is not None:
+                    yield row
+    except FileNotFoundError:
+        return
+
+
+def prediction_of_row(row: Mapping[str, Any]) -> Prediction:
+    """What a row says, as the prediction that it was, without its map."""
+    regions = tuple(
+        Region(
+            box=tuple(region["box"]),
+            area=region["area"],
+            peak=region["peak"],
+            mean=region["mean"],
+            centroid=tuple(region["centroid"]),
+            words=region["words"],
+            modalities=region.get("modalities", {}),
+        )
+        for region in row["regions"]
+    )
+    return Prediction(
+        score=row["score"],
+        p_value=row["p_value"],
+        threshold=row["threshold"],
+        verdict=row["verdict"],
+        map=NO_MAP,
+        regions=regions,
+        category=row["category"],
+        map_threshold=row["map_threshold"],
+        seconds=row["seconds"],
+        source=row["file"],
+    )
+
+
+def picture_of(image: ImageOrScan) -> np.ndarray:
+    """What people look at, `(H, W, 3)` uint8: the image, or the relief of a scan that has points alone."""
+    if isinstance(image, Scan) and image.image is None:
+        relief = relief_of(image)
+        assert relief is not None  # a scan has an image or points
+        return relief
+    return as_rgb(image)
+
+
+def relief_of(image: ImageOrScan) -> np.ndarray | None:
+    """The measured points of a scan lit from one side, `(H, W, 3)` uint8; None for an image alone."""
+    if not isinstance(image, Scan) or image.xyz is None:
+        return None
+    from blemish.report import shaded_relief
+
+    return shaded_relief(image.xyz)
+
+
+def overlay_of(prediction: Prediction, image: ImageOrScan) -> np.ndarray:
+    """The verdict drawn on the picture, `(H, W, 3)` uint8, and on the relief of measured points beside it."""
     from blemish.report import draw_overlay
-    from blemish.report.views import image_view, relief_view, side_by_side
+    from blemish.report.views import side_by_side
 
-    drawn = draw_overlay(image_view(sample), prediction)
-    relief = relief_view(sample) if reliefs and sample.image is not None else None
+    drawn = draw_overlay(picture_of(image), prediction)
+    relief = relief_of(image) if isinstance(image, Scan) and image.image is not None else None
     return drawn if relief is None else side_by_side([drawn, draw_overlay(relief, prediction, strip=False)])
 
 
-def cell(value: Any) -> Any:
-    """A value as a spreadsheet cell: nothing for None, lists as JSON, true and false in small letters."""
-    if isinstance(value, bool | list):
-        return json.dumps(value)
-    return value
+def _row_in(line: str) -> Row | None:
+    """The row in a line of `results.jsonl`; None where it is not whole or not one of this version."""
+    try:
+        row = json.loads(line)
+    except ValueError:
+        return None
+    whole = line.endswith("\n") and isinstance(row, dict) and row.keys() >= set(COLUMNS)
+    return row if whole and (row["error"] is not None or row["verdict"] in VERDICTS) else None
+
+
+def _new_file(path: Path) -> Any:
+    """A new file, open for writing; what lies at `path` goes, so that a link there is not followed."""
+    path.unlink(missing_ok=True)
+    return path.open("xb")

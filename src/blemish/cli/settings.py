@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import re
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from blemish.errors import SettingsError
 
 OPTIONS = frozenset({"encoder", "detector", "image_size", "false_alarm_rate", "device", "seed", "category", "shots"})
+_NEXT_PAIR = re.compile(r",(?=\s*[A-Za-z_][\w-]*=)")  # a comma inside a list is followed by no name and "="
 
 
 def parse_settings(pairs: Sequence[str]) -> dict[str, Any]:
-    """`["depth=4", "mlp=true"]` → `{"depth": 4, "mlp": True}`; a key named twice is a SettingsError."""
+    """`["depth=4,top=3", "mlp=true"]` → `{"depth": 4, "top": 3, "mlp": True}`; a key named twice is a SettingsError."""
     settings: dict[str, Any] = {}
-    for pair in pairs:
+    for pair in _single_pairs(pairs):
         key, sign, text = pair.partition("=")
         key = key.strip().replace("-", "_")
         if not sign or not key.isidentifier():
@@ -25,6 +27,15 @@ def parse_settings(pairs: Sequence[str]) -> dict[str, Any]:
             raise SettingsError("every setting once", f"--set {key}=… twice", "keep one of them")
         settings[key] = parse_value(text.strip())
     return settings
+
+
+def _single_pairs(texts: Sequence[str]) -> Iterator[str]:
+    """The pairs of each text one by one; a value that is JSON keeps all its commas."""
+    for text in texts:
+        if isinstance(parse_value(text.partition("=")[2].strip()), str):
+            yield from _NEXT_PAIR.split(text)
+        else:
+            yield text
 
 
 def parse_value(text: str) -> Any:

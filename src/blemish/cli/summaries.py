@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from blemish.data.files import shown
 from blemish.scoring.describe import count_in_words
-from blemish.types import POINTS, RGB
+from blemish.types import POINTS, RGB, Verdict
 
 if TYPE_CHECKING:
     from blemish.model.inspector import Inspector
     from blemish.report import CalibrationFacts
-    from blemish.scoring.calibration import Evidence
+    from blemish.scoring.calibration import CalibrationSource
 
-ALONE = {RGB: "the picture", POINTS: "the points"}
+_MODALITY_NAMES = {RGB: "the picture", POINTS: "the points"}
 
 
 def model_in_words(inspector: Inspector) -> list[str]:
@@ -24,8 +25,10 @@ def model_in_words(inspector: Inspector) -> list[str]:
     ]
     for category, calibration in inspector.calibrations.items():
         name = f"{category}: " if category else ""
-        lines.append(f"{name}{calibration.evidence.words} Limit {calibration.threshold:.4g}.")
-        if alone := [f"{own.threshold:.4g} with {ALONE[side]} alone" for side, own in calibration.alone.items()]:
+        lines.append(f"{name}{calibration.source.words} Limit {calibration.threshold:.4g}.")
+        if alone := [
+            f"{own.threshold:.4g} with {_MODALITY_NAMES[side]} alone" for side, own in calibration.unimodal.items()
+        ]:
             lines.append(f"{name}Limit {', '.join(alone)}.")
     return lines
 
@@ -37,20 +40,20 @@ def model_facts(inspector: Inspector) -> dict[str, object]:
         "detector": inspector.detector_name,
         "encoder": inspector.encoder_name,
         "image size": f"{inspector.image_size} px",
-        "wished false-alarm rate": f"{100 * inspector.false_alarm_rate:g} %",
+        "false alarms accepted": f"{100 * inspector.false_alarm_rate:g} %",
     }
     if categories:
         facts["categories"] = categories
-    if inspector.set_aside_:
-        facts["set aside while learning"] = [one.file for one in inspector.set_aside_]
+    if inspector.outliers_:
+        facts["set aside while learning"] = [one.file for one in inspector.outliers_]
     return facts
 
 
 def set_aside_in_words(inspector: Inspector) -> list[str]:
     """One line on how many pictures were set aside, one on each; scores are times the median picture's."""
-    aside, learned = inspector.set_aside_, len(inspector.learned_)
+    aside, learned = inspector.outliers_, len(inspector.model_.fingerprints)
     lines = [f"Set aside: {count_in_words(len(aside), 'picture')} that stood out from the others; {learned} learned."]
-    return lines + [f"  {shown(Path(one.file))}  {one.score:.2f}× (limit {one.limit:.2f}×)" for one in aside]
+    return lines + [f"  {shown(Path(one.file))}  {one.score:.2f}× (limit {one.threshold:.2f}×)" for one in aside]
 
 
 def calibration_facts(inspector: Inspector) -> list[CalibrationFacts]:
@@ -63,22 +66,22 @@ def calibration_facts(inspector: Inspector) -> list[CalibrationFacts]:
             scores=calibration.scores,
             threshold=calibration.threshold,
             false_alarm_rate=calibration.false_alarm_rate,
-            evidence=distinct_parts(calibration.evidence),
-            obtained=obtained(calibration.evidence),
+            evidence=calibration.source.parts,
+            obtained=obtained(calibration.source),
         )
         for category, calibration in inspector.calibrations.items()
     ]
 
 
-def distinct_parts(evidence: Evidence) -> int:
-    """How many different good parts stand behind the scores; copies of one part count once."""
-    return evidence.images if evidence.copies else evidence.held_out
+def obtained(source: CalibrationSource) -> str:
+    """Where a threshold comes from, as a sentence that can follow "The limit aims at 5 % false alarms."."""
+    return f"It was taken from {source.words.removeprefix('Threshold from ')}"
 
 
-def obtained(evidence: Evidence) -> str:
-    """How the scores came about, in words that follow "obtained from"."""
-    if evidence.copies:
-        return f"{evidence.held_out} slightly changed copies of them"
-    if evidence.folds:
-        return f"detectors that did not know the picture, in {evidence.folds} folds"
-    return "pictures that the detector did not learn from"
+def verdicts_in_words(counts: Mapping[Verdict, int], unreadable: int) -> str:
+    """How many pictures got each verdict; the counts add up to the inspected, with the unreadable to the files."""
+    said = [f"{counts['defective']:,} defective", f"{counts['good']:,} good"]
+    said += [f"{counts['unsure']:,} unsure"] * bool(counts["unsure"])
+    said += [f"{counts['unknown']:,} unknown (unlike any part that the model learned)"] * bool(counts["unknown"])
+    and_unreadable = f"; {unreadable:,} unreadable" if unreadable else ""
+    return f"{sum(counts.values()):,} inspected: {', '.join(said)}{and_unreadable}"

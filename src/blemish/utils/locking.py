@@ -15,7 +15,7 @@ LOCK = ".lock"
 
 
 @contextmanager
-def alone_in(folder: str | Path) -> Iterator[None]:
+def exclusive(folder: str | Path) -> Iterator[None]:
     """Keep other runs out of `folder` until the block ends. Raises OutputError where one is at work.
 
     The folder is made if need be, and is gone afterwards if nothing came into it.

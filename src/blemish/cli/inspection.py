@@ -1,0 +1,239 @@
+"""One inspection, from images to a folder of results: what `blemish inspect` and `blemish demo` share.
+
+Every image is decoded once: its score, its overlay and its place in the report are made while its pixels are in memory.
+What is done is on disk at once: whatever ends a run early loses nothing, and the same command goes on from there.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Sequence
+from contextlib import closing, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from blemish.cli.result_folder import (
+    REPORT,
+    Origin,
+    Wanted,
+    begin_results,
+    identity_of,
+    result_folder,
+    write_summary,
+)
+from blemish.cli.results import ResultWriter, Row, picture_of, prediction_of_row, relief_of
+from blemish.errors import BlemishError
+from blemish.types import VERDICTS, ImageOrScan, Sample, Scan
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from blemish.data.folder import FolderContents
+    from blemish.errors import DataWarning
+    from blemish.model.inspector import Inspector
+    from blemish.model.prediction import Inspected
+    from blemish.report import InspectionReport
+
+REPORT_SECONDS, REPORT_IMAGES = 60.0, 1000  # a report is written anew when so much time has passed, or so many images
+_REPORT_SHARE = 0.05  # of the time, that writing reports may take at most
+NAMED = 10  # unreadable files that the terminal names; all are in results.csv
+
+
+@dataclass
+class Inspection:
+    """What became of all images, as counts: memory stays flat however many come.
+
+    `skipped` were inspected by an earlier run; `notes` are sentences on files that were not looked at, and warnings.
+    """
+
+    report: InspectionReport
+    skipped: int = 0
+    inspected: int = 0  # by this run
+    seconds: float = 0.0
+    unreadable: list[str] = field(default_factory=list)  # the first few messages
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def failures(self) -> int:
+        return self.report.failures
+
+    @property
+    def all_good(self) -> bool:
+        """Whether every image that could be read shows a part that is good beyond doubt."""
+        return self.report.counts["good"] == self.report.counts.total()
+
+    def add_failure(self, file: str, error: str) -> None:
+        self.report.add_failure(file, error)
+        if len(self.unreadable) < NAMED:
+            self.unreadable.append(error)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The counts, ready for JSON: verdicts add up to the inspected, these and the unreadable to the files."""
+        counts = self.report.counts
+        return {
+            "files": counts.total() + self.failures,
+            "inspected": counts.total(),
+            "verdicts": {verdict: counts[verdict] for verdict in VERDICTS},
+            "unreadable": self.failures,
+            "notes": self.notes,
+        }
+
+    def say(self, out: Path) -> None:
+        """A few lines on what was found; unreadable pictures go to stderr."""
+        from blemish.cli.console import say, say_where
+        from blemish.cli.summaries import verdicts_in_words
+
+        for error in self.unreadable:
+            say(f"not read: {error}", err=True)
+        if self.failures > len(self.unreadable):
+            say(f"not read: {self.failures - len(self.unreadable):,} more, see results.csv", err=True)
+        for note in self.notes:
+            say(note)
+        if self.skipped:
+            say(f"{self.skipped:,} of them inspected by an earlier run and skipped (--restart inspects them again)")
+        rate = f" ({self.inspected / self.seconds:.1f} pictures a second)" if self.inspected and self.seconds else ""
+        say(verdicts_in_words(self.report.counts, self.failures) + rate)
+        say_where("Report", out / REPORT)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """What to inspect, and what to say of it: `title` heads the report, `contents` are the folders that were read."""
+
+    samples: Sequence[Sample]
+    title: str
+    origin: Origin = field(default_factory=lambda: Origin(model=""))
+    wanted: Wanted = field(default_factory=Wanted)
+    contents: FolderContents | None = None
+    warnings: Sequence[DataWarning] = ()  # grows while images are read
+
+
+def inspect_into(out: Path, inspector: Inspector, job: Job) -> Inspection:
+    """Inspect what has not been inspected yet, and write everything into `out`. Raises OutputError.
+
+    On Ctrl-C and any other error the rows, overlays, summary and report of all images that were done are left in `out`.
+    """
+    from blemish.cli.progress import tracked
+    from blemish.cli.summaries import calibration_facts, model_facts
+    from blemish.report import InspectionReport
+
+    facts, calibration = model_facts(inspector), calibration_facts(inspector)
+    done = Inspection(InspectionReport(title=job.title, model_facts=facts, calibration=calibration))
+    with result_folder(out):
+        kept = begin_results(out, job.origin, job.samples, job.wanted, lambda row, sample: add_row(done, row, sample))
+        done.skipped = len(kept.identities)
+        left = samples_left(job.samples, kept.identities)
+        publisher = Publisher(out, done, job)
+        publisher.publish(is_complete=False)
+        is_complete = False
+        try:
+            with (
+                ResultWriter(out, job.wanted.overlays, job.wanted.maps, iter(kept.names)) as results,
+                closing(inspector.stream([sample for sample, _ in left], category=job.origin.category)) as stream,
+            ):
+                for item, (_, identity) in zip(tracked("inspecting", stream, len(left)), left, strict=True):
+                    write_item(item, identity, results, done)
+                    publisher.publish_now_and_then(results)
+            is_complete = True
+        finally:
+            publisher.publish_at_end(is_complete)
+    return done
+
+
+def samples_left(samples: Iterable[Sample], done: set[str]) -> list[tuple[Sample, str]]:
+    """The samples that no row is about yet, with their identities: those of a file changed later are out of date."""
+    found = ((sample, identity_of(sample)) for sample in samples)
+    return [(sample, identity) for sample, identity in found if not identity or identity not in done]
+
+
+def write_item(item: Inspected, identity: str, results: ResultWriter, done: Inspection) -> None:
+    """Write the row and overlay of one image and take it into the report, whole, whatever interrupts."""
+    from blemish.cli.interrupts import deferred_interrupts
+
+    with deferred_interrupts():
+        if item.failure is not None:
+            results.write_failure(item.failure.file, item.failure.error)
+            done.add_failure(item.failure.file, item.failure.error)
+            return
+        prediction, image = item.prediction, item.image
+        assert prediction is not None  # an image was inspected, or it failed
+        assert image is not None
+        results.write(prediction, image, identity)
+        done.report.add(prediction, lambda: picture_of(image), item.sample, relief=lambda: relief_beside(image))
+        done.inspected += 1
+
+
+def relief_beside(image: ImageOrScan) -> np.ndarray | None:
+    """The relief of a scan that has an image, too; where it has points alone, the relief is its picture already."""
+    return relief_of(image) if isinstance(image, Scan) and image.image is not None else None
+
+
+def add_row(done: Inspection, row: Row, sample: Sample) -> None:
+    """Take a row of an earlier run into the report; its image is decoded anew only where the report shows it."""
+    from blemish.report.views import image_view, relief_view
+
+    if row["error"] is not None:
+        done.add_failure(row["file"], row["error"])
+        return
+    relief = None if sample.image is None else lambda: relief_view(sample)
+    done.report.add(prediction_of_row(row), lambda: image_view(sample), sample, relief=relief)
+
+
+class Publisher:
+    """Writes the summary and the report of a running inspection, now and then and at its end."""
+
+    def __init__(self, out: Path, done: Inspection, job: Job) -> None:
+        self.out, self.done, self.job = out, done, job
+        self.started = self.last = time.perf_counter()
+        self.cost = 0.0  # seconds that the last report took
+        self.count = 0  # images since then
+
+    def publish_now_and_then(self, results: ResultWriter) -> None:
+        """Bring rows, summary and report to the disk when it is time."""
+        self.count += 1
+        passed = time.perf_counter() - self.last
+        is_due = passed >= REPORT_SECONDS or self.count >= REPORT_IMAGES
+        if is_due and self.cost <= _REPORT_SHARE * passed:
+            results.flush()
+            self.publish(is_complete=False)
+
+    def publish_at_end(self, is_complete: bool) -> None:
+        """The last report. Where an error ended the run, that error counts, not what it does to the report."""
+        if is_complete:
+            self.publish(is_complete=True)
+            return
+        from blemish.cli.console import say
+        from blemish.data.files import shown
+
+        with suppress(BlemishError, OSError):
+            self.publish(is_complete=False)
+            ready = self.done.report.counts.total()
+            say(f"{ready:,} inspected so far are kept in {shown(self.out)}; the same command goes on there", err=True)
+
+    def publish(self, is_complete: bool) -> None:
+        from blemish.cli.interrupts import deferred_interrupts
+
+        began = time.perf_counter()
+        self.done.seconds = began - self.started
+        self.done.notes = notes_of(self.job)
+        self.done.report.notes = self.done.notes
+        with deferred_interrupts():
+            write_summary(self.out, self._summary(is_complete))
+            self.done.report.write(self.out / REPORT)
+        self.last, self.count = time.perf_counter(), 0
+        self.cost = self.last - began
+
+    def _summary(self, is_complete: bool) -> dict[str, Any]:
+        contents = self.job.contents
+        others = {} if contents is None else dict(sorted(contents.ignored.items()))
+        left_out = [] if contents is None else [str(folder) for folder in contents.left_out]
+        facts = {"model": self.job.title, **self.job.origin.to_dict(), "complete": is_complete}
+        return facts | self.done.to_dict() | {"other_files": others, "folders_left_out": left_out}
+
+
+def notes_of(job: Job) -> list[str]:
+    """Sentences on what was not looked at, and on what is odd about the images."""
+    from blemish.data.data_warnings import summary
+
+    return [*(job.contents.words() if job.contents else ()), *summary(job.warnings)]

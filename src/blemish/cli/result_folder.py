@@ -1,0 +1,214 @@
+"""The folder that an inspection writes into: what earlier runs left there, and what of it stays.
+
+`inspection.json` says of which model and settings the results are. A run of the same model and settings goes on where
+the last one stopped; those of another are refused, unless the folder is to begin anew.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from blemish.cli.results import COLUMNS, MAPS, OVERLAYS, ROWS, TABLE, Row, cells_of, line_of, read_rows
+from blemish.errors import OutputError, SettingsError
+from blemish.types import Sample
+from blemish.utils.atomic import atomic_file, is_alive, output_errors, remove, remove_leftovers, write_text
+from blemish.utils.hashing import text_sha256
+from blemish.utils.locking import exclusive
+from blemish.utils.paths import shown
+
+SUMMARY, REPORT = "inspection.json", "report.html"
+_SUFFIXES = {OVERLAYS: ".jpg", MAPS: ".npy"}
+_OLD_PARTIAL = re.compile(r"\.partial-(\d+)")  # what killed runs of version 0.1 left
+
+
+@dataclass(frozen=True, kw_only=True)
+class Origin:
+    """What all results of one folder share. `model` is the sha256 of the saved model, "" for one that was not saved."""
+
+    model: str
+    category: str | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        return {"model_sha256": self.model, "given_category": self.category}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wanted:
+    """How a run treats what earlier runs left, and which files each row must have."""
+
+    overlays: bool = True
+    maps: bool = False
+    restart: bool = False  # drop all of it
+    append: bool = False  # keep rows of files that this run is not about
+
+
+@dataclass
+class Kept:
+    """The rows of earlier runs that stay: how many, of which of this run's samples, and the names they have taken."""
+
+    rows: int = 0
+    identities: set[str] = field(default_factory=set)
+    names: list[str] = field(default_factory=list)
+
+
+@contextmanager
+def result_folder(out: Path) -> Iterator[Path]:
+    """Keep other runs out of `out` while the block lasts, and remove what killed ones left. Raises OutputError."""
+    refuse_foreign(out)
+    with exclusive(out):
+        remove_leftovers(out)
+        for path in out.iterdir():
+            match = _OLD_PARTIAL.fullmatch(path.name)
+            if match and not is_alive(int(match[1])):
+                remove(path)
+        yield out
+
+
+def check_choice(restart: bool, append: bool) -> None:
+    """Raise SettingsError for two options that contradict each other."""
+    if restart and append:
+        raise SettingsError("--restart or --append", "both", "leave one of them out")
+
+
+def refuse_foreign(out: Path) -> None:
+    """Raise OutputError when a sub-folder that is to be filled holds something that no earlier run wrote."""
+    if (out / ROWS).exists() or _is_ours(read_summary(out)):
+        return
+    for name in (OVERLAYS, MAPS):
+        with output_errors(out):
+            foreign = (out / name).is_dir() and any((out / name).iterdir())
+        if foreign:
+            raise OutputError(
+                "an output folder that is new, or of an earlier run",
+                f"{shown(out / name)}, which holds files of another origin",
+                "name another folder with -o",
+            )
+
+
+def refuse_other_origin(out: Path, origin: Origin) -> None:
+    """Raise OutputError when `out` holds results of another model, or under another given category."""
+    summary = read_summary(out)
+    if not _is_ours(summary) or not any(read_rows(out)):
+        return
+    for name, value in origin.to_dict().items():
+        if summary.get(name) != value:
+            what = "model" if name == "model_sha256" else "--category"
+            got = summary.get("model") if name == "model_sha256" else summary.get(name)
+            raise OutputError(
+                f"results of the same {what} in '{shown(out)}'",
+                f"those of another one ({got or 'none'})",
+                "name another folder with -o, or add --restart, which removes the old results",
+            )
+
+
+def begin_results(
+    out: Path,
+    origin: Origin,
+    samples: Sequence[Sample],
+    wanted: Wanted,
+    each: Callable[[Row, Sample], object] = lambda row, sample: None,
+) -> Kept:
+    """Bring the rows in `out` in order: those that stay are written anew, all other results go.
+
+    Of rows about this run's `samples` those stay that were inspected, whose files have not changed since, and whose
+    overlays and maps are there where they are `wanted`; all others only with `append`. `each` is called with every row
+    that stays and its sample. Raises OutputError.
+    """
+    kept = Kept()
+    if not wanted.restart:
+        refuse_other_origin(out, origin)
+    known = _is_ours(read_summary(out)) and not wanted.restart and origin.model != ""
+    by_identity = {identity: sample for sample in samples if (identity := identity_of(sample))} if known else {}
+    given = {sample.name for sample in samples}
+    used: dict[str, set[str]] = {OVERLAYS: set(), MAPS: set()}
+    with (
+        atomic_file(out / ROWS, durable=False) as lines,
+        atomic_file(out / TABLE, durable=False) as table,
+        lines.open("w", encoding="utf-8") as line_file,
+        table.open("w", encoding="utf-8", newline="", errors="backslashreplace") as table_file,
+    ):
+        cells = csv.DictWriter(table_file, COLUMNS)
+        cells.writeheader()
+        for row in read_rows(out) if known else ():
+            sample = by_identity.get(row["identity"])
+            if not _stays(row, sample, given, out, wanted, kept):
+                continue
+            line_file.write(line_of(row))
+            cells.writerow(cells_of(row))
+            kept.rows += 1
+            kept.identities |= {row["identity"] or ""} - {""}
+            for name, files in used.items():
+                files |= {row[name.removesuffix("s")]} - {None}
+            each(row, sample or Sample(Path(row["file"])))
+    _remove_unused(out, used)
+    kept.names = [Path(name).stem for names in used.values() for name in names]
+    return kept
+
+
+def identity_of(sample: Sample) -> str:
+    """Short text that changes when a sample's files do: from their full paths, sizes and times. "" for arrays."""
+    facts = []
+    for path in (sample.image, sample.points):
+        if path is None:
+            continue
+        if not isinstance(path, Path):
+            return ""
+        try:
+            state = path.stat()
+        except (OSError, ValueError):
+            return ""
+        facts += [os.path.abspath(path), str(state.st_size), str(state.st_mtime_ns)]
+    return text_sha256("\n".join(facts))[:16]
+
+
+def read_summary(out: Path) -> dict[str, Any]:
+    """`inspection.json` of a folder, empty where there is none that can be read."""
+    try:
+        summary = json.loads((out / SUMMARY).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return summary if isinstance(summary, dict) else {}
+
+
+def write_summary(out: Path, facts: Mapping[str, Any]) -> None:
+    """Write `inspection.json`. Raises OutputError."""
+    write_text(out / SUMMARY, json.dumps(facts, indent=2) + "\n")
+
+
+def _is_ours(summary: Mapping[str, Any]) -> bool:
+    return "model_sha256" in summary
+
+
+def _stays(row: Row, sample: Sample | None, given: set[str], out: Path, wanted: Wanted, kept: Kept) -> bool:
+    """Whether a row of an earlier run is kept."""
+    if row["identity"] and row["identity"] in kept.identities:
+        return False
+    if sample is None:  # a file that this run is not about, or one that changed or could not be read
+        return wanted.append and row["file"] not in given
+    for name, asked in ((OVERLAYS, wanted.overlays), (MAPS, wanted.maps)):
+        file = row[name.removesuffix("s")]
+        if asked and (file is None or not (out / file).is_file()):
+            return False
+    return row["error"] is None
+
+
+def _remove_unused(out: Path, used: Mapping[str, set[str]]) -> None:
+    """Remove overlays and maps that no row names; files of other kinds stay, and folders that hold some."""
+    with output_errors(out):
+        for name, files in used.items():
+            folder = out / name
+            if not folder.is_dir():
+                continue
+            for path in folder.iterdir():
+                if path.suffix == _SUFFIXES[name] and f"{name}/{path.name}" not in files:
+                    path.unlink()
+            with suppress(OSError):
+                folder.rmdir()  # where it has become empty
