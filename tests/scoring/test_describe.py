@@ -9,10 +9,8 @@ from blemish.scoring.describe import (
     place_in_words,
     rarity_in_words,
     region_in_words,
-    regions_in_words,
     share_in_words,
     times_in_words,
-    verdict_in_words,
 )
 from blemish.types import Region
 
@@ -71,15 +69,6 @@ def test_the_promised_sentence():
     region = Region((0, 0, 60, 14), 1260, 3.2, 2.0, (30.0, 7.0))
     expected = "upper left, 2.1 % of the picture, strongest 3.2× the limit"
     assert region_in_words(region, (200, 300), 1.0) == expected
-
-
-def test_regions_and_verdicts(predict):
-    bad = predict(score=1.6, box=(0, 0, 20, 10), peak=1.5)
-    assert regions_in_words(bad).startswith("1 region, upper left, 1.6 % of the picture, strongest 3.0×")
-    assert verdict_in_words(bad).startswith("Defective: it scores 3.2× the limit; 1 region")
-    assert verdict_in_words(predict()) == "Good: it scores 0.40× the limit."
-    assert verdict_in_words(predict(is_known=False)).startswith("Unknown part")
-    assert "no single area" in verdict_in_words(predict(score=0.6))
 
 
 @pytest.mark.parametrize(

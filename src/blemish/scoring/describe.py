@@ -1,10 +1,10 @@
-"""Numbers said in words: where a region lies, how strong it is, what became of an image. Pure functions."""
+"""Numbers in words: where a region lies, how large and strong it is, how rare a score is. Pure functions."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from blemish.types import POINTS, RGB, Prediction, Region
+from blemish.types import POINTS, RGB, Region
 
 MODALITIES = {RGB: "colour", POINTS: "surface", "text": "text"}  # what people call them
 _WITH_ARTICLE = {"surface": "the surface", "text": "the text"}
@@ -98,30 +98,6 @@ def modalities_in_words(shares: Mapping[str, float]) -> str:
     (first, most), *others = [(MODALITIES.get(name, name), f"{100 * share:.0f} %") for name, share in ordered]
     loudest = f"mostly {_WITH_ARTICLE.get(first, first)} ({most})" if ordered[0][1] > 0.5 else f"{first} {most}"
     return ", ".join([loudest, *(f"{name} {share}" for name, share in others)])
-
-
-def regions_in_words(prediction: Prediction) -> str:
-    """All regions of an image: "1 region, upper left, 2.1 % of the image, strongest 3.2× the limit"."""
-    size, regions = prediction.map.shape[:2], prediction.regions
-    if not regions:
-        return "no single area rises above the limit"
-    limit = prediction.map_threshold
-    if len(regions) == 1:
-        return f"1 region, {region_in_words(regions[0], (size[0], size[1]), limit)}"
-    strongest = max(regions, key=lambda r: r.peak)
-    area = share_in_words(sum(r.area for r in regions), (size[0], size[1]))
-    place = place_in_words(strongest.centroid, (size[0], size[1]))
-    return f"{len(regions)} regions, together {area}, strongest {times_in_words(strongest.peak, limit)} ({place})"
-
-
-def verdict_in_words(prediction: Prediction) -> str:
-    """One image's verdict as a sentence."""
-    if not prediction.is_known:
-        return "Unknown part: this picture lies far from every part the model learned, so its score means little."
-    score = times_in_words(prediction.score, prediction.threshold)
-    if prediction.is_defective:
-        return f"Defective: it scores {score}; {regions_in_words(prediction)}."
-    return f"Good: it scores {score}."
 
 
 def rarity_in_words(p_value: float) -> str:
