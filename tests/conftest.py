@@ -67,7 +67,7 @@ class NearestMean:
 
     @property
     def needs(self) -> Needs:
-        return Needs(image_size=self.image_size, pooling="top:4", images=self.images)
+        return Needs(image_size=self.image_size, pooling="top:4", min_images=self.images)
 
     @property
     def settings(self) -> dict[str, Any]:

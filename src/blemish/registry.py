@@ -141,7 +141,7 @@ ENCODERS: dict[str, EncoderEntry] = {
         modality="points",
     ),
     "points-shape": EncoderEntry(
-        "blemish.encoders.points.surface_statistics:load_shape",
+        "blemish.encoders.points.surface_statistics:load_surface_statistics",
         "none needed",
         0,
         "measured surfaces: curvature, height and spread of normals, at three scales; always loads",

@@ -77,9 +77,9 @@ def learned(name: str) -> tuple[Detector, Any]:
     if name not in _LEARNED:
         detector = quick(name)
         encoder = encoder_for(detector)
-        count = max(3, detector.needs.images)
-        good = FeatureLoader(images(count), encoder, detector.needs, lambda p: p, ["disc"] * count, batch_size=4)
-        walked = [replace(batch, prompts={"disc": sentences()}) for batch in good] if detector.needs.text else good
+        count = max(3, detector.needs.min_images)
+        good = FeatureLoader.of(images(count), encoder, detector.needs, lambda p: p, ["disc"] * count, batch_size=4)
+        walked = [replace(batch, prompts={"disc": sentences()}) for batch in good] if detector.needs.prompts else good
         _LEARNED[name] = detector.fit(walked), encoder
     return _LEARNED[name]
 
@@ -104,7 +104,7 @@ def test_it_is_a_detector_and_its_needs_are_possible(name: str) -> None:
     roles = needs.layers if isinstance(needs.layers, tuple) else (needs.layers,)
     assert set(roles) <= set(get_args(LayerRole))
     assert needs.rotations >= 1
-    assert needs.images >= 1
+    assert needs.min_images >= 1
     assert needs.image_size >= 1
     image_score(np.ones((4, 4)), needs.pooling)
 

@@ -38,7 +38,7 @@ class AutoEncoder:
 
     @property
     def needs(self) -> Needs:
-        return Needs(image_size=64, squared=True)
+        return Needs(image_size=64, squared_scores=True)
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -136,7 +136,7 @@ def test_a_wide_open_auto_encoder_maps_identically(discs: list[np.ndarray]) -> N
 
 
 def test_a_bank_of_two_images_that_no_other_resembles_is_over_fitted() -> None:
-    model = fitted([confetti(0), confetti(1)], PatchCore(coreset=1.0, reweight=0, image_size=64, square=False))
+    model = fitted([confetti(0), confetti(1)], PatchCore(rotations=1, coreset=1.0, reweight=0, image_size=64, square=False))
     found = diagnose(model, [confetti(i) for i in range(12)])
     assert findings(found)["over-fitting"] == "warn", found.to_dict()
     assert sign(found, "over-fitting").facts["median score, good, learned"] < 0.01
@@ -177,14 +177,14 @@ def test_images_of_another_kind_are_a_domain_gap(discs: list[np.ndarray], part: 
 
 
 def test_an_encoder_that_sees_nothing_is_a_domain_gap(discs: list[np.ndarray]) -> None:
-    found = diagnose(fitted(discs[:8], PatchCore(image_size=64), encoder=Blind()), discs)
+    found = diagnose(fitted(discs[:8], PatchCore(rotations=1, image_size=64), encoder=Blind()), discs)
     assert findings(found)["domain gap"] == "warn"
     assert sign(found, "domain gap").measures[1].value == pytest.approx(0.5, abs=0.15)
 
 
 def test_a_bank_that_keeps_everything_grows(discs: list[np.ndarray]) -> None:
     """Far smaller than what would slow inspection down, at limits as much smaller."""
-    model = fitted(discs[:8], PatchCore(coreset=1.0, most_patches=10**6, reweight=0, image_size=64))
+    model = fitted(discs[:8], PatchCore(rotations=1, coreset=1.0, most_patches=10**6, reweight=0, image_size=64))
     bank = model.detector_.state()["bank"]
     rows = bank[torch.arange(120_000) % len(bank)]
     model.detector_.load_state({"bank": rows + 0.01 * torch.randn(rows.shape, generator=torch.manual_seed(0))})
@@ -282,6 +282,6 @@ def test_huge_images_are_kept_in_small(discs: list[np.ndarray], part: Draw) -> N
     assert small.image.shape[:2] == small.mask.shape == small.prediction.map.shape == (1000, 800)
     assert small.prediction.regions == (Region((50, 100, 150, 201), 2000, 1, 1, (100, 150)),)
     assert thinned(small) is small
-    model = fitted([part(seed=i, size=(1540, 160)) for i in range(3)], PatchCore(image_size=64, square=True))
+    model = fitted([part(seed=i, size=(1540, 160)) for i in range(3)], PatchCore(rotations=1, image_size=64, square=True))
     found = diagnose(model, [part(seed=i, size=(1540, 160)) for i in range(4)])
     assert findings(found)["identity mapping"] == findings(found)["domain gap"] == "ok"

@@ -186,7 +186,7 @@ def test_wrong_use_is_explained():
     with pytest.raises(DatasetError):
         normal_samples(PLAIN, count=0)
     with pytest.raises(DatasetError):
-        normal_samples(Needs(images=6), count=5)
+        normal_samples(Needs(min_images=6), count=5)
     with pytest.raises(SettingsError):
         normal_samples(PLAIN, categories=["one"])
     with pytest.raises(SettingsError):

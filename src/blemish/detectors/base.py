@@ -1,8 +1,7 @@
-"""The promise of every detector: settings in `__init__`, learning in `fit`, scores from `score`, facts as data."""
+"""The contract of every detector: settings in its constructor, `fit`, `score`, its state, and `needs` as data."""
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol, Self, TypeVar, runtime_checkable
@@ -16,33 +15,47 @@ if TYPE_CHECKING:
 
 Value = TypeVar("Value")
 
-# Called while learning with (done, total, facts such as {"loss": 0.1}).
+# Called while fitting with (done, total, facts such as {"loss": 0.1}).
 Progress = Callable[[int, int, Mapping[str, float]], None]
 
 
 @dataclass(frozen=True)
 class Needs:
-    """What a detector needs to be fed; the feature loader renders it, the detector never does."""
+    """What a detector asks the feature loader for, as data: which encoder layers, which images, how framed and turned.
 
-    layers: LayerRole | tuple[LayerRole, ...] = "deep"  # several: one for each part of a joint encoder
+    Encoder: `layers`, a role for each part of a composite encoder; `modalities`; `points_stride`, in pixels, between
+    the points that an encoder of points describes; `prompts`, the kind of sentences that `Batch.prompts` holds for
+    every category (None: none).
+    Normal images: at least `min_images`; each in `rotations` copies, evenly spaced over 360°, the original first, and
+    with `flips` mirrored as well, at most `most_copies` of a category (0: no limit, see `affordable`).
+    `augmentation`: random flips, quarter turns, colour and blur, drawn anew in every epoch (as FoundAD's).
+    `synthetic_anomalies`: `Batch.altered` and `Batch.altered_mask` are filled.
+    Geometry: `image_size` in pixels, of the short side or, with `square`, of the side a plain resize gives; `framing`:
+    a name of `preprocessing.framing.FRAMINGS`.
+    Scores: `squared_scores`, they grow like squared distances, so that their logarithms scatter twice as much;
+    `pooling`, how an image score comes from patch scores (see numeric/pooling.py).
+    `slow_fit`: fitting takes long although nothing is augmented; held-out scores come from one fit, not from folds.
+    """
+
+    layers: LayerRole | tuple[LayerRole, ...] = "deep"
     modalities: tuple[str, ...] = (RGB,)
-    text: PromptKind | None = None  # which sentences Batch.prompts holds for every category; None: no text
-    points_stride: int = 4  # pixels between the points that an encoder of points describes
-    rotations: int = 1  # copies of every good image, evenly spaced over 360°, the original first
-    flips: bool = False  # the mirrored copies as well
-    most_copies: int = 0  # of the good images of a category, at most; 0: no limit (see `affordable`)
-    augmentation: bool = False  # random flips, quarter turns, colour and blur at every walk (FoundAD)
-    synthetic_anomalies: bool = False  # Batch.altered and Batch.altered_mask are filled
-    images: int = 1  # good images at least
-    image_size: int = 448  # pixels, short side (or side, when square)
-    square: bool = False  # True: plain resize to a square; False: aspect ratio kept
-    framing: str = "plain"  # "plain": the whole image; "part": the part alone, in one pose (see framing.py)
-    slow: bool = False  # learning takes long although nothing is augmented or made up: it is done once, not in folds
-    squared: bool = False  # scores grow like squared distances, so that their logarithms scatter twice as much
-    pooling: str = "top:0.01"  # image score from the patches: "top:SHARE", "top:COUNT" or "max" (numeric/pooling.py)
+    prompts: PromptKind | None = None
+    points_stride: int = 4
+    min_images: int = 1
+    rotations: int = 1
+    flips: bool = False
+    most_copies: int = 0
+    augmentation: bool = False
+    synthetic_anomalies: bool = False
+    image_size: int = 448
+    square: bool = False
+    framing: str = "plain"
+    squared_scores: bool = False
+    pooling: str = "top:0.01"
+    slow_fit: bool = False
 
     def affordable(self, images: int) -> Needs:
-        """These needs where so many good images of a category are at hand: rotations halve down to `most_copies`.
+        """These needs for so many normal images of a category: `rotations` are halved until `most_copies` suffice.
 
         Many images show the part in its poses already, and every copy costs an encoding.
         """
@@ -56,29 +69,37 @@ class Needs:
 
 @runtime_checkable
 class Detector(Protocol):
-    """Learns what good parts look like and scores the patches of others.
+    """Is fitted to patch features of normal images and scores the patches of others.
 
-    `__init__` only stores its settings (all JSON-able keyword arguments); what is learned lives in names ending in `_`.
+    Its constructor only stores settings (see settings.py); what `fit` learns is kept in names that end in `_`.
     """
 
     @property
-    def needs(self) -> Needs: ...
+    def needs(self) -> Needs:
+        """What the feature loader feeds it."""
+        ...
 
     @property
     def settings(self) -> dict[str, Any]:
-        """The keyword arguments that rebuild this detector, unlearned."""
+        """The keyword arguments that rebuild this detector, not fitted; JSON can hold them."""
         ...
 
     def fit(self, batches: Iterable[Batch], progress: Progress | None = None) -> Self:
-        """Learn from good images; `batches` can be walked more than once."""
+        """Fit to normal images; `batches` may be iterated more than once.
+
+        Raises SettingsError or DatasetError where there are none.
+        """
         ...
 
     def score(self, features: Features) -> PatchScores:
-        """Patch scores `(B, h, w)`; an image's scores never depend on its batch."""
+        """Patch scores `(B, h, w)` float32 ≥ 0, larger is more anomalous; an image's never depend on its batch.
+
+        Raises NotFittedError before `fit`, SettingsError for a category that was not fitted.
+        """
         ...
 
     def state(self) -> dict[str, torch.Tensor]:
-        """All that was learned, as tensors by name."""
+        """All that `fit` learned, as tensors by name. Raises NotFittedError before `fit`."""
         ...
 
     def load_state(self, state: Mapping[str, torch.Tensor]) -> Self:
@@ -86,19 +107,9 @@ class Detector(Protocol):
         ...
 
 
-def setting_names(make: Callable[..., Any]) -> tuple[str, ...]:
-    """The names of the keyword arguments that a detector's class takes."""
-    return tuple(p.name for p in inspect.signature(make).parameters.values() if p.kind is not p.VAR_KEYWORD)
-
-
-def settings_of(detector: object) -> dict[str, Any]:
-    """A detector's `settings`: its attributes of the names that its constructor takes."""
-    return {name: getattr(detector, name) for name in setting_names(type(detector))}
-
-
 @runtime_checkable
 class Explains(Protocol):
-    """What a detector of several modalities may offer beside its scores."""
+    """What a detector of several modalities may offer besides scores."""
 
     def explain(self, features: Features) -> Mapping[str, torch.Tensor]:
         """What each modality ("rgb", "points", "text") adds to the patch scores: maps `(B, h, w)` ≥ 0 by modality."""

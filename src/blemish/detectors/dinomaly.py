@@ -202,7 +202,7 @@ class Dinomaly(BatchTrainedDetector[NoisyDecoder]):
             image_size=self.image_size,
             square=True,
             framing=self.framing,
-            squared=True,  # 1 − cosine is half the squared distance of unit vectors
+            squared_scores=True,  # 1 − cosine is half the squared distance of unit vectors
             pooling=self.pooling,
         )
 

@@ -111,7 +111,7 @@ class FoundAD(BatchTrainedDetector[Projector]):
             image_size=self.image_size,
             square=True,
             framing=self.framing,
-            squared=True,
+            squared_scores=True,
             pooling=SEVERAL_SHARES if self.top is None else f"top:{self.top}",
         )
 

@@ -74,7 +74,7 @@ class PatchCore(Configurable):
     sample: Count = 131072
     reweight: CountOrZero = 9
     background: bool = False
-    rotations: Count = 1
+    rotations: Count = 8
     flips: bool = False
     most_copies: Count = 128
     pooling: Pooling = "max"
@@ -90,7 +90,7 @@ class PatchCore(Configurable):
             rotations=self.rotations,
             flips=self.flips,
             most_copies=self.most_copies,
-            squared=self.metric == "cosine",  # 1 − cosine is half the squared distance of unit vectors
+            squared_scores=self.metric == "cosine",  # 1 − cosine is half the squared distance of unit vectors
             image_size=self.image_size,
             square=self.square,
             framing=self.framing,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Generic, Self, TypeVar
+from typing import Generic, Self, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -147,22 +147,3 @@ class BatchTrainedDetector(TrainedDetector[Network]):
 
         Nothing unless overridden.
         """
-
-
-# What detectors that are not TrainedDetectors yet still use; goes with the last of them.
-Learned = TrainedNetwork
-
-
-def learned_by(detector: Any) -> Any:
-    if not hasattr(detector, "learned_"):
-        raise NotFittedError("a network that has learned", "one that has not", "call fit first")
-    return detector.learned_
-
-
-def training_of(detector: object) -> Training:
-    from dataclasses import fields
-
-    from blemish.detectors.base import settings_of
-
-    settings = settings_of(detector)
-    return Training(**{field.name: settings[field.name] for field in fields(Training) if field.name in settings})

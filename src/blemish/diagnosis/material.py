@@ -12,7 +12,8 @@ import numpy as np
 from blemish.augmentation.blob import spot
 from blemish.augmentation.perturb import slight_copies
 from blemish.data import image_of
-from blemish.data.loading import ImageInputs, fingerprint, good_samples
+from blemish.data.duplicates import fingerprint
+from blemish.data.loading import ImageInputs, good_samples
 from blemish.diagnosis.signs import InspectedImage
 from blemish.errors import ImageError
 from blemish.model.category_recognition import evenly_spaced
@@ -58,7 +59,7 @@ class Material:
     @cached_property
     def power(self) -> float:
         """Scores to this power grow like distances."""
-        return 0.5 if self.model.detector.needs.squared else 1.0
+        return 0.5 if self.model.detector.needs.squared_scores else 1.0
 
     def relative_score(self, one: InspectedImage) -> float:
         """An image's score in units of the typical score of a normal image of its category."""

@@ -80,9 +80,9 @@ class FeatureLoader:
         `prepare` makes the encoder's input `(h, w, 3)` uint8 of an image: one function for all, or one for each.
         Memory stays under `memory` bytes plus one batch.
         """
-        if len(images) < max(1, needs.images):
+        if len(images) < max(1, needs.min_images):
             raise DatasetError(
-                f"at least {max(1, needs.images)} good pictures", str(len(images)), "give more good pictures"
+                f"at least {max(1, needs.min_images)} good pictures", str(len(images)), "give more good pictures"
             )
         if categories is not None and len(categories) != len(images):
             raise SettingsError(
@@ -128,7 +128,9 @@ class FeatureLoader:
         """The features `(1, h, w, D)` of the images at `indices`, one by one, neither turned nor augmented."""
         if not indices:
             return
-        needs = replace(self.needs, rotations=1, flips=False, augmentation=False, synthetic_anomalies=False, images=1)
+        needs = replace(
+            self.needs, rotations=1, flips=False, augmentation=False, synthetic_anomalies=False, min_images=1
+        )
         for batch in replace(self.subset(indices), needs=needs, batch_size=1, progress=None):
             yield batch.features
 

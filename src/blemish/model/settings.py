@@ -142,8 +142,7 @@ def automatic_detector(encoder: str | Encoder) -> str:
 def registered_name(detector: Detector) -> str | None:
     """The name under which the registry knows a detector's class; None for a class of the user's own."""
     target = f"{type(detector).__module__}:{type(detector).__qualname__}"
-    names = [name for name, entry in registry.DETECTORS.items() if entry.target == target]
-    return min(names, key=lambda name: len(registry.DETECTORS[name].kwargs), default=None)
+    return next((name for name, entry in registry.DETECTORS.items() if entry.target == target), None)
 
 
 def check_compatible(needs: Needs, encoder: Encoder, framing: str, detector: str) -> None:

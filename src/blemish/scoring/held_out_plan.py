@@ -31,7 +31,7 @@ class HeldOutPlan:
 
 def is_slow(needs: Needs) -> bool:
     """Whether fitting takes long: as detectors say, or by their asking for augmentations or synthetic anomalies."""
-    return needs.slow or needs.augmentation or needs.synthetic_anomalies
+    return needs.slow_fit or needs.augmentation or needs.synthetic_anomalies
 
 
 def plan_held_out(categories: Sequence[str], needs: Needs, rate: float, seed: int = 0) -> HeldOutPlan:
@@ -52,7 +52,7 @@ def plan_held_out(categories: Sequence[str], needs: Needs, rate: float, seed: in
         members = np.flatnonzero(names == name)
         shuffled = random.permutation(members).tolist()
         are_few = len(members) < FEW
-        leaves_enough = len(names) - (1 if are_few else -(-len(members) // FOLDS)) >= needs.images
+        leaves_enough = len(names) - (1 if are_few else -(-len(members) // FOLDS)) >= needs.min_images
         if len(members) == 1 or (is_slow(needs) and are_few) or not leaves_enough:
             copied += members.tolist()
         elif is_slow(needs):

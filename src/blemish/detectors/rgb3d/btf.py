@@ -60,7 +60,7 @@ class BTF(Configurable):
     def __post_init__(self) -> None:
         super().__post_init__()
         shared = {name: value for name, value in self.settings.items() if name not in _NOT_PATCHCORE}
-        self._patchcore = PatchCore(**shared, aggregation=1, reweight=0)
+        self._patchcore = PatchCore(**shared, aggregation=1, reweight=0, rotations=1)
 
     @property
     def needs(self) -> Needs:

@@ -65,8 +65,8 @@ class CrossmodalDetector(TrainedDetector[Network]):
             image_size=self.image_size,
             square=True,
             framing=SCAN_FRAMING,
-            squared=True,
-            slow=True,
+            squared_scores=True,
+            slow_fit=True,
             pooling=self.pooling,
         )
 

@@ -120,7 +120,7 @@ class TextGuided(CrossmodalDetector[TextGuidedNetwork]):
     @property
     def needs(self) -> Needs:
         prompts = self.prompts if self.text else None
-        return replace(super().needs, text=prompts, synthetic_anomalies=self._is_contrastive)
+        return replace(super().needs, prompts=prompts, synthetic_anomalies=self._is_contrastive)
 
     @property
     def _is_contrastive(self) -> bool:
@@ -186,7 +186,7 @@ class TextGuided(CrossmodalDetector[TextGuidedNetwork]):
             own = prompts.get(name)
             if own is None or (self._is_contrastive and own.abnormal is None):
                 kind = "normal and abnormal sentences" if self._is_contrastive else "sentences"
-                raise SettingsError(f"{kind} about the category {name!r}", "none", "feed what `needs.text` asks for")
+                raise SettingsError(f"{kind} about the category {name!r}", "none", "feed what `needs.prompts` asks for")
             kinds = (own.normal, own.abnormal) if self._is_contrastive else (own.normal,)
             found.append([kind.to(patches.image.device) for kind in kinds if kind is not None])
         if len({tuple(map(len, own)) for own in found}) > 1:

@@ -117,7 +117,7 @@ def bounded(detector: str, steps: int | None) -> dict[str, Any]:
 
 def known_settings(detector: str, **settings: Any) -> dict[str, Any]:
     """Those of the `settings` that the detector has."""
-    from blemish.detectors.factory import setting_names
+    from blemish.detectors.settings import setting_names
     from blemish.registry import DETECTORS, lookup, resolve
 
     if detector == "auto":
