@@ -221,33 +221,38 @@ def test_killing_fit_leaves_the_old_model(blemish: Blemish, parts: Path, tmp_pat
 
 @pytest.mark.slow
 @pytest.mark.skipif(os.name == "nt", reason="signals")
-def test_an_interrupted_inspection_leaves_the_old_results(
-    blemish: Blemish, parts: Path, disc_model: Path, tmp_path: Path
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_an_interrupted_inspection_keeps_what_was_done(
+    blemish: Blemish, parts: Path, disc_model: Path, tmp_path: Path, number: signal.Signals, code: int
 ) -> None:
+    """The signal comes while the first row is being written: that row is whole, and the next run goes on after it."""
     out = tmp_path / "out"
     before = """
 import time
 from blemish.cli.results import ResultWriter
 write = ResultWriter.write
 def slowly(self, *answer):
-    write(self, *answer)
     print("here", flush=True)
-    time.sleep(600)
+    time.sleep(3)
+    return write(self, *answer)
 ResultWriter.write = slowly
 """
     arguments = ["inspect", disc_model, parts / "disc", "-o", out]
-    assert ended_by(signal.SIGINT, arguments, before)[0] == 130
-    assert not out.exists()
-    assert blemish(*arguments).exit_code == 0
-    old = visible(out)
-    assert ended_by(signal.SIGINT, arguments, before)[0] == 130
-    assert visible(out) == old
+    ended, words = ended_by(number, arguments, before)
+    assert ended == code, words
+    assert {"results.csv", "results.jsonl", "report.html", "inspection.json", "overlays/000.jpg"} == set(visible(out))
+    assert len((out / "results.jsonl").read_text().splitlines()) == 1
+    assert len((out / "results.csv").read_text().splitlines()) == 2
+    again = blemish(*arguments)
+    assert again.exit_code == 0
+    assert "1 of them inspected by an earlier run" in again.stdout
+    assert len((out / "results.jsonl").read_text().splitlines()) == 6
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(os.name == "nt", reason="limits")
-def test_a_full_disk_is_told_and_leaves_what_was_there(
-    process: Process, parts: Path, disc_model: Path, tmp_path: Path
+def test_a_full_disk_is_reported_and_leaves_what_was_there(
+    blemish: Blemish, process: Process, parts: Path, disc_model: Path, tmp_path: Path
 ) -> None:
     def small_files() -> None:  # writes beyond 1500 bytes a file fail, as they do on a full disk
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
@@ -261,5 +266,8 @@ def test_a_full_disk_is_told_and_leaves_what_was_there(
     ):
         ended = process(*arguments, preexec_fn=small_files)
         assert ended.returncode == 2, ended.stderr
-        assert ended.stderr.startswith("error: expected ")
-        assert visible(tmp_path) == {"out/notes.txt": b"mine"}
+        assert "error: expected " in ended.stderr
+        assert visible(tmp_path / "out")["notes.txt"] == b"mine"
+        assert not (tmp_path / "model").exists()
+    assert blemish("inspect", disc_model, parts / "disc", "-o", tmp_path / "out").exit_code == 0
+    assert len((tmp_path / "out" / "results.jsonl").read_text().splitlines()) == 6

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import html
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -13,7 +15,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from cli_parts import Blemish, command, part
+from cli_parts import METHOD, Blemish, command, part, write_category
 from PIL import Image
 from test_cli_inspect import rows_of, table_of
 
@@ -366,3 +368,25 @@ def test_the_encoder_can_be_named(blemish: Blemish, disc_model: Path, incoming: 
     assert "nowhere" in other.stderr
     assert blemish("inspect", disc_model, incoming, "-o", tmp_path / "c").exit_code == 0
     assert [r["score"] for r in rows_of(tmp_path / "c")] == [r["score"] for r in rows_of(tmp_path / "a")]
+
+
+@pytest.mark.parametrize(
+    ("shots", "calibrate", "sentence"),
+    [
+        (1, False, "It was taken from slightly changed copies of 1 good picture, "),
+        (6, False, "It was taken from 6 good pictures, each scored by a detector that had not seen it ("),
+        (6, True, "It was taken from 8 good pictures that the detector did not learn from."),
+    ],
+)
+def test_the_report_says_in_sentences_where_the_limit_comes_from(
+    blemish: Blemish, parts: Path, tmp_path: Path, shots: int, calibrate: bool, sentence: str
+) -> None:
+    model = tmp_path / "model"
+    assert blemish("fit", parts / "disc", "-o", model, *METHOD, "--shots", shots).exit_code == 0
+    if calibrate:
+        new = write_category(tmp_path / "new" / "disc", "disc", train=0, test=8) / "test" / "good"
+        assert blemish("calibrate", model, new, "--replace").exit_code == 0
+    assert blemish("inspect", model, parts / "disc" / "test" / "good", "-o", tmp_path / "out").exit_code == 0
+    page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+    text = " ".join(html.unescape(re.sub("<[^>]*>", " ", page)).split())
+    assert f"The limit aims at 5 % false alarms. {sentence}" in text

@@ -14,7 +14,7 @@ from blemish.cli.options import (
     ModelEncoder,
     ModelFolder,
     Out,
-    given_path,
+    Pages,
 )
 
 NOT_ALL_GOOD, SOME_UNREADABLE = 1, 3
@@ -38,6 +38,7 @@ def inspect(
     append: Annotated[
         bool, typer.Option("--append", help="Keep the results of other pictures that are in OUT already.")
     ] = False,
+    pages: Pages = False,
     encoder: ModelEncoder = None,
     device: DeviceName = Device.auto,
 ) -> None:
@@ -52,20 +53,22 @@ def inspect(
     from blemish.cli.inspection import Job, inspect_into
     from blemish.cli.result_folder import Origin, Wanted, check_choice
     from blemish.data.data_warnings import collected_warnings
-    from blemish.data.folder import inspection_samples
+    from blemish.data.folder import find_inspection
+    from blemish.data.path_lists import expand_lists
     from blemish.model.inspector import Inspector
     from blemish.model.model_folder import read_settings
 
     check_choice(restart, append)
     with collected_warnings() as warnings:
-        samples = inspection_samples([given_path(path) for path in paths])
+        found = find_inspection(expand_lists(paths), pages=pages)
         inspector = Inspector.load(model, device=device.value, encoder=encoder)
         inspector.model_.check_category(category)
         job = Job(
-            samples=samples,
+            samples=found.samples,
             title=model.name,
             origin=Origin(model=read_settings(model)["settings_sha256"], category=category),
             wanted=Wanted(overlays=not no_overlays, maps=maps, restart=restart, append=append),
+            contents=found.contents,
             warnings=warnings,
         )
         done = inspect_into(out, inspector, job)

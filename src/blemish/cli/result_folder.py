@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from blemish.cli.results import COLUMNS, MAPS, OVERLAYS, ROWS, TABLE, Row, cells_of, line_of, read_rows
+from blemish.data.decoding import split_page
 from blemish.errors import OutputError, SettingsError
 from blemish.types import Sample
 from blemish.utils.atomic import atomic_file, is_alive, output_errors, remove, remove_leftovers, write_text
@@ -162,7 +163,7 @@ def identity_of(sample: Sample) -> str:
         if not isinstance(path, Path):
             return ""
         try:
-            state = path.stat()
+            state = split_page(path)[0].stat()
         except (OSError, ValueError):
             return ""
         facts += [os.path.abspath(path), str(state.st_size), str(state.st_mtime_ns)]
