@@ -1,82 +1,105 @@
-"""What a user's paths mean: the good images to learn from, or the images to inspect."""
+"""What a user's paths mean: the normal images to fit on, or the images to inspect; and what was not looked at."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from blemish.data.files import existing_folder, find_images, shown
+from blemish.data.decoding import pages_of, split_page
+from blemish.data.files import FolderContents, existing_folder, is_output, list_folder, shown, stated_path
 from blemish.data.layouts import LAYOUTS, category_folders, layout_of, load_dataset
+from blemish.data.names import check_names, masks_beside, meaning_of
+from blemish.data.pairing import loose_scans
 from blemish.errors import DatasetError
 from blemish.types import Sample
 
-GOOD_NAMES = frozenset({"good", "ok", "normal"})
-DEFECT_NAMES = frozenset(
-    {
-        "anomalous",
-        "anomaly",
-        "abnormal",
-        "bad",
-        "defect",
-        "defective",
-        "defects",
-        "fail",
-        "failed",
-        "faulty",
-        "ko",
-        "ng",
-    }
-    | {"nok", "reject", "rejected", "rejects", "scrap", "ground_truth", "mask", "masks"}
-)
-
 Paths = Path | str | Sequence[Path | str]
+
+ALL_PAGES = "#*"  # what a path to a file ends in, to mean each of its pages
+_TIFF_SUFFIXES = frozenset({".tif", ".tiff"})
+
+
+@dataclass(frozen=True, eq=False)
+class Found:
+    """The samples that paths mean, and what else lay there."""
+
+    samples: list[Sample]
+    contents: FolderContents
 
 
 def normal_samples(paths: Paths) -> list[Sample]:
-    """The samples to learn from (label 0, split "train") that `paths` mean, each image once, in the order given.
-
-    A path is an image, a folder of good images at any depth (category None), a category folder (its train/good
-    alone), or a dataset root (train/good of every category, with the category set).
-
-    Raises DatasetError for a path that is not there, a folder without images, and one that holds defective
-    images or masks: by its layout, by a name such as "defect", or as a neighbour of a folder called "good".
-    """
-    return _unique(sample for path in _listed(paths) for sample in _good_at(path))
+    """The samples to fit on that `paths` mean; see `find_normal`."""
+    return find_normal(paths).samples
 
 
 def inspection_samples(paths: Paths) -> list[Sample]:
+    """The samples to inspect that `paths` mean; see `find_inspection`."""
+    return find_inspection(paths).samples
+
+
+def find_normal(paths: Paths, assume_good: bool = False, pages: bool = False, category: str | None = None) -> Found:
+    """The samples to fit on (label 0, split "train") that `paths` mean, each image once, in the order given.
+
+    A path is an image, a page of one ("stack.tif#3", or "#*" for all), a folder of good images at any depth (category
+    None), a category folder (its train/good alone), or a dataset root (train/good of every category, with the category
+    set). `pages` takes each page of every TIFF. `category` names that of all samples.
+
+    Raises DatasetError for a path that is not there, a folder without images, and one that holds defective images or
+    masks: by its layout, or by names (names.py), unless `assume_good` says that all of a plain folder are good; and for
+    two categories of one name in different places, unless `category` says that they are one.
+    """
+    contents, samples = FolderContents(), []
+    places: dict[str, Path] = {}
+    for path in _listed(paths):
+        found = _normal_at(path, assume_good, pages, contents)
+        if category is None:
+            _check_apart(found, path, places)
+        samples += found if category is None else [replace(sample, category=category) for sample in found]
+    return Found(_unique(samples), contents)
+
+
+def find_inspection(paths: Paths, pages: bool = False) -> Found:
     """The samples to inspect that `paths` mean, each image once, in the order given.
 
-    A path is an image (whatever its suffix), a dataset root or category folder (its test images, with what is known
-    about them), or any other folder (all its images at any depth, nothing known about them).
+    A path is an image (whatever its suffix), a page of one ("stack.tif#3", or "#*" for all), a dataset root or category
+    folder (its test images, with what is known about them), or any other folder (all its images at any depth but
+    masks, nothing known about them). `pages` takes each page of every TIFF.
 
     Raises DatasetError for a path that is not there and a folder without images.
     """
-    return _unique(sample for path in _listed(paths) for sample in _all_at(path))
+    contents = FolderContents()
+    return Found(_unique(s for path in _listed(paths) for s in _all_at(path, pages, contents)), contents)
 
 
-def _good_at(path: Path) -> list[Sample]:
+def _normal_at(path: Path, assume_good: bool, pages: bool, contents: FolderContents) -> list[Sample]:
     if os.path.isdir(path) and category_folders(path):
+        contents.add(_others(path))
         return [sample for category in load_dataset(path).categories.values() for sample in category.train]
-    found = _images_at(path)
-    _refuse_known_defects(path, found)
-    scans = _scans_at(path, found)
+    found = _contents_at(path)
+    _refuse_known_defects(path, found.images)
+    scans = _scans_at(path, found.images)
+    if os.path.isdir(path) and _category_around(path) is None and not assume_good:
+        check_names(path, found.images)
+    _leave_out_masks(found, path)
+    contents.add(found)
     if scans is not None:
-        return [replace(scan, split="train") for scan in scans]
-    if os.path.isdir(path):
-        _refuse_telling_names(path, found)
-    return [Sample(image, label=0, split="train") for image in found]
+        return [replace(scan, label=0, split="train") for scan in scans]
+    return [Sample(image, label=0, split="train") for image in _with_pages(found.images, pages)]
 
 
-def _all_at(path: Path) -> list[Sample]:
+def _all_at(path: Path, pages: bool, contents: FolderContents) -> list[Sample]:
     folders = category_folders(path) if os.path.isdir(path) else {}
     if not folders:
-        found = _images_at(path)
-        scans = _scans_at(path, found)
-        return [Sample(image) for image in found] if scans is None else scans
+        found = _contents_at(path)
+        if _category_around(path) is None:
+            _leave_out_masks(found, path)
+        contents.add(found)
+        scans = _scans_at(path, found.images)
+        return [Sample(image) for image in _with_pages(found.images, pages)] if scans is None else scans
     samples = [s for folder in folders.values() for s in LAYOUTS[str(layout_of(folder))].load_category(folder).test]
+    contents.add(_others(path))
     if not samples:
         raise DatasetError(
             f"test pictures in '{shown(path)}'", "a dataset with none", "give the folder of pictures to inspect"
@@ -84,18 +107,65 @@ def _all_at(path: Path) -> list[Sample]:
     return samples
 
 
-def _images_at(path: Path) -> list[Path]:
-    if os.path.isfile(path):
-        return [path]
-    found = find_images(existing_folder(path))
-    if not found:
-        others = sum(len(files) for _, _, files in os.walk(path))
+def _others(dataset: Path) -> FolderContents:
+    """What lies in a dataset beside its images."""
+    found = list_folder(dataset)
+    return FolderContents(ignored=found.ignored, left_out=found.left_out)
+
+
+def _contents_at(path: Path) -> FolderContents:
+    """The images at `path`, a file or a folder, and what else lies there."""
+    if str(path).endswith(ALL_PAGES) and os.path.isfile(str(path).removesuffix(ALL_PAGES)):
+        return FolderContents(images=pages_of(str(path).removesuffix(ALL_PAGES)))
+    if os.path.isfile(split_page(path)[0]):
+        return FolderContents(images=[path])
+    found = list_folder(existing_folder(path))
+    if not found.images:
+        others = found.ignored.total()
+        empty = "a saved model or results" if found.left_out or is_output(path) else "an empty folder"
         raise DatasetError(
             f"pictures in the folder '{shown(path)}'",
-            f"{others} other files and no picture" if others else "an empty folder",
-            "check the path; .png, .jpg, .bmp, .tif, .webp and others are read",
+            f"{others} other files and no picture" if others else empty,
+            "; ".join(["check the path", *found.words(), ".png, .jpg, .bmp, .tif, .webp and others are read"]),
         )
     return found
+
+
+def _leave_out_masks(found: FolderContents, path: Path) -> None:
+    """Take masks out of the images of a plain folder: those beside an image, and those in folders called so."""
+    if not os.path.isdir(path):
+        return
+    masks = set(masks_beside(found.images))
+    masks |= {
+        image
+        for image in found.images
+        if any(meaning_of(part) == "mask" for part in image.relative_to(path).parts[:-1])
+    }
+    if len(masks) < len(found.images):
+        found.masks = [image for image in found.images if image in masks]
+        found.images = [image for image in found.images if image not in masks]
+
+
+def _with_pages(images: Sequence[Path], pages: bool) -> list[Path]:
+    if not pages:
+        return list(images)
+    return [page for image in images for page in (pages_of(image) if _is_tiff(image) else [image])]
+
+
+def _is_tiff(image: Path) -> bool:
+    return image.suffix.lower() in _TIFF_SUFFIXES
+
+
+def _check_apart(samples: Sequence[Sample], path: Path, places: dict[str, Path]) -> None:
+    """Raise DatasetError where a category has the name of one in another place; `places` are those seen."""
+    for name, folder in category_folders(path).items() if samples and os.path.isdir(path) else ():
+        other = places.setdefault(name, folder.resolve())
+        if other != folder.resolve():
+            raise DatasetError(
+                f"one category called '{shown(name)}'",
+                f"two: '{shown(other)}' and '{shown(folder)}'",
+                "rename one of the folders, or name the category (--category) if both hold the same part",
+            )
 
 
 def _category_around(path: Path) -> Path | None:
@@ -104,17 +174,20 @@ def _category_around(path: Path) -> Path | None:
     return next((a for a in (place, *place.parents) if layout_of(a)), None)
 
 
-def _scans_at(path: Path, found: list[Path]) -> list[Sample] | None:
+def _scans_at(path: Path, found: Sequence[Path]) -> list[Sample] | None:
     """The samples of the images `found` at `path`, each with its points, when they lie in a dataset that has points.
 
-    Files of points, masks and further images of the same part are no samples of their own.
+    So do those in parallel folders of images and points (pairing.py). Files of points, masks and further images of the
+    same part are no samples of their own.
     """
     folder = _category_around(path)
     layout = None if folder is None else LAYOUTS[str(layout_of(folder))]
-    if folder is None or layout is None or not getattr(layout, "HAS_POINTS", False):
+    if folder is None or layout is None:
+        return loose_scans(found, path)
+    if not getattr(layout, "HAS_POINTS", False):
         return None
     category = layout.load_category(folder)
-    known = {sample.image: sample for sample in (*category.train, *category.validation, *category.test)}
+    known = {sample.source: sample for sample in (*category.train, *category.validation, *category.test)}
     place = path.resolve()
     scans = [known[place / image.relative_to(path)] for image in found if place / image.relative_to(path) in known]
     if not scans:
@@ -126,14 +199,16 @@ def _scans_at(path: Path, found: list[Path]) -> list[Sample] | None:
     return scans
 
 
-def _refuse_known_defects(path: Path, found: list[Path]) -> None:
+def _refuse_known_defects(path: Path, found: Sequence[Path]) -> None:
     """Refuse images that the dataset they lie in calls defective, and its masks."""
-    place, folder = path.resolve(), _category_around(path)
+    place, folder = path.resolve(), _category_around(path)  # links below `path` keep their names
     if folder is None:
         return
     layout = LAYOUTS[str(layout_of(folder))]
     defective = {sample.image for sample in layout.load_category(folder).defective}
-    here = [place / image.relative_to(path) for image in found]
+    here = [
+        place / image.relative_to(path) if os.path.isdir(path) else split_page(image)[0].resolve() for image in found
+    ]
     wrong = [p for p in here if p in defective or layout.is_mask(p.relative_to(folder).parts)]
     if wrong:
         raise DatasetError(
@@ -143,31 +218,11 @@ def _refuse_known_defects(path: Path, found: list[Path]) -> None:
         )
 
 
-def _refuse_telling_names(folder: Path, found: list[Path]) -> None:
-    """Refuse folders whose names say that not all images in them are good."""
-    neighbours: dict[Path, set[str]] = {}
-    for image in found:
-        for place in image.relative_to(folder).parents:
-            if place.name:
-                neighbours.setdefault(place.parent, set()).add(place.name)
-    named = {name for names in neighbours.values() for name in names} | {folder.resolve().name}
-    telling = sorted(name for name in named if name.lower() in DEFECT_NAMES)
-    for names in neighbours.values():
-        if any(name.lower() in GOOD_NAMES for name in names):
-            telling += sorted(name for name in names if name.lower() not in GOOD_NAMES and name not in telling)
-    if telling:
-        raise DatasetError(
-            f"good pictures alone in '{shown(folder)}'",
-            f"folders that seem to hold other ones: {', '.join(shown(name) for name in telling)}",
-            "give the folder of good pictures alone (or rename it, if its pictures are good)",
-        )
-
-
 def _listed(paths: Paths) -> list[Path]:
     listed = [paths] if isinstance(paths, (str, Path)) else list(paths)
     if not listed:
         raise DatasetError("at least one path", "none", "name a picture or a folder")
-    return [Path(os.path.expanduser(path)) for path in listed]
+    return [stated_path(path) for path in listed]
 
 
 def _unique(samples: Iterable[Sample]) -> list[Sample]:

@@ -1,68 +1,67 @@
-"""What a user hands in (paths, folders, arrays, PIL images, samples) as samples, and samples as loaded images."""
+"""What a user hands in (paths, folders, arrays, PIL images, bytes, samples) as samples of its own."""
 
 from __future__ import annotations
 
-import hashlib
 import os
-from collections import OrderedDict, deque
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
+from itertools import groupby
 from pathlib import Path
-from typing import Any, overload
+from typing import Any, BinaryIO, TypeGuard
 
 import numpy as np
 from PIL import Image
 
-from blemish.data import inspection_samples, load_image, load_sample, normal_samples
 from blemish.data.data_warnings import warn
-from blemish.data.files import shown
-from blemish.errors import DatasetError, ImageError
-from blemish.types import POINTS, RGB, ImageOrScan, Sample, Scan
+from blemish.data.files import shown, stated_path
+from blemish.data.folder import find_inspection, find_normal
+from blemish.data.images import load_levels
+from blemish.errors import BlemishError, DatasetError, ImageError
+from blemish.types import POINTS, RGB, Sample, Scan
 
-ImageInput = str | Path | np.ndarray | Image.Image | Scan | Sample
+ImageInput = str | Path | np.ndarray | Image.Image | bytes | BinaryIO | Scan | Sample
 ImageInputs = ImageInput | Iterable[ImageInput]
-
-_ONE = (str, os.PathLike, np.ndarray, Image.Image, Scan, Sample)
-_KEPT = 4  # decoded images kept by LazyImages
 
 
 def as_sample(image: ImageInput) -> Sample:
-    """One image as a sample; a PIL image is decoded. Raises ImageError for anything that is no image."""
+    """One image as a sample. What lies in memory is copied, so that the caller may reuse it for the next frame.
+
+    PIL images, bytes and binary files are decoded at once, with all their bits. Raises ImageError for anything that is
+    no image, and DatasetError for an empty path.
+    """
     if isinstance(image, Sample):
-        return image
-    if isinstance(image, Image.Image):
-        return Sample(load_image(image))
+        return replace(image, image=_own(image.image), points=_own(image.points), mask=_own(image.mask))
     if isinstance(image, Scan):
-        return Sample.of(image)
-    if isinstance(image, np.ndarray):
-        return Sample(image)
-    if isinstance(image, (str, os.PathLike)):
-        return Sample(Path(image))
-    expected = "a path, a numpy array, a PIL picture, a Scan or a Sample"
+        return Sample.of(image.map(np.copy, np.copy))
+    if _is_path(image):
+        return Sample(stated_path(image))
+    if _is_one(image):
+        return Sample(load_levels(image))
+    expected = "a path, a numpy array, a PIL picture, bytes, a binary file, a Scan or a Sample"
     raise ImageError(expected, type(image).__name__, "convert it first")
 
 
-def samples_of(images: ImageInputs) -> Iterator[Sample | ImageError]:
+def samples_of(images: ImageInputs) -> Iterator[Sample | BlemishError]:
     """Images to inspect, one by one: a folder stands for those it holds; what is no image comes as its error."""
-    for image in [images] if isinstance(images, _ONE) else images:
-        if isinstance(image, (str, os.PathLike)) and Path(image).is_dir():
-            yield from inspection_samples(Path(image))
+    for image in _several(images):
+        if _is_path(image) and str(image).strip() and os.path.isdir(os.path.expanduser(image)):
+            yield from find_inspection(image).samples
         else:
             try:
                 yield as_sample(image)
-            except ImageError as error:
+            except BlemishError as error:
                 yield error
 
 
-def good_samples(images: ImageInputs, category: str | None = None) -> list[Sample]:
-    """Images to learn from; paths and folders as `datasets.normal_samples` reads them.
+def good_samples(images: ImageInputs, category: str | None = None, assume_good: bool = False) -> list[Sample]:
+    """Images to fit on; paths and folders as `find_normal` reads them, with `assume_good` handed on.
 
     `category` replaces what the samples say. Raises DatasetError when there are none, or one is known to be defective.
     """
     samples: list[Sample] = []
-    for image in [images] if isinstance(images, _ONE) else images:
-        samples += normal_samples(Path(image)) if isinstance(image, (str, os.PathLike)) else [as_sample(image)]
+    for are_paths, group in groupby(_several(images), _is_path):
+        members: list[Any] = [image if are_paths else as_sample(image) for image in group]
+        samples += find_normal(members, assume_good, category=category).samples if are_paths else members
     if not samples:
         raise DatasetError("at least one good picture", "none", "give pictures or folders of good parts")
     defective = [sample for sample in samples if sample.label]
@@ -100,56 +99,19 @@ def _missing(sample: Sample, modalities: Sequence[str]) -> str | None:
     return RGB if RGB in modalities and sample.image is None else None
 
 
-def distinct(samples: Sequence[Sample], modalities: Sequence[str] = (RGB,)) -> tuple[list[Sample], list[str]]:
-    """The samples without repetitions of an image within a category, and their fingerprints; reads every image.
-
-    A good image given twice would be compared with itself, and make thresholds far too low. `modalities` says what
-    of them counts. Raises ImageError for one that cannot be read.
-    """
-    kept: dict[tuple[str | None, str], Sample] = {}
-    for sample in samples:
-        kept.setdefault((sample.category, fingerprint(load_sample(sample, modalities))), sample)
-    return list(kept.values()), [mark for _, mark in kept]
+def _several(images: ImageInputs) -> Iterable[ImageInput]:
+    return [images] if _is_one(images) else images  # type: ignore[list-item,return-value]
 
 
-class LazyImages(Sequence[ImageOrScan]):
-    """The images `(H, W, 3)` uint8 of samples, decoded when asked for; the last few are kept.
-
-    Scans where the `modalities` asked for include points.
-    """
-
-    def __init__(self, samples: Sequence[Sample], modalities: Sequence[str] = (RGB,)) -> None:
-        self.samples, self.modalities = samples, modalities
-        self._kept: OrderedDict[int, ImageOrScan] = OrderedDict()
-
-    def __len__(self) -> int:
-        return len(self.samples)
-
-    @overload
-    def __getitem__(self, index: int) -> ImageOrScan: ...
-    @overload
-    def __getitem__(self, index: slice) -> list[ImageOrScan]: ...
-    def __getitem__(self, index: int | slice) -> ImageOrScan | list[ImageOrScan]:
-        if isinstance(index, slice):
-            return [self[i] for i in range(*index.indices(len(self)))]
-        if index not in self._kept:
-            self._kept[index] = load_sample(self.samples[index], self.modalities)  # IndexError ends a plain for loop
-            while len(self._kept) > _KEPT:
-                self._kept.popitem(last=False)
-        return self._kept[index]
+def _is_one(images: object) -> bool:
+    """Whether this is one image or folder, and not several; binary files could be iterated over, too."""
+    one = (str, os.PathLike, np.ndarray, Image.Image, bytes, bytearray, memoryview, Scan, Sample)
+    return isinstance(images, one) or hasattr(images, "read")
 
 
-def fingerprint(image: ImageOrScan) -> str:
-    """A short hash of an image's pixels (of a scan's points, too), the same whatever file they came from."""
-    return hashlib.sha256(repr(image.shape).encode() + image.tobytes()).hexdigest()[:16]
+def _is_path(image: object) -> TypeGuard[str | Path]:
+    return isinstance(image, (str, os.PathLike))
 
 
-def ahead(pool: ThreadPoolExecutor, work: Any, items: Iterator[Any], most: int) -> Iterator[Any]:
-    """`work` of every item, in order, done in `pool` at most `most` items ahead of the reader."""
-    waiting: deque[Future[Any]] = deque()
-    for item in items:
-        waiting.append(pool.submit(work, item))
-        if len(waiting) > most:
-            yield waiting.popleft().result()
-    while waiting:
-        yield waiting.popleft().result()
+def _own(held: Any) -> Any:
+    return held.copy() if isinstance(held, np.ndarray) else held

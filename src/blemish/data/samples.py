@@ -6,25 +6,27 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from blemish.data.full_scale import FullScale
 from blemish.data.images import load_image
 from blemish.data.scans import load_scan
 from blemish.errors import ImageError
 from blemish.types import POINTS, RGB, EncoderInput, ImageOrScan, Sample, Scan
 
 
-def load_sample(sample: Sample, modalities: Sequence[str] = (RGB,)) -> ImageOrScan:
+def load_sample(sample: Sample, modalities: Sequence[str] = (RGB,), full_scale: FullScale | None = None) -> ImageOrScan:
     """The image `(H, W, 3)` uint8, or a Scan where the `modalities` asked for include points.
 
+    `full_scale` says which level of more than 8 bits is white.
     Raises ImageError, which names the file, for what cannot be read, and for points alone where an image is asked for.
     """
-    return load_scan(sample) if POINTS in modalities else image_of(sample)
+    return load_scan(sample, full_scale) if POINTS in modalities else image_of(sample, full_scale)
 
 
-def image_of(sample: Sample) -> np.ndarray:
+def image_of(sample: Sample, full_scale: FullScale | None = None) -> np.ndarray:
     """The sample's image `(H, W, 3)` uint8. Raises ImageError where it has points alone."""
     if sample.image is None:
         raise ImageError("a picture", f"points alone, {sample.name}", "give a picture, or use a model of points")
-    return load_image(sample.image)
+    return load_image(sample.image, full_scale=full_scale)
 
 
 def batch_of(inputs: Sequence[ImageOrScan]) -> EncoderInput:
