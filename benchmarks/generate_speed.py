@@ -15,7 +15,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from blemish.research.synthetic_scans import Plan, write_scans
+from blemish.research.synthetic_scans import ScanSetSpec, write_scans
 
 RESULTS = Path(__file__).parent / "results" / "generate_speed.csv"
 
@@ -31,13 +31,13 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--size", type=int, default=224)
     options = parser.parse_args()
-    plan = Plan(size=options.size)
+    plan = ScanSetSpec(size=options.size)
     with tempfile.TemporaryDirectory() as folder:
         began, before = time.perf_counter(), processor_seconds()
         write_scans(folder, plan, options.workers)
         seconds, used = time.perf_counter() - began, processor_seconds() - before
     row = {
-        "scans": len(plan.shots()),
+        "scans": len(plan.scans()),
         "size": plan.size,
         "workers": options.workers,
         "cores": len(os.sched_getaffinity(0)),

@@ -4,7 +4,7 @@
     python benchmarks/generated_scans.py --seeds 0 --methods text-guided --each
     python benchmarks/generated_scans.py --tables                                  # Markdown from the result file
 
-A seed is that of a generated set (docs/generated-scans.md) of 224 px and of all that is drawn while learning. Rows of
+A seed is that of a generated set (docs/generated-scans.md) of 224 px and of all that is drawn while fitting. Rows of
 benchmarks/results/generated_scans.csv are means over the classes, by `view`: "fused", the scan as it is, its class
 recognised; "category given"; of text-guided, for some seeds, "image alone" and "points alone", scans that lack
 the other; and, in a run of its own, "one a class", a model for each class. `defect`: which defects are told from the
@@ -24,11 +24,12 @@ from statistics import fmean, stdev
 
 from tables import keep_row
 
-from blemish.evaluation.evaluation import Answers, Clock, Part, Run, SharedEncoders, fitted, inspect_part
+from blemish.evaluation import CategoryData, Run, SharedEncoders, TestResults, fit_run, inspect_test_images
+from blemish.evaluation.probes import FitTimer
 from blemish.model.inspector import Inspector
-from blemish.research.experiments.multimodal import FUSED, GROUPS, TEXTUAL, Way, by_group, measures_of, rendered_parts
+from blemish.research.experiments.multimodal import FUSED, GROUPS, TEXTUAL, View, by_group, measures_of, rendered_scans
 from blemish.research.experiments.multimodal_ablation import IMAGE, SURFACE
-from blemish.research.synthetic_scans import Plan
+from blemish.research.synthetic_scans import ScanSetSpec
 from blemish.types import POINTS, RGB
 
 RESULTS = Path(__file__).parent / "results" / "generated_scans.csv"
@@ -49,53 +50,52 @@ ALONE = {IMAGE: RGB, SURFACE: POINTS}  # the only modality that scans keep
 ALL = "all"
 
 
-def quietly(words: str, done: float, total: int) -> None:
-    pass
-
-
-def right(tested: Answers) -> float:
+def recognised_share(results: TestResults) -> float:
     """The share of scans whose class was recognised."""
-    return fmean(answer.category == tested.part.category for answer in tested.predictions)
+    return fmean(prediction.category == results.category.name for prediction in results.predictions)
 
 
-def asked(inspector: Inspector, parts: Sequence[Part], view: str) -> list[Answers]:
-    """What the model says of the test scans of each class, as `view` has them shown."""
-    way = Way({}, inspector.detector_, ALONE.get(view, ""))
-    return [inspect_part(inspector, way.seen(part), quietly, Clock(), view == GIVEN) for part in parts]
+def inspected(inspector: Inspector, categories: Sequence[CategoryData], view: str) -> list[TestResults]:
+    """The predictions for the test scans of each class, as `view` has them shown."""
+    shown = View({}, modality=ALONE.get(view, ""))
+    return [
+        inspect_test_images(inspector, shown.shown(category), given_category=view == GIVEN) for category in categories
+    ]
 
 
-def measured(answers: Sequence[Answers]) -> Iterator[tuple[str, dict[str, float]]]:
+def measured(results: Sequence[TestResults]) -> Iterator[tuple[str, dict[str, float]]]:
     """The measures of all defects, of each group of them, and of each kind: means over classes."""
     found: dict[str, list[dict[str, float]]] = defaultdict(list)
-    for tested in answers:
-        for name, some in ((ALL, tested), *by_group(tested), *by_group(tested, {})):
-            found[name].append({**measures_of(some), "recognised": right(tested)})
+    for one in results:
+        for name, some in ((ALL, one), *by_group(one), *by_group(one, {})):
+            found[name].append({**measures_of(some), "recognised": recognised_share(one)})
     for name, rows in found.items():
         yield name, {measure: fmean(row[measure] for row in rows) for measure in MEASURES}
 
 
-def unified(run: Run, encoders: SharedEncoders, alone: bool) -> Iterator[tuple[str, list[Answers], float]]:
-    """Every view's answers by one model for all classes, and the seconds that it learned."""
+def unified(run: Run, encoders: SharedEncoders, alone: bool) -> Iterator[tuple[str, list[TestResults], float]]:
+    """Every view's results by one model for all classes, and the seconds to fit it (nan: features were reused)."""
     encoder = encoders.of(run)
-    clock = Clock(encoder)
-    inspector, _ = fitted(run, quietly, encoder)
-    seconds = clock.seconds()
-    answers = asked(inspector, run.parts, FUSED)
-    yield FUSED, answers, seconds
-    wrong = any(right(tested) < 1 for tested in answers)  # else it makes no difference
-    yield GIVEN, asked(inspector, run.parts, GIVEN) if wrong else answers, seconds
+    timer = FitTimer(encoder)
+    inspector, _ = fit_run(run, encoder=encoder)
+    seconds = timer.seconds()
+    results = inspected(inspector, run.categories, FUSED)
+    yield FUSED, results, seconds
+    wrong = any(recognised_share(one) < 1 for one in results)  # else it makes no difference
+    yield GIVEN, inspected(inspector, run.categories, GIVEN) if wrong else results, seconds
     for view in ALONE if alone else ():
-        yield view, asked(inspector, run.parts, view), seconds
+        yield view, inspected(inspector, run.categories, view), seconds
 
 
-def one_a_class(run: Run, encoders: SharedEncoders) -> Iterator[tuple[str, list[Answers], float]]:
+def one_a_class(run: Run, encoders: SharedEncoders) -> Iterator[tuple[str, list[TestResults], float]]:
     """The same by a model for each class."""
     encoder = encoders.of(run)
-    clock, tested = Clock(encoder), []
-    for part in run.parts:
-        own, _ = fitted(replace(run, parts=(part,), pooled=False), quietly, encoder)
-        tested += asked(own, (part,), FUSED)
-    yield EACH, tested, clock.seconds()
+    timer = FitTimer(encoder)
+    results: list[TestResults] = []
+    for category in run.categories:
+        own, _ = fit_run(replace(run, categories=(category,), pooled=False), encoder=encoder)
+        results += inspected(own, (category,), FUSED)
+    yield EACH, results, timer.seconds()
 
 
 class Results:
@@ -159,7 +159,7 @@ def main() -> None:
     parser.add_argument("--defective", type=int, default=3, help="test scans of each class and kind of defect")
     parser.add_argument("--classes", type=int, default=10)
     parser.add_argument("--alone", nargs="*", type=int, default=[], help="seeds to inspect with one modality too")
-    parser.add_argument("--each", action="store_true", help="learn one model a class instead of one for all")
+    parser.add_argument("--each", action="store_true", help="fit one model a class instead of one for all")
     parser.add_argument("--tables", action="store_true", help="print what the result file says, measure nothing")
     parser.add_argument("-o", "--output", type=Path, default=RESULTS)
     chosen = parser.parse_args()
@@ -167,18 +167,18 @@ def main() -> None:
         print(Results(chosen.output))
         return
     for seed in chosen.seeds:
-        plan = Plan(chosen.classes, seed, 224, chosen.train, 0, chosen.good, chosen.defective)
+        plan = ScanSetSpec(chosen.classes, seed, 224, chosen.train, 0, chosen.good, chosen.defective)
         with tempfile.TemporaryDirectory() as folder:
-            parts = rendered_parts(Path(folder), plan, workers=2)
+            categories = rendered_scans(Path(folder), plan, workers=2)
             with SharedEncoders(Path(folder)) as encoders:
                 for method in chosen.methods:
-                    run = Run(parts, method, chosen.encoder, seed=seed, pooled=True)
+                    run = Run(categories, method, chosen.encoder, seed=seed, pooled=True)
                     alone = method == TEXTUAL and seed in chosen.alone
                     found = one_a_class(run, encoders) if chosen.each else unified(run, encoders, alone)
-                    for view, answers, seconds in found:
+                    for view, results, seconds in found:
                         facts = {"seed": str(seed), "method": method, "view": view, "encoder": chosen.encoder}
                         facts |= {"train": str(chosen.train), "fit_seconds": f"{seconds:.0f}"}
-                        for defect, values in measured(answers):
+                        for defect, values in measured(results):
                             row = {name: f"{value:.4f}" for name, value in values.items()}
                             keep_row(chosen.output, HEAD, 4, {**facts, "defect": defect, **row})
                             print(facts, defect, row, flush=True)

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from blemish.research.synthetic_scans import Plan, write_scans
+from blemish.research.synthetic_scans import ScanSetSpec, write_scans
 
 ROOT = Path(__file__).resolve().parent.parent
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
@@ -38,7 +38,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         save(root / "products" / "yellow" / "train" / "good" / f"{i}.png", (200, 160, 40))
         save(root / "products" / "blue" / "train" / "good" / f"{i}.png", (40, 60, 200))
     save(root / "bad.png", (200, 160, 40), hole=True)
-    write_scans(root / "scans", Plan(classes=1, size=64, train=3, validation=0, good=1, defective=1), workers=1)
+    write_scans(root / "scans", ScanSetSpec(classes=1, size=64, train=3, validation=0, good=1, defective=1), workers=1)
     return root
 
 

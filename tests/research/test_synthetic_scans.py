@@ -19,16 +19,16 @@ from blemish.research.synthetic_scans import (
     COLOUR,
     GEOMETRY,
     KINDS,
-    Plan,
-    Shot,
+    ScanSetSpec,
+    ScanSpec,
     read_scan,
+    render_scan,
     scan_set,
-    take,
     write_scans,
 )
-from blemish.research.synthetic_scans.defects import LEAST_SHARE, MOST_SHARE, SEEN_HEIGHT, Footprint
+from blemish.research.synthetic_scans.defects import MAX_SHARE, MIN_SHARE, VISIBLE_HEIGHT, Footprint
 from blemish.research.synthetic_scans.fields import Noise, box
-from blemish.research.synthetic_scans.scans import SEEN_LEVELS
+from blemish.research.synthetic_scans.scans import VISIBLE_LEVELS
 from blemish.research.synthetic_scans.scene import Rendering
 from blemish.research.synthetic_scans.sensor import DEPTH_STEP
 from blemish.types import Sample
@@ -37,22 +37,22 @@ SIZE = 64
 FEW = {"seed": 3, "size": SIZE, "train": 2, "good": 1, "defective": 1}
 
 
-def defective(name: str, kind: str, number: int = 0, size: int = SIZE) -> Shot:
-    return Shot(5, name, "test", kind, number, size)
+def defective(name: str, kind: str, number: int = 0, size: int = SIZE) -> ScanSpec:
+    return ScanSpec(5, name, "test", kind, number, size)
 
 
-def undamaged(shot: Shot) -> Sample:
+def undamaged(spec: ScanSpec) -> Sample:
     """The same part under the same light, seen by the same draw of the sensor, without the defect."""
-    sensor, rendering = shot.sensor(), Rendering(shot.scene(), shot.size)
-    light, glare = rendering.image(rendering.sound, rendering.sound)
-    return Sample(sensor.image(light), sensor.points(rendering.sound.height, glare))
+    sensor, rendering = spec.sensor(), Rendering(spec.scene(), spec.size)
+    light, glare = rendering.image(rendering.intact, rendering.intact)
+    return Sample(sensor.image(light), sensor.points(rendering.intact.height, glare))
 
 
 @pytest.fixture(scope="module")
 def pairs() -> dict[tuple[str, str], tuple[Sample, Sample]]:
     """A defective scan of each class and kind, and the same part undamaged."""
-    shots = [defective(name, kind) for name in CLASSES for kind in KINDS]
-    return {(shot.category, shot.kind): (take(shot), undamaged(shot)) for shot in shots}
+    specs = [defective(name, kind) for name in CLASSES for kind in KINDS]
+    return {(spec.category, spec.kind): (render_scan(spec), undamaged(spec)) for spec in specs}
 
 
 def test_kinds_are_told_apart_by_modality(pairs: dict[tuple[str, str], tuple[Sample, Sample]]) -> None:
@@ -73,9 +73,9 @@ def test_masks_are_what_a_comparison_with_the_undamaged_part_finds(
         levels = np.abs(images[0] - images[1]).max(-1)
         moved = 1000 * np.abs(np.asarray(damaged.points)[..., 2] - np.asarray(sound.points)[..., 2])  # NaN in holes
         clipped = np.maximum(*images).max(-1) >= 255
-        assert not (levels[~mask] > SEEN_LEVELS + 1).any(), key
-        assert not (moved[~mask] > SEEN_HEIGHT + DEPTH_STEP).any(), key
-        shown = (levels >= SEEN_LEVELS - 1) | (moved >= SEEN_HEIGHT - DEPTH_STEP) | np.isnan(moved) | clipped
+        assert not (levels[~mask] > VISIBLE_LEVELS + 1).any(), key
+        assert not (moved[~mask] > VISIBLE_HEIGHT + DEPTH_STEP).any(), key
+        shown = (levels >= VISIBLE_LEVELS - 1) | (moved >= VISIBLE_HEIGHT - DEPTH_STEP) | np.isnan(moved) | clipped
         assert shown[mask].all(), key
 
 
@@ -84,13 +84,13 @@ def test_defects_lie_on_the_part_and_are_neither_specks_nor_everything(
 ) -> None:
     shares = []
     for (name, kind), (damaged, _) in pairs.items():
-        shot = defective(name, kind)
-        scene = shot.scene()
-        inside = Rendering(scene, SIZE).sound.part.inside.reshape(SIZE, 2, SIZE, 2).any((1, 3))
+        spec = defective(name, kind)
+        scene = spec.scene()
+        inside = Rendering(scene, SIZE).intact.part.inside.reshape(SIZE, 2, SIZE, 2).any((1, 3))
         assert not (np.asarray(damaged.mask) & ~binary_dilation(inside, iterations=2)).any(), (name, kind)
-        shares.append(Footprint.of(scene.part).share(shot.defect(scene)))
-    assert min(shares) >= 0.8 * LEAST_SHARE
-    assert max(shares) <= 1.2 * MOST_SHARE
+        shares.append(Footprint.of(scene.part).share(spec.defect(scene)))
+    assert min(shares) >= 0.8 * MIN_SHARE
+    assert max(shares) <= 1.2 * MAX_SHARE
     assert np.percentile(shares, 90) > 4 * np.percentile(shares, 10)  # severity varies
 
 
@@ -108,7 +108,7 @@ def test_a_scan_depends_on_its_place_alone() -> None:
     everything = [s for c in large.values() for s in (*c.train, *c.validation, *c.test)]
     assert len(everything) == 3 * (3 + 1 + 2 + 2 * len(KINDS))
     assert len({np.asarray(sample.image).tobytes() for sample in everything}) == len(everything)
-    other = take(Shot(4, "cap", "train", "good", 1, SIZE))
+    other = render_scan(ScanSpec(4, "cap", "train", "good", 1, SIZE))
     assert not same(other, small["cap"].train[1])
 
 
@@ -120,8 +120,8 @@ def same(one: Sample, other: Sample) -> bool:
 
 @pytest.mark.parametrize("name", CLASSES)
 def test_a_scene_is_the_same_at_every_size(name: str) -> None:
-    shot = defective(name, "contamination")
-    small, large = take(shot), take(replace(shot, size=192))
+    spec = defective(name, "contamination")
+    small, large = render_scan(spec), render_scan(replace(spec, size=192))
     shrunk = np.asarray(large.image, np.float64).reshape(64, 3, 64, 3, 3).mean((1, 3))
     assert np.abs(shrunk - np.asarray(small.image)).mean() < 5
     assert 5 < np.asarray(large.mask).sum() / np.asarray(small.mask).sum() < 11  # 9, but for the rim
@@ -132,8 +132,8 @@ def test_a_scene_is_the_same_at_every_size(name: str) -> None:
 @pytest.mark.parametrize("name", CLASSES)
 def test_a_pixel_mean_is_useless(name: str) -> None:
     """Parts turn, shift and differ: over good scans a pixel varies as much as the image itself does."""
-    shots = [Shot(0, name, "train", "good", number, SIZE) for number in range(10)]
-    images = np.stack([np.asarray(take(shot).image, np.float64) for shot in shots])  # (10, H, W, 3)
+    specs = [ScanSpec(0, name, "train", "good", number, SIZE) for number in range(10)]
+    images = np.stack([np.asarray(render_scan(spec).image, np.float64) for spec in specs])  # (10, H, W, 3)
     inner = images[:, 16:48, 16:48]
     assert inner.std(0).mean() > 0.6 * inner.std((1, 2)).mean()
     assert inner.std(0).mean() > 15
@@ -141,7 +141,7 @@ def test_a_pixel_mean_is_useless(name: str) -> None:
 
 @pytest.mark.parametrize("name", CLASSES)
 def test_points_lie_on_the_rays_of_a_pinhole_in_metres(name: str) -> None:
-    points = np.asarray(take(Shot(0, name, "train", "good", 0, SIZE)).points)
+    points = np.asarray(render_scan(ScanSpec(0, name, "train", "good", 0, SIZE)).points)
     known = np.isfinite(points).all(-1)
     assert points.dtype == np.float32
     assert 0.002 < 1 - known.mean() < 0.2  # something is missing, not everything
@@ -158,13 +158,13 @@ def test_points_lie_on_the_rays_of_a_pinhole_in_metres(name: str) -> None:
 def test_good_parts_beneath_defects_are_drawn_like_all_good_ones() -> None:
     """By the ground's brightness and the part's height, the two groups do not differ more than chance allows."""
 
-    def facts(shots: Iterator[Shot]) -> np.ndarray:
-        renderings = [Rendering(shot.scene(), SIZE) for shot in shots]
+    def facts(specs: Iterator[ScanSpec]) -> np.ndarray:
+        renderings = [Rendering(spec.scene(), SIZE) for spec in specs]
         return np.array(
-            [[r.ground.colour.mean(), r.sound.height.max(), r.sound.part.inside.mean()] for r in renderings]
+            [[r.ground.colour.mean(), r.intact.height.max(), r.intact.part.inside.mean()] for r in renderings]
         )
 
-    good = facts(Shot(0, "gear", "test", "good", i, SIZE) for i in range(30))
+    good = facts(ScanSpec(0, "gear", "test", "good", i, SIZE) for i in range(30))
     bad = facts(defective("gear", kind, i) for kind in ("dent", "stain", "crack") for i in range(10))
     spread = np.sqrt((good.var(0) + bad.var(0)) / 30)
     assert (np.abs(good.mean(0) - bad.mean(0)) < 4 * spread).all()
@@ -201,7 +201,7 @@ def test_the_distance_from_a_box_is_that_of_its_sides_and_corners() -> None:
 )
 def test_what_cannot_be_is_refused(wrong: dict[str, int], words: str) -> None:
     with pytest.raises(SettingsError, match=words):
-        Plan(**wrong)
+        ScanSetSpec(**wrong)
 
 
 @pytest.mark.parametrize("names", [("cup",), (), ("cap", "cup")])
@@ -211,18 +211,18 @@ def test_unknown_classes_are_refused(names: tuple[str, ...]) -> None:
 
 
 def test_files_lie_as_in_mvtec_3d(tmp_path: Path) -> None:
-    plan = Plan(classes=2, seed=3, size=SIZE, train=2, validation=1, good=1, defective=1)
+    plan = ScanSetSpec(classes=2, seed=3, size=SIZE, train=2, validation=1, good=1, defective=1)
     told: list[tuple[int, int]] = []
-    folder = write_scans(tmp_path / "set", plan, progress=lambda done, total: told.append((done, total)))
-    shots = plan.shots()
-    assert told[-1] == (len(shots), len(shots))
+    folder = write_scans(tmp_path / "set", plan, progress=lambda done, total, facts: told.append((done, total)))
+    specs = plan.scans()
+    assert told[-1] == (len(specs), len(specs))
     assert sorted(path.name for path in folder.iterdir()) == sorted(plan.names)
     places = {str(path.relative_to(folder / "washer")) for path in (folder / "washer").rglob("*.*")}
     assert {"train/good/rgb/001.png", "train/good/xyz/001.tiff", "validation/good/xyz/000.tiff"} <= places
     assert {"test/good/gt/000.png", "test/dent/rgb/000.png", "test/crack/gt/000.png"} <= places
     assert len(places) == 2 * 3 + 3 * (1 + len(KINDS))
-    for shot in shots:
-        sample, read = take(shot), read_scan(folder, shot)
+    for spec in specs:
+        sample, read = render_scan(spec), read_scan(folder, spec)
         assert same(sample, read)
         assert (sample.label, sample.defect, sample.split, sample.category) == (
             read.label,
@@ -230,28 +230,28 @@ def test_files_lie_as_in_mvtec_3d(tmp_path: Path) -> None:
             read.split,
             read.category,
         )
-        kind = folder / shot.category / shot.split / shot.kind
-        stored = tifffile.imread(kind / "xyz" / f"{shot.number:03}.tiff")
+        kind = folder / spec.category / spec.split / spec.kind
+        stored = tifffile.imread(kind / "xyz" / f"{spec.number:03}.tiff")
         assert stored.dtype == np.float32
         assert stored.shape == (SIZE, SIZE, 3)
         assert np.array_equal((stored == 0).all(-1), np.isnan(np.asarray(sample.points)).all(-1))
-        if shot.split == "test":
+        if spec.split == "test":
             with Image.open(kind / "gt" / "000.png") as mask:
-                assert set(np.unique(np.asarray(mask)).tolist()) == ({0} if shot.kind == "good" else {0, 255})
+                assert set(np.unique(np.asarray(mask)).tolist()) == ({0} if spec.kind == "good" else {0, 255})
 
 
 def test_two_processes_write_what_one_does(tmp_path: Path) -> None:
-    plan = Plan(classes=1, size=SIZE, train=2, validation=0, good=1, defective=1)
+    plan = ScanSetSpec(classes=1, size=SIZE, train=2, validation=0, good=1, defective=1)
     one, two = (write_scans(tmp_path / str(workers), plan, workers) for workers in (1, 2))
     files = sorted(path.relative_to(one) for path in one.rglob("*.*"))
     assert files == sorted(path.relative_to(two) for path in two.rglob("*.*"))
-    assert all(same(read_scan(one, shot), read_scan(two, shot)) for shot in plan.shots())
+    assert all(same(read_scan(one, spec), read_scan(two, spec)) for spec in plan.scans())
 
 
 def test_a_full_folder_and_no_worker_are_refused(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match="worker"):
-        write_scans(tmp_path, Plan(), workers=0)
+        write_scans(tmp_path, ScanSetSpec(), workers=0)
     (tmp_path / "notes.txt").write_text("mine")
     with pytest.raises(DatasetError, match="empty folder"):
-        write_scans(tmp_path, Plan())
+        write_scans(tmp_path, ScanSetSpec())
     assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]

@@ -48,8 +48,8 @@ def generate(
     count = len(plan.scans())
     refuse_full_folder(out)
     with atomic_update(out, durable=False) as stage:
-        with progress_bar("rendering", count) as move:
-            write_scans(stage, plan, workers, progress=lambda done, total: move(done, total))
+        with progress_bar("rendering", count) as progress:
+            write_scans(stage, plan, workers, progress=progress)
         write_scan_sheet(
             stage / "index.html",
             f"{count:,} generated scans",

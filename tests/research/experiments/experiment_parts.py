@@ -1,4 +1,4 @@
-"""What makes every experiment small: made-up parts, the encoder without weights, a detector that rebuilds patches."""
+"""What makes every experiment small: synthetic discs, encoders without weights, detectors that are fitted at once."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import torch
 from PIL import Image
 
 from blemish.detectors.base import Needs, Progress
-from blemish.evaluation.evaluation import Part
-from blemish.research.synthetic_scans import Plan, write_scans
+from blemish.evaluation import CategoryData
+from blemish.research.synthetic_scans import ScanSetSpec, write_scans
 from blemish.types import RGB, Batch, Features, PatchScores, Sample
 
 SCANS: dict[str, Any] = {
@@ -58,7 +58,7 @@ ROWS = {
 
 
 class Near:
-    """Distance of every patch to the mean patch; learns in no time, and whatever it is told to do without is noise."""
+    """Distance of every patch to the mean patch; is fitted at once."""
 
     def __init__(self, *, image_size: int = 64, seed: int = 0) -> None:
         self.image_size, self.seed = image_size, seed
@@ -118,7 +118,7 @@ class FewWords:
         return torch.nn.functional.normalize(torch.tensor(counts, dtype=torch.float32))
 
 
-def part(seed: int, defective: bool) -> tuple[np.ndarray, np.ndarray]:
+def drawn_disc(seed: int, defective: bool) -> tuple[np.ndarray, np.ndarray]:
     """A noisy disc `(64, 64, 3)` uint8, and the mask `(64, 64)` of a bright square that a defective one carries."""
     random = np.random.default_rng(seed)
     y, x = np.mgrid[:64, :64]
@@ -139,7 +139,7 @@ def write_dataset(root: Path, categories: Iterable[str] = ("disc",), train: int 
         for kind, (split, state, count) in enumerate(kinds):
             (root / category / split / state).mkdir(parents=True, exist_ok=True)
             for i in range(count):
-                image, mask = part(1000 * number + 100 * kind + i, state != "good")
+                image, mask = drawn_disc(1000 * number + 100 * kind + i, state != "good")
                 Image.fromarray(image).save(root / category / split / state / f"{i}.png")
                 if state != "good":
                     folder = root / category / "ground_truth" / state
@@ -151,10 +151,10 @@ def write_dataset(root: Path, categories: Iterable[str] = ("disc",), train: int 
 def write_data(name: str, root: Path) -> Path:
     """What the experiment looks at: a category of images, or of scans."""
     if name.startswith("multimodal"):
-        return write_scans(root, Plan(classes=1, size=64, train=3, validation=0, good=2, defective=1))
+        return write_scans(root, ScanSetSpec(classes=1, size=64, train=3, validation=0, good=2, defective=1))
     return write_dataset(root)
 
 
-def made_part(category: str = "disc", good: int = 2) -> Part:
-    """A part in memory without test images, for plans that are never carried out."""
-    return Part("made", category, tuple(Sample(part(i, False)[0], label=0) for i in range(good)), ())
+def untested(name: str = "disc", good: int = 2) -> CategoryData:
+    """A category in memory without test images, for plans that are never carried out."""
+    return CategoryData("made", name, tuple(Sample(drawn_disc(i, False)[0], label=0) for i in range(good)), ())

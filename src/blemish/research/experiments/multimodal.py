@@ -32,7 +32,7 @@ from blemish.research.experiments.row_store import digest
 from blemish.research.experiments.shots import bounded
 from blemish.research.experiments.sources import TEXT_GUIDED
 from blemish.research.experiments.verdicts import RULE
-from blemish.research.synthetic_scans import BOTH, COLOUR, GEOMETRY, Plan, write_scans
+from blemish.research.synthetic_scans import BOTH, COLOUR, GEOMETRY, ScanSetSpec, write_scans
 from blemish.types import POINTS, RGB, Features, PatchScores, Sample
 
 OF_VERDICTS = MEASURES[MEASURES.index("false_alarm_rate") : MEASURES.index("aurc") + 1]
@@ -106,7 +106,7 @@ class Multimodal(Comparison):
         "shots": (None,),
         "steps": None,
         "seeds": (0, 1, 2),
-        **{name: getattr(Plan(), name) for name in ("classes", "train", "good", "defective")},
+        **{name: getattr(ScanSetSpec(), name) for name in ("classes", "train", "good", "defective")},
     }
     BRINGS_DATA: ClassVar[bool] = True
     PUBLISHED: ClassVar[str] = f"{TEXT_GUIDED}, on MVTec 3D-AD, one model for all categories"
@@ -130,10 +130,10 @@ class Multimodal(Comparison):
         _ = self.plan
 
     @property
-    def plan(self) -> Plan:
+    def plan(self) -> ScanSetSpec:
         """How large the generated set is. Raises SettingsError."""
-        size = self.image_size or Plan().size
-        return Plan(self.classes, self.scene_seed, size, self.train, 0, self.good, self.defective)
+        size = self.image_size or ScanSetSpec().size
+        return ScanSetSpec(self.classes, self.scene_seed, size, self.train, 0, self.good, self.defective)
 
     @property
     def pooled(self) -> bool:
@@ -212,7 +212,7 @@ class Multimodal(Comparison):
         return [*sentences, f"{models}, scans of {self.image_size} px."]
 
 
-def rendered_scans(folder: Path, plan: Plan, workers: int = 1) -> tuple[CategoryData, ...]:
+def rendered_scans(folder: Path, plan: ScanSetSpec, workers: int = 1) -> tuple[CategoryData, ...]:
     """The generated set as categories, rendered inside `folder` by `workers` processes unless it lies there already."""
     from blemish.data import load_dataset
 

@@ -1,7 +1,7 @@
 """A generated benchmark of images with points: ten classes of parts, nine kinds of defects, all from one seed."""
 
 from blemish.research.synthetic_scans.defects import BOTH, COLOUR, GEOMETRY, KINDS
-from blemish.research.synthetic_scans.scans import CLASSES, Plan, Shot, scan_set, take
+from blemish.research.synthetic_scans.scans import CLASSES, ScanSetSpec, ScanSpec, render_scan, scan_set
 from blemish.research.synthetic_scans.writing import read_scan, write_scans
 
 __all__ = [
@@ -10,10 +10,10 @@ __all__ = [
     "COLOUR",
     "GEOMETRY",
     "KINDS",
-    "Plan",
-    "Shot",
+    "ScanSetSpec",
+    "ScanSpec",
     "read_scan",
+    "render_scan",
     "scan_set",
-    "take",
     "write_scans",
 ]

@@ -1,6 +1,6 @@
-"""Random fields over the plane and outlines of flat shapes, both functions of millimetres: alike at any resolution.
+"""Random fields over the plane and signed distances of flat shapes, functions of millimetres at any resolution.
 
-Value noise on a lattice (Perlin, SIGGRAPH 1985, in its plainest form); signed distances as in constructive geometry.
+Value noise on a lattice, in the spirit of Perlin (An image synthesizer, SIGGRAPH 1985).
 """
 
 from __future__ import annotations
@@ -13,13 +13,15 @@ KNOTS = 64  # knots of a lattice a side, after which it repeats
 class Noise:
     """A smooth field, about standard normal, whose bumps are `cell` millimetres wide; octaves add finer ones."""
 
-    def __init__(self, random: np.random.Generator, cell: float, octaves: int = 2) -> None:
+    def __init__(self, rng: np.random.Generator, cell: float, octaves: int = 2) -> None:
         self.cell = cell
-        self.tables = random.standard_normal((octaves, KNOTS * KNOTS)).astype(np.float32)
+        self.tables = rng.standard_normal((octaves, KNOTS * KNOTS)).astype(np.float32)
 
     def __call__(self, x: np.ndarray, y: np.ndarray) -> np.ndarray:
         shares = [0.5**octave for octave in range(len(self.tables))]
-        scale = 1.6 / np.sqrt(sum(share * share for share in shares)).item()  # interpolation takes spread away
+        scale = (
+            1.6 / np.sqrt(sum(share * share for share in shares)).item()
+        )  # interpolation lowers the standard deviation
         total = np.zeros_like(x)
         for octave, table in enumerate(self.tables):
             finer = 2**octave / self.cell
@@ -39,14 +41,14 @@ def _lattice(table: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
     return np.asarray(upper * (1 - v) + lower * v)
 
 
-def rise(distance: np.ndarray, width: float) -> np.ndarray:
+def smoothstep(distance: np.ndarray, width: float) -> np.ndarray:
     """1 inside, 0 outside, smooth over `width` millimetres around the outline."""
     t = np.clip(0.5 - distance / width, 0, 1)
     return np.asarray(t * t * (3 - 2 * t))
 
 
-def rounding(distance: np.ndarray, radius: float) -> np.ndarray:
-    """How far a rounded edge of `radius` has dropped, at a signed distance from the outline (negative inside)."""
+def edge_drop(distance: np.ndarray, radius: float) -> np.ndarray:
+    """How far a fillet of `radius` has dropped at a signed distance from the outline (negative inside)."""
     beyond = np.clip(radius + distance, 0, radius)
     return np.asarray(radius - np.sqrt(np.maximum(radius * radius - beyond * beyond, 0)))
 

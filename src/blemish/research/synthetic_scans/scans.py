@@ -1,4 +1,4 @@
-"""The generated set: which scan lies where, each drawn from its seed, class, split, kind and number alone."""
+"""The generated set: the scans of each class and split, each rendered from its seed, place and number alone."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ CLASSES: dict[str, Callable[[np.random.Generator], Part]] = {
     "cap": machined.cap,
     "dowel": natural.dowel,
 }
-LEAST_SIZE, MOST_SIZE = 64, 800
-SEEN_LEVELS = 6.0  # of 255: a change of colour beyond it belongs to the mask
+MIN_SIZE, MAX_SIZE = 64, 800
+VISIBLE_LEVELS = 6.0  # of 255: a change of colour beyond it belongs to the mask; about four times the grain's std
 
 
 @dataclass(frozen=True)
-class Plan:
-    """How large a set is: classes, pixels a side, and scans of each class; `defective` are those of each kind."""
+class ScanSetSpec:
+    """What a set consists of: classes, pixels a side, and scans of each class; `defective` are those of each kind."""
 
     classes: int = 10
     seed: int = 0
@@ -50,7 +50,7 @@ class Plan:
         for name, least, most in (
             ("classes", 1, len(CLASSES)),
             ("seed", 0, 2**32 - 1),
-            ("size", LEAST_SIZE, MOST_SIZE),
+            ("size", MIN_SIZE, MAX_SIZE),
             ("train", 1, 100_000),
             ("validation", 0, 100_000),
             ("good", 1, 100_000),
@@ -65,13 +65,13 @@ class Plan:
         """The classes, in the order in which they join."""
         return list(CLASSES)[: self.classes]
 
-    def shots(self) -> list[Shot]:
-        """Every scan of the set."""
+    def scans(self) -> list[ScanSpec]:
+        """The specification of every scan of the set."""
         tested = [(GOOD, self.good), *((kind, self.defective) for kind in defects.KINDS)]
         counts = [("train", GOOD, self.train), ("validation", GOOD, self.validation)]
         counts += [("test", kind, count) for kind, count in tested]
         return [
-            Shot(self.seed, name, split, kind, number, self.size)
+            ScanSpec(self.seed, name, split, kind, number, self.size)
             for name in self.names
             for split, kind, count in counts
             for number in range(count)
@@ -79,8 +79,8 @@ class Plan:
 
 
 @dataclass(frozen=True)
-class Shot:
-    """One scan to take: number `number` of a kind ("good" or a defect) in a split of a class."""
+class ScanSpec:
+    """One scan to render: number `number` of a kind ("good" or a defect) in a split of a class."""
 
     seed: int
     category: str
@@ -90,9 +90,9 @@ class Shot:
     size: int
 
     def scene(self) -> Scene:
-        """The part as it lies there, without any defect."""
-        random = self._random(0)
-        return Scene.draw(CLASSES[self.category](random), random)
+        """The intact part in its pose, under its lamp."""
+        rng = self._random(0)
+        return Scene.draw(CLASSES[self.category](rng), rng)
 
     def defect(self, scene: Scene) -> defects.Defect:
         return defects.draw_defect(self.kind, scene.part, self._random(1))
@@ -105,38 +105,38 @@ class Shot:
         return np.random.default_rng((self.seed, *place, self.number, purpose))
 
 
-def take(shot: Shot) -> Sample:
-    """The scan in memory: image `(H, W, 3)` uint8, points `(H, W, 3)` float32 in metres with NaN, mask `(H, W)` bool.
+def render_scan(spec: ScanSpec) -> Sample:
+    """One scan in memory: image `(H, W, 3)` uint8, points `(H, W, 3)` float32 in metres with NaN, mask `(H, W)` bool.
 
     A defect of shape alone leaves the image as it is, one of colour alone the points.
     """
-    scene, sensor = shot.scene(), shot.sensor()
-    rendering = Rendering(scene, shot.size)
-    sound = rendering.sound
-    light, glare = rendering.image(sound, sound)
-    if shot.kind == GOOD:
-        return _sample(shot, sensor.image(light), sensor.points(sound.height, glare), None)
-    damaged = rendering.damaged(shot.defect(scene))
-    shape = sound if shot.kind in defects.COLOUR else damaged
-    seen, blinding = light, glare
-    if shot.kind not in defects.GEOMETRY:
-        seen, blinding = rendering.image(shape, damaged)
-    if shot.kind in defects.COLOUR:
-        blinding = glare
-    mask = np.abs(pooled(shape.height) - pooled(sound.height)) > defects.SEEN_HEIGHT
-    mask |= 255 * np.abs(seen - light).max(-1) > SEEN_LEVELS
-    return _sample(shot, sensor.image(seen), sensor.points(shape.height, blinding), mask)
+    scene, sensor = spec.scene(), spec.sensor()
+    rendering = Rendering(scene, spec.size)
+    intact = rendering.intact
+    light, glare = rendering.image(intact, intact)
+    if spec.kind == GOOD:
+        return _sample(spec, sensor.image(light), sensor.points(intact.height, glare), None)
+    damaged = rendering.damaged(spec.defect(scene))
+    shape = intact if spec.kind in defects.COLOUR else damaged
+    seen, sensor_glare = light, glare
+    if spec.kind not in defects.GEOMETRY:
+        seen, sensor_glare = rendering.image(shape, damaged)
+    if spec.kind in defects.COLOUR:
+        sensor_glare = glare
+    mask = np.abs(pooled(shape.height) - pooled(intact.height)) > defects.VISIBLE_HEIGHT
+    mask |= 255 * np.abs(seen - light).max(-1) > VISIBLE_LEVELS
+    return _sample(spec, sensor.image(seen), sensor.points(shape.height, sensor_glare), mask)
 
 
-def _sample(shot: Shot, image: np.ndarray, points: np.ndarray, mask: np.ndarray | None) -> Sample:
+def _sample(spec: ScanSpec, image: np.ndarray, points: np.ndarray, mask: np.ndarray | None) -> Sample:
     return Sample(
         image,
         points,
         label=int(mask is not None),
         mask=mask,
-        category=shot.category,
-        defect="" if mask is None else shot.kind,
-        split=shot.split,
+        category=spec.category,
+        defect="" if mask is None else spec.kind,
+        split=spec.split,
     )
 
 
@@ -155,12 +155,12 @@ def scan_set(
     larger set begins like a smaller one. Raises SettingsError.
     """
     count = classes if isinstance(classes, int) else len(CLASSES)
-    plan = Plan(count, seed, size, train, validation, good, defective)
+    plan = ScanSetSpec(count, seed, size, train, validation, good, defective)
     names = plan.names if isinstance(classes, int) else list(classes)
     if not names or any(name not in CLASSES for name in names):
         raise SettingsError(f"classes out of {', '.join(CLASSES)}", ", ".join(names) or "none", "correct the names")
     made = {name: Category([], [], []) for name in sorted(names)}
-    for shot in plan.shots():
-        if shot.category in made:
-            getattr(made[shot.category], shot.split).append(take(shot))
+    for spec in plan.scans():
+        if spec.category in made:
+            getattr(made[spec.category], spec.split).append(render_scan(spec))
     return made

@@ -1,6 +1,7 @@
-"""A part on the ground under a lamp, seen from straight above: where it lies, and what light makes of it.
+"""Rendering: a part on a plane under a lamp, seen from straight above.
 
-Lambert's and Blinn-Phong's light (Blinn, SIGGRAPH 1977) on a height field, darkened where the surroundings stand high.
+Lambertian and Blinn-Phong shading (Blinn: Models of light reflection for computer synthesized pictures, SIGGRAPH 1977)
+of a height field, with shadows and ambient occlusion.
 """
 
 from __future__ import annotations
@@ -17,23 +18,23 @@ from blemish.research.synthetic_scans.surface import Part, Surface, painted
 
 VIEW = 125.0  # millimetres of ground that the image shows from edge to edge
 DISTANCE = 450.0  # millimetres from the pinhole to the ground
-LAMP_DISTANCE = 330.0  # millimetres: so near that a shiny flat face mirrors the lamp in a spot only
-FINE = 2  # samples a pixel, down and across
+LAMP_DISTANCE = 330.0  # millimetres: so near that a shiny flat face shows its reflection as a spot
+FINE = 2  # supersampling: samples a pixel, down and across
 
 
 @dataclass(frozen=True)
 class Pose:
-    """How a part lies: turned (radians), shifted (mm), and tilted (rise over run)."""
+    """The pose of a part: rotation (radians), translation (mm), and tilt (rise over run)."""
 
     turn: float
     shift: tuple[float, float]
     tilt: tuple[float, float]
 
     @classmethod
-    def draw(cls, random: np.random.Generator) -> Pose:
-        shift_x, shift_y = random.uniform(-9, 9, 2).tolist()
-        tilt_x, tilt_y = random.normal(0, 0.015, 2).clip(-0.04, 0.04).tolist()
-        return cls(random.uniform(0, 2 * math.pi), (shift_x, shift_y), (tilt_x, tilt_y))
+    def draw(cls, rng: np.random.Generator) -> Pose:
+        shift_x, shift_y = rng.uniform(-9, 9, 2).tolist()
+        tilt_x, tilt_y = rng.normal(0, 0.015, 2).clip(-0.04, 0.04).tolist()
+        return cls(rng.uniform(0, 2 * math.pi), (shift_x, shift_y), (tilt_x, tilt_y))
 
     def onto_part(self, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Places on the ground in the part's own coordinates."""
@@ -60,16 +61,16 @@ class Lamp:
     fall: tuple[float, float]
 
     @classmethod
-    def draw(cls, random: np.random.Generator) -> Lamp:
-        around, up = random.uniform(0, 2 * math.pi), math.radians(random.uniform(42, 68))
-        warm = random.normal(0, 0.03)
-        fall_x, fall_y = random.uniform(-0.12, 0.12, 2).tolist()
+    def draw(cls, rng: np.random.Generator) -> Lamp:
+        around, up = rng.uniform(0, 2 * math.pi), math.radians(rng.uniform(42, 68))
+        warm = rng.normal(0, 0.03)
+        fall_x, fall_y = rng.uniform(-0.12, 0.12, 2).tolist()
         return cls(
             math.cos(around) * math.cos(up),
             math.sin(around) * math.cos(up),
             math.sin(up),
-            random.uniform(0.62, 0.92),
-            random.uniform(0.26, 0.42),
+            rng.uniform(0.62, 0.92),
+            rng.uniform(0.26, 0.42),
             (1 + warm, 1.0, 1 - warm),
             (fall_x, fall_y),
         )
@@ -77,7 +78,7 @@ class Lamp:
 
 @dataclass(frozen=True)
 class Scene:
-    """Everything an image needs but its resolution. `ground` is the surface beneath, `slope` its rise over run."""
+    """Everything a rendering needs but its resolution. `ground` is the surface beneath, `slope` its rise over run."""
 
     part: Part
     pose: Pose
@@ -86,9 +87,9 @@ class Scene:
     slope: tuple[float, float]
 
     @classmethod
-    def draw(cls, part: Part, random: np.random.Generator) -> Scene:
-        pose, lamp, ground = Pose.draw(random), Lamp.draw(random), _ground(random)
-        slope_x, slope_y = random.normal(0, 0.006, 2).tolist()
+    def draw(cls, part: Part, rng: np.random.Generator) -> Scene:
+        pose, lamp, ground = Pose.draw(rng), Lamp.draw(rng), _ground(rng)
+        slope_x, slope_y = rng.normal(0, 0.006, 2).tolist()
         return cls(part, pose, lamp, ground, (slope_x, slope_y))
 
 
@@ -110,7 +111,7 @@ def grid(size: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 class Rendering:
-    """A scene at one size: sound as it is, and damaged by any defect, without noise."""
+    """A scene at one size, without noise: intact, and damaged by any defect."""
 
     def __init__(self, scene: Scene, size: int) -> None:
         self.scene, self.size = scene, size
@@ -118,12 +119,12 @@ class Rendering:
         self.on_part = scene.pose.onto_part(self.x, self.y)
         self.ground = scene.ground(self.x, self.y)
         self.lift = scene.pose.raised(self.x, self.y)
-        self.sound = self._view(scene.part(*self.on_part))
+        self.intact = self._view(scene.part(*self.on_part))
         self.halfway = _halfway(scene.lamp, self.x, self.y)
-        self.shade = _occlusion(self.sound.height, size), _shadow(self.sound.height, scene.lamp, size)
+        self.shade = _occlusion(self.intact.height, size), _shadow(self.intact.height, scene.lamp, size)
 
     def damaged(self, defect: Defect) -> View:
-        return self._view(defect(*self.on_part, self.sound.part))
+        return self._view(defect(*self.on_part, self.intact.part))
 
     def _view(self, part: Surface) -> View:
         a, b = self.scene.slope
@@ -135,7 +136,7 @@ class Rendering:
     def image(self, shape: View, paint: View) -> tuple[np.ndarray, np.ndarray]:
         """The light `(size, size, 3)` in 0…1 of one view's shape in another's colours, and its glare `(size, size)`.
 
-        Shadows are those of the sound part: a defect changes the image where it is, not beside it.
+        Shadows are those of the intact part: a defect changes the image where it is, not beside it.
         """
         lamp, (open_sky, lit) = self.scene.lamp, self.shade
         down, across = np.gradient(shape.height, VIEW / len(self.x))
@@ -156,7 +157,7 @@ class Rendering:
 
 
 def _halfway(lamp: Lamp, x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """The unit vectors `(3, n, n)` half-way between the ways to lamp and camera, of which a mirror would face along."""
+    """The half vectors `(3, n, n)` of Blinn-Phong: unit vectors half-way between those to the lamp and to the camera."""
     to_lamp = np.stack(
         [lamp.x * LAMP_DISTANCE - x, lamp.y * LAMP_DISTANCE - y, np.full_like(x, lamp.z * LAMP_DISTANCE)]
     )
@@ -171,14 +172,14 @@ def pooled(fine: np.ndarray) -> np.ndarray:
     return np.asarray(rows.reshape(len(rows), -1, FINE, *fine.shape[2:]).mean(2))
 
 
-def _ground(random: np.random.Generator) -> Part:
+def _ground(rng: np.random.Generator) -> Part:
     """A mat or table: one dull colour, woven, speckled or plain."""
-    level, cast = random.uniform(0.10, 0.30), random.normal(0, 0.012, 3)
+    level, cast = rng.uniform(0.10, 0.30), rng.normal(0, 0.012, 3)
     red, green, blue = (level + cast).clip(0.03, 0.6).tolist()
-    mottled, speckled = Noise(random, 30), Noise(random, 0.9)
-    woven, pitch, turn = random.random() < 0.4, random.uniform(1.6, 2.6), random.uniform(0, math.pi)
+    mottled, speckled = Noise(rng, 30), Noise(rng, 0.9)
+    woven, pitch, turn = rng.random() < 0.4, rng.uniform(1.6, 2.6), rng.uniform(0, math.pi)
 
-    def look(x: np.ndarray, y: np.ndarray) -> Surface:
+    def surface_at(x: np.ndarray, y: np.ndarray) -> Surface:
         brightness = 1 + 0.05 * mottled(x, y) + 0.05 * speckled(x, y)
         if woven:
             across, down = math.cos(turn) * 2 * math.pi / pitch, math.sin(turn) * 2 * math.pi / pitch
@@ -186,11 +187,11 @@ def _ground(random: np.random.Generator) -> Part:
         nothing = np.zeros_like(x)
         return Surface(nothing, nothing > 1, painted((red, green, blue), brightness).clip(0.01, 1), nothing + 0.03)
 
-    return look
+    return surface_at
 
 
 def _occlusion(height: np.ndarray, size: int) -> np.ndarray:
-    """How open the sky is, 0…1: less where what surrounds a place stands higher."""
+    """Ambient light that arrives, 0.25…1.1 (ambient occlusion): less where the surroundings stand higher."""
     pixels = size * FINE / VIEW
     open_sky = np.ones_like(height)
     for wide, weight in ((1.5, 0.05), (6.0, 0.045)):
@@ -200,7 +201,7 @@ def _occlusion(height: np.ndarray, size: int) -> np.ndarray:
 
 
 def _shadow(height: np.ndarray, lamp: Lamp, size: int) -> np.ndarray:
-    """How much of the lamp a place sees, 0…1: marches towards it over 26 mm and looks for what stands in the way."""
+    """Share of the lamp's light that arrives, 0.15…1: a march towards it over 26 mm finds what stands in the way."""
     pixels, steepness = size * FINE / VIEW, lamp.z / math.hypot(lamp.x, lamp.y)
     away = math.hypot(lamp.x, lamp.y)
     hidden = np.zeros_like(height)

@@ -8,22 +8,23 @@ from scipy.ndimage import maximum_filter, minimum_filter
 from blemish.research.synthetic_scans.fields import Noise
 from blemish.research.synthetic_scans.scene import DISTANCE, FINE, VIEW, pooled
 
+# Chosen to look like scans of an industrial structured-light sensor; not fitted to a particular one.
 DEPTH_NOISE = 0.08  # standard deviation, millimetres
 DEPTH_STEP = 0.05  # what depth is rounded to, millimetres
 STEEP = 3.2  # rise over run beyond which a surface is often not measured
-GLARE = 0.27  # light thrown straight back beyond which the sensor is often blinded
-GRAIN = 1.6  # standard deviation of the image's noise, levels
+GLARE = 0.27  # specular reflection beyond which the sensor is often blinded
+GRAIN = 1.6  # standard deviation of the image's noise, levels of 255
 
 
 class Sensor:
-    """The noise of one shot: a sound part and a damaged one seen by the same draw differ by the damage alone."""
+    """The noise of one scan: an intact part and a damaged one with the same draw differ by the damage alone."""
 
-    def __init__(self, random: np.random.Generator, size: int) -> None:
+    def __init__(self, rng: np.random.Generator, size: int) -> None:
         self.size = size
-        wave, warp = Noise(random, 45, 1), random.uniform(0.02, 0.06)
+        wave, warp = Noise(rng, 45, 1), rng.uniform(0.02, 0.06)
         steps = ((np.arange(size, dtype=np.float32) + 0.5) / size - 0.5) * VIEW
         self.x, self.y = np.tile(steps, (size, 1)), np.repeat(steps[:, None], size, axis=1)
-        own = np.random.default_rng(random.integers(2**63))  # its length changes with the size: nothing draws after it
+        own = np.random.default_rng(rng.integers(2**63))  # how much it draws depends on the size: `rng` must not
         self.grain = GRAIN * own.standard_normal((size, size, 3), np.float32)
         self.depth = DEPTH_NOISE * own.standard_normal((size, size), np.float32) + warp * wave(self.x, self.y)
         self.luck = own.random((size, size), np.float32)

@@ -1,4 +1,4 @@
-"""What a part is to the camera: height, outline, colour and gloss at each place asked for."""
+"""The surface of a part: height, outline, colour and gloss at any place."""
 
 from __future__ import annotations
 
@@ -45,8 +45,8 @@ def surface(height: np.ndarray, inside: np.ndarray, colour: np.ndarray, gloss: f
     return Surface(np.maximum(height, 0.0).astype(np.float32), inside, clipped, everywhere)
 
 
-def chosen(random: np.random.Generator, colours: Sequence[Colour], spread: float = 0.03) -> Colour:
-    """One of the colours, a little lighter or darker and a little off its hue."""
-    base = np.array(colours[int(random.integers(len(colours)))])
-    r, g, b = np.clip(base * (1 + random.normal(0, spread)) + random.normal(0, spread / 3, 3), 0.02, 0.95).tolist()
+def jittered(rng: np.random.Generator, colours: Sequence[Colour], spread: float = 0.03) -> Colour:
+    """One of the colours, with its brightness and hue jittered."""
+    base = np.array(colours[int(rng.integers(len(colours)))])
+    r, g, b = np.clip(base * (1 + rng.normal(0, spread)) + rng.normal(0, spread / 3, 3), 0.02, 0.95).tolist()
     return r, g, b

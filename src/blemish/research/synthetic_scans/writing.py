@@ -1,4 +1,4 @@
-"""The generated set on disk, in the layout of MVTec 3D-AD (Bergmann et al., VISAPP 2022), taken by several processes.
+"""The generated set on disk, in the layout of MVTec 3D-AD (data/layouts/mvtec3d.py), rendered by several processes.
 
 <class>/{train,validation,test}/<good or defect>/rgb/000.png     the image
                                                 /xyz/000.tiff    points, float32 metres, 0 where nothing was measured
@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
 from multiprocessing import connection, get_context, parent_process
@@ -20,21 +20,22 @@ import numpy as np
 from PIL import Image
 
 from blemish.errors import DatasetError, SettingsError
-from blemish.research.synthetic_scans.scans import GOOD, Plan, Shot, take
+from blemish.research.synthetic_scans.scans import GOOD, ScanSetSpec, ScanSpec, render_scan
 from blemish.types import Sample
 from blemish.utils.optional import need
+from blemish.utils.progress import Progress
 
 IMAGES, POINTS, MASKS = "rgb", "xyz", "gt"
-_AT_ONCE = 5  # scans that a process takes before it reports
+_BATCH = 5  # scans that a process renders before it reports
 
 
 def write_scans(
     folder: str | Path,
-    plan: Plan = Plan(),
+    plan: ScanSetSpec = ScanSetSpec(),
     workers: int = 1,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> Path:
-    """Write the whole set to `folder` and give back its path; `progress(done, total)` hears of every few scans.
+    """Write the whole set to `folder` and return its path; `progress` is called every few scans.
 
     What is written does not depend on `workers`. More than one are processes of their own, so that a script must then
     call this under `if __name__ == "__main__":`.
@@ -48,69 +49,69 @@ def write_scans(
         raise SettingsError("at least 1 worker", str(workers), "raise workers")
     if folder.exists() and any(folder.iterdir()):
         raise DatasetError("a new or empty folder", f"'{folder}' with something in it", "name another one")
-    shots, done = plan.shots(), 0
-    for name in {_place(folder, shot, kind).parent for shot in shots for kind in _kept(shot)}:
+    specs, done = plan.scans(), 0
+    for name in {_path(folder, spec, kind).parent for spec in specs for kind in _layers(spec)}:
         name.mkdir(parents=True, exist_ok=True)
-    for count in _written(folder, shots, workers):
+    for count in _write_all(folder, specs, workers):
         done += count
         if progress:
-            progress(done, len(shots))
+            progress(done, len(specs), {})
     return folder
 
 
-def read_scan(folder: str | Path, shot: Shot) -> Sample:
-    """One scan of a written set, as `take` gave it."""
+def read_scan(folder: str | Path, spec: ScanSpec) -> Sample:
+    """One scan of a written set, as `render_scan` gave it."""
     folder = Path(folder)
-    points = need("tifffile", "3d", "points in TIFF files").imread(_place(folder, shot, POINTS))
+    points = need("tifffile", "3d", "points in TIFF files").imread(_path(folder, spec, POINTS))
     points[~points.any(-1)] = np.nan
-    with Image.open(_place(folder, shot, IMAGES)) as image:
+    with Image.open(_path(folder, spec, IMAGES)) as image:
         pixels = np.asarray(image)
     mask = None
-    if shot.kind != GOOD:
-        with Image.open(_place(folder, shot, MASKS)) as drawn:
+    if spec.kind != GOOD:
+        with Image.open(_path(folder, spec, MASKS)) as drawn:
             mask = np.asarray(drawn) > 0
-    defect = "" if mask is None else shot.kind
-    return Sample(pixels, points, int(mask is not None), mask, shot.category, defect, shot.split)
+    defect = "" if mask is None else spec.kind
+    return Sample(pixels, points, int(mask is not None), mask, spec.category, defect, spec.split)
 
 
-def write_scan(folder: Path, shot: Shot) -> None:
-    """Take one scan and write its two or three files."""
-    sample = take(shot)
-    Image.fromarray(np.asarray(sample.image)).save(_place(folder, shot, IMAGES))
+def write_scan(folder: Path, spec: ScanSpec) -> None:
+    """Render one scan and write its two or three files."""
+    sample = render_scan(spec)
+    Image.fromarray(np.asarray(sample.image)).save(_path(folder, spec, IMAGES))
     points = np.nan_to_num(np.asarray(sample.points), nan=0.0)
     tifffile = need("tifffile", "3d", "points in TIFF files")
-    tifffile.imwrite(_place(folder, shot, POINTS), points, photometric="rgb")
-    if MASKS in _kept(shot):
+    tifffile.imwrite(_path(folder, spec, POINTS), points, photometric="rgb")
+    if MASKS in _layers(spec):
         mask = np.zeros(points.shape[:2], bool) if sample.mask is None else np.asarray(sample.mask)
-        Image.fromarray(mask.astype(np.uint8) * 255).save(_place(folder, shot, MASKS))
+        Image.fromarray(mask.astype(np.uint8) * 255).save(_path(folder, spec, MASKS))
 
 
-def _kept(shot: Shot) -> tuple[str, ...]:
-    return (IMAGES, POINTS, MASKS) if shot.split == "test" else (IMAGES, POINTS)
+def _layers(spec: ScanSpec) -> tuple[str, ...]:
+    return (IMAGES, POINTS, MASKS) if spec.split == "test" else (IMAGES, POINTS)
 
 
-def _place(folder: Path, shot: Shot, what: str) -> Path:
+def _path(folder: Path, spec: ScanSpec, what: str) -> Path:
     ending = ".tiff" if what == POINTS else ".png"
-    return folder / shot.category / shot.split / shot.kind / what / f"{shot.number:03}{ending}"
+    return folder / spec.category / spec.split / spec.kind / what / f"{spec.number:03}{ending}"
 
 
-def _write_some(folder: Path, shots: Sequence[Shot]) -> int:
-    for shot in shots:
-        write_scan(folder, shot)
-    return len(shots)
+def _write_batch(folder: Path, specs: Sequence[ScanSpec]) -> int:
+    for spec in specs:
+        write_scan(folder, spec)
+    return len(specs)
 
 
-def _written(folder: Path, shots: Sequence[Shot], workers: int) -> Iterator[int]:
+def _write_all(folder: Path, specs: Sequence[ScanSpec], workers: int) -> Iterator[int]:
     """How many scans are written since the last time; an error stops the others after those they have begun."""
-    batches = [shots[start : start + _AT_ONCE] for start in range(0, len(shots), _AT_ONCE)]
+    batches = [specs[start : start + _BATCH] for start in range(0, len(specs), _BATCH)]
     if workers == 1:
-        yield from (_write_some(folder, batch) for batch in batches)
+        yield from (_write_batch(folder, batch) for batch in batches)
         return
     # Fresh processes: a copy of one that has threads (a progress bar, torch) may hang.
-    pool = ProcessPoolExecutor(min(workers, len(batches)), mp_context=get_context("spawn"), initializer=_obey)
+    pool = ProcessPoolExecutor(min(workers, len(batches)), mp_context=get_context("spawn"), initializer=_follow_parent)
     try:
-        with _ctrl_c_waits():
-            waiting = [pool.submit(_write_some, folder, batch) for batch in batches]
+        with _interrupts_deferred():
+            waiting = [pool.submit(_write_batch, folder, batch) for batch in batches]
         for finished in as_completed(waiting):
             yield finished.result()
     finally:
@@ -118,7 +119,7 @@ def _written(folder: Path, shots: Sequence[Shot], workers: int) -> Iterator[int]
 
 
 @contextmanager
-def _ctrl_c_waits() -> Iterator[None]:
+def _interrupts_deferred() -> Iterator[None]:
     """Ctrl-C is heard after the block; processes that start in it never hear it, not even while they still import."""
     if not hasattr(signal, "pthread_sigmask"):
         yield
@@ -130,7 +131,7 @@ def _ctrl_c_waits() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _obey() -> None:
+def _follow_parent() -> None:
     """A worker leaves Ctrl-C to its parent, and ends when the parent is gone, however that came about."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     parent = parent_process()
