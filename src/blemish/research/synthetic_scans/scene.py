@@ -157,7 +157,7 @@ class Rendering:
 
 
 def _halfway(lamp: Lamp, x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """The half vectors `(3, n, n)` of Blinn-Phong: unit vectors half-way between those to the lamp and to the camera."""
+    """Blinn-Phong half vectors `(3, n, n)`: unit vectors half-way between those to the lamp and to the camera."""
     to_lamp = np.stack(
         [lamp.x * LAMP_DISTANCE - x, lamp.y * LAMP_DISTANCE - y, np.full_like(x, lamp.z * LAMP_DISTANCE)]
     )
