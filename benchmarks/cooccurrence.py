@@ -21,7 +21,7 @@ from blemish import encoders
 from blemish.detectors import factory
 from blemish.metrics import auroc
 from blemish.model.feature_loader import FeatureLoader
-from blemish.model.held_out_scores import answers
+from blemish.scoring.detector_scores import detector_scores
 from blemish.preprocessing.framing import build_framing, pixels_of
 from blemish.research.cooccurrence import KINDS, NAME, cooccurrence
 
@@ -42,9 +42,9 @@ def measured(name: str, encoder_name: str, seed: int) -> list[dict[str, object]]
     prepare = partial(pixels_of, framing)
     names = [NAME] * len(learned)
     poses = [framing.poses] * len(learned)
-    detector.fit(FeatureLoader(learned, encoder, needs, prepare, names, seed, poses=poses))
+    detector.fit(FeatureLoader.of(learned, encoder, needs, prepare, names, seed, poses=poses))
     encoded = (encoder.encode(prepare(image)[None]).with_categories([NAME]) for image in tested)
-    scores = np.array([answers(detector, features)[0][0] for features in encoded])
+    scores = np.array([detector_scores(detector, features)[0][0] for features in encoded])
     kinds = np.array([sample.defect for sample in category.test])
     rows = []
     for kind in (*KINDS, "all"):

@@ -99,7 +99,7 @@ def learned(
     }
     prepare = [partial(pixels_of, framings[name]) for name in names]
     poses = [framings[name].poses for name in names]
-    good = FeatureLoader(flat, encoder, detector.needs, prepare, names, seed, poses=poses, **anew)
+    good = FeatureLoader.of(flat, encoder, detector.needs, prepare, names, seed, poses=poses, **anew)
     console = Console(stderr=True)
 
     def progress(step: int, total: int, facts: Mapping[str, float]) -> None:

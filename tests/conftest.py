@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Generator, Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
@@ -14,6 +15,7 @@ import torch
 
 from blemish import registry
 from blemish.detectors.base import Needs, Progress
+from blemish.detectors.settings import Configurable, Count, Positive
 from blemish.types import RGB, Batch, Features, PatchScores, Prediction, Region
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -59,19 +61,17 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: item.get_closest_marker("slow") is not None)
 
 
-class NearestMean:
-    """A detector in a few lines: distance of every patch to the mean patch of the good images."""
+@dataclass(kw_only=True, eq=False, repr=False)
+class NearestMean(Configurable):
+    """A detector in a few lines: distance of every patch to the mean patch of the normal images."""
 
-    def __init__(self, *, power: float = 1.0, image_size: int = 64, images: int = 1) -> None:
-        self.power, self.image_size, self.images = power, image_size, images
+    power: Positive = 1.0
+    image_size: Count = 64
+    images: Count = 1
 
     @property
     def needs(self) -> Needs:
         return Needs(image_size=self.image_size, pooling="top:4", min_images=self.images)
-
-    @property
-    def settings(self) -> dict[str, Any]:
-        return {"power": self.power, "image_size": self.image_size, "images": self.images}
 
     def fit(self, batches: Iterable[Batch], progress: Progress | None = None) -> Self:
         patches = torch.cat([batch.features[RGB].flatten(0, 2) for batch in batches])  # (N, D)
@@ -116,7 +116,7 @@ def made_up_part(
 @pytest.fixture
 def toy(monkeypatch: pytest.MonkeyPatch) -> str:
     """The name under which `NearestMean` is registered during one test."""
-    entry = registry.DetectorEntry(f"{__name__}:NearestMean", "distance to the mean patch")
+    entry = registry.DetectorEntry(f"{__name__}:NearestMean", "distance to the mean patch", "none: a toy")
     monkeypatch.setattr(registry, "resolve", _resolve_toy(registry.resolve))
     monkeypatch.setattr("blemish.detectors.factory.resolve", registry.resolve)
     monkeypatch.setitem(registry.DETECTORS, "toy", entry)

@@ -1,36 +1,101 @@
-"""`blemish calibrate`: renew a model's threshold from good parts it has not seen, without learning again."""
+"""`blemish calibrate`: renew a model's threshold with good parts it has not seen, without learning again."""
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Annotated
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from blemish.cli.options import Category, ModelFolder
+from blemish.cli.options import AssumeGood, Category, Device, DeviceName, ModelEncoder, ModelFolder, NormalPaths, Pages
+
+if TYPE_CHECKING:
+    from blemish.model.recalibration import Flip, Recalibration
+
+NAMED = 10  # files that are listed
 
 
 def calibrate(
     model: ModelFolder,
-    paths: Annotated[list[Path], typer.Argument(metavar="GOOD", help="Good pictures the model has not seen.")],
+    paths: NormalPaths,
     category: Category = None,
     false_alarm_rate: Annotated[
         float | None,
-        typer.Option("--false-alarm-rate", metavar="F", help="A new wished rate; the model's own if unset."),
+        typer.Option("--false-alarm-rate", metavar="F", help="False alarms accepted; the model's own if unset."),
     ] = None,
+    replace: Annotated[
+        bool,
+        typer.Option("--replace", help="Let the new pictures take the place of all that the limit rests on so far."),
+    ] = False,
+    encoder: ModelEncoder = None,
+    device: DeviceName = Device.auto,
+    assume_good: AssumeGood = False,
+    pages: Pages = False,
 ) -> None:
-    """Renew the threshold from good pictures that the model has not seen, without learning again."""
+    """Renew the limit with good pictures that the model has not seen, without learning again.
+
+    Their scores are added to those that the limit rests on already. Pictures that the model learned from, that repeat
+    one another or that show unknown parts do not count. What changes is shown.
+    """
     from blemish.cli.console import say, say_where
     from blemish.cli.progress import progress_bar
     from blemish.cli.summaries import model_in_words
-    from blemish.data import normal_samples
+    from blemish.data.data_warnings import collected_warnings, summary
+    from blemish.data.folder import find_normal
+    from blemish.data.path_lists import expand_lists
     from blemish.model.inspector import Inspector
 
-    samples = normal_samples(paths)
-    inspector = Inspector.load(model)
-    with progress_bar("inspecting good pictures", len(samples)) as move:
-        inspector.calibrate(samples, category=category, false_alarm_rate=false_alarm_rate, progress=move)
+    with collected_warnings() as warnings:
+        found = find_normal(expand_lists(paths), assume_good=assume_good, pages=pages, category=category)
+        inspector = Inspector.load(model, device=device.value, encoder=encoder)
+        before = inspector.false_alarm_rate
+        with progress_bar("inspecting good pictures", len(found.samples)) as progress:
+            change = inspector.calibrate(
+                found.samples, category=category, false_alarm_rate=false_alarm_rate, progress=progress, replace=replace
+            )
     inspector.save(model)
+    for line in [*found.contents.words(), *summary(warnings)]:
+        say(line, err=True)
+    for line in [*counted_in_words(change), *changes_in_words(change, before, inspector.false_alarm_rate)]:
+        say(line)
     for line in model_in_words(inspector):
         say(line)
     say_where("Saved", model)
+
+
+def counted_in_words(change: Recalibration) -> Iterator[str]:
+    """Which pictures counted, and why others did not."""
+    from blemish.scoring.describe import count_in_words
+
+    yield f"{count_in_words(sum(change.added.values()), 'good picture')} added."
+    if change.fitted_on:
+        yield f"Not counted, learned from: {change.fitted_on}."
+    if change.repeated:
+        yield f"Not counted, the same as others: {change.repeated}."
+    if change.unknown:
+        more = [f"and {len(change.unknown) - NAMED} more"] if len(change.unknown) > NAMED else []
+        yield f"Not counted, unlike any part that the model learned: {', '.join([*change.unknown[:NAMED], *more])}."
+
+
+def changes_in_words(change: Recalibration, rate_before: float, rate_after: float) -> Iterator[str]:
+    """Each category's limit before and after, and the good parts known before that are judged otherwise now."""
+    if rate_before != rate_after:
+        yield f"False alarms accepted: {100 * rate_before:g} % before, {100 * rate_after:g} % now."
+    for category, old in change.before.items():
+        name = f"{category}: " if category else ""
+        yield f"{name}limit {old.threshold:.4g} before, {change.after[category].threshold:.4g} now."
+    flips = change.flips
+    if not flips:
+        yield "All good parts known before are judged as they were."
+        return
+    yield f"Of the good parts known before, {len(flips)} {'is' if len(flips) == 1 else 'are'} judged otherwise now:"
+    for flip in flips[:NAMED]:
+        yield f"  {flip_in_words(flip)}"
+    if len(flips) > NAMED:
+        yield f"  and {len(flips) - NAMED} more"
+
+
+def flip_in_words(flip: Flip) -> str:
+    """One part's score and verdicts."""
+    name = f"{flip.category}: " if flip.category else ""
+    return f"{name}{flip.file or 'one learned from'}, score {flip.score:.4g}: {flip.before} before, {flip.after} now"

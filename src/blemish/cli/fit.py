@@ -8,6 +8,8 @@ from typing import Annotated
 import typer
 
 from blemish.cli.options import (
+    AssumeGood,
+    BitDepth,
     Cache,
     Category,
     DetectorName,
@@ -16,18 +18,20 @@ from blemish.cli.options import (
     EncoderName,
     FalseAlarmRate,
     ImageSize,
+    NormalPaths,
+    Pages,
+    Precision,
     Settings,
     TextEncoderName,
+    given_path,
 )
 
 
 def fit(
-    paths: Annotated[
-        list[Path],
-        typer.Argument(metavar="PATH", help="Good pictures: a folder, a category folder, or a whole dataset."),
-    ],
+    paths: NormalPaths,
     model: Annotated[
-        Path, typer.Option("-o", "--output", metavar="MODEL", help="The folder that the model goes into.")
+        Path,
+        typer.Option("-o", "--output", metavar="MODEL", help="The folder that the model goes into.", parser=given_path),
     ],
     detector: DetectorName = "auto",
     encoder: EncoderName = "auto",
@@ -45,36 +49,51 @@ def fit(
     ] = False,
     text_encoder: TextEncoderName = "auto",
     cache: Cache = None,
+    precision: Precision = None,
+    bit_depth: BitDepth = None,
+    assume_good: AssumeGood = False,
+    pages: Pages = False,
 ) -> None:
     """Learn from good pictures and save a model.
 
-    PATH is a folder of good pictures at any depth, a category folder (train/good inside), or a dataset with several
-    categories, which makes one model for all of them.
+    GOOD is a folder of good pictures at any depth, a category folder (train/good inside), or a dataset with several
+    categories, which makes one model for all of them. Pictures that repeat one another count once.
     """
     from blemish.cli.console import say, say_where
     from blemish.cli.progress import progress_bar
     from blemish.cli.settings import parse_settings
     from blemish.cli.summaries import model_in_words, set_aside_in_words
-    from blemish.data import draw_shots, normal_samples
+    from blemish.data import draw_shots
+    from blemish.data.data_warnings import collected_warnings, summary
+    from blemish.data.folder import find_normal
+    from blemish.data.path_lists import expand_lists
 
     chosen = parse_settings(settings or [])
-    samples = draw_shots(normal_samples(paths), shots, seed)
+    with collected_warnings() as warnings:
+        found = find_normal(expand_lists(paths), assume_good=assume_good, pages=pages, category=category)
+        samples = draw_shots(found.samples, shots, seed)
 
-    from blemish.model.inspector import Inspector
+        from blemish.model.inspector import Inspector
 
-    inspector = Inspector(
-        encoder=encoder,
-        detector=detector,
-        image_size=image_size,
-        false_alarm_rate=false_alarm_rate,
-        device=device.value,
-        seed=seed,
-        text_encoder=text_encoder,
-        **chosen,
-    )
-    with progress_bar("learning", len(samples)) as move:
-        inspector.fit(samples, category=category, progress=move, clean=clean, cache=cache)
+        inspector = Inspector(
+            encoder=encoder,
+            detector=detector,
+            image_size=image_size,
+            false_alarm_rate=false_alarm_rate,
+            device=device.value,
+            seed=seed,
+            text_encoder=text_encoder,
+            precision=precision.value if precision else "auto",
+            bit_depth=bit_depth,
+            **chosen,
+        )
+        with progress_bar("learning", len(samples)) as progress:
+            inspector.fit(
+                samples, category=category, progress=progress, clean=clean, cache=cache, assume_good=assume_good
+            )
     inspector.save(model)
+    for line in [*found.contents.words(), *summary(warnings)]:
+        say(line, err=True)
     for line in [*model_in_words(inspector), *(set_aside_in_words(inspector) if clean else ())]:
         say(line)
     say_where("Saved", model)

@@ -50,7 +50,9 @@ def build(
         return JointEncoder(
             [
                 build(name, role=own, layers=chosen, device=device, precision=number_format)
-                for name, own, chosen, number_format in zip(names, roles, taken, one_each(precision, len(names)), strict=True)
+                for name, own, chosen, number_format in zip(
+                    names, roles, taken, one_each(precision, len(names)), strict=True
+                )
             ]
         )
     (precision,) = one_each(precision, 1)

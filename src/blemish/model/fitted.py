@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from blemish.data.full_scale import FullScale
 from blemish.detectors.base import Detector
 from blemish.encoders.base import Encoder
 from blemish.errors import SettingsError
@@ -21,22 +22,25 @@ from blemish.scoring.calibration import Calibration
 class FittedModel:
     """All that was fitted; never changed, only replaced (`dataclasses.replace`).
 
-    `settings` are those it was fitted with, where "auto" has become what it stood for. `framings` and `calibrations`
-    have one entry a category; the unnamed category is "" among the framings and None among the calibrations.
-    `recognition_framing` shows images to the `recogniser`, None where all categories are framed alike. `fingerprints`
-    are those of the images the detector was fitted on; `outliers` those that were left out; `thumbnails` `(H, W, 3)`
-    uint8 is a sheet of the former.
+    `settings` are those it was fitted with, where "auto" has become what it stood for. `full_scale` is which level of
+    images with more than 8 bits is white. `framings` and `calibrations` have one entry a category; the unnamed category
+    is "" among the framings and None among the calibrations. `recognition_framing` shows images to the `recogniser`,
+    None where all categories are framed alike. `fingerprints` are those of the images the detector was fitted on;
+    `outliers` those that were left out; `repeats` says how many more were given that repeat others. `thumbnails`
+    `(H, W, 3)` uint8 is a sheet of the normal images.
     """
 
     settings: ModelSettings
     encoder: Encoder
     detector: Detector
+    full_scale: FullScale
     framings: Mapping[str, Framing]
     recognition_framing: Framing | None
     recogniser: CategoryRecognisers
     calibrations: Mapping[str | None, Calibration]
     fingerprints: frozenset[str]
     outliers: tuple[Outlier, ...]
+    repeats: int
     thumbnails: np.ndarray
 
     @property

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from blemish.data import load_sample
+from blemish.data.full_scale import learn_full_scale
 from blemish.data.loading import ImageInputs, complete_samples, good_samples
 from blemish.detectors.base import Detector, Needs, Progress
 from blemish.encoders.base import Encoder
@@ -25,6 +26,7 @@ from blemish.model.held_out_scores import HeldOutEncoder, held_out_calibrations
 from blemish.model.model_folder import thumbnail_sheet
 from blemish.model.outliers import Outlier, find_outliers
 from blemish.model.settings import ModelSettings, check_compatible
+from blemish.model.survey import NormalImages, survey
 from blemish.preprocessing.framing import Framing, pixels_of
 from blemish.scoring.calibration import Calibration
 from blemish.scoring.held_out_plan import plan_held_out
@@ -32,8 +34,6 @@ from blemish.types import POINTS, Prompts
 
 if TYPE_CHECKING:
     from blemish.encoders.text.factory import TextEncoder
-
-THUMBNAILS = 64  # normal images shown in a saved model
 
 
 def fit(
@@ -102,8 +102,8 @@ def unfitted(detector: Detector) -> Detector:
 
 def check_enough(images: int, needs: Needs) -> None:
     """Raise DatasetError where there are fewer normal images than a detector needs."""
-    if images < max(1, needs.images):
-        raise DatasetError(f"at least {max(1, needs.images)} good pictures", str(images), "give more good pictures")
+    if images < max(1, needs.min_images):
+        raise DatasetError(f"at least {max(1, needs.min_images)} good pictures", str(images), "give more good pictures")
 
 
 def feature_loader(
@@ -167,11 +167,11 @@ def embedded_prompts(categories: Sequence[str], settings: ModelSettings) -> tupl
     None and the name as it was given where it needs none. Raises WeightsError when no text encoder loads.
     """
     needs = settings.detector.needs
-    if needs.text is None:
+    if needs.prompts is None:
         return None, settings.text_encoder
     from blemish.encoders.text.factory import build
     from blemish.encoders.text.prompts import embed_sentences, prompts_for
 
     encoder: TextEncoder = build(settings.text_encoder, device=settings.device)
     names = dict.fromkeys(categories)
-    return {name: embed_sentences(prompts_for(name, needs.text), encoder) for name in names}, encoder.name
+    return {name: embed_sentences(prompts_for(name, needs.prompts), encoder) for name in names}, encoder.name

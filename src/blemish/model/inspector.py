@@ -98,17 +98,21 @@ class Inspector:
         progress: Progress | None = None,
         clean: bool = False,
         cache: str | Path | None = None,
+        assume_good: bool = False,
     ) -> Self:
         """Learn from good images: files, folders, dataset roots, arrays `(H, W, 3)`, PIL images or samples.
 
         Images of several categories make one model for all of them; `category` names that of all images given.
         `clean` leaves out those that are probably defective (see outliers.py); `outliers_` names them. `cache` is a
         folder where features are kept, rounded to float16, for learning again from the same images.
+        `assume_good` says that all images are good even where their levels are like those of masks.
         `progress(done, total, facts)` is called while encoding, fitting, and scoring held-out images. An interrupted
-        fit changes nothing. Raises DatasetError when there are no good images, some that are known to be defective, or
-        some without the points that the detector needs.
+        fit changes nothing. Images that repeat one another, exactly or nearly, count once.
+
+        Raises DatasetError when there are no good images, some that are known to be defective or look like masks, or
+        too few with the points that the detector needs.
         """
-        self._model = fitting.fit(self._settings, images, category, progress, clean, cache)
+        self._model = fitting.fit(self._settings, images, category, progress, clean, cache, assume_good)
         return self
 
     @quiet_numpy()

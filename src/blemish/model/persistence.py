@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from blemish.data.full_scale import FullScale
 from blemish.detectors import factory
 from blemish.detectors.base import Detector, part_of, under
 from blemish.encoders.base import Encoder
@@ -79,11 +80,13 @@ def saved_of(model: FittedModel, folder: Path) -> SavedModel:
         "false_alarm_rate": settings.false_alarm_rate,
         "seed": settings.seed,
         "bit_depth": settings.bit_depth,
+        "full_scale": model.full_scale.to_dict(),
         "categories": list(model.calibrations),
         "fingerprints": sorted(model.fingerprints),
         "outliers": [one.to_dict() for one in model.outliers],
+        "repeats": model.repeats,
     }
-    if model.detector.needs.text is not None:
+    if model.detector.needs.prompts is not None:
         saved["text_encoder"] = settings.text_encoder
     calibration = [{"category": name} | one.to_dict() for name, one in model.calibrations.items()]
     return SavedModel(saved, tensors, calibration, model.thumbnails)
@@ -109,12 +112,14 @@ def fitted_of(
         settings=settings,
         encoder=built,
         detector=settings.detector.load_state(part_of(saved.tensors, "detector")),
+        full_scale=FullScale.from_dict(saved.settings["full_scale"]),
         framings=framings,
         recognition_framing=settings.recognition_framing(built, len(framings)),
         recogniser=CategoryRecognisers().load_state(recogniser),
         calibrations={entry["category"]: Calibration.from_dict(entry) for entry in saved.calibration},
         fingerprints=frozenset(saved.settings["fingerprints"]),
         outliers=tuple(Outlier(**one) for one in saved.settings["outliers"]),
+        repeats=saved.settings["repeats"],
         thumbnails=saved.thumbnails,
     )
 

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from blemish.data.loading import ImageInputs, fingerprint, good_samples
+from blemish.data.duplicates import Signature, fingerprint, near_duplicates, signature
+from blemish.data.loading import ImageInputs, good_samples
 from blemish.detectors.base import Progress
 from blemish.errors import DatasetError
 from blemish.model.fitted import FittedModel
 from blemish.model.held_out_scores import scores_and_peaks, unimodal_of
-from blemish.model.prediction import encode_and_recognise, open_image, verdict_of
+from blemish.model.prediction import Opened, encode_and_recognise, open_image, verdict_of
 from blemish.scoring.calibration import AddedScore, Calibration, check_rate
 from blemish.types import Verdict
 
@@ -81,11 +83,10 @@ def recalibrate(
     samples = good_samples(images, category)
     for sample in samples:
         model.check_category(sample.category)
-    fresh: dict[tuple[str | None, str], list[AddedScore]] = {}  # by category and the only modality, or ""
     before = fingerprints_added(model.calibrations) if keep else frozenset()
+    candidates: list[Candidate] = []
     seen = set(before)
     fitted_on = repeated = 0
-    unknown: list[str] = []
     for done, sample in enumerate(samples, start=1):
         opened = open_image(model, sample, sample.category)
         mark = fingerprint(opened.image)
@@ -95,35 +96,60 @@ def recalibrate(
             repeated += 1
         else:
             seen.add(mark)
-            (encoded,) = encode_and_recognise(model, [opened], sample.category)
-            if not encoded.recognised.is_known:
-                unknown.append(sample.name)
-            else:
-                (score,), (peak,) = scores_and_peaks(model.detector, encoded.features, model.encoder.stride)
-                available = encoded.features.available if unimodal_of(model.detector.needs) else ()
-                key = (encoded.recognised.category or None, available[0] if len(available) == 1 else "")
-                fresh.setdefault(key, []).append(AddedScore(mark, file_name(sample.name), score, peak))
+            candidates.append(candidate(model, opened, mark))
         if progress:
             progress(done, len(samples), {})
-    new = len(seen) - len(before)
-    if not new and not repeated:
+    distinct = [i == first for i, first in enumerate(near_duplicates([one.signature for one in candidates]))]
+    repeated += distinct.count(False)
+    candidates = [one for one, is_distinct in zip(candidates, distinct, strict=True) if is_distinct]
+    if not candidates and not repeated:
         raise DatasetError(
             "good pictures that the model did not learn from", f"{fitted_on} it learned from", "give others"
         )
-    check_known(unknown, new)
+    unknown = [one.name for one in candidates if not one.is_known]
+    check_known(unknown, len(candidates))
+    fresh: dict[tuple[str | None, str], list[AddedScore]] = defaultdict(list)
+    for one in candidates:
+        if one.is_known:
+            fresh[one.category, one.only_modality].append(one.score)
     after = {name: pooled(old, name, fresh, keep).at(false_alarm_rate) for name, old in model.calibrations.items()}
     change = Recalibration(
         before=model.calibrations,
         after=after,
-        added={
-            name: sum(len(some) for (category, _), some in fresh.items() if category == name) for name in after
-        },
+        added={name: sum(len(some) for (category, _), some in fresh.items() if category == name) for name in after},
         fitted_on=fitted_on,
         repeated=repeated,
         unknown=tuple(unknown),
     )
     settings = replace(model.settings, false_alarm_rate=false_alarm_rate)
     return replace(model, calibrations=after, settings=settings), change
+
+
+@dataclass(frozen=True, eq=False)
+class Candidate:
+    """A new image that may count: its score for a category, of a scan with one modality for that alone."""
+
+    name: str
+    category: str | None
+    only_modality: str  # "" where all are available
+    is_known: bool
+    score: AddedScore
+    signature: Signature | None
+
+
+def candidate(model: FittedModel, opened: Opened, mark: str) -> Candidate:
+    """What a decoded image scores, and for which category."""
+    (encoded,) = encode_and_recognise(model, [opened], opened.sample.category)
+    (score,), (peak,) = scores_and_peaks(model.detector, encoded.features, model.encoder.stride)
+    available = encoded.features.available if unimodal_of(model.detector.needs) else ()
+    return Candidate(
+        name=opened.sample.name,
+        category=encoded.recognised.category or None,
+        only_modality=available[0] if len(available) == 1 else "",
+        is_known=encoded.recognised.is_known,
+        score=AddedScore(mark, file_name(opened.sample.name), score, peak),
+        signature=signature(opened.image),
+    )
 
 
 def pooled(

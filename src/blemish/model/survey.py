@@ -1,0 +1,124 @@
+"""A first pass over normal images: what they hold, which repeat others, how each category is framed."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from blemish.data.content import Content, check_normal_contents
+from blemish.data.data_warnings import warn
+from blemish.data.duplicates import Signature, fingerprint, near_duplicates, signature
+from blemish.data.samples import as_rgb
+from blemish.model.category_recognition import evenly_spaced, group_indices
+from blemish.model.decoded_images import DecodedImages
+from blemish.model.model_folder import thumbnail
+from blemish.preprocessing.framing import Framing
+from blemish.types import ImageOrScan, Sample, Scan
+
+THUMBNAILS = 64  # normal images shown in a saved model
+
+
+@dataclass(frozen=True, eq=False)
+class NormalImages:
+    """Different normal images, ready to be encoded: their decoded pixels, fingerprints, framings and thumbnails.
+
+    `framings` are by category; `thumbnails` by index, of some of them.
+    """
+
+    images: DecodedImages
+    fingerprints: Sequence[str]
+    framings: Mapping[str, Framing]
+    thumbnails: Mapping[int, np.ndarray]
+
+    @property
+    def samples(self) -> Sequence[Sample]:
+        return self.images.samples
+
+    @property
+    def categories(self) -> list[str]:
+        """The category of each image, "" for the unnamed one."""
+        return [sample.category or "" for sample in self.samples]
+
+    def subset(self, indices: Sequence[int], framings: Mapping[str, Framing]) -> NormalImages:
+        """The images at `indices` alone, framed anew."""
+        return NormalImages(
+            self.images.subset(indices),
+            [self.fingerprints[i] for i in indices],
+            framings,
+            {new: self.thumbnails[old] for new, old in enumerate(indices) if old in self.thumbnails},
+        )
+
+
+def survey(
+    samples: Sequence[Sample],
+    load: Callable[[Sample], ImageOrScan],
+    build_framing: Callable[[], Framing],
+    assume_good: bool = False,
+) -> NormalImages:
+    """Decode every image once: check what it holds, find repetitions, fit the framing of each category.
+
+    An image that is given twice in a category would be compared with itself, and make thresholds far too low: images
+    that repeat one another, exactly or nearly (saved again as JPEG), count once, with a DataWarning for the latter.
+    Raises ImageError for one that cannot be read, DatasetError where the images show nothing, or some are masks (the
+    latter unless they are to be `assume_good`).
+    """
+    images = DecodedImages(samples, load)
+    groups = group_indices([sample.category or "" for sample in samples])
+    images.expect(i for members in groups.values() for i in members)
+    notes = Notes(samples, frozenset(evenly_spaced(len(samples), THUMBNAILS)))
+    framings = {}
+    for name, members in groups.items():
+        stream = notes.distinct(images, members)
+        framings[name] = build_framing().fit(stream)
+        for _ in stream:  # what the framing had no need to see
+            pass
+    for warning in check_normal_contents([notes.contents[i] for i in sorted(notes.contents)], assume_good):
+        warnings.warn(warning, stacklevel=2)
+    kept = sorted(i for members in groups.values() for i in notes.without_near_duplicates(members))
+    marks = [notes.fingerprints.get(i, "") for i in range(len(samples))]
+    return NormalImages(images, marks, framings, notes.thumbnails).subset(kept, framings)
+
+
+class Notes:
+    """What is noted of images that pass by, by index; thumbnails of the `chosen` ones."""
+
+    def __init__(self, samples: Sequence[Sample], chosen: frozenset[int]) -> None:
+        self.samples, self.chosen = samples, chosen
+        self.fingerprints: dict[int, str] = {}
+        self.signatures: dict[int, Signature | None] = {}
+        self.contents: dict[int, Content] = {}
+        self.thumbnails: dict[int, np.ndarray] = {}
+
+    def distinct(self, images: Sequence[ImageOrScan], members: Sequence[int]) -> Iterator[ImageOrScan]:
+        """The images at `members`, without exact repetitions."""
+        seen: set[str] = set()
+        for i in members:
+            image = images[i]
+            mark = fingerprint(image)
+            if mark in seen:
+                continue
+            seen.add(mark)
+            self.fingerprints[i] = mark
+            self.signatures[i] = signature(image)
+            if not isinstance(image, Scan) or image.rgb is not None:
+                self.contents[i] = Content.of(as_rgb(image), self.samples[i].name)
+            if i in self.chosen:
+                self.thumbnails[i] = thumbnail(as_rgb(image))
+            yield image
+
+    def without_near_duplicates(self, members: Sequence[int]) -> list[int]:
+        """Those of `members` that repeat no other one before them."""
+        indices = [i for i in members if i in self.fingerprints]
+        kept = []
+        for i, first in zip(indices, near_duplicates([self.signatures[i] for i in indices]), strict=True):
+            if indices[first] == i:
+                kept.append(i)
+            else:
+                name = self.samples[indices[first]].name
+                warn(
+                    "near-duplicate", self.samples[i].name, f"is nearly the same as '{name}', and does not count again"
+                )
+        return kept

@@ -1,0 +1,156 @@
+"""Thresholds renewed with further normal images: what counts, what does not, and what changes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from blemish import Inspector, Sample
+from blemish.errors import DatasetError, SettingsError
+from blemish.scoring.calibration import AddedScore, Calibration, CalibrationSource
+
+Draw = Any
+
+
+def fresh(toy: str, **settings: Any) -> Inspector:
+    return Inspector(encoder="pixels", detector=toy, device="cpu", **settings)
+
+
+@pytest.fixture
+def inspector(toy: str, part: Draw) -> Inspector:
+    return fresh(toy).fit([part(seed=i) for i in range(6)])
+
+
+@pytest.fixture
+def pooled(toy: str, part: Draw) -> Inspector:
+    return fresh(toy).fit([Sample(part(k, seed=i), category=k) for k in ("disc", "ring") for i in range(5)])
+
+
+def test_new_scores_are_pooled_with_the_old_and_accumulate(inspector: Inspector, part: Draw, tmp_path: Path) -> None:
+    image = part(seed=200, defective=True)
+    before, old = inspector.inspect(image), inspector.calibrations[None]
+    first = inspector.calibrate([part(seed=i) for i in range(100, 110)])
+    again = Inspector.load(inspector.save(tmp_path / "m"), device="cpu")
+    second = again.calibrate([part(seed=i) for i in range(105, 130)], false_alarm_rate=0.1)
+    after = again.calibrations[None]
+    assert again.inspect(image).score == before.score  # nothing was fitted again
+    assert again.inspect(image).threshold == after.threshold != before.threshold
+    assert (first.added, second.added, second.repeated) == ({None: 10}, {None: 20}, 5)
+    assert len(after.scores) == len(after.peaks) == len(old.scores) + 30
+    assert set(old.scores) < set(after.scores)
+    assert (after.source.held_out, after.source.added, after.source.parts) == (6, 30, 36)
+    assert "6 good pictures, each scored by" in after.source.words
+    assert "from 30 good pictures that it did not learn from" in after.source.words
+    assert again.false_alarm_rate == 0.1
+
+
+def test_one_new_image_never_replaces_many(inspector: Inspector, part: Draw) -> None:
+    old = inspector.calibrations[None]
+    inspector.calibrate([part(seed=100)])
+    assert len(inspector.calibrations[None].scores) == len(old.scores) + 1
+
+
+def test_new_scores_take_the_place_of_the_old_where_that_is_asked_for(inspector: Inspector, part: Draw) -> None:
+    change = inspector.calibrate([part(seed=i) for i in range(100, 130)], replace=True)
+    after = inspector.calibrations[None]
+    assert len(after.scores) == after.source.added == 30
+    assert after.source.words == "Threshold from 30 good pictures that the detector did not learn from."
+    assert not set(after.scores) & set(change.before[None].scores)
+
+
+def test_an_image_counts_once_however_often_and_in_which_file_it_comes(
+    inspector: Inspector, part: Draw, tmp_path: Path
+) -> None:
+    image = part(seed=100)
+    for name in ("a.png", "b.bmp"):
+        Image.fromarray(image).save(tmp_path / name)
+    change = inspector.calibrate([image] * 20 + [tmp_path / "a.png", tmp_path / "b.bmp", part(seed=101)])
+    assert (change.added, change.repeated) == ({None: 2}, 21)
+    assert inspector.calibrations[None].source.added == 2
+
+
+def test_an_image_saved_again_as_jpeg_counts_once(inspector: Inspector, part: Draw, tmp_path: Path) -> None:
+    image = part(seed=100, size=(192, 240))
+    files = [tmp_path / f"{quality}.jpg" for quality in (95, 92, 90, 88)]
+    for file in files:
+        Image.fromarray(image).save(file, quality=int(file.stem))
+    change = inspector.calibrate([image, *files, part(seed=101, size=(192, 240))])
+    assert (change.added, change.repeated) == ({None: 2}, 4)
+
+
+def test_images_fitted_on_do_not_count(inspector: Inspector, part: Draw) -> None:
+    with pytest.raises(DatasetError, match="did not learn from"):
+        inspector.calibrate([part(seed=i) for i in range(6)])
+    change = inspector.calibrate([part(seed=i) for i in range(8)])
+    assert (change.added, change.fitted_on) == ({None: 2}, 6)
+
+
+def test_images_of_another_product_are_refused_and_named(inspector: Inspector, part: Draw, tmp_path: Path) -> None:
+    before = inspector.calibrations[None].threshold
+    for i in range(20):
+        Image.fromarray(part("stripes", seed=i)).save(tmp_path / f"other{i:02}.png")
+    with pytest.raises(DatasetError, match=r"20 of 20 unlike any of them: .*other00\.png.*and 15 more"):
+        inspector.calibrate(tmp_path)
+    assert inspector.calibrations[None].threshold == before
+
+
+def test_a_few_unknown_parts_are_reported_and_do_not_count(inspector: Inspector, part: Draw, tmp_path: Path) -> None:
+    stranger = tmp_path / "other.png"
+    Image.fromarray(part("stripes")).save(stranger)
+    change = inspector.calibrate([*(part(seed=i) for i in range(100, 105)), stranger])
+    assert (change.added, change.unknown) == ({None: 5}, (str(stranger),))
+    alone = fresh_like(inspector, [part(seed=i) for i in range(100, 105)])
+    assert inspector.calibrations[None].threshold == alone
+
+
+def fresh_like(inspector: Inspector, images: list[np.ndarray]) -> float:
+    """The threshold of a model of its own that is calibrated with these images alone, on top of the same fit."""
+    model = Inspector(encoder="pixels", detector=inspector.detector_name, device="cpu")
+    import conftest
+
+    model.fit([conftest.made_up_part(seed=i) for i in range(6)]).calibrate(images)
+    return model.calibrations[None].threshold
+
+
+def test_what_flips_is_said(inspector: Inspector, part: Draw) -> None:
+    held_out = inspector.calibrations[None].scores
+    strict = inspector.calibrate([part(seed=100)], false_alarm_rate=0.6)
+    threshold = inspector.calibrations[None].threshold
+    assert [flip.score for flip in strict.flips] == [s for s in held_out if s > threshold]
+    assert {(flip.before, flip.after) for flip in strict.flips} == {("good", "defective")}
+    back = inspector.calibrate([part(seed=101)], false_alarm_rate=0.05)
+    assert {(flip.before, flip.after) for flip in back.flips} == {("defective", "good")}
+    assert back.before[None].threshold == threshold
+    assert back.after[None].threshold == inspector.calibrations[None].threshold
+
+
+def test_calibrating_one_category_keeps_the_other(pooled: Inspector, part: Draw) -> None:
+    before = pooled.calibrations["ring"]
+    change = pooled.calibrate([part("disc", seed=i) for i in range(100, 104)])
+    assert np.array_equal(pooled.calibrations["ring"].scores, before.scores)
+    assert pooled.calibrations["ring"].source == before.source
+    assert change.added == {"disc": 4, "ring": 0}
+
+
+def test_an_unknown_category_is_refused_before_anything_is_read(pooled: Inspector, tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match="disc, ring"):
+        pooled.calibrate([Sample(tmp_path / "not there.png")], category="bolt")
+
+
+def test_copies_are_stand_ins_until_as_many_images_have_been_added(toy: str, part: Draw) -> None:
+    inspector = fresh(toy).fit([part(seed=0)])
+    assert inspector.calibrations[None].source.copies
+    inspector.calibrate([part(seed=100)])
+    after = inspector.calibrations[None]
+    assert (after.source.copies, after.source.added, len(after.scores)) == (False, 1, 1)
+    source = CalibrationSource(3, 3, copies=True, inflation=1.36)
+    copied = Calibration.of([1.0, 2.0, 3.0], [1.0, 2.0, 3.0], 0.05, source)
+    two = copied.with_added([AddedScore(str(i), "", 2.0 + i, 2.0) for i in range(2)])
+    assert (two.source.copies, two.scores.tolist()) == (True, [1, 2, 2, 3, 3])
+    three = two.with_added([AddedScore("2", "", 9.0, 2.0)])
+    assert (three.source.copies, three.scores.tolist()) == (False, [2, 3, 9])
+    assert three.with_added([AddedScore("2", "", 7.0, 2.0)]).scores.tolist() == [2, 3, 9]  # again the same image
