@@ -102,7 +102,7 @@ class ScanFraming:
         if not self.crop or POINTS not in square.available or square.xyz is None:
             return slice(0, side), slice(0, side)
         found = measured(square.xyz)  # (S, S)
-        return self._span(found.any(axis=1)), self._span(found.any(axis=0))
+        return self._span(np.asarray(found.any(axis=1))), self._span(np.asarray(found.any(axis=0)))
 
     def _span(self, covered: np.ndarray) -> slice:
         """From the first to the last of the places `covered` `(S,)`, with a margin, a multiple of `multiple` long."""
