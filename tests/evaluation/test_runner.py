@@ -68,9 +68,9 @@ def test_unreadable_test_images_are_named(tmp_path: Path, part, toy: str) -> Non
 
 
 def test_progress_ends_where_it_should(tmp_path: Path, part, toy: str) -> None:  # type: ignore[no-untyped-def]
-    told: list[tuple[str, int, int]] = []
-    list(evaluate_run(toy_run(write_category(tmp_path, part)), progress=lambda *words: told.append(words)))
-    assert told[-1] == ("testing disc", 6, 6)
+    calls: list[tuple[object, ...]] = []
+    list(evaluate_run(toy_run(write_category(tmp_path, part)), progress=lambda *call: calls.append(call)))
+    assert calls[-1] == (6, 6, {"step": "testing disc"})
 
 
 def test_a_detail_needs_no_more_than_its_row() -> None:

@@ -42,8 +42,8 @@ def demo(
     good, others = draw_cells(LEARN, INSPECT)
     say(f"Learning from {len(good)} good solar cells …")
     inspector = Inspector(encoder=encoder, detector=detector, device=device.value)
-    with progress_bar("learning", len(good)) as move:
-        inspector.fit([Sample(sample.image) for sample in good], progress=move)
+    with progress_bar("learning", len(good)) as progress:
+        inspector.fit([Sample(sample.image) for sample in good], progress=progress)
     for line in model_in_words(inspector):
         say(line)
     say(f"Inspecting {len(others)} others …")

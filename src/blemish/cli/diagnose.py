@@ -48,8 +48,8 @@ def diagnose(
 
     samples = normal_samples(paths) if paths else []
     inspector = Inspector.load(model, device=device.value, encoder=encoder)
-    with progress_bar("diagnosing") as move:
-        found = measure_signs(inspector, samples, category=category, seed=seed, progress=move)
+    with progress_bar("diagnosing") as progress:
+        found = measure_signs(inspector, samples, category=category, seed=seed, progress=progress)
     with atomic_update(out) as stage:
         text = json.dumps({"model": model.name, "category": category, "seed": seed} | found.to_dict(), indent=2)
         (stage / "diagnosis.json").write_text(text + "\n", encoding="utf-8")

@@ -7,7 +7,6 @@ import shlex
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -169,6 +168,7 @@ def evaluate_into(
     from blemish.evaluation import SharedEncoders, check_runs, evaluate_run
     from blemish.report import write_evaluation_report
     from blemish.utils.atomic import atomic_update
+    from blemish.utils.progress import progress_within
 
     check_runs(runs)
     details: list[RunDetail] = []
@@ -176,12 +176,12 @@ def evaluate_into(
         atomic_update(out) as stage,
         tempfile.TemporaryDirectory(dir=stage) as scratch,
         SharedEncoders(stage, cache) as encoders,
-        progress_bar("evaluating") as move,
+        progress_bar("evaluating") as progress,
     ):
         with written_rows(stage / "results.csv", out / "results.partial.csv") as write:
             for done, run in enumerate(runs):
-                progress = partial(report_progress, move, run, done, len(runs))
-                for detail in evaluate_run(run, aupro_thresholds, encoders, Path(scratch), progress=progress):
+                part = progress_within(progress, done, len(runs), name_of(run))
+                for detail in evaluate_run(run, aupro_thresholds, encoders, Path(scratch), progress=part):
                     write(detail.row)
                     details.append(detail)
         command = shlex.join(["blemish", *sys.argv[1:]])
@@ -190,10 +190,9 @@ def evaluate_into(
     return details
 
 
-def report_progress(move: Any, run: Run, done: int, runs: int, words: str, at: int, of: int) -> None:
-    """Move the bar to `at` of `of` steps of a run after `done` of all `runs`."""
-    shots = "all" if run.shots is None else run.shots
-    move(done + min(at / max(of, 1), 1), runs, words=f"{run.detector}, {shots} shots, seed {run.seed}: {words}")
+def name_of(run: Run) -> str:
+    """What a run is about, in a few words."""
+    return f"{run.detector}, {'all' if run.shots is None else run.shots} shots, seed {run.seed}"
 
 
 @contextmanager

@@ -172,8 +172,8 @@ def measure(runner: ExperimentRunner, out: Path, made: Experiment) -> None:
 
     command = shlex.join(["blemish", *sys.argv[1:]])
     try:
-        with progress_bar(runner.name, len(runner.cells)) as move:
-            runner.run(lambda words, done, total: move(done, total, words=words))
+        with progress_bar(runner.name, len(runner.cells)) as progress:
+            runner.run(progress)
     except BaseException:
         if runner.store.rows:
             say(f"{runner.finished} of {len(runner.cells)} cells are finished; the same command goes on", err=True)

@@ -63,8 +63,8 @@ def pretrain(
     refuse_foreign(out)
     with atomic_update(out) as stage:
         surfaces = (read_surface(file) for file in files)
-        with progress_bar("learning", how.steps) as move:
-            learned = learn(surfaces, how, progress=move)
+        with progress_bar("learning", how.steps) as progress:
+            learned = learn(surfaces, how, progress=progress)
         learned.save(stage)
     first, last = learned.loss
     say(f"Learned from {learned.scans} of {len(files)} scans in {how.steps} steps; loss {first:.3g} → {last:.3g}.")

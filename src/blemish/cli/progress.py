@@ -3,56 +3,60 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, TypeVar
+
+from blemish.utils.progress import Progress
 
 Item = TypeVar("Item")
 EVERY = 30.0  # seconds between two lines where no bar is shown
 
 
 @contextmanager
-def progress_bar(words: str, total: int | None = None) -> Iterator[Callable[..., None]]:
-    """A bar that is gone when the block ends; yields `move(done, total, facts)`, what `Inspector.fit` calls.
+def progress_bar(words: str, total: int | None = None) -> Iterator[Progress]:
+    """A bar that is gone when the block ends; yields the function that moves it. A fact "step" replaces its `words`.
 
-    Where stderr is no terminal, `move` writes a line once in `EVERY` seconds instead.
+    Where stderr is no terminal, that function writes a line once in `EVERY` seconds instead.
     """
     from rich.console import Console
-    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import Progress as Bars
 
     console = Console(stderr=True)
     if not console.is_terminal:
         yield _now_and_then(words)
         return
     columns = (TextColumn("{task.description}", markup=False), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True) as progress:
-        task = progress.add_task(words, total=total)
+    with Bars(*columns, console=console, transient=True) as bars:
+        task = bars.add_task(words, total=total)
 
-        def move(done: float, total: int | None, facts: Mapping[str, Any] | None = None, words: str = words) -> None:
-            progress.update(task, completed=done, total=total, description=words + said_facts(facts))
+        def progress(done: float, total: int, facts: Mapping[str, Any]) -> None:
+            bars.update(task, completed=done, total=total, description=step_in_words(words, facts))
 
-        yield move
+        yield progress
 
 
-def _now_and_then(words: str) -> Callable[..., None]:
-    """`move` for those who read a log."""
+def _now_and_then(words: str) -> Progress:
+    """The progress of those who read a log: a line now and then."""
     from blemish.cli.console import say
 
     last = time.monotonic()
 
-    def move(done: float, total: int | None, facts: Mapping[str, Any] | None = None, words: str = words) -> None:
+    def progress(done: float, total: int, facts: Mapping[str, Any]) -> None:
         nonlocal last
         if time.monotonic() - last >= EVERY:
             last = time.monotonic()
             share = f"{done / total:4.0%}  " if total else ""
-            say(share + words + said_facts(facts), err=True)
+            say(share + step_in_words(words, facts), err=True)
 
-    return move
+    return progress
 
 
-def said_facts(facts: Mapping[str, Any] | None) -> str:
-    """`{"loss": 0.1234}` → ", loss 0.123"."""
-    return "".join(f", {name} {said_fact(value)}" for name, value in (facts or {}).items())
+def step_in_words(words: str, facts: Mapping[str, Any]) -> str:
+    """`{"loss": 0.1234}` → "learning, loss 0.123"; a "step" takes the place of `words`."""
+    rest = (f", {name} {said_fact(value)}" for name, value in facts.items() if name != "step")
+    return str(facts.get("step", words)) + "".join(rest)
 
 
 def said_fact(value: Any) -> str:
@@ -62,7 +66,7 @@ def said_fact(value: Any) -> str:
 
 def tracked(words: str, items: Iterable[Item], total: int) -> Iterator[Item]:
     """The items, one by one, under a bar."""
-    with progress_bar(words, total) as move:
+    with progress_bar(words, total) as progress:
         for done, item in enumerate(items, start=1):
             yield item
-            move(done, total)
+            progress(done, total, {})

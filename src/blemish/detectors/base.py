@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol, Self, TypeVar, runtime_checkable
 
 from blemish.encoders.base import LayerRole
 from blemish.encoders.text.prompts import PromptKind
 from blemish.types import RGB, Batch, Features, PatchScores
+from blemish.utils.progress import Progress as Progress
 
 if TYPE_CHECKING:
     import torch
 
 Value = TypeVar("Value")
-
-# Called while fitting with (done, total, facts such as {"loss": 0.1}).
-Progress = Callable[[int, int, Mapping[str, float]], None]
 
 
 @dataclass(frozen=True)

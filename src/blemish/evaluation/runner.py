@@ -8,7 +8,7 @@ masks of one category at a time.
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,13 +19,11 @@ from blemish.evaluation.runs import CategoryData, Run, build_inspector, plan_run
 from blemish.evaluation.shared_encoders import SharedEncoders
 from blemish.evaluation.table import COLUMNS
 from blemish.types import Sample
+from blemish.utils.progress import Progress, progress_of_step
 
 if TYPE_CHECKING:
     from blemish.encoders.base import Encoder
     from blemish.model.inspector import Inspector
-
-# Called with (words, done, total) while a run goes on.
-Progress = Callable[[str, int, int], None]
 
 
 def evaluate(
@@ -101,8 +99,7 @@ def fit_run(
 ) -> tuple[Inspector, dict[str, int]]:
     """The run's fitted model, and the number of training images by category."""
     samples = training_samples(run)
-    report = None if progress is None else lambda done, total, facts: progress("learning", done, total)
-    inspector = build_inspector(run, encoder).fit(samples, progress=report)
+    inspector = build_inspector(run, encoder).fit(samples, progress=progress_of_step(progress, "learning"))
     return inspector, {
         category.name: sum(sample.category == category.name for sample in samples) for category in run.categories
     }
@@ -126,7 +123,7 @@ def inspect_test_images(
             results.samples.append(sample)
             results.predictions.append(outcome)
         if progress:
-            progress(f"testing {category.name}", done, len(category.test))
+            progress(done, len(category.test), {"step": f"testing {category.name}"})
     if not results.predictions:
         raise DatasetError(
             f"test pictures of {category.name}", "none that can be read", "check the dataset's test folder"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import chain, islice
@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from blemish.encoders.precision import Precision, check_precision, resolve_precision
 from blemish.errors import DatasetError, SettingsError
+from blemish.utils.progress import Progress
 
 Schedule = Literal["constant", "cosine"]
 Item = TypeVar("Item")
@@ -78,7 +79,7 @@ class Training:
         self,
         model: nn.Module,
         loss_of: Callable[[int], Tensor],
-        progress: Callable[[int, int, Mapping[str, float]], None] | None = None,
+        progress: Progress | None = None,
     ) -> Tensor:
         """Make `loss_of(step)`, a scalar, small by the weights of `model`; gives back the losses `(steps,)`.
 

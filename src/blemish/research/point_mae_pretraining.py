@@ -6,7 +6,7 @@ good scans.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -15,21 +15,22 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from blemish.encoders.points.point_mae import evenly, grouped, to_unit_sphere
+from blemish.encoders.points.point_mae import evenly_spaced, group_points, to_unit_sphere
 from blemish.encoders.points.point_mae_weights import published_names, write_folder
 from blemish.encoders.points.point_transformer import (
     DEPTH,
     EPS,
     HEAD_WIDTH,
     WIDTH,
-    PlaceEmbedding,
     PointTransformer,
+    PositionalEmbedding,
     point_block,
 )
 from blemish.encoders.precision import resolve_device
 from blemish.errors import DatasetError, SettingsError
 from blemish.numeric.pointsets import chamfer
 from blemish.numeric.training import Training, seeded
+from blemish.utils.progress import Progress
 from blemish.utils.validation import check, whole
 
 KEPT = 8192  # points kept of each scan; every step draws some of them anew
@@ -46,7 +47,7 @@ class MaskedAutoencoder(nn.Module):
         super().__init__()
         self.encoder = PointTransformer(width, depth)
         self.mask_token = nn.Parameter(0.02 * torch.randn(1, 1, width))
-        self.decoder_places = PlaceEmbedding(width)
+        self.decoder_positions = PositionalEmbedding(width)
         self.decoder = nn.ModuleList(point_block(width) for _ in range(decoder_depth))
         self.decoder_norm = nn.LayerNorm(width, EPS)
         self.head = nn.Linear(width, 3 * group_size)
@@ -65,9 +66,9 @@ class MaskedAutoencoder(nn.Module):
         shown, far = centres[~hidden].view(batch, -1, 3), centres[hidden].view(batch, -1, 3)
         (seen,) = self.encoder(groups[~hidden].view(batch, -1, *groups.shape[2:]), shown, [last])  # (B, G − M, D)
         tokens = torch.cat([seen, self.mask_token.expand(batch, far.shape[1], -1)], dim=1)
-        places = self.decoder_places(torch.cat([shown, far], dim=1))
+        positions = self.decoder_positions(torch.cat([shown, far], dim=1))
         for block in self.decoder:
-            tokens = block(tokens + places)
+            tokens = block(tokens + positions)
         drawn = self.head(self.decoder_norm(tokens[:, shown.shape[1] :]))
         return drawn.unflatten(2, (-1, 3))  # (B, M, K, 3)
 
@@ -153,7 +154,7 @@ def pretraining_of(settings: Mapping[str, Any]) -> Pretraining:
 def pretrain(
     scans: Iterable[np.ndarray],
     how: Pretraining | None = None,
-    progress: Callable[[int, int, Mapping[str, float]], None] | None = None,
+    progress: Progress | None = None,
 ) -> Pretrained:
     """Learn from `scans`, each `(H, W, 3)` float32 in metres with NaN for holes; they are walked once.
 
@@ -170,7 +171,7 @@ def pretrain(
         model = MaskedAutoencoder(how.width, how.depth, how.decoder_depth, how.group_size).to(device)
 
         def loss_of(step: int) -> Tensor:
-            centres, groups = grouped(drawn(clouds, how).to(device), how.groups, how.group_size)
+            centres, groups = group_points(drawn(clouds, how).to(device), how.groups, how.group_size)
             hidden = torch.rand(centres.shape[:2], device=device).argsort(1) < how.hidden_groups  # (B, G)
             guessed = model(groups, centres, hidden)  # (B, M, K, 3)
             return chamfer(guessed.flatten(0, 1), groups[hidden])
@@ -183,7 +184,7 @@ def pretrain(
 def framed(scan: np.ndarray) -> Tensor:
     """Up to KEPT measured points of a scan `(H, W, 3)`, evenly over it, in the unit sphere: `(N, 3)` float32."""
     points = scan[np.isfinite(scan).all(axis=-1)]
-    return torch.from_numpy(to_unit_sphere(points[evenly(len(points), KEPT)])[0])
+    return torch.from_numpy(to_unit_sphere(points[evenly_spaced(len(points), KEPT)])[0])
 
 
 def drawn(clouds: list[Tensor], how: Pretraining) -> Tensor:

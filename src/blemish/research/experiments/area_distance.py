@@ -121,7 +121,7 @@ class AreaDistance(Experiment):
             for area, (altered, mask) in self._altered(image, seed, index):
                 after = layers_of(encoder, altered)
                 moved.append((area, float(mask.mean()), [move(g, a, mask) for g, a in zip(good, after, strict=True)]))
-            tools.progress(f"{category.name}, {name}", index + 1, len(drawn))
+            tools.progress(index + 1, len(drawn), {"step": f"{category.name}, {name}"})
         units = np.mean(scales, axis=0)  # (blocks,)
         return [
             row

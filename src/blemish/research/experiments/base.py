@@ -15,7 +15,7 @@ from typing import Any, ClassVar, Self
 
 from blemish.errors import SettingsError
 from blemish.evaluation import CategoryData, SharedEncoders
-from blemish.evaluation.runner import Progress
+from blemish.utils.progress import Progress
 
 Row = Mapping[str, Any]
 Values = tuple[float, ...]  # of one measure, one a repetition (category, seed)

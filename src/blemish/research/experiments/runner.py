@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +13,8 @@ from blemish.registry import EXPERIMENTS, lookup, resolve
 from blemish.research.experiments.base import Cell, Experiment, Tools
 from blemish.research.experiments.row_store import RowStore
 from blemish.utils.atomic import output_errors
+from blemish.utils.progress import Progress, progress_within
 
-# Called with (words, work done, all work) while a run goes on; work counts cells.
-Progress = Callable[[str, float, int], None]
 SCRATCH = ".work"
 
 
@@ -58,8 +56,8 @@ class ExperimentRunner:
         try:
             with SharedEncoders(scratch) as encoders:
                 for cell in list(self.waiting):
-                    report = partial(self._report, progress, cell)
-                    self.store.add(cell.key, list(cell.compute(Tools(encoders, report))))
+                    part = progress_within(progress, self.finished, len(self.cells), name_of(cell))
+                    self.store.add(cell.key, list(cell.compute(Tools(encoders, part))))
                     self.waiting.remove(cell)
         except BaseException:
             self.waiting = self._unfinished()  # it may have come between writing rows and taking note of them
@@ -70,7 +68,8 @@ class ExperimentRunner:
     def _unfinished(self) -> list[Cell]:
         return [cell for cell in self.cells if not self.store.has(cell.key)]
 
-    def _report(self, progress: Progress, cell: Cell, words: str, at: int, of: int) -> None:
-        named = ("variant", "encoder", "bottleneck", "masking", "shots", "seed")
-        name = ", ".join(f"{k} {cell.key[k]}" if k != "variant" else str(cell.key[k]) for k in named if k in cell.key)
-        progress(f"{name}: {words}", self.finished + min(at / max(of, 1), 1), len(self.cells))
+
+def name_of(cell: Cell) -> str:
+    """What a cell is about, in a few words."""
+    named = ("variant", "encoder", "bottleneck", "masking", "shots", "seed")
+    return ", ".join(f"{k} {cell.key[k]}" if k != "variant" else str(cell.key[k]) for k in named if k in cell.key)
