@@ -4,9 +4,10 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from blemish.data.files import find_images
+from blemish.data.files import IMAGE_SUFFIXES, find_images, list_folder
 from blemish.errors import DatasetError
 
 Write = Callable[..., Path]
@@ -58,3 +59,71 @@ def test_no_folder(tmp_path: Path, write: Write) -> None:
         find_images(tmp_path / "absent")
     with pytest.raises(DatasetError, match="a file"):
         find_images(write(tmp_path / "a.png"))
+
+
+def test_what_is_not_looked_at_is_counted_by_suffix(
+    tmp_path: Path, write: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("blemish.data.files.image_suffixes", lambda: IMAGE_SUFFIXES)
+    write(tmp_path / "a.jpg")
+    for name in ("b.HEIC", "c.heic", "deep/d.dcm", "e.txt", "f"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("no picture")
+    contents = list_folder(tmp_path)
+    assert [path.name for path in contents.images] == ["a.jpg"]
+    assert contents.ignored == {".heic": 2, ".dcm": 1, ".txt": 1, "no suffix": 1}
+    (words,) = contents.words()
+    assert words.startswith("5 other files were not looked at: .heic 2")
+    assert "pip install 'blemish[heif,dicom]'" in words
+
+
+def test_images_without_a_suffix_and_arrays_are_known_by_their_first_bytes(tmp_path: Path, write: Write) -> None:
+    for suffix in ("png", "jpg", "bmp", "gif", "tif", "webp", "jp2", "avif"):
+        write(tmp_path / f"a.{suffix}").rename(tmp_path / suffix)
+    (tmp_path / "README").write_text("BMX is no bitmap")
+    (tmp_path / "empty").write_bytes(b"")
+    np.save(tmp_path / "picture.npy", np.zeros((4, 5, 3), np.uint8))
+    np.save(tmp_path / "features.npy", np.zeros(512, np.float32))
+    assert names(tmp_path) == ["avif", "bmp", "gif", "jp2", "jpg", "picture.npy", "png", "tif", "webp"]
+
+
+@pytest.mark.parametrize(
+    ("marks", "is_left_out"),
+    [
+        (("settings.json", "weights.safetensors"), True),
+        (("results.jsonl",), True),
+        (("report.html", "results.csv"), True),
+        (("report.html", "inspection.json"), True),
+        (("settings.json",), False),
+        (("results.csv",), False),
+    ],
+)
+def test_folders_that_blemish_wrote_are_left_out_and_counted(
+    tmp_path: Path, write: Write, marks: tuple[str, ...], is_left_out: bool
+) -> None:
+    write(tmp_path / "a.png")
+    for place in ("out/thumbnails.jpg", "out/overlays/a.jpg"):
+        write(tmp_path / place)
+    for name in marks:
+        (tmp_path / "out" / name).write_text("x")
+    contents = list_folder(tmp_path)
+    assert [path.name for path in contents.left_out] == (["out"] if is_left_out else [])
+    assert len(contents.images) == (1 if is_left_out else 3)
+    assert any("left out" in words for words in contents.words()) == is_left_out
+
+
+def test_results_written_beside_the_pictures(tmp_path: Path, write: Write) -> None:
+    write(tmp_path / "a.png")
+    write(tmp_path / "overlays" / "a.jpg")
+    (tmp_path / "results.jsonl").write_text("x")
+    contents = list_folder(tmp_path)
+    assert [path.name for path in contents.images] == ["a.png"]
+    assert [path.name for path in contents.left_out] == ["overlays"]
+
+
+def test_an_empty_path_is_not_the_current_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for empty in ("", " "):
+        with pytest.raises(DatasetError, match="an empty text"):
+            find_images(empty)
+    assert find_images(".") == []

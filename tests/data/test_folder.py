@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from blemish.data import inspection_samples, normal_samples
+from blemish.data import inspection_samples, load_dataset, normal_samples
+from blemish.data.folder import find_inspection, find_normal
 from blemish.errors import DatasetError
 
 Write = Callable[..., Path]
@@ -116,3 +117,111 @@ def test_images_to_inspect(mvtec_root: Path, tmp_path: Path, write: Write) -> No
     shutil.rmtree(mvtec_root / "bolt" / "test")
     with pytest.raises(DatasetError, match="test pictures"):
         inspection_samples(mvtec_root / "bolt")
+
+
+@pytest.mark.parametrize("name", ["def_front", "not_ok", "rejectsLeft", "scratch_top"])
+def test_parts_of_folder_names_are_understood(tmp_path: Path, write: Write, name: str) -> None:
+    for folder in ("ok_front", name):
+        write(tmp_path / "part" / folder / "a.png")
+    with pytest.raises(DatasetError, match=rf"{name}.*--assume-good"):
+        normal_samples(tmp_path / "part")
+    assert len(find_normal(tmp_path / "part", assume_good=True).samples) == 2
+    assert len(normal_samples(tmp_path / "part" / "ok_front")) == 1
+
+
+def test_folders_that_say_good_in_several_ways_are_good(tmp_path: Path, write: Write) -> None:
+    for folder in ("ok_front", "ok_back", "good"):
+        write(tmp_path / "part" / folder / "a.png")
+    assert len(normal_samples(tmp_path / "part")) == 3
+    write(tmp_path / "defect_detection" / "a.png")  # the name of a project
+    assert len(normal_samples(tmp_path / "defect_detection")) == 1
+
+
+def test_test_images_beside_those_for_training_are_refused(tmp_path: Path, write: Write) -> None:
+    write(tmp_path / "part" / "train" / "a.png")
+    assert len(normal_samples(tmp_path / "part")) == 1
+    write(tmp_path / "part" / "test" / "line 2" / "b.png")
+    with pytest.raises(DatasetError, match="other ones: test"):
+        normal_samples(tmp_path / "part")
+    assert len(normal_samples(tmp_path / "part" / "train")) == 1
+
+
+def test_masks_beside_images_are_refused_for_fitting_and_left_out_of_inspection(tmp_path: Path, write: Write) -> None:
+    for name in ("x.jpg", "x_GT.png", "y.jpg", "masks/y.png"):
+        write(tmp_path / "part" / name)
+    found = find_inspection(tmp_path / "part")
+    assert [s.name.rpartition("/")[2] for s in found.samples] == ["x.jpg", "y.jpg"]
+    assert "2 masks were left out" in found.contents.words()[0]
+    shutil.rmtree(tmp_path / "part" / "masks")
+    with pytest.raises(DatasetError, match=r"masks of defects beside them: x_GT\.png"):
+        normal_samples(tmp_path / "part")
+    assert len(find_normal(tmp_path / "part", assume_good=True).samples) == 2
+    write(tmp_path / "alone" / "masks" / "x.png")  # given by its name, it is what is meant
+    assert len(inspection_samples(tmp_path / "alone" / "masks")) == 1
+
+
+def test_files_named_after_defective_parts_are_refused(tmp_path: Path, write: Write) -> None:
+    for name in ("ok_001.png", "good002.png"):
+        write(tmp_path / "part" / name)
+    assert len(normal_samples(tmp_path / "part")) == 2
+    write(tmp_path / "part" / "NG_003.png")
+    with pytest.raises(DatasetError, match=r"NG_003\.png"):
+        normal_samples(tmp_path / "part")
+
+
+def test_two_categories_of_one_name_are_not_merged(tmp_path: Path, write: Write) -> None:
+    for root in ("a", "b"):
+        write(tmp_path / root / "part" / "train" / "good" / "0.png")
+    with pytest.raises(DatasetError, match=r"two: .*a/part.*b/part"):
+        normal_samples([tmp_path / "a", tmp_path / "b" / "part"])
+    one = find_normal([tmp_path / "a", tmp_path / "b"], category="part").samples
+    assert [sample.category for sample in one] == ["part", "part"]
+    assert len(normal_samples([tmp_path / "a", tmp_path / "a" / "part"])) == 1
+
+
+def test_results_and_models_below_a_folder_are_no_pictures(tmp_path: Path, write: Write) -> None:
+    write(tmp_path / "part" / "a.png")
+    write(tmp_path / "part" / "results" / "overlays" / "a.jpg")
+    (tmp_path / "part" / "results" / "results.jsonl").write_text("x")
+    for found in (find_normal(tmp_path / "part"), find_inspection(tmp_path / "part")):
+        assert len(found.samples) == 1
+        assert "left out" in found.contents.words()[0]
+    write(tmp_path / "model" / "thumbnails.jpg")
+    for name in ("settings.json", "weights.safetensors"):
+        (tmp_path / "model" / name).write_text("x")
+    with pytest.raises(DatasetError, match="no picture"):
+        normal_samples(tmp_path / "model")
+
+
+def test_files_of_other_kinds_are_counted(tmp_path: Path, write: Write, mvtec_root: Path) -> None:
+    write(tmp_path / "part" / "a.png")
+    (tmp_path / "part" / "a.raw").write_bytes(b"x")
+    for found in (find_normal(tmp_path / "part"), find_inspection([tmp_path / "part"])):
+        assert found.contents.ignored == {".raw": 1}
+        assert [path.name for path in found.contents.images] == ["a.png"]
+    (mvtec_root / "license.txt").write_text("x")
+    assert find_normal(mvtec_root).contents.ignored == {".txt": 1}
+
+
+def test_each_page_of_a_tiff_can_be_a_sample(tmp_path: Path, write: Write) -> None:
+    frames = [Image.new("L", (6, 5), level) for level in (10, 20, 30)]
+    (tmp_path / "part").mkdir()
+    stack = tmp_path / "part" / "a.tif"
+    frames[0].save(stack, save_all=True, append_images=frames[1:])
+    write(tmp_path / "part" / "b.png")
+    pages = [f"{stack}#{i}" for i in (1, 2, 3)]
+    assert [s.name for s in normal_samples(f"{stack}#2")] == pages[1:2]
+    assert [s.name for s in inspection_samples(f"{stack}#*")] == pages
+    assert [s.name for s in find_normal(tmp_path / "part", pages=True).samples] == [
+        *pages,
+        str(tmp_path / "part" / "b.png"),
+    ]
+    assert len(inspection_samples(tmp_path / "part")) == 2
+
+
+def test_an_empty_path_is_an_error_everywhere(tmp_path: Path, write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(tmp_path / "a.png")
+    monkeypatch.chdir(tmp_path)
+    for read in (normal_samples, inspection_samples, load_dataset):
+        with pytest.raises(DatasetError, match="an empty text"):
+            read("")

@@ -96,6 +96,7 @@ def test_grey_of_16_bits_keeps_the_high_byte(tmp_path: Path, suffix: str) -> Non
     assert (image == image[..., :1]).all()
 
 
+@pytest.mark.filterwarnings("ignore:.*nearly black")
 def test_16_bits_scale_alike_whatever_the_image_shows(tmp_path: Path) -> None:
     dim = np.full((4, 4), 2000, np.uint16)
     bright = dim.copy()

@@ -1,4 +1,4 @@
-"""A dataset is a name and its categories; a category is good images to learn from and labelled ones to test on."""
+"""A dataset is a name and its categories; a category is normal images to fit on and labelled ones to test on."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from blemish.types import Sample
 
 @dataclass(frozen=True)
 class Category:
-    """One kind of part: `train` holds good samples, `test` labelled ones (mask None where none was found).
+    """One kind of part: `train` holds normal samples, `test` labelled ones (mask None where none was found).
 
-    `validation` holds further good samples where a dataset has them: nothing is learned from them nor tested on them,
-    so thresholds can be taken from them.
+    `validation` holds further normal samples where a dataset has them: nothing is fitted or tested on them, so
+    thresholds can be taken from them.
     """
 
     train: list[Sample]
@@ -21,18 +21,30 @@ class Category:
 
     @property
     def good(self) -> list[Sample]:
-        """The good test samples."""
+        """The normal test samples."""
         return [sample for sample in self.test if sample.label == 0]
 
     @property
     def defective(self) -> list[Sample]:
-        """The defective test samples."""
+        """The anomalous test samples."""
         return [sample for sample in self.test if sample.label == 1]
 
     @property
     def has_masks(self) -> bool:
         """True when every defective sample has a mask, so that pixels can be measured."""
-        return bool(self.defective) and all(sample.mask is not None for sample in self.defective)
+        masks, defective = self.mask_coverage
+        return 0 < masks == defective
+
+    @property
+    def mask_coverage(self) -> tuple[int, int]:
+        """How many defective samples have a mask, and how many there are."""
+        return sum(sample.mask is not None for sample in self.defective), len(self.defective)
+
+    @property
+    def mask_words(self) -> str:
+        """`mask_coverage` in words, "" where every defective sample has a mask or there is none to have one."""
+        masks, defective = self.mask_coverage
+        return "" if masks == defective else f"masks for {masks} of {defective} defective pictures"
 
 
 @dataclass(frozen=True)

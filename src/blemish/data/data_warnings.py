@@ -20,7 +20,6 @@ _SUMMARIES = {
     "pages": ("file has more pages than the one looked at", "files have more pages than the one looked at"),
     "incomplete": ("scan lacks its picture or its points", "scans lack their picture or their points"),
     "near-duplicate": ("picture is nearly the same as another", "pictures are nearly the same as others"),
-    "incomplete": ("scan lacks its picture or its points", "scans lack their picture or their points"),
 }
 
 

@@ -45,7 +45,7 @@ _OWN_FOLDERS = frozenset({"overlays", "maps"})  # in a folder of results
 _OWN_FILES = frozenset({"thumbnails.jpg", "thumbnails.png"})  # in a folder of a model
 
 # How files of images begin; .npy and those without a suffix are told by it.
-_MAGIC = (b"\x89PNG\r\n", b"\xff\xd8\xff", b"BM", b"GIF8", b"II*\0", b"MM\0*", b"II+\0", b"MM\0+", b"\0\0\0\x0cjP  ")
+_MAGIC = (b"\x89PNG\r\n", b"\xff\xd8\xff", b"GIF8", b"II*\0", b"MM\0*", b"II+\0", b"MM\0+", b"\0\0\0\x0cjP  ")
 
 
 @dataclass
@@ -120,7 +120,8 @@ def is_image_file(path: Path | str) -> bool:
     brand = head[8:12].decode("latin-1") if head[4:8] == b"ftyp" else ""
     is_heif = f".{brand[:4].strip()}" in image_suffixes() or (brand in ("heix", "mif1") and ".heic" in image_suffixes())
     is_dicom = head[128:132] == b"DICM" and ".dcm" in image_suffixes()
-    return head.startswith(_MAGIC) or is_riff or is_heif or is_dicom
+    is_bitmap = head[:2] == b"BM" and int.from_bytes(head[14:18], "little") in (12, 40, 52, 56, 64, 108, 124)
+    return head.startswith(_MAGIC) or is_bitmap or is_riff or is_heif or is_dicom
 
 
 def find_images(folder: Path | str) -> list[Path]:

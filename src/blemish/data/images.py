@@ -23,8 +23,6 @@ from blemish.data.full_scale import FullScale, to_uint8
 from blemish.data.readers.base import Decoded, guarded
 from blemish.errors import ImageError, SettingsError
 
-INVERTED_FROM = 0.9  # a mask that covers more of its image than this is probably inverted; chosen by eye on MVTec AD
-
 
 def load_image(
     source: ImageSource,

@@ -35,7 +35,7 @@ def as_sample(image: ImageInput) -> Sample:
         return Sample.of(image.map(np.copy, np.copy))
     if _is_path(image):
         return Sample(stated_path(image))
-    if _is_one(image):
+    if is_one(image):
         return Sample(load_levels(image))
     expected = "a path, a numpy array, a PIL picture, bytes, a binary file, a Scan or a Sample"
     raise ImageError(expected, type(image).__name__, "convert it first")
@@ -100,10 +100,10 @@ def _missing(sample: Sample, modalities: Sequence[str]) -> str | None:
 
 
 def _several(images: ImageInputs) -> Iterable[ImageInput]:
-    return [images] if _is_one(images) else images  # type: ignore[list-item,return-value]
+    return [images] if is_one(images) else images  # type: ignore[list-item,return-value]
 
 
-def _is_one(images: object) -> bool:
+def is_one(images: object) -> bool:
     """Whether this is one image or folder, and not several; binary files could be iterated over, too."""
     one = (str, os.PathLike, np.ndarray, Image.Image, bytes, bytearray, memoryview, Scan, Sample)
     return isinstance(images, one) or hasattr(images, "read")

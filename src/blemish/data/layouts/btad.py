@@ -1,4 +1,7 @@
-"""The folder layout of BTAD, beanTech Anomaly Detection (Mishra et al., ISIE 2021).
+"""The folder layout of BTAD, beanTech Anomaly Detection.
+
+Mishra, Verk, Fornasier, Piciarelli, Foresti: VT-ADL, a vision transformer network for image anomaly detection and
+localization, ISIE 2021.
 
     <category>/train/ok    <category>/test/ok    <category>/test/ko    <category>/ground_truth/ko/<stem>.<any suffix>
 
@@ -17,7 +20,7 @@ is_mask = mvtec.is_mask
 
 
 def is_category(folder: Path) -> bool:
-    """True for a folder with images called ok, to learn from or to test on."""
+    """True for a folder with images called ok, to fit or to test on."""
     return mvtec.is_category(folder, GOOD)
 
 

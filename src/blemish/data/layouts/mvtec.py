@@ -1,9 +1,12 @@
-"""The folder layout of MVTec AD (Bergmann et al., CVPR 2019), used by MPDD and many others.
+"""The folder layout of MVTec AD, used by MPDD and many others.
 
-<category>/train/good/*.png          good images to learn from
-<category>/test/good/*.png           good images to test on
-<category>/test/<defect>/*.png       defective ones, by kind
-<category>/ground_truth/<defect>/<stem>_mask.png    (or <stem>.png)
+Bergmann, Fauser, Sattlegger, Steger: MVTec AD, a comprehensive real-world dataset for unsupervised anomaly detection,
+CVPR 2019.
+
+<category>/train/good/*.png          normal images to fit on
+<category>/test/good/*.png           normal images to test on
+<category>/test/<defect>/*.png       anomalous ones, by kind
+<category>/ground_truth/<defect>/<stem>_mask.png    (or another name that masks.py understands)
 """
 
 from __future__ import annotations
@@ -13,14 +16,14 @@ from pathlib import Path
 
 from blemish.data.category import Category
 from blemish.data.files import find_images, subfolders
+from blemish.data.masks import mask_for, masks_by_stem
 from blemish.types import Sample
 
 GOOD = "good"
-MASK_ENDING = "_mask"
 
 
 def is_category(folder: Path, good: str = GOOD) -> bool:
-    """True for a folder with good images to learn from or to test on, or with defective ones and their masks."""
+    """True for a folder with normal images to fit or to test on, or with anomalous ones and their masks."""
     return (
         os.path.isdir(folder / "train" / good)
         or os.path.isdir(folder / "test" / good)
@@ -45,27 +48,19 @@ def load_category(folder: Path, good: str = GOOD) -> Category:
 def _test_samples(folder: Path, kind: Path, name: str, good: str) -> list[Sample]:
     if kind.name == good:
         return [Sample(image, label=0, category=name, split="test") for image in find_images(kind)]
-    masks = _masks(folder / "ground_truth" / kind.name)
+    drawn = folder / "ground_truth" / kind.name
+    masks = masks_by_stem(_images(drawn), drawn)
     return [
         Sample(
             image,
             label=1,
-            mask=masks.get(image.relative_to(kind).with_suffix("")),
+            mask=mask_for(image.relative_to(kind), masks),
             category=name,
             defect=kind.name,
             split="test",
         )
         for image in find_images(kind)
     ]
-
-
-def _masks(folder: Path) -> dict[Path, Path]:
-    """Each mask by the relative path, without suffix, of the image it belongs to."""
-    masks: dict[Path, Path] = {}
-    for mask in _images(folder):
-        stem = mask.relative_to(folder).with_suffix("")
-        masks[stem.with_name(stem.name.removesuffix(MASK_ENDING) or stem.name)] = mask
-    return masks
 
 
 def _images(folder: Path) -> list[Path]:

@@ -1,9 +1,12 @@
-"""The folder layout of VisA (Zou et al., ECCV 2022) as it is downloaded.
+"""The folder layout of VisA as it is downloaded.
+
+Zou, Jeong, Pemula, Zhang, Dabeer: SPot-the-Difference self-supervised pre-training for anomaly detection and
+segmentation, ECCV 2022.
 
     <category>/Data/Images/Normal/*.JPG     <category>/Data/Images/Anomaly/*.JPG
     <category>/Data/Masks/Anomaly/*.png     (levels are 0 and small numbers, one for each kind of defect)
     <category>/image_anno.csv               kinds of defect of each image: image, label, mask
-    split_csv/1cls.csv                      which good images are for learning: object, split, label, image, mask
+    split_csv/1cls.csv                      which normal images are for fitting: object, split, label, image, mask
 
 VisA re-arranged by its authors' script into train/good, test/bad is read by mvtec.py.
 """
@@ -16,6 +19,7 @@ from pathlib import Path
 
 from blemish.data.category import Category
 from blemish.data.files import find_images, shown
+from blemish.data.masks import mask_for, masks_by_stem
 from blemish.errors import DatasetError
 from blemish.types import Sample
 
@@ -37,8 +41,8 @@ def is_mask(inside: tuple[str, ...]) -> bool:
 def load_category(folder: Path) -> Category:
     """The samples of one category folder, sorted by path.
 
-    The published one-class split decides which good images are for learning. Where split_csv/1cls.csv is not beside
-    the category, every tenth good image in sorted order is for testing, which has the published split's size but
+    The published one-class split decides which normal images are for fitting. Where split_csv/1cls.csv is not beside
+    the category, every tenth normal image in sorted order is for testing, which has the published split's size but
     not its images.
     """
     name = folder.resolve().name
@@ -49,8 +53,10 @@ def load_category(folder: Path) -> Category:
     normal = _images(folder / NORMAL)
     train = [p for i, p in enumerate(normal) if i % HELD_OUT_EVERY]
     test = [Sample(p, label=0, category=name, split="test") for p in normal[::HELD_OUT_EVERY]]
-    masks = {mask.stem: mask for mask in _images(folder / MASKS)}
-    test += [_defective(p, masks.get(p.stem), name, kinds) for p in _images(folder / ANOMALY)]
+    masks = masks_by_stem(_images(folder / MASKS), folder / MASKS)
+    test += [
+        _defective(p, mask_for(p.relative_to(folder / ANOMALY), masks), name, kinds) for p in _images(folder / ANOMALY)
+    ]
     return Category([Sample(p, label=0, category=name, split="train") for p in train], test)
 
 
@@ -84,7 +90,7 @@ def _defective(image: Path, mask: Path | None, name: str, kinds: dict[str, str])
 
 
 def _kinds(folder: Path) -> dict[str, str]:
-    """The kind of defect of each defective image by file name, where image_anno.csv tells it."""
+    """The kind of defect of each defective image by file name, where image_anno.csv names it."""
     table = folder / "image_anno.csv"
     rows = _rows(table) if table.is_file() else []
     named = [row for row in rows if row.get("image") and row.get("label") not in (None, "", "normal")]

@@ -1,0 +1,77 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from blemish.data.category import Category
+from blemish.data.data_warnings import collected_warnings
+from blemish.data.images import load_mask
+from blemish.data.masks import check_mask, mask_for, masks_by_stem
+from blemish.errors import ImageError
+from blemish.types import Sample
+
+
+@pytest.mark.parametrize(
+    "name", ["000_mask.png", "000.png", "000_GT.bmp", "000_label.tif", "mask_000.png", "gt_000.png", "000.PNG"]
+)
+def test_a_mask_is_found_by_any_usual_name(name: str) -> None:
+    folder = Path("ground_truth/bent")
+    by_stem = masks_by_stem([folder / "line 2" / name, folder / name, folder / "0001_mask.png"], folder)
+    assert mask_for(Path("000.jpg"), by_stem) == folder / name
+    assert mask_for(Path("line 2/000.jpg"), by_stem) == folder / "line 2" / name
+    assert mask_for(Path("00.jpg"), by_stem) is None
+
+
+def test_an_image_whose_own_name_ends_like_a_mask_keeps_its_own() -> None:
+    files = [Path("a_label.png"), Path("a_label_mask.png"), Path("a.png")]
+    by_stem = masks_by_stem(files, Path())
+    assert mask_for(Path("a_label.jpg"), by_stem) == Path("a_label_mask.png")
+    assert mask_for(Path("a.jpg"), by_stem) == Path("a.png")
+
+
+def words(mask: np.ndarray, sample: Sample | None = None) -> list[str]:
+    with collected_warnings() as found:
+        check_mask(mask, sample or Sample(Path("a.png"), label=1, mask=Path("a_mask.png")))
+    assert {warning.kind for warning in found} <= {"mask"}
+    return [str(warning) for warning in found]
+
+
+def test_empty_and_inverted_masks_are_warned_of_and_no_others() -> None:
+    mask = np.zeros((10, 10), bool)
+    assert "marks nothing" in words(mask)[0]
+    mask[2:4, 2:4] = True
+    assert words(mask) == []
+    assert "96 % of its picture".replace(" ", "") in words(~mask)[0].replace(" ", "")
+    mask[:5] = True  # half of the picture, as a misplaced part is marked
+    assert words(mask) == []
+
+
+@pytest.mark.parametrize(("orientation", "is_doubtful"), [(1, False), (3, True), (6, False)])
+def test_a_mask_drawn_before_exif_turned_its_image(tmp_path: Path, orientation: int, is_doubtful: bool) -> None:
+    exif = Image.Exif()
+    exif[274] = orientation
+    Image.new("RGB", (8, 6)).save(tmp_path / "a.jpg", exif=exif)
+    Image.new("L", (8, 6), 1).save(tmp_path / "m.png")
+    sample = Sample(tmp_path / "a.jpg", label=1, mask=tmp_path / "m.png")
+    size = (8, 6) if orientation == 6 else (6, 8)
+    if orientation == 6:  # the shape tells
+        with pytest.raises(ImageError, match=r"6x8 .*8x6 \(drawn before the picture was turned upright\?\)"):
+            load_mask(tmp_path / "m.png", size)
+    mask = np.zeros(size, bool)
+    mask[0, 0] = True
+    assert bool(words(mask, sample)) == is_doubtful
+
+
+def test_how_many_defective_pictures_have_a_mask_is_said() -> None:
+    defective = [Sample(Path(f"{i}.png"), label=1, mask=Path("m.png") if i < 2 else None) for i in range(5)]
+    category = Category([], [*defective, Sample(Path("g.png"), label=0)])
+    assert category.mask_coverage == (2, 5)
+    assert category.mask_words == "masks for 2 of 5 defective pictures"
+    assert not category.has_masks
+    whole = Category([], defective[:2])
+    assert whole.has_masks
+    assert whole.mask_words == ""
+    assert not Category([], []).has_masks
