@@ -4,19 +4,15 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Generator, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Generator
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 import pytest
-import torch
 
 from blemish import registry
-from blemish.detectors.base import Needs, Progress
-from blemish.detectors.settings import Configurable, Count, Positive
-from blemish.types import RGB, Batch, Features, PatchScores, Prediction, Region
+from blemish.types import Prediction, Region
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -61,36 +57,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: item.get_closest_marker("slow") is not None)
 
 
-@dataclass(kw_only=True, eq=False, repr=False)
-class NearestMean(Configurable):
-    """A detector in a few lines: distance of every patch to the mean patch of the normal images."""
-
-    power: Positive = 1.0
-    image_size: Count = 64
-    images: Count = 1
-
-    @property
-    def needs(self) -> Needs:
-        return Needs(image_size=self.image_size, pooling="top:4", min_images=self.images)
-
-    def fit(self, batches: Iterable[Batch], progress: Progress | None = None) -> Self:
-        patches = torch.cat([batch.features[RGB].flatten(0, 2) for batch in batches])  # (N, D)
-        self.mean_ = patches.mean(0)
-        self.spread_ = patches.std(0, correction=0) + 0.05
-        return self
-
-    def score(self, features: Features) -> PatchScores:
-        away = (features[RGB] - self.mean_) / self.spread_
-        return PatchScores(away.square().mean(-1) ** (self.power / 2))
-
-    def state(self) -> dict[str, torch.Tensor]:
-        return {"mean": self.mean_, "spread": self.spread_}
-
-    def load_state(self, state: Mapping[str, torch.Tensor]) -> Self:
-        self.mean_, self.spread_ = state["mean"], state["spread"]
-        return self
-
-
 def made_up_part(
     kind: str = "disc", seed: int = 0, defective: bool = False, size: tuple[int, int] = (64, 80)
 ) -> np.ndarray:
@@ -116,16 +82,9 @@ def made_up_part(
 @pytest.fixture
 def toy(monkeypatch: pytest.MonkeyPatch) -> str:
     """The name under which `NearestMean` is registered during one test."""
-    entry = registry.DetectorEntry(f"{__name__}:NearestMean", "distance to the mean patch", "none: a toy")
-    monkeypatch.setattr(registry, "resolve", _resolve_toy(registry.resolve))
-    monkeypatch.setattr("blemish.detectors.factory.resolve", registry.resolve)
+    entry = registry.DetectorEntry("nearest_mean:NearestMean", "distance to the mean patch", "none: a toy")
     monkeypatch.setitem(registry.DETECTORS, "toy", entry)
     return "toy"
-
-
-def _resolve_toy(resolve: Any) -> Any:
-    # pytest loads this file under a name of its own, which an import by name would load a second time.
-    return lambda target: NearestMean if target.endswith(":NearestMean") else resolve(target)
 
 
 @pytest.fixture(scope="session")

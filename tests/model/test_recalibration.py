@@ -103,17 +103,9 @@ def test_a_few_unknown_parts_are_reported_and_do_not_count(inspector: Inspector,
     Image.fromarray(part("stripes")).save(stranger)
     change = inspector.calibrate([*(part(seed=i) for i in range(100, 105)), stranger])
     assert (change.added, change.unknown) == ({None: 5}, (str(stranger),))
-    alone = fresh_like(inspector, [part(seed=i) for i in range(100, 105)])
-    assert inspector.calibrations[None].threshold == alone
-
-
-def fresh_like(inspector: Inspector, images: list[np.ndarray]) -> float:
-    """The threshold of a model of its own that is calibrated with these images alone, on top of the same fit."""
-    model = Inspector(encoder="pixels", detector=inspector.detector_name, device="cpu")
-    import conftest
-
-    model.fit([conftest.made_up_part(seed=i) for i in range(6)]).calibrate(images)
-    return model.calibrations[None].threshold
+    without = fresh(inspector.detector_name).fit([part(seed=i) for i in range(6)])
+    without.calibrate([part(seed=i) for i in range(100, 105)])
+    assert inspector.calibrations[None].threshold == without.calibrations[None].threshold
 
 
 def test_what_flips_is_said(inspector: Inspector, part: Draw) -> None:

@@ -157,7 +157,7 @@ def stand_ins(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(f"blemish.{place}.resolve", resolve)
     entry = registry.EncoderEntry("scans:slopes", "none needed", 0, "", modality="points")
     monkeypatch.setitem(registry.ENCODERS, "slopes", entry)
-    monkeypatch.setitem(registry.DETECTORS, "means", registry.DetectorEntry("scans:means", ""))
+    monkeypatch.setitem(registry.DETECTORS, "means", registry.DetectorEntry("scans:means", "", ""))
     monkeypatch.setitem(FRAMINGS, "scan", "scans:whole")
     for made in (
         module("blemish.augmentation.scan_defects", synthetic_scan_anomaly=defective_scan),

@@ -98,16 +98,30 @@ def _in_variable(entry: EncoderEntry) -> Availability:
 
 
 def _in_hub_cache(entry: EncoderEntry) -> Availability:
-    folder = hub_snapshot(entry.hub)
+    try:
+        folder = _snapshot(entry.hub)
+    except PermissionError as error:
+        place = error.filename or hub_cache()
+        why = f"the local hub cache may not be read ({place}: permission denied); mend it, or name another by HF_HOME"
+        return Availability(False, "", why)
     if folder:
         return Availability(True, str(folder), "in the local hub cache")
     return Availability(False, "", f"not downloaded ({entry.megabytes} MB); run: {entry.get}")
 
 
 def hub_snapshot(hub_id: str) -> Path | None:
-    """The cached snapshot folder of a hub model that holds a config and weights, or None."""
+    """The cached snapshot folder of a hub model that holds a config and weights; None where there is none to read."""
+    try:
+        return _snapshot(hub_id)
+    except PermissionError:
+        return None
+
+
+def _snapshot(hub_id: str) -> Path | None:
     snapshots = hub_cache() / f"models--{hub_id.replace('/', '--')}" / "snapshots"
-    for folder in sorted(snapshots.glob("*"), key=lambda f: f.stat().st_mtime, reverse=True):
+    if not snapshots.is_dir():
+        return None
+    for folder in sorted(snapshots.iterdir(), key=lambda f: f.stat().st_mtime, reverse=True):
         weights = (folder / "model.safetensors", folder / "pytorch_model.bin", folder / "model.safetensors.index.json")
         if (folder / "config.json").is_file() and any(w.is_file() for w in weights):
             return folder

@@ -50,7 +50,7 @@ def fit(
     What is cheap to check is checked before the first image is decoded.
     """
     needs = settings.detector.needs
-    samples = complete_samples(good_samples(images, category), needs.modalities)
+    samples = complete_samples(good_samples(images, category, assume_good), needs.modalities)
     check_enough(len(samples), needs)
     encoder = settings.build_encoder()
     check_compatible(needs, encoder, settings.framing, settings.detector_name)

@@ -7,15 +7,11 @@ persistence.py) and which is only ever replaced as a whole.
 from __future__ import annotations
 
 import dataclasses
-import os
 from collections.abc import Generator, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Self
 
-import numpy as np
-from PIL import Image
-
-from blemish.data.loading import ImageInput, ImageInputs, as_sample, samples_of
+from blemish.data.loading import ImageInput, ImageInputs, as_sample, is_one, samples_of
 from blemish.detectors.base import Detector, Progress
 from blemish.encoders.base import Encoder
 from blemish.encoders.precision import Precision
@@ -27,7 +23,7 @@ from blemish.model.prediction import Failure, Inspected
 from blemish.model.recalibration import Recalibration
 from blemish.model.settings import ModelSettings
 from blemish.scoring.calibration import Calibration
-from blemish.types import Prediction, Sample
+from blemish.types import Prediction
 from blemish.utils.threads import quiet_numpy
 
 __all__ = ["Failure", "Inspected", "Inspector"]
@@ -143,7 +139,7 @@ class Inspector:
         """As `inspect_many`, each prediction together with its sample and decoded image, while they are in memory."""
         model = self._fitted("inspect")
         model.check_category(category)
-        is_live = not isinstance(images, (str, os.PathLike, np.ndarray, Image.Image, Sample, Sequence))
+        is_live = not (is_one(images) or isinstance(images, Sequence))
         return prediction.inspect_stream(model, samples_of(images), category, batch_size, is_live)
 
     @quiet_numpy()

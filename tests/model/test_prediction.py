@@ -1,0 +1,99 @@
+"""Many images: in order, with their pixels, as soon as they are known, and nothing lost; one verdict for all."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from blemish import Failure, Inspector, Prediction, Sample
+from blemish.model.prediction import verdict_of
+
+Draw = Any
+
+
+@pytest.fixture
+def inspector(toy: str, part: Draw) -> Inspector:
+    return Inspector(encoder="pixels", detector=toy, device="cpu").fit([part(seed=i) for i in range(4)])
+
+
+def test_the_verdict_is_decided_in_one_place() -> None:
+    assert verdict_of(1.0, 1.0, is_known=True) == "good"
+    assert verdict_of(np.nextafter(1.0, 2.0), 1.0, is_known=True) == "defective"
+    assert verdict_of(0.0, 1.0, is_known=False) == verdict_of(9.0, 1.0, is_known=False) == "unknown"
+
+
+def test_an_unknown_part_is_neither_good_nor_defective(inspector: Inspector, part: Draw) -> None:
+    found = inspector.inspect(part("stripes"))
+    assert (found.verdict, found.is_defective, found.is_known) == ("unknown", False, False)
+
+
+@pytest.mark.parametrize("batch_size", [1, 3])
+def test_a_stream_gives_each_image_with_its_sample_and_pixels(
+    inspector: Inspector, part: Draw, tmp_path: Path, batch_size: int
+) -> None:
+    file, broken = tmp_path / "a.png", tmp_path / "b.png"
+    Image.fromarray(part(seed=1)).save(file)
+    broken.write_bytes(b"no picture")
+    given = [file, broken, Sample(part(seed=2), category=None), part(seed=3), 7]
+    found = list(inspector.stream(given, batch_size=batch_size))
+    assert [type(one.result) for one in found] == [Prediction, Failure, Prediction, Prediction, Failure]
+    assert [one.sample and one.sample.name for one in found] == [str(file), str(broken), "array", "array", None]
+    for one, seed in ((found[0], 1), (found[2], 2), (found[3], 3)):
+        assert np.array_equal(one.image, part(seed=seed))
+        assert one.prediction is not None
+        assert one.prediction.score == inspector.inspect(part(seed=seed)).score
+    assert [one.image for one in (found[1], found[4])] == [None, None]
+
+
+@pytest.mark.parametrize("batch_size", [1, 4])
+def test_a_live_source_is_answered_at_once(inspector: Inspector, part: Draw, batch_size: int) -> None:
+    gate = threading.Semaphore(1)
+
+    def live() -> Iterator[np.ndarray]:
+        for seed in range(3):
+            assert gate.acquire(timeout=60)  # no frame before the one before it is answered
+            yield part(seed=seed)
+
+    predictions = inspector.inspect_many(live(), batch_size=batch_size)
+    for seed in range(3):
+        found = next(predictions)
+        assert isinstance(found, Prediction)
+        assert found.score == inspector.inspect(part(seed=seed)).score
+        gate.release()
+    assert next(predictions, None) is None
+
+
+@pytest.mark.parametrize("batch_size", [1, 4])
+def test_a_source_that_raises_loses_nothing(inspector: Inspector, part: Draw, batch_size: int) -> None:
+    def broken() -> Iterator[np.ndarray]:
+        for seed in range(3):
+            yield part(seed=seed)
+        raise OSError("camera gone")
+
+    stream = inspector.inspect_many(broken(), batch_size=batch_size)
+    assert [type(next(stream)) for _ in range(3)] == [Prediction] * 3
+    with pytest.raises(OSError, match="camera gone"):
+        next(stream)
+
+
+def test_one_buffer_for_all_frames_will_do(inspector: Inspector, part: Draw) -> None:
+    buffer = np.empty((64, 80, 3), np.uint8)
+
+    def camera() -> Iterator[np.ndarray]:
+        for seed in range(6):
+            buffer[:] = part(seed=seed, defective=seed % 2 == 1)
+            yield buffer
+
+    found = [one.is_defective for one in inspector.inspect_many(camera()) if isinstance(one, Prediction)]
+    assert found == [False, True] * 3
+
+
+def test_a_constant_image_is_warned_of(inspector: Inspector) -> None:
+    with pytest.warns(UserWarning, match="one single colour"):
+        inspector.inspect(np.full((64, 80, 3), 90, np.uint8))
