@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import json
 import os
 import resource
@@ -174,6 +175,21 @@ def test_the_traceback_comes_only_when_asked(blemish: Blemish, monkeypatch: pyte
     assert "Traceback" in blemish("--debug", "fit", tmp_path, "-o", tmp_path / "m").stderr
     monkeypatch.setenv("BLEMISH_DEBUG", "1")
     assert "Traceback" in blemish("fit", tmp_path, "-o", tmp_path / "m").stderr
+
+
+@pytest.mark.parametrize("name", ["/models/weights.safetensors", None])
+def test_a_file_mode_is_no_fault_of_ours(
+    blemish: Blemish, parts: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str | None
+) -> None:
+    def denied(*arguments: object, **settings: object) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied", name)
+
+    monkeypatch.setattr("blemish.model.inspector.Inspector.fit", denied)
+    result = blemish("fit", parts / "disc", "-o", tmp_path / "m", *METHOD)
+    assert result.exit_code == 2
+    assert result.stderr.startswith("error: expected a file or folder that can be used")
+    assert (name or "") in result.stderr
+    assert "Permission denied; mend its permissions" in result.stderr
 
 
 def test_a_fault_of_ours_is_not_mistaken_for_a_defect(

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from blemish.data.files import shown
+from blemish.utils.paths import shown
 
 if TYPE_CHECKING:
     from rich.table import Table

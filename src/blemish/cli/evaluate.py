@@ -199,8 +199,8 @@ def name_of(run: Run) -> str:
 def written_rows(path: Path, rescued: Path) -> Iterator[Callable[[dict[str, Any]], None]]:
     """Yields `write(row)`, after which the row is on disk; an error after some rows makes `path` become `rescued`."""
     from blemish.cli.console import say
-    from blemish.data.files import shown
     from blemish.evaluation import COLUMNS, csv_cell
+    from blemish.utils.paths import shown
 
     count = 0
     try:

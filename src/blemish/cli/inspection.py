@@ -204,7 +204,7 @@ class Publisher:
             self.publish(is_complete=True)
             return
         from blemish.cli.console import say
-        from blemish.data.files import shown
+        from blemish.utils.paths import shown
 
         with suppress(BlemishError, OSError):
             self.publish(is_complete=False)

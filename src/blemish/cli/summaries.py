@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from blemish.data.files import shown
 from blemish.scoring.describe import count_in_words
 from blemish.types import POINTS, RGB, Verdict
+from blemish.utils.paths import shown
 
 if TYPE_CHECKING:
     from blemish.model.inspector import Inspector

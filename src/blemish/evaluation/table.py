@@ -6,6 +6,8 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from blemish.utils.spreadsheet import cell
+
 COLUMNS = (
     *("dataset", "category", "detector", "encoder", "image_size", "shots", "seed", "pooled"),
     *("n_train", "n_good", "n_defective", "n_masks"),
@@ -34,9 +36,9 @@ def mean_rows(rows: Iterable[Mapping[str, Any]], by: Sequence[str]) -> list[dict
 
 
 def csv_cell(value: Any) -> Any:
-    """Six digits are more than any measure means; nan is an empty cell, truth is written small."""
+    """Six digits are more than any measure means; nan is an empty cell, truth is small, no text is a formula."""
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, float):
         return "" if value != value else f"{value:.6g}"
-    return value
+    return cell(value)

@@ -1,0 +1,97 @@
+"""Rows, overlays and their names, without a model."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from blemish.cli.result_folder import Origin, Wanted, begin_results, identity_of, write_summary
+from blemish.cli.results import COLUMNS, ResultWriter, prediction_of_row, read_rows
+from blemish.types import Prediction, Sample
+
+Predict = Callable[..., Prediction]
+IMAGE = np.full((96, 128, 3), 120, np.uint8)
+
+
+def writer(folder: Path, **options: bool) -> ResultWriter:
+    begin_results(folder, Origin(model="m"), [], Wanted(restart=True))
+    return ResultWriter(folder, **options)
+
+
+def test_a_row_says_all_of_its_prediction_but_the_map(tmp_path: Path, predict: Predict) -> None:
+    shown = predict(source="a/b.png", score=0.8, box=(10, 20, 40, 50), category="disc")
+    with writer(tmp_path) as results:
+        results.write(shown, IMAGE, "abc")
+        results.write_failure("c.png", "expected a picture")
+    row, failed = read_rows(tmp_path)
+    assert list(row) == list(failed) == list(COLUMNS)
+    back = prediction_of_row(row)
+    assert back.to_dict() == shown.to_dict()
+    assert back.map_threshold == shown.map_threshold
+    assert (row["overlay"], row["identity"], failed["error"]) == ("overlays/b.jpg", "abc", "expected a picture")
+    assert failed["verdict"] is None
+
+
+@pytest.mark.parametrize("torn", ['{"file": "half', '{"file": 1}\n', "[]\n", "\0\0\0\n", "\n", "null\n"])
+def test_a_line_that_is_no_row_is_left_out(tmp_path: Path, predict: Predict, torn: str) -> None:
+    with writer(tmp_path, overlays=False) as results:
+        results.write(predict(source="a.png"), IMAGE)
+    whole = (tmp_path / "results.jsonl").read_text()
+    (tmp_path / "results.jsonl").write_text(torn + "\n" * (not torn.endswith("\n")) + whole + torn.rstrip("\n"))
+    assert [row["file"] for row in read_rows(tmp_path)] == ["a.png"]
+    (tmp_path / "results.jsonl").write_text(whole.rstrip("\n"))  # a whole row whose end of line is missing
+    assert list(read_rows(tmp_path)) == []
+
+
+def test_names_of_overlays_differ_in_more_than_capitals(tmp_path: Path, predict: Predict) -> None:
+    sources = ["a.png", "A.png", "x/a.png", "a-2.png", "a-3.bmp", "a.jpg", ".png", "n" * 300 + ".png"]
+    with writer(tmp_path, overlays=False, maps=True) as results:
+        names = [results.write(predict(source=source), IMAGE)["map"] for source in sources]
+    assert len({name.casefold() for name in names}) == len(list((tmp_path / "maps").iterdir())) == len(sources)
+    assert names[0] == "maps/a.npy"
+
+
+def test_rows_of_unchanged_files_alone_stay(tmp_path: Path, predict: Predict) -> None:
+    files = [tmp_path / f"{i}.png" for i in range(3)]
+    for file in files:
+        file.write_bytes(b"pixels")
+    samples, out, origin = [Sample(file) for file in files], tmp_path / "out", Origin(model="m")
+    out.mkdir()
+    begin_results(out, origin, samples, Wanted())
+    write_summary(out, origin.to_dict())
+    with ResultWriter(out) as results:
+        for sample in samples:
+            results.write(predict(source=sample.name), IMAGE, identity_of(sample))
+    assert begin_results(out, origin, samples, Wanted()).rows == 3
+    files[0].write_bytes(b"other pixels")
+    seen: list[str] = []
+    kept = begin_results(out, origin, samples, Wanted(), lambda row, sample: seen.append(sample.name))
+    assert seen == [str(files[1]), str(files[2])]
+    assert kept.identities == {identity_of(samples[1]), identity_of(samples[2])}
+    assert sorted(path.name for path in (out / "overlays").iterdir()) == ["1.jpg", "2.jpg"]
+    assert begin_results(out, origin, samples[2:], Wanted(append=True)).rows == 2
+    assert begin_results(out, origin, samples[2:], Wanted()).rows == 1
+    assert begin_results(out, origin, samples, Wanted(restart=True)).rows == 0
+    assert not (out / "overlays").exists()
+
+
+def test_identity_follows_content_place_and_time_of_all_files(tmp_path: Path) -> None:
+    image, points = tmp_path / "a.png", tmp_path / "a.tiff"
+    image.write_bytes(b"one")
+    points.write_bytes(b"two")
+    first = identity_of(Sample(image, points))
+    assert first == identity_of(Sample(image, points))
+    assert first != identity_of(Sample(image))
+    points.write_bytes(b"three")
+    assert first != identity_of(Sample(image, points))
+    assert identity_of(Sample(IMAGE)) == identity_of(Sample(tmp_path / "nowhere.png")) == ""
+
+
+def test_json_holds_what_no_text_can(tmp_path: Path, predict: Predict) -> None:
+    with writer(tmp_path, overlays=False) as results:
+        results.write(predict(source="odd-\udcff.png"), IMAGE)
+    assert json.loads((tmp_path / "results.jsonl").read_text())["file"] == "odd-\udcff.png"
