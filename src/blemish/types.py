@@ -160,7 +160,7 @@ class Sample:
         return str(self.source) if isinstance(self.source, Path) else "array"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Features:
     """What an encoder saw in a batch of B equally large images.
 
@@ -236,7 +236,7 @@ class Features:
         )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Prompts:
     """Sentences about one category as a text encoder embeds them: rows of unit length, `(S, D)` float32.
 
@@ -247,12 +247,12 @@ class Prompts:
     abnormal: torch.Tensor | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Batch:
-    """What a detector learns from: good images' features and, if it asked for them, the same with synthetic anomalies.
+    """What a detector is fitted on: features of normal images and, if it asks for them, of synthetic anomalies.
 
     `altered` are the features of the same images after a synthetic anomaly was pasted in, `altered_mask` `(B, h, w)`
-    bool tells which patches it covers (finest grid). Both are None for detectors that learn from good parts alone.
+    bool says which patches it covers (finest grid). Both are None for detectors that are fitted on normal images alone.
     `prompts` maps each category to its sentences, for detectors that asked for text.
     """
 
@@ -262,9 +262,9 @@ class Batch:
     prompts: Mapping[str, Prompts] | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class PatchScores:
-    """How strange each patch is: `patches` `(B, h, w)` float32 ≥ 0, larger is stranger.
+    """Anomaly scores of patches: `patches` `(B, h, w)` float32 ≥ 0, larger is more anomalous.
 
     `images` `(B,)` is set by methods that have an image score of their own (PatchCore's re-weighting); otherwise
     the patches are pooled.
@@ -278,7 +278,7 @@ class PatchScores:
 class Region:
     """One connected defective area. `box` is (left, top, right, bottom) in image pixels, right/bottom exclusive.
 
-    `modalities` says which share of the alarm each modality raised, adding up to 1; empty where there is one alone.
+    `modalities` says which share of the alarm each modality raised, adding up to 1; empty where only one is used.
     """
 
     box: tuple[int, int, int, int]
@@ -287,7 +287,7 @@ class Region:
     mean: float
     centroid: tuple[float, float]  # (x, y) in pixels
     words: str = ""
-    modalities: Mapping[str, float] = field(default_factory=dict)
+    modalities: Mapping[str, float] = field(default_factory=dict, hash=False)
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,4 +1,4 @@
-"""Patch scores → full-size map → image score → regions: the one path from a detector's answer to an image.
+"""Patch scores → full-size map → image score → regions: the one path from a detector's scores to an image.
 
 Upsampling (bilinear, half-pixel centres) and Gaussian blur are linear and separable, so that both together are one
 small matrix an image axis: `map = A_h @ patches @ A_wᵀ`. numpy and pillow only; the light runtime uses this file too.
@@ -16,7 +16,7 @@ from PIL import Image
 from blemish.types import Region
 
 BLUR = 4.0  # standard deviation in pixels of the encoder's input (PatchCore, AnomalyDINO)
-SMALLEST_REGION = 1e-4  # share of the image's area; smaller specks above the limit are not regions
+SMALLEST_REGION = 1e-4  # share of the image's area; smaller specks above the threshold are not regions; chosen by eye
 _WARP_ROWS = 2048  # rows warped at once, so that a huge image needs no second map of its size
 
 
@@ -113,7 +113,7 @@ def regions(
         return ()
     from scipy import ndimage
 
-    # Only the box that holds everything above the limit is labelled: cheap, and bounded for huge images.
+    # Only the box that holds everything above the threshold is labelled: cheap, and bounded for huge images.
     top, left = int(rows[0]), int(columns[0])
     inner = (slice(top, int(rows[-1]) + 1), slice(left, int(columns[-1]) + 1))
     labels, _ = ndimage.label(above[inner], structure=np.ones((3, 3), dtype=bool))
