@@ -15,4 +15,6 @@ def test_means_leave_out_what_has_no_meaning() -> None:
 
 
 def test_cells_hold_what_a_measure_means() -> None:
-    assert [csv_cell(value) for value in (True, math.nan, 0.12345678, 3, "a")] == ["true", "", "0.123457", 3, "a"]
+    assert [csv_cell(value) for value in (True, math.nan, 0.12345678, 3, "a", "=1+1")] == [
+        *("true", "", "0.123457", 3, "a", "'=1+1")
+    ]
