@@ -10,7 +10,7 @@ from scipy.spatial import cKDTree
 
 from blemish.encoders.points.fpfh import load_fpfh, point_histograms
 from blemish.errors import SettingsError
-from blemish.numeric.surfaces import spacing
+from blemish.numeric.organised_points import spacing
 from blemish.types import POINTS
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "fpfh_open3d.npz"

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from blemish import encoders
 from blemish.encoders import availability
 from blemish.encoders.base import PointsEncoder
-from blemish.encoders.points.point_mae import PointMae, evenly, grouped, load_point_mae, to_unit_sphere
+from blemish.encoders.points.point_mae import PointMae, evenly_spaced, group_points, load_point_mae, to_unit_sphere
 from blemish.encoders.points.point_mae_weights import VARIABLE, WEIGHTS, read_network
 from blemish.encoders.points.point_transformer import PointTransformer
 from blemish.errors import SettingsError, WeightsError
@@ -145,7 +145,7 @@ def file(tmp_path: Path) -> Path:
 def test_published_weights_give_the_published_network(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(VARIABLE, str(file))
     cloud, *_ = to_unit_sphere(surface(hole=False).reshape(-1, 3))
-    centres, groups = grouped(torch.from_numpy(cloud)[None], 40, 24)
+    centres, groups = group_points(torch.from_numpy(cloud)[None], 40, 24)
     encoder = encoders.build("point-mae", layers=(0, 2), precision="fp32")
     with torch.inference_mode():
         ours = encoder.network(groups, centres, encoder.layers)  # type: ignore[attr-defined]
@@ -253,11 +253,11 @@ def test_a_surface_never_depends_on_its_batch() -> None:
     assert (together.layers[POINTS][0][2] == 0).all()
 
 
-def test_surfaces_that_go_together_on_a_gpu_give_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_batching_as_on_a_gpu_gives_the_same_features(monkeypatch: pytest.MonkeyPatch) -> None:
     encoder = small()
     points = np.stack([surface(0), surface(1, hole=False), surface(2), surface(3, hole=False)])
     alone = encoder.encode_points(points)
-    monkeypatch.setattr(encoder, "_alike", lambda measured, valid: [[0, 2], [1, 3]])
+    monkeypatch.setattr(encoder, "_batched", lambda indices, valid: [[0, 2], [1, 3]])
     torch.testing.assert_close(
         encoder.encode_points(points).layers[POINTS][0], alone.layers[POINTS][0], atol=1e-4, rtol=1e-4
     )
@@ -271,15 +271,15 @@ def test_place_and_size_of_a_surface_do_not_matter() -> None:
 
 
 @pytest.mark.parametrize("stride", [1, 2, 4, 8])
-def test_a_cell_is_the_mean_over_its_points(stride: int) -> None:
-    """Up to a stride of 2 exactly, since each part of a cell is then one point; beyond, nearly."""
+def test_a_patch_is_the_mean_over_its_points(stride: int) -> None:
+    """Up to a stride of 2 exactly, since each part of a patch is then one point; beyond, nearly."""
     encoder, points = small(stride=stride), surface()
     valid = np.isfinite(points).all(-1)
     chosen, framed = encoder._prepare(points, valid)
     tokens, centres = encoder.tokens(chosen[None])
-    cells = 32 // stride
-    expected = torch.zeros(cells, cells, tokens.shape[2])
-    for i, j in np.ndindex(cells, cells):
+    side = 32 // stride
+    expected = torch.zeros(side, side, tokens.shape[2])
+    for i, j in np.ndindex(side, side):
         block = framed[i * stride : (i + 1) * stride, j * stride : (j + 1) * stride].reshape(-1, 3)
         block = block[torch.isfinite(block).all(1)]
         for point in block:
@@ -311,7 +311,7 @@ def test_few_points_are_enough(count: int) -> None:
     assert features.valid[POINTS].sum() == 1
 
 
-def test_a_dent_changes_its_own_cells_most() -> None:
+def test_a_dent_changes_its_own_patches_most() -> None:
     points = surface(side=64, hole=False)
     dented = points.copy()
     y, x = np.mgrid[:64, :64]
@@ -336,9 +336,9 @@ def test_wrong_input_is_refused() -> None:
             encoder.encode_points(wrong)
 
 
-def test_at_most_so_many_points_are_looked_at() -> None:
-    assert evenly(5, 8).tolist() == [0, 1, 2, 3, 4]
-    assert evenly(10, 4).tolist() == [0, 2, 5, 7]
+def test_at_most_so_many_points_are_used() -> None:
+    assert evenly_spaced(5, 8).tolist() == [0, 1, 2, 3, 4]
+    assert evenly_spaced(10, 4).tolist() == [0, 2, 5, 7]
     assert small(most_points=100)._prepare(surface(hole=False), np.ones((32, 32), bool))[0].shape == (100, 3)
 
 

@@ -7,9 +7,9 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from blemish.encoders.points.surface_statistics import ShapeStatistics, load_shape, point_statistics
+from blemish.encoders.points.surface_statistics import SurfaceStatistics, load_surface_statistics, point_statistics
 from blemish.errors import SettingsError
-from blemish.numeric.surfaces import spacing
+from blemish.numeric.organised_points import spacing
 from blemish.types import POINTS
 
 STEP = 5e-4
@@ -36,8 +36,8 @@ def at_middle(points: np.ndarray, scale: int = 4) -> dict[str, float]:
 def cells(points: np.ndarray) -> dict[str, np.ndarray]:
     """Each number of the encoder by name, `(h, w)`."""
     scales = (2, 4, 8)
-    features = load_shape(scales=scales).encode_points(points[None])[POINTS][0].numpy()
-    return dict(zip(ShapeStatistics(8, scales).names, np.moveaxis(features, -1, 0), strict=True))
+    features = load_surface_statistics(scales=scales).encode_points(points[None])[POINTS][0].numpy()
+    return dict(zip(SurfaceStatistics(8, scales).names, np.moveaxis(features, -1, 0), strict=True))
 
 
 @pytest.mark.parametrize("tilt", [(0, 0), (0.3, -0.2)])
@@ -139,8 +139,12 @@ def test_padding_changes_nothing() -> None:
 
 
 def test_settings_are_part_of_the_weights() -> None:
-    assert load_shape().weights == load_shape().weights != load_shape(scales=(2, 4)).weights
-    assert load_shape(scales=(3,)).dims == (10,)
+    assert (
+        load_surface_statistics().weights
+        == load_surface_statistics().weights
+        != load_surface_statistics(scales=(2, 4)).weights
+    )
+    assert load_surface_statistics(scales=(3,)).dims == (10,)
 
 
 @pytest.mark.parametrize(
@@ -149,4 +153,4 @@ def test_settings_are_part_of_the_weights() -> None:
 )
 def test_settings_that_cannot_be(settings: dict[str, object]) -> None:
     with pytest.raises(SettingsError):
-        load_shape(**settings)  # type: ignore[arg-type]
+        load_surface_statistics(**settings)  # type: ignore[arg-type]

@@ -14,8 +14,8 @@ import numpy as np
 from blemish.encoders.base import LayerRole
 from blemish.encoders.layers import resolve_layers
 from blemish.encoders.points.fpfh import load_fpfh
-from blemish.encoders.points.point_encoder import Describe, SurfaceEncoder
-from blemish.encoders.points.surface_statistics import load_shape
+from blemish.encoders.points.point_encoder import Descriptor, DescriptorEncoder
+from blemish.encoders.points.surface_statistics import load_surface_statistics
 from blemish.encoders.precision import Precision
 
 
@@ -27,21 +27,23 @@ def load_two_surface(
     device: str = "cpu",
     precision: Precision = "auto",
     stride: int = 8,
-) -> SurfaceEncoder:
+) -> DescriptorEncoder:
     """An encoder of one layer: that of `points-fpfh`, then that of `points-shape`, as they are by default."""
     resolve_layers(layers, (0,), 1, name)
-    parts = load_fpfh(stride=stride), load_shape(stride=stride)
+    parts = load_fpfh(stride=stride), load_surface_statistics(stride=stride)
     both = ConcatenatedDescriptors(parts[0].describe, parts[1].describe)
     settings = {"parts": [part.weights for part in parts]}
-    return SurfaceEncoder(both, name=name, stride=stride, dims=sum(part.dims[0] for part in parts), settings=settings)
+    return DescriptorEncoder(
+        both, name=name, stride=stride, dims=sum(part.dims[0] for part in parts), settings=settings
+    )
 
 
 @dataclass(frozen=True)
 class ConcatenatedDescriptors:
     """Two descriptors of one surface; a cell is valid where either of them is."""
 
-    first: Describe
-    second: Describe
+    first: Descriptor
+    second: Descriptor
 
     def __call__(self, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """`points` `(H, W, 3)` → features `(h, w, D1 + D2)` and valid `(h, w)`."""

@@ -1,4 +1,4 @@
-"""A `PointsEncoder` made of a function on one surface and the facts about it; for methods that need no weights."""
+"""A `PointsEncoder` made of a handcrafted descriptor: a function of one organised point cloud that needs no weights."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from blemish.errors import SettingsError
 from blemish.types import POINTS, Features
 from blemish.utils.validation import is_whole
 
-# Points (H, W, 3) float32 to features (h, w, D), and which of them hold something, (h, w) bool.
-Describe = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
+# Points (H, W, 3) float32 → features (h, w, D) and which patches hold a point, (h, w) bool.
+Descriptor = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
 
 
-class SurfaceEncoder:
-    """Describes surfaces one at a time, on a processor; `settings` are all that its answers depend on."""
+class DescriptorEncoder:
+    """Describes one point cloud at a time, on the CPU; `settings` are all that its features depend on."""
 
-    def __init__(self, describe: Describe, *, name: str, stride: int, dims: int, settings: Mapping[str, Any]) -> None:
+    def __init__(self, describe: Descriptor, *, name: str, stride: int, dims: int, settings: Mapping[str, Any]) -> None:
         self.describe = describe
         self.name, self.stride, self.dims = name, stride, (dims,)
         self.modalities: tuple[str, ...] = (POINTS,)
@@ -30,21 +30,21 @@ class SurfaceEncoder:
         self.weights = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
     def __repr__(self) -> str:
-        return f"<points encoder {self.name}, stride {self.stride}, {self.dims[0]} numbers a cell>"
+        return f"<points encoder {self.name}, stride {self.stride}, {self.dims[0]} channels>"
 
     def encode_points(self, points: np.ndarray) -> Features:
         """`points` `(B, H, W, 3)` float32 metres, NaN where nothing was measured → Features; see `PointsEncoder`."""
         check_points(points, self.stride, self.name)
-        answers = [self.describe(one) for one in points]
-        features = np.stack([np.where(valid[..., None], values, 0) for values, valid in answers])  # (B, h, w, D)
+        described = [self.describe(one) for one in points]
+        features = np.stack([np.where(valid[..., None], values, 0) for values, valid in described])  # (B, h, w, D)
         return Features(
             layers={POINTS: (torch.from_numpy(features.astype(np.float32)),)},
-            valid={POINTS: torch.from_numpy(np.stack([valid for _, valid in answers]))},
+            valid={POINTS: torch.from_numpy(np.stack([valid for _, valid in described]))},  # (B, h, w)
         )
 
 
 def check_points(points: np.ndarray, stride: int, name: str) -> None:
-    """`SettingsError` unless `points` are what a `PointsEncoder` of this stride promises to take."""
+    """Raise SettingsError unless `points` are what a `PointsEncoder` of this stride takes."""
     if points.ndim != 4 or points.shape[-1] != 3 or points.dtype != np.float32 or len(points) == 0:
         raise SettingsError(
             "points as a (B, H, W, 3) float32 array with B ≥ 1",
@@ -61,6 +61,6 @@ def check_points(points: np.ndarray, stride: int, name: str) -> None:
 
 
 def check_stride(stride: int) -> None:
-    """`SettingsError` unless `stride` is a whole number from 1 on."""
+    """Raise SettingsError unless `stride` is a whole number ≥ 1."""
     if not is_whole(stride):
         raise SettingsError("a stride of 1 or more whole points", repr(stride), "8 suits most")

@@ -1,7 +1,7 @@
 """Weight files of Point-MAE: the published names of its tensors, read, checked and written.
 
-The published file is `pretrain.pth` of https://github.com/Pang-Yatian/Point-MAE (MIT); what `blemish pretrain` writes
-is a folder with the same names in safetensors.
+The published file is `pretrain.pth` of https://github.com/Pang-Yatian/Point-MAE (MIT; Pang et al., ECCV 2022); what
+`blemish pretrain` writes is a folder with the same names in safetensors.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from blemish.errors import WeightsError
 VARIABLE = "BLEMISH_POINT_MAE"
 WEIGHTS, SETTINGS = "point_mae.safetensors", "settings.json"
 
-# Published name → name here, as beginnings; first those of the encoder, then those that only masked learning needs.
+# Published prefix → prefix here; first those of the encoder, then those of the decoder, which only pretraining needs.
 BLOCK = (
     ("norm1.", "norm1."),
     ("attn.qkv.", "qkv."),
@@ -40,23 +40,18 @@ ENCODER = (
     ("MAE_encoder.encoder.second_conv.0.", "embedding.second."),
     ("MAE_encoder.encoder.second_conv.1.", "embedding.second_norm."),
     ("MAE_encoder.encoder.second_conv.3.", "embedding.last."),
-    ("MAE_encoder.pos_embed.0.", "places.lift."),
-    ("MAE_encoder.pos_embed.2.", "places.last."),
+    ("MAE_encoder.pos_embed.0.", "positions.lift."),
+    ("MAE_encoder.pos_embed.2.", "positions.last."),
     ("MAE_encoder.norm.", "norm."),
 )
 DECODER = (
     ("mask_token", "mask_token"),
-    ("decoder_pos_embed.0.", "decoder_places.lift."),
-    ("decoder_pos_embed.2.", "decoder_places.last."),
+    ("decoder_pos_embed.0.", "decoder_positions.lift."),
+    ("decoder_pos_embed.2.", "decoder_positions.last."),
     ("MAE_decoder.norm.", "decoder_norm."),
     ("increase_dim.0.", "head."),
 )
 ENCODER_BLOCK, DECODER_BLOCK = r"MAE_encoder\.blocks\.blocks\.(\d+)\.", r"MAE_decoder\.blocks\.(\d+)\."
-
-
-def holds_point_mae(place: str | os.PathLike[str]) -> bool:
-    """Whether it is a folder that `blemish pretrain` wrote."""
-    return (Path(place).expanduser() / WEIGHTS).is_file()
 
 
 def find_weights(name: str, source: str | None) -> Path:
@@ -92,7 +87,7 @@ def read_network(path: Path) -> PointTransformer:
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
-    """All tensors of a weight file by their published names, without what other files put before them."""
+    """All tensors of a weight file by their published names, without prefixes that training scripts add."""
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
@@ -116,7 +111,7 @@ def _plain(name: str) -> str:
 
 
 def renamed(published: Mapping[str, Tensor], path: Path) -> dict[str, Tensor]:
-    """The encoder's tensors under the names of `PointTransformer`; `WeightsError` names tensors nobody knows."""
+    """The encoder's tensors under the names of `PointTransformer`; raises WeightsError for unknown ones."""
     ours, unknown = {}, []
     for name, tensor in published.items():
         if (own := own_name(name)) is not None:
@@ -162,21 +157,24 @@ def published_names(own: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def fill(network: torch.nn.Module, tensors: Mapping[str, Tensor], path: Path) -> None:
-    """Load `tensors` into `network`; convolutions over single points become the linear layers that they are."""
-    wished = network.state_dict()
-    missing = [name for name in wished if name not in tensors and not name.endswith("num_batches_tracked")]
+    """Load `tensors` into `network`; 1 × 1 convolutions over points become linear layers.
+
+    Raises WeightsError for tensors that are missing, unknown or of another shape.
+    """
+    expected = network.state_dict()
+    missing = [name for name in expected if name not in tensors and not name.endswith("num_batches_tracked")]
     if missing:
-        published = published_names({f"encoder.{name}": wished[name] for name in missing})
+        published = published_names({f"encoder.{name}": expected[name] for name in missing})
         raise WeightsError(f"all tensors of Point-MAE in {path}", f"missing: {_some(list(published))}", "get it again")
-    if extra := [name for name in tensors if name not in wished]:
+    if extra := [name for name in tensors if name not in expected]:
         raise WeightsError(f"tensors of Point-MAE alone in {path}", f"unknown ones: {_some(extra)}", "get it again")
     flat = {n: t.squeeze(-1) if t.ndim == 3 and t.shape[-1] == 1 else t for n, t in tensors.items()}
     wrong = [
-        f"{n} {tuple(t.shape)}, not {tuple(wished[n].shape)}" for n, t in flat.items() if t.shape != wished[n].shape
+        f"{n} {tuple(t.shape)}, not {tuple(expected[n].shape)}" for n, t in flat.items() if t.shape != expected[n].shape
     ]
     if wrong:
         raise WeightsError(f"tensors of the published shapes in {path}", _some(wrong), "give a file of Point-MAE")
-    network.load_state_dict({n: t.to(wished[n].dtype) for n, t in flat.items()}, strict=False)
+    network.load_state_dict({n: t.to(expected[n].dtype) for n, t in flat.items()}, strict=False)
 
 
 def _size(ours: Mapping[str, Tensor], path: Path) -> tuple[int, int]:
@@ -194,7 +192,7 @@ def _some(names: list[str]) -> str:
 
 
 def write_folder(folder: Path, tensors: Mapping[str, Tensor], settings: Mapping[str, Any]) -> None:
-    """Put weights under their published names, and what they were learned with, into an existing folder."""
+    """Write weights under their published names, and the settings of pretraining, into an existing folder."""
     from safetensors.torch import save_file
 
     save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, folder / WEIGHTS)

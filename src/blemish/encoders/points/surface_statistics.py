@@ -1,6 +1,8 @@
-"""What shape a surface has around each point, at several scales: curvature, height, spread of normals; no weights.
+"""Local shape of a surface at several scales: curvature, height above its plane, deviation of normals; no weights.
 
-Surface variation: Pauly, Gross & Kobbelt, Efficient Simplification of Point-Sampled Surfaces, IEEE Visualization 2002.
+Surface variation: Pauly, Gross & Kobbelt, "Efficient Simplification of Point-Sampled Surfaces", IEEE Visualization 2002
+(https://doi.org/10.1109/VISUAL.2002.1183771). Curvedness: Koenderink & van Doorn, "Surface Shape and Curvature Scales",
+Image and Vision Computing 1992. The combination and its scales are blemish's own: docs/methods/points.md.
 """
 
 from __future__ import annotations
@@ -12,29 +14,29 @@ import numpy as np
 
 from blemish.encoders.base import LayerRole
 from blemish.encoders.layers import resolve_layers
-from blemish.encoders.points.point_encoder import SurfaceEncoder, check_stride
+from blemish.encoders.points.point_encoder import DescriptorEncoder, check_stride
 from blemish.encoders.precision import Precision
 from blemish.errors import SettingsError
-from blemish.numeric.surfaces import (
+from blemish.numeric.organised_points import (
     BoxMeans,
     any_valid,
-    cell_means,
     dot,
     extent,
     facing,
     farthest,
     measured,
+    patch_means,
     principal,
     spacing,
 )
 from blemish.utils.validation import is_whole
 
-SCALED = ("variation", "height", "mean curvature", "curvedness", "deviation")  # one of each a scale
-SIGNED = ("height", "mean curvature")  # of these a cell keeps its strongest point beside its mean
+SCALED = ("variation", "height", "mean curvature", "curvedness", "deviation")  # one of each for every scale
+SIGNED = ("height", "mean curvature")  # of these a patch has its extreme beside its mean: small dents average out
 SINGLE = ("slant", "step", "missing")
 
 
-def load_shape(
+def load_surface_statistics(
     name: str = "points-shape",
     *,
     role: LayerRole = "deep",
@@ -43,22 +45,24 @@ def load_shape(
     precision: Precision = "auto",
     stride: int = 8,
     scales: Sequence[int] = (3, 6, 12),
-) -> SurfaceEncoder:
-    """One layer of 7 numbers a scale and 3 more; a scale looks at squares of 2·scale + 1 points.
+) -> DescriptorEncoder:
+    """One layer of 7 channels a scale and 3 more; the window of a scale has a side of 2·scale + 1 points.
 
     Every `role` gets the same layer; `device` and `precision` have no effect.
     """
     resolve_layers(layers, (0,), 1, name)
     check_stride(stride)
-    statistics = ShapeStatistics(stride, tuple(scales))
-    return SurfaceEncoder(statistics, name=name, stride=stride, dims=len(statistics.names), settings=asdict(statistics))
+    statistics = SurfaceStatistics(stride, tuple(scales))
+    return DescriptorEncoder(
+        statistics, name=name, stride=stride, dims=len(statistics.names), settings=asdict(statistics)
+    )
 
 
 @dataclass(frozen=True)
-class ShapeStatistics:
-    """Statistics of one surface over cells of `stride` × `stride` points.
+class SurfaceStatistics:
+    """Statistics of one organised point cloud over patches of `stride` × `stride` points.
 
-    All are ratios of lengths, like small angles, so that none drowns another: heights are divided by the scale,
+    All are dimensionless and of the size of small angles, so that none dominates: heights are divided by the scale,
     curvatures multiplied by it.
     """
 
@@ -74,7 +78,7 @@ class ShapeStatistics:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """What each number of a cell is, in order."""
+        """The channels, in order."""
         scaled = [f"{what} {scale}" for scale in self.scales for what in SCALED]
         strongest = [f"strongest {what} {scale}" for scale in self.scales for what in SIGNED]
         return (*scaled, *SINGLE, *strongest)
@@ -82,22 +86,22 @@ class ShapeStatistics:
     def __call__(self, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """`points` `(H, W, 3)` → features `(h, w, D)` and valid `(h, w)`; see `names`."""
         valid = measured(points)
-        cells = any_valid(valid, self.stride)
-        features = np.zeros((*cells.shape, len(self.names)), np.float32)
+        patches = any_valid(valid, self.stride)  # (h, w)
+        features = np.zeros((*patches.shape, len(self.names)), np.float32)  # (h, w, D)
         between = spacing(points)
         if between > 0:
             part = extent(valid, self.stride)
             inside = tuple(slice(side.start // self.stride, side.stop // self.stride) for side in part)
             features[inside] = self._pooled(point_statistics(points[part], self.scales, between), valid[part])
-        return features, cells
+        return features, patches
 
     def _pooled(self, statistics: dict[str, np.ndarray], valid: np.ndarray) -> np.ndarray:
         """Statistics of the V points that are `valid` `(H, W)` → `(h, w, D)`."""
         height, width = (side // self.stride for side in valid.shape)
         rows, columns = np.nonzero(valid)
-        mean = cell_means(rows // self.stride * width + columns // self.stride, height * width)
+        mean = patch_means(rows // self.stride * width + columns // self.stride, height * width)  # (h·w, V)
         values = np.stack([statistics[name] for name in self.names if name in statistics], axis=1)  # (V, D')
-        strong = np.zeros((len(self.scales) * len(SIGNED), *valid.shape))
+        strong = np.zeros((len(self.scales) * len(SIGNED), *valid.shape))  # (C, H, W)
         strong[:, valid] = [statistics[f"{what} {scale}"] for scale in self.scales for what in SIGNED]
         features = (mean @ values).reshape(height, width, -1), farthest(strong, self.stride)
         return np.concatenate(features, axis=-1)
@@ -109,50 +113,50 @@ def point_statistics(points: np.ndarray, scales: Sequence[int], between: float) 
     `between` is the distance of neighbouring points in metres, the unit of length here.
     """
     valid = measured(points)
-    # In float64, around the middle: tables hold sums of squares from which small spreads are told by subtraction.
+    # In float64 and centred: tables hold sums of squares, of which small variances are the difference.
     xyz = (points.astype(np.float64) - points[valid].mean(axis=0, dtype=np.float64)).transpose(2, 0, 1) / between
     steps = _steps(xyz)[valid]
     xyz[:, ~valid] = 0
     x, y, z = xyz
     means = BoxMeans(np.stack([x, y, z, x * x, x * y, x * z, y * y, y * z, z * z]), valid, scales[-1])
     places = xyz[:, valid]  # (3, V)
-    boxes = {scale: means(scale) for scale in scales}
-    patches = {scale: _Patches(moments[:, valid]) for scale, (moments, _) in boxes.items()}
+    boxes = {scale: means(scale) for scale in scales}  # (9, H, W) and (H, W) each
+    windows = {scale: _Windows(moments[:, valid]) for scale, (moments, _) in boxes.items()}
     finest = scales[0]
-    normals = facing(patches[finest].normals, *_directions(boxes[finest][0][:3], valid))  # (3, V)
-    turning = np.zeros((4, *valid.shape))
-    turning[:3, valid], turning[3, valid] = normals, dot(normals, places)
-    turns = BoxMeans(turning, valid, scales[-1])
+    normals = facing(windows[finest].normals, *_directions(boxes[finest][0][:3], valid))  # (3, V)
+    fields = np.zeros((4, *valid.shape))  # n and n · p
+    fields[:3, valid], fields[3, valid] = normals, dot(normals, places)
+    normal_means = BoxMeans(fields, valid, scales[-1])
     maps = {"slant": 1 - np.abs(normals[2]), "step": steps}
     for scale in scales:
-        values = _of_scale(patches[scale], turns(scale)[0][:, valid], places, normals, scale)
+        values = _of_scale(windows[scale], normal_means(scale)[0][:, valid], places, normals, scale)
         maps.update({f"{what} {scale}": value for what, value in values.items()})
     maps["missing"] = 1 - boxes[scales[-1]][1][valid] / (2 * scales[-1] + 1) ** 2
     return maps
 
 
-class _Patches:
-    """Of the points in a square around each of V points: their mean, spreads and plane's normal, all `(3, V)`."""
+class _Windows:
+    """Of the points in a window around each of V points: mean, principal variances, plane's normal, all `(3, V)`."""
 
     def __init__(self, moments: np.ndarray) -> None:
         self.mean = x, y, z = moments[:3]
-        self.spreads, self.normals = principal(moments[3:] - np.stack([x * x, x * y, x * z, y * y, y * z, z * z]))
+        self.variances, self.normals = principal(moments[3:] - np.stack([x * x, x * y, x * z, y * y, y * z, z * z]))
 
 
 def _of_scale(
-    patches: _Patches, turns: np.ndarray, places: np.ndarray, normals: np.ndarray, scale: int
+    windows: _Windows, normal_means: np.ndarray, places: np.ndarray, normals: np.ndarray, scale: int
 ) -> dict[str, np.ndarray]:
-    """One of each of `SCALED`, `(V,)`; `turns` `(4, V)` are means of normals and of normal · place."""
-    mean, along = turns[:3], turns[3]
+    """Each of `SCALED`, `(V,)`; `normal_means` `(4, V)` are means of normals n and of n · p over the window."""
+    mean, along = normal_means[:3], normal_means[3]
     squared = dot(mean, mean)
     agreement = dot(mean, normals) / np.sqrt(np.where(squared > 0, squared, 1))
-    total = patches.spreads.sum(axis=0)
-    total = np.where(total > 1e-9, total, np.inf)  # one point alone has no shape
-    above = dot(patches.normals, places - patches.mean)
-    above = np.where(dot(patches.normals, mean) < 0, -above, above)
-    divergence = (along - dot(mean, patches.mean)) / total  # slope of normals over places
+    total = windows.variances.sum(axis=0)
+    total = np.where(total > 1e-9, total, np.inf)  # a single point has no shape
+    above = dot(windows.normals, places - windows.mean)
+    above = np.where(dot(windows.normals, mean) < 0, -above, above)
+    divergence = (along - dot(mean, windows.mean)) / total  # regression of normals on positions
     return {
-        "variation": np.sqrt(patches.spreads[0] / total),
+        "variation": np.sqrt(windows.variances[0] / total),
         "height": above / scale,
         "mean curvature": divergence * scale,
         "curvedness": np.sqrt(np.clip(1 - squared, 0, None) / total) * scale,
@@ -161,9 +165,9 @@ def _of_scale(
 
 
 def _directions(means: np.ndarray, valid: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """How a smoothed surface `(3, H, W)` goes along columns and along rows at its V points, two `(3, V)`.
+    """Tangents along columns and along rows of a smoothed surface `(3, H, W)` at its V points, `(3, V)` each.
 
-    Squares one point further on hold the point itself too, so there always is a mean.
+    The windows of the neighbours hold the point itself too, so both always have a mean.
     """
     wide = np.pad(means, ((0, 0), (1, 1), (1, 1)), mode="edge")
     along_columns, along_rows = wide[:, 1:-1, 2:] - wide[:, 1:-1, :-2], wide[:, 2:, 1:-1] - wide[:, :-2, 1:-1]

@@ -175,7 +175,7 @@ def extent(valid: np.ndarray, side: int) -> tuple[slice, slice]:
     return ranges[0], ranges[1]
 
 
-def cell_means(cells: np.ndarray, count: int) -> csr_array:
+def patch_means(cells: np.ndarray, count: int) -> csr_array:
     """The matrix `(count, N)` that averages rows of N points over the cells, numbered below `count`, they lie in."""
     share = 1 / np.bincount(cells, minlength=count)[cells]
     return csr_array((share.astype(np.float32), (cells, np.arange(len(cells)))), shape=(count, len(cells)))

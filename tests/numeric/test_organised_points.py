@@ -5,16 +5,16 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from blemish.numeric.surfaces import (
+from blemish.numeric.organised_points import (
     BoxMeans,
     any_valid,
     at_offsets,
-    cell_means,
     disc,
     extent,
     farthest,
     measured,
     normals_at,
+    patch_means,
     principal,
     representatives,
     spacing,
@@ -143,7 +143,7 @@ def test_cells() -> None:
     assert extent(valid, 4) == (slice(0, 4), slice(4, 8))
     assert extent(valid, 2) == (slice(2, 4), slice(4, 6))
     assert any_valid(valid, 4).tolist() == [[False, True], [False, False]]
-    assert (cell_means(np.array([2, 0, 2]), 4) @ np.array([[1.0], [5], [3]])).tolist() == [[5], [0], [2], [0]]
+    assert (patch_means(np.array([2, 0, 2]), 4) @ np.array([[1.0], [5], [3]])).tolist() == [[5], [0], [2], [0]]
     values = np.zeros((1, 4, 4))
     values[0, 0, :] = (1, -2, 3, -1)
     assert farthest(values, 2).tolist() == [[[-2], [3]], [[0], [0]]]
