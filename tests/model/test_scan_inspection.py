@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Self
@@ -20,8 +21,9 @@ from blemish.cli.summaries import model_in_words
 from blemish.data.samples import as_rgb, load_sample
 from blemish.data.scans import load_scan
 from blemish.detectors.base import Explains, Needs, Progress
+from blemish.detectors.settings import Configurable, Count
 from blemish.encoders import build
-from blemish.errors import DatasetError, ImageError, SettingsError
+from blemish.errors import DatasetError, DataWarning, ImageError, SettingsError
 from blemish.evaluation import CategoryData, Run, evaluate_run
 from blemish.model.feature_loader import FeatureLoader
 from blemish.model.held_out_scores import UNIMODAL_SCANS
@@ -53,11 +55,13 @@ class Slopes:
         return Features({POINTS: (layer,)}, valid={POINTS: torch.from_numpy(there > 0)})
 
 
-class NearestMeans:
-    """Distance of every patch to the mean patch of the good images, and of the good points; they add up."""
+@dataclass(kw_only=True, eq=False, repr=False)
+class NearestMeans(Configurable):
+    """Distance of every patch to the mean patch of the normal images, and of the normal points; they add up."""
 
-    def __init__(self, *, image_size: int = SIDE, made_up: bool = False, text: str | None = None) -> None:
-        self.image_size, self.made_up, self.text = image_size, made_up, text
+    image_size: Count = SIDE
+    made_up: bool = False
+    text: str | None = None
 
     @property
     def needs(self) -> Needs:
@@ -72,10 +76,6 @@ class NearestMeans:
             framing="scan",
             pooling="top:4",
         )
-
-    @property
-    def settings(self) -> dict[str, Any]:
-        return {"image_size": self.image_size, "made_up": self.made_up, "text": self.text}
 
     def fit(self, batches: Iterable[Batch], progress: Progress | None = None) -> Self:
         seen = list(batches)
@@ -244,12 +244,13 @@ def test_a_missing_modality_is_done_without(pooled: Inspector) -> None:
             assert np.isfinite(answer.map).all()
             assert answer.map.shape == (SIDE, SIDE)
     surface, colour = scan_sample(seed=61, defect="surface"), scan_sample(seed=61, defect="colour")
-    assert pooled.inspect(Sample(None, surface.points)).is_defective
-    assert not pooled.inspect(Sample(surface.image)).is_defective
-    assert pooled.inspect(Sample(colour.image)).is_defective
-    assert not pooled.inspect(Sample(None, colour.points)).is_defective
-    answers = pooled.inspect_many([surface, Sample(None, surface.points), Sample(surface.image)], batch_size=3)
-    assert [seen(a).is_defective for a in answers] == [True, True, False]
+    # By its points alone the dented part is unlike any disc, which is not good either.
+    assert pooled.inspect(Sample(None, surface.points)).verdict == "unknown"
+    assert pooled.inspect(Sample(surface.image)).verdict == "good"
+    assert pooled.inspect(Sample(colour.image)).verdict == "defective"
+    assert pooled.inspect(Sample(None, colour.points)).verdict == "good"
+    found = pooled.inspect_many([surface, Sample(None, surface.points), Sample(surface.image)], batch_size=3)
+    assert [seen(one).verdict for one in found] == ["defective", "unknown", "good"]
 
 
 def test_save_and_load_give_bit_identical_answers(pooled: Inspector, tmp_path: Path) -> None:
@@ -264,11 +265,13 @@ def test_save_and_load_give_bit_identical_answers(pooled: Inspector, tmp_path: P
 
 def test_learning_needs_both(tmp_path: Path) -> None:
     whole = good(3)
-    with pytest.raises(DatasetError, match="points") as caught:
-        fresh().fit([*whole, Sample(Path("part.png"))])
-    assert "part.png" in str(caught.value)
+    with pytest.raises(DatasetError, match=r"points.*4 of 7.*part0\.png"):
+        fresh().fit([*whole, *(Sample(Path(f"part{i}.png")) for i in range(4))])
     with pytest.raises(DatasetError, match="picture"):
-        fresh().fit([*whole, Sample(None, whole[0].points)])
+        fresh().fit([*whole, *(Sample(None, one.points) for one in good(4))])
+    with pytest.warns(DataWarning, match=r"part\.png.*no points.*left out"):
+        model = fresh().fit([*whole, Sample(Path("part.png"))])
+    assert len(model.model_.fingerprints) == 3
 
 
 def test_what_does_not_fit_together_is_refused() -> None:
@@ -302,7 +305,7 @@ def test_thresholds_are_renewed_and_learned_scans_left_out(pooled: Inspector, tm
     with pytest.raises(DatasetError):
         model.calibrate(good(2, "disc"))
     model.calibrate([scan_sample(seed=90 + i) for i in range(4)])
-    assert model.calibrations["disc"].source.images == 4
+    assert model.calibrations["disc"].source.added == 4
 
 
 def test_scans_that_lack_a_modality_have_limits_of_their_own(pooled: Inspector, tmp_path: Path) -> None:
@@ -323,11 +326,11 @@ def test_scans_that_lack_a_modality_have_limits_of_their_own(pooled: Inspector, 
     assert before.unimodal[RGB].threshold < before.threshold  # points do not add to it
     model.calibrate([Sample(scan_sample(seed=90 + i).image, category="disc") for i in range(4)])
     after = model.calibrations["disc"]
-    assert (after.threshold, after.unimodal[RGB].source.held_out) == (before.threshold, 4)
+    assert (after.threshold, after.unimodal[RGB].source.added) == (before.threshold, 4)
     assert after.unimodal[POINTS].threshold == before.unimodal[POINTS].threshold
     model.calibrate([scan_sample(seed=90 + i) for i in range(5)], "disc", false_alarm_rate=0.2)
-    assert model.calibrations["disc"].source.held_out == 5
-    assert model.calibrations["disc"].unimodal[RGB].source.held_out == 4
+    assert model.calibrations["disc"].source.added == 5
+    assert model.calibrations["disc"].unimodal[RGB].source.added == 4
     assert model.calibrations["disc"].unimodal[RGB].threshold < after.unimodal[RGB].threshold  # at the new rate
     assert model.inspect(Sample(scan_sample(seed=61, defect="colour").image)).is_defective
 
@@ -474,10 +477,10 @@ def test_evaluation_counts_what_was_recognised(tmp_path: Path) -> None:
         written = on_disk(tmp_path / kind, [*good(6, kind), *tests])
         parts.append(CategoryData("made", kind, tuple(written[:6]), tuple(written[6:])))
     facts: dict[str, Any] = {"detector": "means", "encoder": "pixels+slopes", "device": "cpu", "pooled": True}
-    found = list(evaluate_run(Run(parts=tuple(parts), **facts)))
+    found = list(evaluate_run(Run(categories=tuple(parts), **facts)))
     assert [detail.recognised_right for detail in found] == [(4, 4), (4, 4)]
     assert all(detail.row["image_auroc"] == 1 for detail in found)
-    given = list(evaluate_run(Run(parts=tuple(parts), given_category=True, **facts)))
+    given = list(evaluate_run(Run(categories=tuple(parts), given_category=True, **facts)))
     assert [detail.recognised_right for detail in given] == [None, None]
     assert [[p.score for p in d.images] for d in given] == [[p.score for p in d.images] for d in found]
 
@@ -491,7 +494,7 @@ def test_an_inspection_shows_the_surface(pooled: Inspector, tmp_path: Path) -> N
     job = Job(samples=[*samples, points_alone], title="scans", wanted=Wanted(maps=True))
     done = inspect_into(tmp_path / "out", pooled, job)
     assert not done.failures
-    assert done.report.counts["defective"] == 2
+    assert (done.report.counts["defective"], done.report.counts["unknown"]) == (1, 1)
     lines = [json.loads(line) for line in (tmp_path / "out" / "results.jsonl").read_text().splitlines()]
     assert lines[1]["regions"][0]["modalities"]["points"] > 0.5
     assert lines[2]["file"].endswith("1.npy")
