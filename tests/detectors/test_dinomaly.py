@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from blemish.detectors.dinomaly import Dinomaly, NoisyDecoder, in_groups, loose_loss, fused
+from blemish.detectors.dinomaly import Dinomaly, NoisyDecoder, fused, in_groups, loose_loss
 from blemish.errors import NotFittedError, SettingsError
 from blemish.metrics import auroc
 from blemish.types import RGB, Batch, Features

@@ -14,17 +14,7 @@ from blemish.detectors.patches import joined
 from blemish.errors import NotFittedError, SettingsError
 from blemish.types import RGB, Batch, Features
 
-ANOMALYDINO = {
-    "layers": "deep",
-    "aggregation": 1,
-    "metric": "cosine",
-    "coreset": 1.0,
-    "reweight": 0,
-    "rotations": 8,
-    "pooling": "top:0.01",
-    "image_size": 448,
-    "square": False,
-}
+COSINE = {"layers": "deep", "aggregation": 1, "metric": "cosine", "coreset": 1.0, "reweight": 0}
 
 
 def features(count: int, seed: int = 0, categories: tuple[str, ...] | None = None) -> Features:
@@ -41,16 +31,16 @@ def deep(count: int, seed: int = 0, categories: tuple[str, ...] | None = None) -
 
 
 def test_is_a_detector_whose_settings_rebuild_it() -> None:
-    detector = PatchCore(**ANOMALYDINO)
+    detector = PatchCore(**COSINE)
     assert isinstance(detector, Detector)
     assert PatchCore(**detector.settings).settings == detector.settings
-    assert (detector.needs.layers, detector.needs.rotations, detector.needs.pooling) == ("deep", 8, "top:0.01")
-    assert PatchCore().needs.layers == "pair"
+    assert (detector.needs.layers, detector.needs.squared_scores) == ("deep", True)
+    assert (PatchCore().needs.layers, PatchCore().needs.squared_scores) == ("pair", False)
 
 
 def test_cosine_distances_equal_a_loop() -> None:
     good, other = deep(3), deep(2, seed=1)
-    scores = PatchCore(**ANOMALYDINO).fit([Batch(good)]).score(other)
+    scores = PatchCore(**COSINE).fit([Batch(good)]).score(other)
     bank = good[RGB].reshape(-1, 16).double().numpy()
     bank /= np.linalg.norm(bank, axis=1, keepdims=True)
     for score, patch in zip(scores.patches.reshape(-1), other[RGB].reshape(-1, 16).double().numpy(), strict=True):
@@ -89,7 +79,7 @@ def test_a_bank_of_one_patch_is_not_weighed_away() -> None:
     assert images.tolist() == pytest.approx([math.sqrt(3)])
 
 
-@pytest.mark.parametrize("settings", [{}, ANOMALYDINO, {"unit_layers": True, "coreset": 0.2, "least_patches": 10}])
+@pytest.mark.parametrize("settings", [{}, COSINE, {"unit_layers": True, "coreset": 0.2, "least_patches": 10}])
 def test_an_image_does_not_depend_on_its_batch(settings: dict) -> None:
     make = deep if settings.get("layers") == "deep" else features
     detector = PatchCore(**settings).fit([Batch(make(3))])
@@ -100,7 +90,7 @@ def test_an_image_does_not_depend_on_its_batch(settings: dict) -> None:
         assert torch.equal(together.images, torch.cat([a.images for a in alone]))
 
 
-@pytest.mark.parametrize("settings", [{}, ANOMALYDINO])
+@pytest.mark.parametrize("settings", [{}, COSINE])
 def test_state_round_trip_is_bit_identical(settings: dict) -> None:
     names = ("größe/1", "", "größe/1")
     detector = PatchCore(**settings).fit([Batch(deep(3, categories=names))])
@@ -113,9 +103,9 @@ def test_state_round_trip_is_bit_identical(settings: dict) -> None:
 
 def test_each_category_has_its_own_bank() -> None:
     good = deep(2, categories=("nut", "bolt"))
-    pooled = PatchCore(**ANOMALYDINO).fit([Batch(good)])
+    pooled = PatchCore(**COSINE).fit([Batch(good)])
     for index, name in enumerate(("nut", "bolt")):
-        single = PatchCore(**ANOMALYDINO).fit([Batch(good.take(slice(index, index + 1)).with_categories(None))])
+        single = PatchCore(**COSINE).fit([Batch(good.take(slice(index, index + 1)).with_categories(None))])
         other = deep(1, seed=5)
         assert torch.equal(
             pooled.score(other.with_categories([name])).patches, single.score(other.with_categories([name])).patches
@@ -156,14 +146,14 @@ def part_on_background(count: int, seed: int, defect: bool = False) -> Features:
 
 def test_background_scores_nothing_and_the_part_as_before() -> None:
     good, other = Batch(part_on_background(3, 0)), part_on_background(2, 1, defect=True)
-    plain = PatchCore(**ANOMALYDINO).fit([good]).score(other).patches
-    masked = PatchCore(**ANOMALYDINO, background=True).fit([good]).score(other).patches
+    plain = PatchCore(**COSINE).fit([good]).score(other).patches
+    masked = PatchCore(**COSINE, background=True).fit([good]).score(other).patches
     assert (masked[:, 0] == 0).all()
     assert torch.equal(masked[:, 8:12, 8:12], plain[:, 8:12, 8:12])
 
 
 def test_a_texture_has_no_background() -> None:
-    assert not PatchCore(**ANOMALYDINO, background=True).fit([Batch(deep(3))]).backgrounds_
+    assert not PatchCore(**COSINE, background=True).fit([Batch(deep(3))]).backgrounds_
 
 
 def test_before_learning_it_says_so() -> None:

@@ -1,4 +1,4 @@
-"""Auto-encoders: what may not be seen has no influence, what is narrow cannot copy, what was pushed off scores high."""
+"""Auto-encoders: a narrow one cannot copy, a masked patch has no influence, patches pushed off the plane score high."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ import torch
 from blemish.detectors.vit_autoencoder import AutoEncoder, Prototypes, ViTAutoencoder, Window
 from blemish.errors import NotFittedError, SettingsError
 from blemish.metrics import auroc
-from blemish.numeric.masking import complementary_masks
 from blemish.numeric.positions import sine_positions
 from blemish.types import RGB, Batch, Features
 
@@ -54,7 +53,7 @@ def batches() -> list[Batch]:
     return [Batch(features(good_and_pushed(8, seed)[0])) for seed in range(12)]
 
 
-def learned(batches: list[Batch], **settings: Any) -> ViTAutoencoder:
+def fitted(batches: list[Batch], **settings: Any) -> ViTAutoencoder:
     return ViTAutoencoder(**{**SMALL, **settings}).fit(batches)
 
 
@@ -67,62 +66,48 @@ def quality(detector: ViTAutoencoder) -> float:
 
 @pytest.mark.parametrize("cure", CURES, ids=str)
 def test_pushed_patches_score_higher(batches, cure):
-    detector = learned(batches, **cure)
+    detector = fitted(batches, **cure)
     assert detector.loss_.shape == (SMALL["steps"],)
     assert detector.loss_[-20:].mean() < 0.5 * detector.loss_[:3].mean()
     assert quality(detector) > 0.95
 
 
-def test_a_hidden_patch_has_no_influence_on_its_own_answer(batches):
-    """Nor have those hidden with it; all others have."""
-    detector = learned(batches, **MASKED, steps=20)
-    patches = good_and_pushed(1, 5)[0]
-    answer = detector._reconstruct(detector.trained.network, patches)[0]
-    for index in (0, 14, 35):
-        changed = patches.clone()
-        changed.view(-1, DIM)[index] += 100
-        other = detector._reconstruct(detector.trained.network, changed)[0]
-        (own,) = [mask for mask in complementary_masks(GRID, detector.masks, detector.block) if mask[index]]
-        assert torch.equal(other[own], answer[own])
-        assert not torch.isclose(other[~own], answer[~own]).all(dim=-1).any()
-
-
-def test_a_plain_auto_encoder_does_see_the_patch_it_rebuilds(batches):
-    detector = learned(batches, steps=20)
+def test_a_plain_auto_encoder_does_see_the_patch_it_reconstructs(batches):
+    detector = fitted(batches, steps=20)
     patches = good_and_pushed(1, 5)[0]
     changed = patches.clone()
     changed.view(-1, DIM)[14] += 100
-    answer, other = (detector._reconstruct(detector.trained.network, seen)[0, 14] for seen in (patches, changed))
-    assert not torch.allclose(answer, other)
+    output, other = (detector._reconstruct(detector.trained.network, seen)[0, 14] for seen in (patches, changed))
+    assert not torch.allclose(output, other)
 
 
-def left_of_a_push(batches: list[Batch], **settings: Any) -> float:
-    """The residual of pushed patches as a share of the push, near 0 for a copy.
+def residual_of_a_push(batches: list[Batch], **settings: Any) -> float:
+    """The residual of pushed patches as a fraction of the push, near 0 for a copy.
 
-    Patches of all kinds are learned, which teaches a network to copy if it can.
+    It is trained on patches of all kinds, which teaches a network to copy if it can.
     """
     random = torch.Generator().manual_seed(3)
     mixed = [Batch(features(batch.features[RGB] + torch.randn(8, *GRID, DIM, generator=random))) for batch in batches]
-    detector = learned(mixed, steps=200, whiten=False, **settings)
+    detector = fitted(mixed, steps=200, whiten=False, **settings)
     good, bad, pushed = good_and_pushed(8, 1000)
     push = ((bad - good) / detector.trained.network.standard.scale)[pushed].square().mean(-1)
     return float((detector.score(features(bad)).patches[pushed] / push).median())
 
 
 def test_a_wide_open_auto_encoder_copies_a_defect_and_a_narrow_one_does_not(batches):
-    wide = left_of_a_push(batches, bottleneck=0)
+    wide = residual_of_a_push(batches, bottleneck=0)
     assert wide < 0.45
-    assert left_of_a_push(batches, bottleneck=2) > 2 * wide
-    assert left_of_a_push(batches, bottleneck=0, prototypes=4) > 2 * wide
+    assert residual_of_a_push(batches, bottleneck=2) > 2 * wide
+    assert residual_of_a_push(batches, bottleneck=0, prototypes=4) > 2 * wide
 
 
 @pytest.mark.parametrize("cure", [{}, MASKED], ids=str)
 def test_good_patches_score_about_one_when_whitened(batches, cure):
     good = features(good_and_pushed(16, 2000)[0])
-    assert float(learned(batches, **cure).score(good).patches.mean()) == pytest.approx(1, abs=0.5)
+    assert float(fitted(batches, **cure).score(good).patches.mean()) == pytest.approx(1, abs=0.5)
 
 
-def test_prototypes_answer_with_mixtures_of_themselves():
+def test_prototypes_return_mixtures_of_themselves():
     torch.manual_seed(0)
     memory = Prototypes(5, 3)
     mixed = memory(100 * torch.randn(2, 40, 3))
@@ -131,7 +116,7 @@ def test_prototypes_answer_with_mixtures_of_themselves():
     torch.testing.assert_close(memory(memory.items[None]), memory.items[None], rtol=0.2, atol=0.3)
 
 
-def test_with_queries_and_a_neighbourhood_a_patch_has_no_influence_on_its_own_answer():
+def test_with_queries_and_a_neighbourhood_a_patch_has_no_influence_on_its_own_output():
     """The learned queries look past the neighbours; without encoder blocks nobody carries the patch around them."""
     torch.manual_seed(0)
     network = AutoEncoder(DIM, 16, depth=0, decoder_depth=2, heads=2, queries=True, neighbourhood=1).eval()
@@ -158,7 +143,7 @@ def test_a_window_knows_its_place():
 @pytest.mark.parametrize("grid", [(1, 1), (1, 5), (4, 3), (9, 13)])
 @pytest.mark.parametrize("cure", CURES, ids=str)
 def test_any_grid_can_be_scored(batches, cure, grid):
-    detector = learned(batches[:1], **{**BRIEF, **cure, "steps": 1})
+    detector = fitted(batches[:1], **{**BRIEF, **cure, "steps": 1})
     scores = detector.score(features(torch.randn(2, *grid, DIM))).patches
     assert scores.shape == (2, *grid)
     assert torch.isfinite(scores).all()
@@ -167,7 +152,7 @@ def test_any_grid_can_be_scored(batches, cure, grid):
 
 @pytest.mark.parametrize("cure", CURES, ids=str)
 def test_state_comes_back_bit_identical_and_batches_do_not_matter(batches, cure):
-    begun = learned(batches, **{**BRIEF, **cure})
+    begun = fitted(batches, **{**BRIEF, **cure})
     copy = ViTAutoencoder(**begun.settings).load_state(begun.state())
     patches = good_and_pushed(3, 7)[1]
     together = begun.score(features(patches)).patches
@@ -179,10 +164,10 @@ def test_same_seed_same_weights_and_the_callers_random_numbers_stay(batches):
     torch.manual_seed(5)
     expected = torch.rand(3)
     torch.manual_seed(5)
-    states = [learned(batches, **{**BRIEF, **MASKED, "crop": 4}).state() for _ in range(2)]
+    states = [fitted(batches, **{**BRIEF, **MASKED, "crop": 4}).state() for _ in range(2)]
     assert torch.equal(torch.rand(3), expected)
     assert all(torch.equal(value, states[1][name]) for name, value in states[0].items())
-    other = learned(batches, **{**BRIEF, **MASKED, "crop": 4, "seed": 1}).state()
+    other = fitted(batches, **{**BRIEF, **MASKED, "crop": 4, "seed": 1}).state()
     assert not torch.equal(other["network.enter.weight"], states[0]["network.enter.weight"])
 
 
@@ -190,7 +175,7 @@ def test_same_seed_same_weights_and_the_callers_random_numbers_stay(batches):
     "settings", [{"distance": "cosine"}, {"masking": 0.5}, {"masking": 0.5, "block": 2}, {"crop": 3}, {"average": 0.9}]
 )
 def test_settings_change_the_outcome(batches, settings):
-    plain, other = learned(batches, **BRIEF), learned(batches, **{**BRIEF, **settings})
+    plain, other = fitted(batches, **BRIEF), fitted(batches, **{**BRIEF, **settings})
     assert not torch.equal(plain.state()["network.leave.weight"], other.state()["network.leave.weight"])
 
 
@@ -236,12 +221,12 @@ def test_settings_that_cannot_be_are_refused(settings):
 
 
 @pytest.mark.parametrize("settings", [{"steps": 0}, {"learning_rate": 0.0}, {"schedule": "linear"}, {"warmup": -1}])
-def test_learning_that_cannot_be_is_refused(batches, settings):
+def test_training_that_cannot_be_is_refused(batches, settings):
     with pytest.raises(SettingsError, match=next(iter(settings))):
-        learned(batches, **settings)
+        fitted(batches, **settings)
 
 
-def test_nothing_is_answered_before_learning():
+def test_nothing_is_scored_before_fit():
     with pytest.raises(NotFittedError):
         ViTAutoencoder().score(features(torch.zeros(1, 2, 2, DIM)))
     with pytest.raises(NotFittedError):
