@@ -1,1 +1,1 @@
-"""Sentences about parts as vectors: what to say of a category (prompts.py), and frozen networks that read it."""
+"""Prompts about a category (prompts.py), and frozen text encoders that embed them."""

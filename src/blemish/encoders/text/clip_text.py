@@ -1,4 +1,8 @@
-"""The text half of CLIP (Radford et al., ICML 2021), whose vectors lie in one space with those of its image half."""
+"""CLIP's text encoder, whose embeddings share a space with those of its image encoder.
+
+Radford et al., "Learning Transferable Visual Models From Natural Language Supervision", ICML 2021
+(https://arxiv.org/abs/2103.00020).
+"""
 
 from __future__ import annotations
 
@@ -17,7 +21,7 @@ from blemish.encoders.weights import missing
 def load_clip_text(
     name: str = "clip-text", *, source: str, device: str = "cpu", licence: str = "see the model's card"
 ) -> FrozenTextEncoder:
-    """The text half of the CLIP at `source`: a folder, or the id of a model in the local hub cache.
+    """The text encoder of the CLIP at `source`: a folder, or the id of a model in the local hub cache.
 
     Nothing is downloaded. Raises `WeightsError` when weights or tokenizer are missing or unusable.
     """
@@ -26,28 +30,28 @@ def load_clip_text(
     if folder is None:
         raise missing(name, f"{source} is not in the local hub cache", f"hf download {source}", ways_out("clip-text"))
     weights = folder_hash(folder)
-    model = read_pretrained(folder, _text_half)
+    model = read_pretrained(folder, _text_tower)
     return FrozenTextEncoder(
         model,
         read_tokenizer(folder),
-        caption_vector,
+        projected_end_token,
         name=name,
         dims=int(model.config.projection_dim),
-        longest=int(model.config.max_position_embeddings),
+        max_tokens=int(model.config.max_position_embeddings),
         licence=licence,
         weights=weights,
         device=device,
     )
 
 
-def caption_vector(model: Any, tokens: torch.Tensor) -> torch.Tensor:
+def projected_end_token(model: Any, tokens: torch.Tensor) -> torch.Tensor:
     """The projected end token of one sentence: `(1, T)` → `(1, D)`."""
     return model(input_ids=tokens).text_embeds
 
 
-def _text_half(config: Any) -> tuple[Any, Any]:
+def _text_tower(config: Any) -> tuple[Any, Any]:
     import transformers
 
-    half = getattr(config, "text_config", config)
-    half.projection_dim = config.projection_dim  # a two-tower config states the shared width once, outside
-    return transformers.CLIPTextModelWithProjection, half
+    text_config = getattr(config, "text_config", config)
+    text_config.projection_dim = config.projection_dim  # a two-tower config states the shared width once, outside
+    return transformers.CLIPTextModelWithProjection, text_config

@@ -1,6 +1,6 @@
-"""The promise of every text encoder, which of them load now, and how a name or a folder becomes one.
+"""The contract of text encoders, which of them load now, and how a name or a folder becomes one.
 
-Loads no torch itself, so that listing what is there stays quick.
+Imports no torch itself, so that listing them stays quick.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ FAMILIES = {
 
 @runtime_checkable
 class TextEncoder(Protocol):
-    """A frozen network that turns sentences into vectors of `dims` numbers; `weights` is the sha256 of its files."""
+    """A frozen network that embeds sentences in `dims` dimensions; `weights` is the sha256 of its files."""
 
     name: str
     dims: int
@@ -36,7 +36,7 @@ class TextEncoder(Protocol):
     weights: str
 
     def embed(self, sentences: Sequence[str]) -> torch.Tensor:
-        """Rows of unit length `(S, dims)` float32, one a sentence; no gradient, and no row depends on the others."""
+        """Sentence embeddings of unit length `(S, dims)` float32; no gradient, and no row depends on the others."""
         ...
 
 
@@ -70,7 +70,7 @@ def best_available() -> str:
 
 
 def availability(name: str) -> Availability:
-    """What is known about a text encoder on this machine, without loading it or asking the network."""
+    """Whether and how a text encoder loads on this machine, without loading it or using the network."""
     entry = lookup(name, TEXT_ENCODERS, "text encoder")
     found = of_entry(entry)
     folder = hub_snapshot(entry.hub) if entry.hub else None
@@ -80,14 +80,14 @@ def availability(name: str) -> Availability:
 
 
 def has_tokenizer(folder: Path) -> bool:
-    """Whether the files that split sentences into tokens lie in a model folder."""
+    """Whether a model folder holds the files of its tokenizer."""
     parts = ("vocab.json", "merges.txt")
     names = ("tokenizer.json", "vocab.txt")
     return any((folder / name).is_file() for name in names) or all((folder / name).is_file() for name in parts)
 
 
 def ways_out(name: str) -> str:
-    """What else can be done where the text encoder `name` cannot be had."""
+    """Advice for users who cannot get the text encoder `name`."""
     others = " or ".join(other for other in TEXT_ENCODERS if other != name)
     return f"use another text encoder ({others}) or a detector without text"
 

