@@ -292,7 +292,7 @@ DETECTORS: dict[str, DetectorEntry] = {
     ),
     "cfm": DetectorEntry(
         "blemish.detectors.rgb3d.cfm:CFM",
-        "picture and surface foretell each other; where they disagree is a defect; needs points",
+        "picture and points predict each other; where they disagree is a defect; needs points",
         "Costanzino et al., Multimodal Industrial Anomaly Detection by Crossmodal Feature Mapping, CVPR 2024, "
         "arXiv 2312.04521",
         encoders=_SCANS,
