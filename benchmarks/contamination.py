@@ -20,7 +20,7 @@ from itertools import product
 from pathlib import Path
 
 import numpy as np
-from images import DATA
+from pictures import DATA
 from tables import keep_row
 
 from blemish import Inspector, Sample

@@ -21,9 +21,9 @@ from blemish import encoders
 from blemish.detectors import factory
 from blemish.metrics import auroc
 from blemish.model.feature_loader import FeatureLoader
-from blemish.scoring.detector_scores import detector_scores
 from blemish.preprocessing.framing import build_framing, pixels_of
 from blemish.research.cooccurrence import KINDS, NAME, cooccurrence
+from blemish.scoring.detector_scores import detector_scores
 
 RESULTS = Path(__file__).parent / "results" / "cooccurrence.csv"
 HEAD = ("seed", "kind", "detector", "image_auroc")

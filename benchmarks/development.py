@@ -19,7 +19,7 @@ import csv
 from pathlib import Path
 
 import numpy as np
-from images import good_files
+from pictures import good_files
 from scipy import ndimage
 
 from blemish import Inspector

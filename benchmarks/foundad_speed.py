@@ -23,7 +23,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from images import CATEGORIES, DATA, folder_of, good_files
+from pictures import CATEGORIES, DATA, folder_of, good_files
 from PIL import Image
 from rich.console import Console
 from sklearn.metrics import roc_auc_score

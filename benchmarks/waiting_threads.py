@@ -10,6 +10,7 @@ Writes benchmarks/results/waiting_threads.csv.
 
 from __future__ import annotations
 
+import argparse
 import csv
 import os
 import subprocess
@@ -63,7 +64,7 @@ def measured(setting: dict[str, str], neighbours: int) -> list[float]:
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("OMP_", "GOMP_"))}
     loops = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(neighbours)]
     try:
-        told = subprocess.run(
+        ended = subprocess.run(
             [sys.executable, __file__, "--measure"],
             env=environment | setting,
             check=True,
@@ -74,11 +75,13 @@ def measured(setting: dict[str, str], neighbours: int) -> list[float]:
         for loop in loops:
             loop.kill()
             loop.wait()
-    return [float(value) for value in told.stdout.split()[-2:]]
+    return [float(value) for value in ended.stdout.split()[-2:]]
 
 
 def main() -> None:
-    if "--measure" in sys.argv:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--measure", action="store_true", help="measure once, as each setting's own process does")
+    if parser.parse_args().measure:
         print(*both())
         return
     with RESULTS.open("w", newline="", encoding="utf-8") as file:

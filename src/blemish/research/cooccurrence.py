@@ -1,10 +1,10 @@
 """A generated image set whose defects are a wrong co-occurrence: every part is right, their number or pairing is not.
 
-Global ("logical") anomalies in the sense of Bergmann et al., IJCV 130, 2022, at their barest. A good image shows two
-hexagonal or two square nuts, anywhere, turned at random; a defective one shows one of each (`wrong_pair`), or one or
-three of a kind (`wrong_count`). Nuts never lie so close that a small window would see two. Good and defective images
-are drawn by the same function from the same distributions of place, turn, colour, light and ground; only the kinds of
-the nuts that are laid down differ.
+Logical anomalies in the sense of Bergmann et al., "Beyond Dents and Scratches", IJCV 130, 2022, at their simplest. A
+good image shows two hexagonal or two square nuts, anywhere, turned at random; a defective one shows one of each
+(`wrong_pair`), or one or three of a kind (`wrong_count`). Nuts never lie so close that a small window would see two.
+Good and defective images are drawn by the same function from the same distributions of place, turn, colour, light and
+background; only the kinds of the nuts that are laid down differ.
 """
 
 from __future__ import annotations
@@ -17,11 +17,12 @@ import numpy as np
 from PIL import Image
 
 from blemish.data.category import Category
-from blemish.data.layouts.mvtec import GOOD, MASK_ENDING
+from blemish.data.layouts.mvtec import GOOD
 from blemish.errors import DatasetError, SettingsError
 from blemish.types import Sample
 
 NAME = "cooccurrence"
+MASK_ENDING = "_mask"  # of the name of a mask, as in MVTec AD
 KINDS = ("wrong_count", "wrong_pair")
 HEXAGON, SQUARE = 6, 4  # corners of the two kinds of nut
 COLOURS = {HEXAGON: (176.0, 148.0, 92.0), SQUARE: (142.0, 150.0, 160.0)}  # brass, zinc
@@ -39,9 +40,9 @@ def cooccurrence(seed: int = 0, train: int = 30, good: int = 20, defective: int 
     Masks cover every nut of a defective image: none of them alone is the wrong one. An image depends on `seed`, its
     place in its list and `size` alone, so that a larger set begins like a smaller one. Raises SettingsError.
     """
-    learned = _samples(seed, "train", GOOD, train, size)
+    fitted_on = _samples(seed, "train", GOOD, train, size)
     tested = [_samples(seed, "test", kind, good if kind == GOOD else defective, size) for kind in (GOOD, *KINDS)]
-    return Category(list(learned), [sample for kind in tested for sample in kind])
+    return Category(list(fitted_on), [sample for kind in tested for sample in kind])
 
 
 def generate_cooccurrence(
@@ -77,8 +78,8 @@ def nuts_of(kind: str, index: int) -> tuple[int, ...]:
 
 
 def draw_nuts(nuts: tuple[int, ...], size: int, random: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """An image `(size, size, 3)` uint8 of these nuts on a mottled ground, and where they lie, `(size, size)` bool."""
-    image = _ground(size, random)
+    """These nuts on a mottled background `(size, size, 3)` uint8, and where they lie, `(size, size)` bool."""
+    image = _background(size, random)
     covered = np.zeros((size, size), bool)
     y, x = np.mgrid[:size, :size] + 0.5
     for corners, (middle_y, middle_x) in zip(nuts, _places(len(nuts), random), strict=True):
@@ -133,8 +134,8 @@ def _smooth(outside: np.ndarray, width: float) -> np.ndarray:
     return np.clip(0.5 - outside / width, 0, 1)
 
 
-def _ground(size: int, random: np.random.Generator) -> np.ndarray:
-    """A grey ground `(size, size, 3)` with coarse and fine mottling."""
+def _background(size: int, random: np.random.Generator) -> np.ndarray:
+    """A grey background `(size, size, 3)` with coarse and fine mottling."""
     mottled = 4.0 * _field(size, 12, random) + 4.0 * _field(size, 48, random)
     return (105 + random.uniform(-3, 3) + mottled)[..., None] * np.array((1.0, 0.99, 0.96))
 

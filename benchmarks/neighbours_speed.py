@@ -1,0 +1,128 @@
+"""How fast is the nearest-neighbour search beside chunked `torch.cdist` and faiss-cpu's exact flat index?
+
+    pip install faiss-cpu                     # for this comparison alone
+    python benchmarks/neighbours_speed.py [--threads 2]
+
+1,024 queries (the patches of one image) of width 384 against banks of 16,384 and 100,000 rows, clustered as patches of
+one kind of part are; the nearest row and its distance. Each program answers once to warm up, then in turn with the
+others `--runs` times, so that a busy machine disturbs all alike; the fastest run counts, and ratios are within one
+call of this script. `wrong` counts queries whose distance is more than 1e-3 of it above the brute force in float64:
+programs that expand ‖a − b‖² lose small distances, so half of the queries are bank rows moved by 1e-3. Writes
+benchmarks/results/neighbours_speed.csv.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from memory_bank_speed import PATCHES, WIDTH, patches
+
+from blemish.numeric.neighbours import Neighbours
+
+RESULTS = Path(__file__).parent / "results" / "neighbours_speed.csv"
+BANKS = (16_384, 100_000)
+CHUNK = 8192  # bank rows a `torch.cdist`: 32 MB of distances
+HEAD = ("bank_rows", "queries", "width", "threads", "program", "milliseconds", "times_ours", "wrong")
+Search = Callable[[], np.ndarray]  # distances (N,) to the nearest row
+
+
+def ours(bank: torch.Tensor, queries: torch.Tensor, precision: str) -> Search:
+    """blemish's own, candidates nominated in bfloat16 or float32."""
+    index = Neighbours(bank, "l2", precision)  # type: ignore[arg-type]
+    return lambda: index.search(queries)[0][:, 0].numpy()
+
+
+def chunked_cdist(bank: torch.Tensor, queries: torch.Tensor) -> Search:
+    """`torch.cdist` against CHUNK rows at a time, and the smallest of all."""
+
+    def search() -> np.ndarray:
+        nearest = [
+            torch.cdist(queries, bank[i : i + CHUNK]).topk(1, largest=False).values for i in range(0, len(bank), CHUNK)
+        ]
+        return torch.cat(nearest, dim=1).amin(dim=1).numpy()
+
+    return search
+
+
+def faiss_flat(bank: torch.Tensor, queries: torch.Tensor, threads: int) -> Search | None:
+    """faiss's exact index; None without the package."""
+    try:
+        import faiss
+    except ImportError:
+        return None
+    faiss.omp_set_num_threads(threads)
+    index = faiss.IndexFlatL2(bank.shape[1])
+    index.add(bank.numpy())
+    rows = queries.numpy()
+    return lambda: np.sqrt(np.maximum(index.search(rows, 1)[0][:, 0], 0))
+
+
+def brute_force(bank: torch.Tensor, queries: torch.Tensor) -> np.ndarray:
+    """The true distances `(N,)`, by differences in float64."""
+    return np.array([float((bank.double() - query.double()).square().sum(1).min().sqrt()) for query in queries])
+
+
+def fastest(searches: dict[str, Search], runs: int) -> dict[str, float]:
+    """The best milliseconds of each, in turn with the others."""
+    found = dict.fromkeys(searches, float("inf"))
+    for _ in range(runs):
+        for name, search in searches.items():
+            started = time.perf_counter()
+            search()
+            found[name] = min(found[name], 1000 * (time.perf_counter() - started))
+    return found
+
+
+def compared(rows: int, threads: int, runs: int) -> list[dict[str, str]]:
+    """A row of the table for each program, on a bank of so many rows."""
+    bank, queries = patches(rows, 2), patches(PATCHES, 1)
+    queries[::2] = bank[torch.randperm(rows, generator=torch.Generator().manual_seed(3))[: PATCHES // 2]] + 1e-3
+    searches: dict[str, Search] = {
+        "blemish, bfloat16": ours(bank, queries, "bfloat16"),
+        "blemish, float32": ours(bank, queries, "float32"),
+        "torch.cdist in chunks": chunked_cdist(bank, queries),
+    }
+    if (faiss_search := faiss_flat(bank, queries, threads)) is not None:
+        searches["faiss-cpu IndexFlatL2"] = faiss_search
+    truth = brute_force(bank, queries)
+    wrong = {name: int((np.abs(search() - truth) > 1e-3 * truth).sum()) for name, search in searches.items()}
+    spent = fastest(searches, runs)
+    best = min(spent[name] for name in spent if name.startswith("blemish"))
+    facts = {"bank_rows": str(rows), "queries": str(PATCHES), "width": str(WIDTH), "threads": str(threads)}
+    return [
+        {
+            **facts,
+            "program": name,
+            "milliseconds": f"{spent[name]:.0f}",
+            "times_ours": f"{spent[name] / best:.2f}",
+            "wrong": str(wrong[name]),
+        }
+        for name in searches
+    ]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--runs", type=int, default=5)
+    parser.add_argument("--banks", type=int, nargs="+", default=BANKS, help="rows of each bank")
+    parser.add_argument("-o", "--output", type=Path, default=RESULTS)
+    chosen = parser.parse_args()
+    torch.set_num_threads(chosen.threads)
+    with chosen.output.open("w", newline="", encoding="utf-8") as file:
+        table = csv.DictWriter(file, HEAD, lineterminator="\n")
+        table.writeheader()
+        for rows in chosen.banks:
+            for row in compared(rows, chosen.threads, chosen.runs):
+                table.writerow(row)
+                print(row, flush=True)
+
+
+if __name__ == "__main__":
+    main()
