@@ -39,7 +39,7 @@ def stand_ins(monkeypatch: pytest.MonkeyPatch) -> None:
     for place in ("registry", "detectors.factory", "encoders.factory", "encoders.text.factory"):
         monkeypatch.setattr(f"blemish.{place}.resolve", resolved)
     for name in ("near", "narrow"):
-        monkeypatch.setitem(registry.DETECTORS, name, registry.DetectorEntry(f"stand-in:{name}", "a stand-in"))
+        monkeypatch.setitem(registry.DETECTORS, name, registry.DetectorEntry(f"stand-in:{name}", "a stand-in", "none"))
     entry = registry.EncoderEntry("stand-in:vit", "none needed", 1, "a stand-in")
     monkeypatch.setitem(registry.ENCODERS, "small-vit", entry)
     words = registry.EncoderEntry("stand-in:words", "none needed", 0, "a stand-in")

@@ -8,7 +8,6 @@ import re
 from pathlib import Path
 
 import pytest
-from blemish.research.experiments.running import Notebook, configured
 from experiment_parts import ROWS, TINY, write_data
 from markupsafe import escape
 
@@ -17,12 +16,15 @@ from blemish.errors import SettingsError
 from blemish.registry import EXPERIMENTS
 from blemish.research.experiment_report import write_experiment_report
 from blemish.research.experiments.base import Cell
+from blemish.research.experiments.runner import ExperimentRunner, configured
 
 pytestmark = pytest.mark.parametrize("name", sorted(EXPERIMENTS))
 
 
-def notebook(name: str, data: Path, out: Path, **options: object) -> Notebook:
-    return Notebook(name, configured(name, {**TINY[name], "seeds": [0], **options}), categories_of([data], None), out)
+def runner_of(name: str, data: Path, out: Path, **options: object) -> ExperimentRunner:
+    return ExperimentRunner(
+        name, configured(name, {**TINY[name], "seeds": [0], **options}), categories_of([data], None), out
+    )
 
 
 def silent(words: str, done: float, total: int) -> None:
@@ -30,17 +32,17 @@ def silent(words: str, done: float, total: int) -> None:
 
 
 def test_every_experiment_gives_a_page_and_a_table(name: str, data: Path, tmp_path: Path) -> None:
-    book = notebook(name, data, tmp_path)
-    book.work(silent)
-    assert not book.waiting
+    runner = runner_of(name, data, tmp_path)
+    runner.run(silent)
+    assert not runner.waiting
     with (tmp_path / "results.csv").open(encoding="utf-8", newline="") as file:
         written = list(csv.DictReader(file))
     whole = [row for row in written if not row.get("defect")]
     assert len(whole) == ROWS[name]
     assert {row["seed"] for row in written} == {"0"}
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["results.csv", "settings.json"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["results.csv", "results.sqlite"]
 
-    experiment, rows = book.experiment, book.book.rows
+    experiment, rows = runner.experiment, runner.store.rows
     assert all(isinstance(row[measure], float) for row in rows for measure in experiment.MEASURES)
     measured = [row[measure] for row in rows for measure in experiment.MEASURES[:3]]
     assert any(math.isfinite(value) for value in measured)
@@ -71,42 +73,42 @@ def test_finished_cells_are_never_measured_again(
         init(self, key, measure)
 
     monkeypatch.setattr(Cell, "__init__", counting)
-    first = notebook(name, data, tmp_path)
-    first.work(silent)
+    first = runner_of(name, data, tmp_path)
+    first.run(silent)
     cells = len(counted)
     assert cells == len(first.cells) > 0
     content = (tmp_path / "results.csv").read_bytes()
-    again = notebook(name, data, tmp_path)
+    again = runner_of(name, data, tmp_path)
     assert again.finished == cells
-    again.work(silent)
+    again.run(silent)
     assert len(counted) == cells
     assert (tmp_path / "results.csv").read_bytes() == content
-    assert again.book.rows == first.book.rows or any(v != v for row in first.book.rows for v in row.values())
+    assert again.store.rows == first.store.rows or any(v != v for row in first.store.rows for v in row.values())
 
-    more = notebook(name, data, tmp_path, seeds=[0, 1])
-    more.work(silent)
+    more = runner_of(name, data, tmp_path, seeds=[0, 1])
+    more.run(silent)
     assert len(counted) == 2 * cells
     assert (tmp_path / "results.csv").read_bytes().startswith(content)
 
 
 def test_other_settings_never_share_a_table(name: str, data: Path, tmp_path: Path) -> None:
-    book = notebook(name, data, tmp_path)
-    book.book.add(book.cells[0].key, [{}])
+    runner = runner_of(name, data, tmp_path)
+    runner.store.add(runner.cells[0].key, [{}])
     with pytest.raises(SettingsError, match="most_test 20 there, 2 now"):
-        notebook(name, data, tmp_path, most_test=2)
+        runner_of(name, data, tmp_path, most_test=2)
 
 
 def test_images_that_changed_are_measured_again(name: str, tmp_path: Path) -> None:
     root = write_data(name, tmp_path / "data")
-    book = notebook(name, root, tmp_path / "out")
-    for cell in book.cells:
-        book.book.add(cell.key, [{"category": "disc"}])
-    assert notebook(name, root, tmp_path / "out").finished == len(book.cells)
+    runner = runner_of(name, root, tmp_path / "out")
+    for cell in runner.cells:
+        runner.store.add(cell.key, [{"category": "disc"}])
+    assert runner_of(name, root, tmp_path / "out").finished == len(runner.cells)
     next(root.glob("*/train/good/**/*.png")).write_bytes(b"another picture")
-    after = notebook(name, root, tmp_path / "out")
+    after = runner_of(name, root, tmp_path / "out")
     assert after.finished == 0
-    assert after.stale == len(book.cells)
-    assert after.book.rows == []
+    assert after.stale == len(runner.cells)
+    assert after.store.rows == []
 
 
 def test_full_size_is_possible(name: str) -> None:

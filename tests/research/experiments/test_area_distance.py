@@ -9,10 +9,10 @@ import torch
 from experiment_parts import TINY
 from scipy.stats import spearmanr
 
-from blemish.cli.evaluate import parts_of
+from blemish.cli.evaluate import categories_of
 from blemish.errors import SettingsError
-from blemish.research.experiments.area_distance import move, one_a_cell, rows_of, spread_of, with_blocks
-from blemish.research.experiments.running import Notebook, configured
+from blemish.research.experiments.area_distance import deviation_of, move, one_a_cell, rows_of, with_blocks
+from blemish.research.experiments.runner import ExperimentRunner, configured
 
 
 def test_distances_by_side_of_the_mask() -> None:
@@ -30,7 +30,7 @@ def test_spread_is_the_root_mean_square_distance_from_the_mean() -> None:
     patches = np.random.default_rng(0).normal(size=(5, 6, 3)).astype(np.float32)
     flat = patches.reshape(-1, 3)
     expected = np.sqrt(np.mean([np.sum((row - flat.mean(0)) ** 2) for row in flat]))
-    assert spread_of(torch.from_numpy(patches)) == pytest.approx(expected, rel=1e-5)
+    assert deviation_of(torch.from_numpy(patches)) == pytest.approx(expected, rel=1e-5)
 
 
 def test_rows_carry_the_correlation_over_all_defects() -> None:
@@ -49,15 +49,15 @@ def test_rows_carry_the_correlation_over_all_defects() -> None:
 
 def test_larger_defects_move_colours_further(dataset: Path, tmp_path: Path) -> None:
     made = configured("area-distance", {**TINY["area-distance"], "seeds": [0]})
-    book = Notebook("area-distance", made, parts_of([dataset], None), tmp_path)
-    book.work(lambda *_: None)
-    rows = [row for row in book.book.rows if row["block"] == 0]
+    book = ExperimentRunner("area-distance", made, categories_of([dataset], None), tmp_path)
+    book.run(lambda *_: None)
+    rows = [row for row in book.store.rows if row["block"] == 0]
     distances = [row["distance"] for row in rows]
     assert distances == sorted(distances)
     assert distances[-1] > 3 * distances[0] > 0
     assert all(row["outside"] < 0.05 * row["inside"] for row in rows)  # colours of a patch know nothing of others
     assert [row["pasted_share"] for row in rows] == pytest.approx([row["area"] for row in rows], rel=0.3)
-    assert made.verdict(book.book.rows).sentences[0].startswith("Yes")
+    assert made.verdict(book.store.rows).sentences[0].startswith("Yes")
 
 
 def cell(encoder: str, block: int, value: float) -> list[dict[str, Any]]:

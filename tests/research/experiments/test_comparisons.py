@@ -7,14 +7,14 @@ from types import ModuleType
 from typing import Any
 
 import pytest
-from experiment_parts import TINY, made_part, write_dataset
+from experiment_parts import TINY, untested, write_dataset
 
-from blemish.cli.evaluate import parts_of
+from blemish.cli.evaluate import categories_of
 from blemish.errors import DatasetError, SettingsError, WeightsError
-from blemish.evaluation.evaluation import Run, drawn
-from blemish.research.experiments.comparisons import GENERATED, Pretraining, generated_part
-from blemish.research.experiments.material import encoders_named, fingerprint_of, limited, solar_parts
-from blemish.research.experiments.running import Notebook, configured
+from blemish.evaluation import Run, training_samples
+from blemish.research.experiments.comparisons import GENERATED, Pretraining, cooccurrence_data
+from blemish.research.experiments.data import encoders_named, fingerprint_of, limited, solar_cells_data
+from blemish.research.experiments.runner import ExperimentRunner, configured
 from blemish.research.experiments.shots import Shots, bounded
 from blemish.types import Sample
 
@@ -73,16 +73,16 @@ def test_kinds_of_defect_get_rows_of_their_own(dataset: Path, tmp_path: Path) ->
     made = configured(
         "local-vs-global", {**TINY["local-vs-global"], "seeds": [0], "detectors": ["near"], "local": "near"}
     )
-    book = Notebook("local-vs-global", made, parts_of([dataset], None), tmp_path)
-    book.work(lambda *_: None)
-    assert [(row["defect"], row["n_good"], row["n_defective"]) for row in book.book.rows] == [
+    book = ExperimentRunner("local-vs-global", made, categories_of([dataset], None), tmp_path)
+    book.run(lambda *_: None)
+    assert [(row["defect"], row["n_good"], row["n_defective"]) for row in book.store.rows] == [
         ("", 3, 6),
         ("dent", 3, 3),
         ("spot", 3, 3),
     ]
-    captions = [table.title for table in made.tables(book.book.rows)]
+    captions = [table.title for table in made.tables(book.store.rows)]
     assert "Picture AUROC by kind of defect" in captions
-    assert len({cell for chart in made.charts(book.book.rows) for cell in chart.bars}) == 1  # type: ignore[union-attr]
+    assert len({cell for chart in made.charts(book.store.rows) for cell in chart.bars}) == 1  # type: ignore[union-attr]
 
 
 def test_the_generated_set_is_made_once_and_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -99,11 +99,11 @@ def test_the_generated_set_is_made_once_and_whole(tmp_path: Path, monkeypatch: p
     stand_in.generate_cooccurrence = generate_cooccurrence  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "blemish.research.cooccurrence", stand_in)
     with pytest.raises(KeyboardInterrupt):
-        generated_part(tmp_path / "out" / GENERATED)
+        cooccurrence_data(tmp_path / "out" / GENERATED)
     assert not (tmp_path / "out" / GENERATED).exists()
-    part = generated_part(tmp_path / "out" / GENERATED)
-    assert (part.dataset, part.category, len(part.good), len(part.test)) == ("generated", GENERATED, 4, 9)
-    assert generated_part(tmp_path / "out" / GENERATED) == part
+    category = cooccurrence_data(tmp_path / "out" / GENERATED)
+    assert (category.dataset, category.name, len(category.train), len(category.test)) == ("generated", GENERATED, 4, 9)
+    assert cooccurrence_data(tmp_path / "out" / GENERATED) == category
     assert len(calls) == 2
     assert [path.name for path in (tmp_path / "out").iterdir()] == [GENERATED]
 
@@ -144,29 +144,29 @@ def test_the_best_block_and_k_are_named_with_those_near_it() -> None:
 
 def test_the_top_patches_alone_tell_rows_of_one_model_apart(dataset: Path, tmp_path: Path) -> None:
     """The evaluator, told K from the start, finds the same measures as the one model that is scored with every K."""
-    from blemish.evaluation.evaluation import run_details
+    from blemish.evaluation import evaluate_run
 
     made = configured("foundad-layers-and-k", {**TINY["foundad-layers-and-k"], "seeds": [0], "blocks": [0]})
-    parts = parts_of([dataset], None)
-    book = Notebook("foundad-layers-and-k", made, parts, tmp_path)
-    book.work(lambda *_: None)
-    for row in book.book.rows:
+    categories = categories_of([dataset], None)
+    book = ExperimentRunner("foundad-layers-and-k", made, categories, tmp_path)
+    book.run(lambda *_: None)
+    for row in book.store.rows:
         settings = {"steps": 2, "layers": [0], "top": row["top"]}
-        run = Run((limited(parts[0], 20),), "foundad", "pixels", 64, 1, 0, True, settings=settings)
-        (detail,) = run_details(run)
+        run = Run((limited(categories[0], 20),), "foundad", "pixels", 64, 1, 0, True, settings=settings)
+        (detail,) = evaluate_run(run)
         assert detail.row["image_auroc"] == pytest.approx(row["image_auroc"], abs=1e-5)
         assert detail.row["aupro_30"] == pytest.approx(row["aupro_30"], abs=1e-5)
     made = configured("foundad-layers-and-k", {**TINY["foundad-layers-and-k"], "detector": "patchcore"})
     with pytest.raises(SettingsError):
-        made.cells(parts)
+        made.cells(categories)
 
 
 def test_the_same_good_images_for_every_variant(dataset: Path) -> None:
     made = configured("cnn-vs-attention", TINY["cnn-vs-attention"])
-    runs = [cell.compute.args[0] for cell in made.cells(parts_of([dataset], None))]  # type: ignore[attr-defined]
+    runs = [cell.compute.args[0] for cell in made.cells(categories_of([dataset], None))]  # type: ignore[attr-defined]
     by_seed = {run.seed: [] for run in runs}  # type: ignore[var-annotated]
     for run in runs:
-        by_seed[run.seed].append([sample.image for sample in drawn(run)])
+        by_seed[run.seed].append([sample.image for sample in training_samples(run)])
     for first, second in by_seed.values():
         assert first == second
     assert by_seed[0] != by_seed[1] or by_seed[0] != by_seed[2]
@@ -174,15 +174,15 @@ def test_the_same_good_images_for_every_variant(dataset: Path) -> None:
 
 def test_too_few_images_leave_cells_out_and_none_is_an_error() -> None:
     made = configured("shots", {**TINY["shots"], "shots": [1, 2, 8, None], "seeds": [0]})
-    cells = made.cells([made_part(good=2)])
+    cells = made.cells([untested(good=2)])
     assert {cell.key["shots"] for cell in cells} == {1, 2, "all"}
     with pytest.raises(DatasetError, match="8 good pictures"):
-        configured("shots", {**TINY["shots"], "shots": [8]}).cells([made_part(good=2)])
+        configured("shots", {**TINY["shots"], "shots": [8]}).cells([untested(good=2)])
 
 
 def test_an_unknown_detector_ends_the_plan_before_any_work() -> None:
     with pytest.raises(SettingsError, match="known detector"):
-        configured("shots", {**TINY["shots"], "detectors": ["near", "nay"]}).cells([made_part()])
+        configured("shots", {**TINY["shots"], "detectors": ["near", "nay"]}).cells([untested()])
 
 
 def test_steps_bound_those_detectors_alone_that_learn_by_steps() -> None:
@@ -193,17 +193,17 @@ def test_steps_bound_those_detectors_alone_that_learn_by_steps() -> None:
 def test_test_images_are_limited_evenly_over_the_kinds() -> None:
     samples = [Sample(Path(f"{i}.png"), label=0) for i in range(10)]
     samples += [Sample(Path(f"{kind}{i}.png"), label=1, defect=kind) for kind in "abcd" for i in range(5)]
-    part = replace(made_part(), test=tuple(samples))
-    few = limited(part, 4).test
+    category = replace(untested(), test=tuple(samples))
+    few = limited(category, 4).test
     assert [sample.label for sample in few] == [0, 0, 0, 0, 1, 1, 1, 1]
     assert {sample.defect for sample in few if sample.label} == set("abcd")
-    assert limited(part, None).test == tuple(samples)
+    assert limited(category, None).test == tuple(samples)
 
 
 def test_fingerprints_tell_images_apart() -> None:
-    assert fingerprint_of([made_part(good=2)]) == fingerprint_of([made_part(good=2)])
-    assert len({fingerprint_of([made_part(good=2)]), fingerprint_of([made_part(good=3)])}) == 2
-    assert fingerprint_of([made_part("a")]) != fingerprint_of([made_part("b")])
+    assert fingerprint_of([untested(good=2)]) == fingerprint_of([untested(good=2)])
+    assert len({fingerprint_of([untested(good=2)]), fingerprint_of([untested(good=3)])}) == 2
+    assert fingerprint_of([untested("a")]) != fingerprint_of([untested("b")])
 
 
 def test_encoders_are_those_at_hand(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -221,9 +221,9 @@ def test_encoders_are_those_at_hand(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_solar_cells_stand_in_for_data() -> None:
     pytest.importorskip("elpv_dataset")
-    parts = solar_parts()
-    assert [part.category for part in parts] == ["mono", "poly"]
-    for part in parts:
-        assert len(part.good) == 40
-        assert [sum(s.label == label for s in part.test) for label in (0, 1)] == [20, 20]
-        assert not {s.image for s in part.good} & {s.image for s in part.test}
+    categories = solar_cells_data()
+    assert [category.name for category in categories] == ["mono", "poly"]
+    for category in categories:
+        assert len(category.train) == 40
+        assert [sum(s.label == label for s in category.test) for label in (0, 1)] == [20, 20]
+        assert not {s.image for s in category.train} & {s.image for s in category.test}

@@ -4,12 +4,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from experiment_parts import TINY, made_part
+from experiment_parts import TINY, untested
 
-from blemish.cli.evaluate import parts_of
+from blemish.cli.evaluate import categories_of
 from blemish.errors import SettingsError
-from blemish.research.experiments.identity_mapping import LIMIT, onset
-from blemish.research.experiments.running import Notebook, configured
+from blemish.research.experiments.identity_mapping import COPIED, onset
+from blemish.research.experiments.runner import ExperimentRunner, configured
 
 
 def rows(*ratios: tuple[Any, float]) -> list[dict[str, Any]]:
@@ -23,7 +23,7 @@ def rows(*ratios: tuple[Any, float]) -> list[dict[str, Any]]:
         (((4, 5.0), (16, 1.2), (64, 1.1)), "sets in at a bottleneck of 16"),
         (((4, 1.3), (16, 1.2), (64, 1.1)), "copied at every bottleneck"),
         (((4, 1.3), (16, 4.0), (64, 1.1)), "sets in at a bottleneck of 64"),  # too narrow to learn anything is no copy
-        (((4, 1.3), (16, 4.0), (64, LIMIT)), "does not set in"),
+        (((4, 1.3), (16, 4.0), (64, COPIED)), "does not set in"),
         (((4, float("nan")),), "no residual"),
         ((("none", 1.0), (4, 5.0), (16, 4.0)), "sets in only without a bottleneck"),
         ((("none", 1.0), (4, 5.0), (128, 1.4)), "sets in at a bottleneck of 128"),
@@ -40,19 +40,19 @@ def test_onset_is_that_of_the_means() -> None:
 
 def test_a_wide_open_auto_encoder_is_found_out(dataset: Path, tmp_path: Path) -> None:
     made = configured("identity-mapping", {**TINY["identity-mapping"], "seeds": [0], "maskings": [0]})
-    book = Notebook("identity-mapping", made, parts_of([dataset], None), tmp_path)
-    book.work(lambda *_: None)
-    narrow, wide = book.book.rows
+    book = ExperimentRunner("identity-mapping", made, categories_of([dataset], None), tmp_path)
+    book.run(lambda *_: None)
+    narrow, wide = book.store.rows
     assert (narrow["bottleneck"], wide["bottleneck"]) == (1, 15)
-    assert narrow["made_up_ratio"] > LIMIT + 0.3 > LIMIT > wide["made_up_ratio"] > 0.9
-    assert narrow["real_ratio"] > 3 > LIMIT > wide["real_ratio"]
+    assert narrow["made_up_ratio"] > COPIED + 0.3 > COPIED > wide["made_up_ratio"] > 0.9
+    assert narrow["real_ratio"] > 3 > COPIED > wide["real_ratio"]
     assert narrow["image_auroc"] == 1
-    assert "sets in at a bottleneck of 15" in made.verdict(book.book.rows).sentences[0]
+    assert "sets in at a bottleneck of 15" in made.verdict(book.store.rows).sentences[0]
 
 
 def test_masked_and_plain_learn_with_settings_of_their_own() -> None:
     made = configured("identity-mapping", {**TINY["identity-mapping"], "seeds": [0]})
-    runs = [cell.compute.args[0] for cell in made.cells([made_part(good=4)])]  # type: ignore[attr-defined]
+    runs = [cell.compute.args[0] for cell in made.cells([untested(good=4)])]  # type: ignore[attr-defined]
     assert [dict(run.settings) for run in runs] == [
         {"bottleneck": 1, "steps": 1},
         {"bottleneck": 15, "steps": 1},
@@ -69,4 +69,4 @@ def test_impossible_grids_are_refused(options: dict[str, Any]) -> None:
 
 def test_a_detector_without_bottleneck_is_refused_before_any_work() -> None:
     with pytest.raises(SettingsError, match="bottleneck"):
-        configured("identity-mapping", {"plain": "near", "masked": "near"}).cells([made_part()])
+        configured("identity-mapping", {"plain": "near", "masked": "near"}).cells([untested()])

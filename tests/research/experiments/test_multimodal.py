@@ -8,27 +8,28 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from blemish.research.experiments.material import fingerprint_of, limited
-from blemish.research.experiments.running import Notebook, configured
-from experiment_parts import TINY, made_part, write_data
+from experiment_parts import TINY, untested, write_data
 
 from blemish.cli.evaluate import categories_of
+from blemish.detectors.patchcore import PatchCore
 from blemish.errors import DatasetError, SettingsError, WeightsError
 from blemish.evaluation import CategoryData, Run, SharedEncoders, evaluate_run
 from blemish.research.experiments import multimodal
+from blemish.research.experiments.comparisons import with_settings
+from blemish.research.experiments.data import fingerprint_of, limited
 from blemish.research.experiments.multimodal import (
     ALIKE,
     FUSED,
     GENERATED,
     SHOWN,
     TEXTUAL,
-    OneSide,
-    Way,
+    ModalityScore,
+    View,
     rendered_scans,
 )
-from blemish.research.experiments.multimodal_ablation import IMAGE, OURS, SIDES, SURFACE, WHOLE, MultimodalAblation
+from blemish.research.experiments.multimodal_ablation import IMAGE, MAPS, OURS, SURFACE, WHOLE, MultimodalAblation
 from blemish.research.experiments.multimodal_cost import GIVEN, MultimodalCost
-from blemish.research.experiments.multimodal_weights import weighed
+from blemish.research.experiments.runner import ExperimentRunner, configured
 from blemish.types import POINTS, RGB, Features
 
 NAMES = [name for name in TINY if name.startswith("multimodal")]
@@ -42,14 +43,14 @@ def row(
     variant: str, values: tuple[float, float, float] = (0.9, 0.9, 0.4), seed: int = 0, **more: Any
 ) -> dict[str, Any]:
     facts = {"dataset": "d", "category": "bolt", "variant": variant, "encoder": "e", "shots": 4, "seed": seed}
-    rest = {"defect": "", "view": FUSED, "pooled": "true", "ms_per_picture": 100.0, "fit_seconds": 5.0}
+    rest = {"defect": "", "view": FUSED, "pooled": True, "ms_per_picture": 100.0, "fit_seconds": 5.0}
     return {**facts, **rest, **dict(zip(SHOWN, values, strict=True)), **more}
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_images_without_points_are_refused_before_any_work(name: str) -> None:
     with pytest.raises(DatasetError, match="pictures with points"):
-        configured(name, TINY[name]).cells([made_part()])
+        configured(name, TINY[name]).cells([untested()])
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -68,7 +69,9 @@ def test_sets_that_cannot_be_rendered_are_refused(options: dict[str, int]) -> No
 def test_scans_are_rendered_where_none_are_given_and_only_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     made = configured("multimodal-ablation", {"classes": 2, "image_size": 64, "train": 2, "good": 1, "defective": 1})
     categories = made.own_categories(tmp_path, ())
-    assert [(category.dataset, len(category.train), len(category.test)) for category in categories] == [(GENERATED, 2, 10)] * 2
+    assert [(category.dataset, len(category.train), len(category.test)) for category in categories] == [
+        (GENERATED, 2, 10)
+    ] * 2
     monkeypatch.setattr(multimodal, "write_scans", None)  # fails when it is called
     assert made.own_categories(tmp_path, ()) == categories
     assert made.own_categories(tmp_path / "other", categories) == ()
@@ -114,35 +117,41 @@ def test_the_modules_of_the_published_table() -> None:
     assert not ALIKE.keys() & variants["cfm"].settings.keys()
 
 
-def test_a_way_takes_one_modality_away(scans: Path) -> None:
+def test_a_view_takes_one_modality_away(scans: Path) -> None:
     (category,) = categories_of([scans], None)
-    shown = {left: Way({}, None, left).seen(category).test for left in ("", RGB, POINTS)}  # type: ignore[arg-type]
+    shown = {modality: View({}, modality=modality).shown(category).test for modality in ("", RGB, POINTS)}
     assert shown[""] == category.test
     assert [(one.image, one.points) for one in shown[RGB]] == [(one.image, None) for one in category.test]
     assert [(one.image, one.points) for one in shown[POINTS]] == [(None, one.points) for one in category.test]
 
 
-def test_one_side_is_what_the_detector_says_of_it() -> None:
+def test_a_modality_is_scored_by_its_own_map() -> None:
     class Two:
         needs, settings = "needs", {"a": 1}
 
         def explain(self, features: Features) -> dict[str, torch.Tensor]:
             return {RGB: torch.full((1, 2, 2), 3.0), POINTS: torch.full((1, 2, 2), 4.0)}
 
-    side = OneSide(Two(), POINTS)
-    assert side.score(Features({})).patches.tolist() == [[[4, 4], [4, 4]]]
-    assert (side.needs, side.settings) == ("needs", {"a": 1})
+    scored: Any = ModalityScore(Two(), POINTS)
+    assert scored.score(Features({})).patches.tolist() == [[[4, 4], [4, 4]]]
+    assert (scored.needs, scored.settings) == ("needs", {"a": 1})
 
 
 def test_weights_are_those_of_a_detector_that_has_them_from_the_start(scans: Path, tmp_path: Path) -> None:
     made = configured("multimodal-weights", {**TINY["multimodal-weights"], "alphas": [0.25, 1], "seeds": [0]})
     categories = categories_of([scans], None)
-    book = Notebook("multimodal-weights", made, categories, tmp_path)
-    book.work(silent)
-    assert [found["alpha"] for found in book.book.rows] == [0.25, 1]
-    for found in book.book.rows:
+    runner = ExperimentRunner("multimodal-weights", made, categories, tmp_path)
+    runner.run(silent)
+    assert [found["alpha"] for found in runner.store.rows] == [0.25, 1]
+    for found in runner.store.rows:
         alpha = found["alpha"]
-        settings = {**ALIKE, "steps": 2, "text_encoder": "few-words", "crossmodal_weight": alpha, "text_weight": 1 - alpha}
+        settings = {
+            **ALIKE,
+            "steps": 2,
+            "text_encoder": "few-words",
+            "crossmodal_weight": alpha,
+            "text_weight": 1 - alpha,
+        }
         settings |= {"prototype_weight": 0.0, "missing_weight": 0.0}
         run = Run((limited(categories[0], 20),), TEXTUAL, "pixels+points-shape", 64, 2, 0, True, settings=settings)
         (detail,) = evaluate_run(run)
@@ -152,13 +161,12 @@ def test_weights_are_those_of_a_detector_that_has_them_from_the_start(scans: Pat
         configured("multimodal-weights", {"alphas": [0.5, 1.5]})
 
 
-def test_other_weights_leave_the_detector_as_it_was() -> None:
-    from blemish.detectors.rgb3d.text_guided import TextGuided
-
-    detector = TextGuided(crossmodal_weight=0.5, text_weight=0.5)
-    other = weighed(detector, 0.25)
-    assert (other.settings["crossmodal_weight"], other.settings["text_weight"]) == (0.25, 0.75)
-    assert (detector.crossmodal_weight, detector.text_weight) == (0.5, 0.5)
+def test_other_settings_leave_the_fitted_detector_as_it_was() -> None:
+    bank = torch.arange(60.0).reshape(20, 3)
+    fitted = PatchCore(reweight=3, coreset=1.0).load_state({"bank": bank})
+    other = with_settings(fitted, reweight=0)
+    assert (fitted.settings["reweight"], other.settings["reweight"]) == (3, 0)
+    assert torch.equal(other.state()["bank"], bank)
 
 
 def test_a_kind_is_found_by_the_side_that_sees_it() -> None:
@@ -185,12 +193,12 @@ def test_a_kind_is_found_by_the_side_that_sees_it() -> None:
 
 def test_rows_by_kind_count_the_scans_of_the_kind(scans: Path, tmp_path: Path) -> None:
     made = configured("multimodal-ablation", {**TINY["multimodal-ablation"], "seeds": [0], "pruned": []})
-    book = Notebook("multimodal-ablation", made, categories_of([scans], None), tmp_path)
-    cell = next(cell for cell in book.cells if cell.key["variant"] == WHOLE)
-    book.waiting = [cell]
-    book.work(silent)
-    counts = {(one["view"], one["defect"]): (one["n_good"], one["n_defective"]) for one in book.book.rows}
-    assert Counter(view for view, _ in counts) == dict.fromkeys((FUSED, IMAGE, SURFACE, *SIDES.values()), 4)
+    runner = ExperimentRunner("multimodal-ablation", made, categories_of([scans], None), tmp_path)
+    cell = next(cell for cell in runner.cells if cell.key["variant"] == WHOLE)
+    runner.waiting = [cell]
+    runner.run(silent)
+    counts = {(one["view"], one["defect"]): (one["n_good"], one["n_defective"]) for one in runner.store.rows}
+    assert Counter(view for view, _ in counts) == dict.fromkeys((FUSED, IMAGE, SURFACE, *MAPS.values()), 4)
     for view in (FUSED, SURFACE):
         assert [counts[view, kind] for kind in ("", "geometry alone", "colour alone", "both")] == [
             (2, 9),
@@ -198,7 +206,7 @@ def test_rows_by_kind_count_the_scans_of_the_kind(scans: Path, tmp_path: Path) -
             (2, 2),
             (2, 2),
         ]
-    limits = {one["view"]: np.isfinite(one["miss_rate"]) for one in book.book.rows if not one["defect"]}
+    limits = {one["view"]: np.isfinite(one["miss_rate"]) for one in runner.store.rows if not one["defect"]}
     assert {view for view, known in limits.items() if known} == {FUSED, IMAGE, SURFACE}  # a side has no limits
 
 
@@ -207,7 +215,7 @@ def test_unified_is_held_against_one_model_a_category() -> None:
     given = {GIVEN[measure]: value for measure, value in zip(SHOWN, (0.92, 0.9, 0.4), strict=True)}
     rows = [
         row("cfm", (0.90, 0.90, 0.45), **extra, recognised=0.97, **given),
-        row("cfm", (0.91, 0.95, 0.40), pooled="false", **extra, recognised=float("nan"), **given),
+        row("cfm", (0.91, 0.95, 0.40), pooled=False, **extra, recognised=float("nan"), **given),
     ]
     told = " ".join(MultimodalCost().verdict(rows).sentences)
     assert "-0.010 picture AUROC (is within 0.02)" in told
@@ -229,9 +237,11 @@ def test_each_category_is_learned_by_itself_and_with_all(tmp_path: Path) -> None
 @pytest.mark.slow
 def test_cost_is_measured_in_a_process_of_its_own(scans: Path, tmp_path: Path) -> None:
     options = {**TINY["multimodal-cost"], "seeds": [0], "detectors": ["btf"], "own_process": True}
-    book = Notebook("multimodal-cost", configured("multimodal-cost", options), categories_of([scans], None), tmp_path)
-    book.work(silent)
-    for found in book.book.rows:
+    runner = ExperimentRunner(
+        "multimodal-cost", configured("multimodal-cost", options), categories_of([scans], None), tmp_path
+    )
+    runner.run(silent)
+    for found in runner.store.rows:
         assert 50 < found["peak_memory_mb"] < 2000
         assert found["scans_per_second"] == pytest.approx(1000 / found["ms_per_picture"], rel=1e-4)
         assert 0 < found["model_mb"] < 20

@@ -1,0 +1,76 @@
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import pytest
+from experiment_parts import TINY, untested
+
+from blemish.cli.evaluate import categories_of
+from blemish.errors import SettingsError
+from blemish.research.experiments.base import Experiment
+from blemish.research.experiments.runner import ExperimentRunner, configured
+
+
+@pytest.mark.parametrize("name", ["cnn-vs-attention", "identity-mapping", "area-distance"])
+def test_a_run_that_went_on_ends_like_one_that_ran_through(name: str, dataset: Path, tmp_path: Path) -> None:
+    def runner_in(out: str) -> ExperimentRunner:
+        made = configured(name, {**TINY[name], "seeds": [0, 1]})
+        return ExperimentRunner(name, made, categories_of([dataset], None), tmp_path / out)
+
+    whole = runner_in("whole")
+    whole.run(lambda words, done, total: None)
+    started = runner_in("begun")
+
+    def interrupted(words: str, done: float, total: int) -> None:
+        if started.finished == 1:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        started.run(interrupted)
+    assert sorted(path.name for path in (tmp_path / "begun").iterdir()) == ["results.csv", "results.sqlite"]
+    went_on = runner_in("begun")
+    assert went_on.finished == 1
+    went_on.run(lambda words, done, total: None)
+    clocks = {"fit_seconds", "ms_per_picture", "peak_memory_mb"}
+    assert len(whole.store.rows) == len(went_on.store.rows)
+    for one, other in zip(whole.store.rows, went_on.store.rows, strict=True):
+        assert {k: repr(v) for k, v in one.items() if k not in clocks} == {
+            k: repr(v) for k, v in other.items() if k not in clocks
+        }
+
+
+def test_lines_are_on_disk_before_the_next_cell_begins(dataset: Path, tmp_path: Path) -> None:
+    name = "cnn-vs-attention"
+    made = configured(name, {**TINY[name], "seeds": [0]})
+    runner = ExperimentRunner(name, made, categories_of([dataset], None), tmp_path)
+    seen = []
+
+    def watch(words: str, done: float, total: int) -> None:
+        if (tmp_path / "results.csv").exists():
+            with (tmp_path / "results.csv").open(newline="") as file:
+                seen.append((runner.finished, len(list(csv.DictReader(file)))))
+
+    runner.run(watch)
+    assert (1, 1) in seen
+    assert all(finished == rows for finished, rows in seen)
+
+
+def test_single_values_stand_for_lists_and_defaults_are_stated_once() -> None:
+    made = configured("shots", {"shots": 4, "detectors": "patchcore"})
+    assert (made.shots, made.detectors) == ((4,), ("patchcore",))  # type: ignore[attr-defined]
+    assert configured("shots", {"shots": [1, None]}).shots == (1, None)  # type: ignore[attr-defined]
+    assert configured("identity-mapping", {"maskings": [0, 0.5]}).maskings == (0.0, 0.5)  # type: ignore[attr-defined]
+    assert "seeds" not in configured("shots").common
+    with pytest.raises(SettingsError, match="known experiment"):
+        configured("a-question")
+
+
+def test_an_unknown_name_lists_those_written_alike() -> None:
+    with pytest.raises(SettingsError, match="pretraining"):
+        configured("pretrainig")
+
+
+def test_a_promise_alone_is_no_experiment() -> None:
+    with pytest.raises(NotImplementedError):
+        Experiment().cells([untested()])
