@@ -8,6 +8,7 @@ Lukáš, Fridrich, Goljan: Digital camera identification from sensor pattern noi
 from __future__ import annotations
 
 import hashlib
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -30,6 +31,7 @@ _LEAST_NOISE_CORRELATION, _LEAST_NOISE = 0.05, 0.6
 _WINDOWS, _WINDOW = 5, 32  # detail is compared in 5 x 5 windows of 32 pixels a side
 
 _CHUNK = 1024  # rows of the distance matrix at once: 4 MB for each thousand images
+_BLOCK = 128  # images whose detail is compared with that of as many others at once: 100 MB
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,10 +76,9 @@ def near_duplicates(signatures: Sequence[Signature | None]) -> list[int]:
     if len(known) < 2:
         return found
     thumbnails = np.stack([one.thumbnail for one in signatures if one is not None]) - 128  # (N, D)
-    for i, j in _close_pairs(thumbnails):
-        a, b = signatures[known[i]], signatures[known[j]]
-        if a is not None and b is not None and _share_detail(a, b):
-            _join(found, known[i], known[j])
+    given = [one for one in signatures if one is not None]
+    for i, j in _repeating(given, _close_pairs(thumbnails)):
+        _join(found, known[i], known[j])
     return [_first(found, i) for i in range(len(found))]
 
 
@@ -93,43 +94,66 @@ def _close_pairs(thumbnails: np.ndarray) -> list[tuple[int, int]]:
     return pairs
 
 
-def _share_detail(a: Signature, b: Signature) -> bool:
-    """Whether two images of close thumbnails have the same fine detail, noise included where both have any."""
-    if a.shape != b.shape:  # a copy of another size: detail cannot be compared, shape must do
-        return abs(a.shape[0] * b.shape[1] - a.shape[1] * b.shape[0]) <= max(*a.shape, *b.shape)
-    if min(a.detail.shape[1:]) < 3:
-        return True
-    windows_a, windows_b = a.detail.astype(np.float64), b.detail.astype(np.float64)  # (n, s, s)
-    base_a, base_b = _means(windows_a), _means(windows_b)  # (n, s - 2, s - 2)
-    fine_a, fine_b = windows_a[:, 1:-1, 1:-1] - base_a, windows_b[:, 1:-1, 1:-1] - base_b
-    if max(np.abs(fine_a).max(), np.abs(fine_b).max()) < _LEAST_NOISE:
-        return True  # neither has any detail: drawn, not photographed
-    if _correlation(fine_a, fine_b) < _LEAST_CORRELATION:
-        return False
-    vertical, horizontal = np.gradient(base_a + base_b, axis=(1, 2))
-    edges = np.hypot(vertical, horizontal)
-    flat = edges <= np.median(edges)
-    noise_a, noise_b = _noise(windows_a)[flat], _noise(windows_b)[flat]
-    if min(np.sqrt((noise_a**2).mean()), np.sqrt((noise_b**2).mean())) < _LEAST_NOISE:
-        return True
-    return _correlation(noise_a, noise_b) >= _LEAST_NOISE_CORRELATION
+def _repeating(signatures: Sequence[Signature], pairs: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Those of the `pairs` of close thumbnails whose detail is the same, too."""
+    repeating: list[tuple[int, int]] = []
+    blocks: dict[tuple[int, int], list[tuple[int, int]]] = defaultdict(list)
+    for i, j in pairs:
+        if signatures[i].shape == signatures[j].shape:
+            blocks[i // _BLOCK, j // _BLOCK].append((i, j))
+        elif _same_aspect(signatures[i].shape, signatures[j].shape):  # detail of other sizes cannot be compared
+            repeating.append((i, j))
+    for members in blocks.values():
+        for shape in {signatures[i].shape for i, _ in members}:
+            same_shape = [(i, j) for i, j in members if signatures[i].shape == shape]
+            rows, columns = sorted({i for i, _ in same_shape}), sorted({j for _, j in same_shape})
+            same = _same_detail(*([signatures[k].detail for k in side] for side in (rows, columns)))
+            row, column = ({k: at for at, k in enumerate(side)} for side in (rows, columns))
+            repeating += [(i, j) for i, j in same_shape if same[row[i], column[j]]]
+    return repeating
 
 
-def _means(windows: np.ndarray) -> np.ndarray:
-    """The means of 3 x 3 pixels in windows `(n, s, s)`, as `(n, s - 2, s - 2)`."""
-    return np.lib.stride_tricks.sliding_window_view(windows, (3, 3), axis=(1, 2)).mean(axis=(-2, -1))
+def _same_detail(details: Sequence[np.ndarray], others: Sequence[np.ndarray]) -> np.ndarray:
+    """Whether each of a images has the detail of each of b others, noise included where both have any: `(a, b)` bool.
+
+    Each detail is `(n, s, s)` uint8, of the same n and s.
+    """
+    if min(details[0].shape[1:]) < 5:  # too small to have any
+        return np.ones((len(details), len(others)), bool)
+    fine_a, noise_a, flat_a = _split(np.stack(details))  # each (a, n * (s - 2) * (s - 2))
+    fine_b, noise_b, flat_b = _split(np.stack(others))
+    # Images without any detail are drawn, not photographed: their thumbnails say all.
+    drawn_a, drawn_b = (np.abs(fine).max(axis=1) < _LEAST_NOISE for fine in (fine_a, fine_b))
+    lengths = np.sqrt(np.outer((fine_a**2).sum(axis=1), (fine_b**2).sum(axis=1)))
+    is_alike = fine_a @ fine_b.T >= _LEAST_CORRELATION * np.maximum(lengths, 1e-9)
+    # Sums over the pixels where both are flat, all `(a, b)`.
+    count = np.maximum(flat_a @ flat_b.T, 1)
+    power_a, power_b = noise_a**2 @ flat_b.T, flat_a @ (noise_b**2).T
+    has_noise = np.minimum(power_a, power_b) >= _LEAST_NOISE**2 * count
+    shares_noise = noise_a @ noise_b.T >= _LEAST_NOISE_CORRELATION * np.sqrt(power_a * power_b)
+    return np.outer(drawn_a, drawn_b) | (is_alike & (~has_noise | shares_noise))
 
 
-def _noise(windows: np.ndarray) -> np.ndarray:
-    """The noise in windows `(n, s, s)`, as `(n, s - 2, s - 2)`: second differences both ways, which no edge along an
-    axis and no slope survives (Immerkær: Fast noise variance estimation, CVIU 1996), scaled to the noise's std."""
-    across = windows[:, :, 2:] - 2 * windows[:, :, 1:-1] + windows[:, :, :-2]
-    return (across[:, 2:] - 2 * across[:, 1:-1] + across[:, :-2]) / 6
+def _split(details: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Fine detail, noise where the image is flat, and where that is, of images `(a, n, s, s)`: each `(a, d)` float32.
+
+    Fine detail is what a 3 x 3 mean takes away. Noise is a second difference both ways, which no slope and no edge
+    along an axis survives (Immerkær: Fast noise variance estimation, CVIU 1996), scaled to the noise's std. Flat is the
+    half of the pixels with the smallest gradients.
+    """
+    levels = details.astype(np.float32)
+    rows = levels[:, :, :-2] + levels[:, :, 1:-1] + levels[:, :, 2:]
+    means = (rows[..., :-2] + rows[..., 1:-1] + rows[..., 2:]) / 9  # (a, n, s - 2, s - 2)
+    fine = levels[:, :, 1:-1, 1:-1] - means
+    bends = levels[:, :, :-2] - 2 * levels[:, :, 1:-1] + levels[:, :, 2:]
+    noise = (bends[..., :-2] - 2 * bends[..., 1:-1] + bends[..., 2:]) / 6
+    edges = np.hypot(*np.gradient(means, axis=(2, 3))).reshape(len(details), -1)
+    flat = (edges <= np.median(edges, axis=1, keepdims=True)).astype(np.float32)
+    return fine.reshape(len(details), -1), noise.reshape(len(details), -1) * flat, flat
 
 
-def _correlation(a: np.ndarray, b: np.ndarray) -> float:
-    product = float(np.sqrt((a * a).sum() * (b * b).sum()))
-    return float((a * b).sum()) / product if product > 0 else 0.0
+def _same_aspect(size: tuple[int, int], other: tuple[int, int]) -> bool:
+    return abs(size[0] * other[1] - size[1] * other[0]) <= max(*size, *other)
 
 
 def _first(found: list[int], i: int) -> int:
