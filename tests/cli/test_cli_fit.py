@@ -80,7 +80,7 @@ def test_shots_are_those_that_other_programs_draw(blemish: Blemish, parts: Path,
     drawn = [files[i] for i in np.random.RandomState(5).permutation(len(files))[:2]]
     assert blemish("fit", parts / "disc", "-o", tmp_path / "a", "--shots", 2, "--seed", 5, *METHOD).exit_code == 0
     assert blemish("fit", *drawn, "-o", tmp_path / "b", "--seed", 5, *METHOD).exit_code == 0
-    learned = [json.loads((tmp_path / name / "settings.json").read_text())["learned"] for name in "ab"]
+    learned = [json.loads((tmp_path / name / "settings.json").read_text())["fingerprints"] for name in "ab"]
     assert learned[0] == learned[1]
     assert len(learned[0]) == 2
 
