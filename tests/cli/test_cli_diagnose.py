@@ -72,7 +72,7 @@ def test_fit_sets_aside_what_stands_out_and_says_so(blemish: Blemish, tmp_path: 
     assert "Set aside: 1 picture that stood out from the others; 9 learned." in result.stdout
     assert "good/4.png  " in result.stdout
     settings = json.loads((tmp_path / "model" / "settings.json").read_text())
-    assert [one["file"] for one in settings["set_aside"]] == ["4.png"]
+    assert [one["file"] for one in settings["outliers"]] == ["4.png"]
     assert blemish("inspect", tmp_path / "model", tmp_path / "good", "-o", tmp_path / "o").exit_code == 0
     page = (tmp_path / "o" / "report.html").read_text()
     assert "set aside while learning" in page

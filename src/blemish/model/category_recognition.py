@@ -63,12 +63,14 @@ def describe(features: Features, view: str = RGB) -> list[np.ndarray]:
 
 def unit(vectors: np.ndarray) -> np.ndarray:
     """Vectors `(…, D)` scaled to length 1; a zero vector stays zero."""
-    return vectors / np.maximum(np.linalg.norm(vectors, axis=-1, keepdims=True), 1e-12)
+    scaled: np.ndarray = vectors / np.maximum(np.linalg.norm(vectors, axis=-1, keepdims=True), 1e-12)
+    return scaled
 
 
 def distances(patches: np.ndarray, prototypes: np.ndarray) -> np.ndarray:
     """Euclidean distances `(P,)` in [0, 2] of unit `patches` `(P, D)` to the nearest of unit `prototypes` `(N, D)`."""
-    return np.sqrt(np.maximum(2 - 2 * (patches @ prototypes.T).max(axis=1), 0))  # from the cosine
+    found: np.ndarray = np.sqrt(np.maximum(2 - 2 * (patches @ prototypes.T).max(axis=1), 0))  # (P,) from the cosine
+    return found
 
 
 def mean_distance(patches: np.ndarray, prototypes: np.ndarray) -> float:

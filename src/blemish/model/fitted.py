@@ -55,7 +55,7 @@ class FittedModel:
 
     def framing_of(self, category: str | None) -> Framing:
         """The framing of a category, or of all where they are framed alike."""
-        return self.framings[category] if category in self.framings else next(iter(self.framings.values()))
+        return self.framings.get(category or "", next(iter(self.framings.values())))
 
     def check_category(self, category: str | None) -> None:
         """Raise SettingsError for the name of a category that the model does not know."""
