@@ -121,7 +121,7 @@ def told(prediction: Any) -> dict[str, Any]:
         "category": prediction.category,
         "score": prediction.score,
         "p_value": prediction.p_value,
-        "is_defective": prediction.is_defective,
+        "is_defective": prediction.score > prediction.threshold,  # whatever the verdict on a part that is unknown
         "regions": [[*region.box, region.area, region.peak] for region in prediction.regions],
         "map": [float(found.max()), float(found.mean(dtype=np.float64)), float(np.median(found))],
         "map_sha256": hashlib.sha256(found.tobytes()).hexdigest(),
