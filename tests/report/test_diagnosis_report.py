@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from blemish.diagnosis.diagnosis import Diagnosis, Inspected, Measure, Sign
+from blemish.diagnosis import Diagnosis, InspectedImage, Measure, Sign
 from blemish.report import write_diagnosis_report
 
 
@@ -27,8 +27,8 @@ def write(tmp_path, read):
 def failing(predict, grain):
     mask = np.zeros((96, 128), bool)
     mask[10:30, 10:40] = True
-    seen = Inspected(grain(), predict("a/<b>.png", 0.7, (10, 10, 40, 30)), mask)
-    calm = Inspected(grain(), predict("c.png"))
+    seen = InspectedImage(grain(), predict("a/<b>.png", 0.7, (10, 10, 40, 30)), mask)
+    calm = InspectedImage(grain(), predict("c.png"))
     identity = Sign(
         "identity mapping",
         "Means <this>.",

@@ -59,8 +59,8 @@ def images_needed(rate: float) -> int:
 def evidence_in_words(facts: CalibrationFacts) -> list[str]:
     """Sentences: what the threshold rests on, what to expect of it, and what would make it firmer."""
     target = percent(facts.false_alarm_rate)
-    rests = f"It rests on {count_in_words(facts.evidence, 'good picture')}."
-    sentences = [" ".join(filter(None, (f"The limit aims at {target} false alarms.", rests, facts.obtained)))]
+    rests = facts.obtained or f"It rests on {count_in_words(facts.evidence, 'good picture')}."
+    sentences = [f"The limit aims at {target} false alarms. {rests}"]
     low, high = rate_interval(facts)
     needed = images_needed(facts.false_alarm_rate)
     if facts.evidence < needed:
