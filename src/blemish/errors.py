@@ -52,10 +52,10 @@ class OutputError(BlemishError):
 class DataWarning(UserWarning):
     """An image that can be read, but probably is not what it seems; `str()` is a sentence that names the file.
 
-    `kind` is one of `KINDS`, `file` names the image (or its mask, or a folder).
+    `kind` is one of `KINDS`, `file` names the image.
     """
 
-    KINDS = ("scale", "range", "constant", "two-level", "mask", "pages", "near-duplicate", "incomplete")
+    KINDS = ("scale", "range", "constant", "two-level", "pages", "near-duplicate", "incomplete")
 
     def __init__(self, kind: str, file: str, text: str) -> None:
         super().__init__(kind, file, text)

@@ -27,11 +27,11 @@ def test_warnings_of_all_threads_are_collected_and_others_pass() -> None:
 
 def test_a_summary_counts_files_by_kind() -> None:
     found = [DataWarning("range", file, "is dark") for file in ("a.png", "b.png", "a.png")]
-    found.append(DataWarning("mask", "m.png", "marks nothing"))
+    found.append(DataWarning("constant", "m.png", "is black"))
     lines = summary(found)
     assert lines[0].startswith("2 pictures use a few per cent")
     assert "'a.png' is dark" in lines[0]
-    assert lines[1].startswith("1 mask is doubtful")
+    assert lines[1].startswith("1 picture is of one single colour")
     assert summary([]) == []
     assert {summary([DataWarning(kind, "x", "y")])[0] for kind in DataWarning.KINDS}
 

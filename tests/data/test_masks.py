@@ -6,10 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from blemish.data.category import Category
-from blemish.data.data_warnings import collected_warnings
 from blemish.data.images import load_mask
-from blemish.data.masks import check_mask, mask_for, masks_by_stem
+from blemish.data.masks import is_turn_doubtful, mask_for, masks_by_stem
 from blemish.errors import ImageError
 from blemish.types import Sample
 
@@ -32,23 +30,6 @@ def test_an_image_whose_own_name_ends_like_a_mask_keeps_its_own() -> None:
     assert mask_for(Path("a.jpg"), by_stem) == Path("a.png")
 
 
-def words(mask: np.ndarray, sample: Sample | None = None) -> list[str]:
-    with collected_warnings() as found:
-        check_mask(mask, sample or Sample(Path("a.png"), label=1, mask=Path("a_mask.png")))
-    assert {warning.kind for warning in found} <= {"mask"}
-    return [str(warning) for warning in found]
-
-
-def test_empty_and_inverted_masks_are_warned_of_and_no_others() -> None:
-    mask = np.zeros((10, 10), bool)
-    assert "marks nothing" in words(mask)[0]
-    mask[2:4, 2:4] = True
-    assert words(mask) == []
-    assert "96 % of its picture".replace(" ", "") in words(~mask)[0].replace(" ", "")
-    mask[:5] = True  # half of the picture, as a misplaced part is marked
-    assert words(mask) == []
-
-
 @pytest.mark.parametrize(("orientation", "is_doubtful"), [(1, False), (3, True), (6, False)])
 def test_a_mask_drawn_before_exif_turned_its_image(tmp_path: Path, orientation: int, is_doubtful: bool) -> None:
     exif = Image.Exif()
@@ -62,16 +43,5 @@ def test_a_mask_drawn_before_exif_turned_its_image(tmp_path: Path, orientation: 
             load_mask(tmp_path / "m.png", size)
     mask = np.zeros(size, bool)
     mask[0, 0] = True
-    assert bool(words(mask, sample)) == is_doubtful
-
-
-def test_how_many_defective_pictures_have_a_mask_is_said() -> None:
-    defective = [Sample(Path(f"{i}.png"), label=1, mask=Path("m.png") if i < 2 else None) for i in range(5)]
-    category = Category([], [*defective, Sample(Path("g.png"), label=0)])
-    assert category.mask_coverage == (2, 5)
-    assert category.mask_words == "masks for 2 of 5 defective pictures"
-    assert not category.has_masks
-    whole = Category([], defective[:2])
-    assert whole.has_masks
-    assert whole.mask_words == ""
-    assert not Category([], []).has_masks
+    assert is_turn_doubtful(mask, sample) == is_doubtful
+    assert not is_turn_doubtful(mask, Sample(np.zeros((3, 3, 3), np.uint8), mask=mask))

@@ -32,19 +32,7 @@ class Category:
     @property
     def has_masks(self) -> bool:
         """True when every defective sample has a mask, so that pixels can be measured."""
-        masks, defective = self.mask_coverage
-        return 0 < masks == defective
-
-    @property
-    def mask_coverage(self) -> tuple[int, int]:
-        """How many defective samples have a mask, and how many there are."""
-        return sum(sample.mask is not None for sample in self.defective), len(self.defective)
-
-    @property
-    def mask_words(self) -> str:
-        """`mask_coverage` in words, "" where every defective sample has a mask or there is none to have one."""
-        masks, defective = self.mask_coverage
-        return "" if masks == defective else f"masks for {masks} of {defective} defective pictures"
+        return bool(self.defective) and all(sample.mask is not None for sample in self.defective)
 
 
 @dataclass(frozen=True)

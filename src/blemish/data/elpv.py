@@ -43,10 +43,10 @@ def solar_cells(folder: Path | str | None = None) -> list[Sample]:
 def draw_cells(
     n_learn: int = 40, n_inspect: int = 60, seed: int = 0, folder: Path | str | None = None
 ) -> tuple[list[Sample], list[Sample]]:
-    """Good cells to learn from, and others to inspect, half of them defective; half mono, half poly in each group.
+    """Normal cells to fit on, and others to inspect, half of them defective; half mono, half poly in each group.
 
     Only cells on which the experts agreed are drawn (probability 0 or 1), so that the labels are known. The samples of
-    the second list come in shuffled order; odd counts give the extra cell to good and to mono.
+    the second list come in shuffled order; odd counts give the extra cell to normal and to mono.
     """
     random = np.random.RandomState(seed)
     pools = {

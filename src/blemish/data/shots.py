@@ -1,4 +1,4 @@
-"""A few good samples drawn so that runs compare across programs, and folds over them."""
+"""A few normal samples drawn so that runs compare across programs, and folds over them."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def draw_shots(samples: Sequence[Sample], k: int | None, seed: int = 0) -> list[
 
 
 def folds(n: int, count: int, seed: int = 0) -> list[tuple[np.ndarray, np.ndarray]]:
-    """`count` ways to split `range(n)` into (learned, held out) index arrays, both sorted.
+    """`count` ways to split `range(n)` into (fitted on, held out) index arrays, both sorted.
 
     Each index is held out exactly once; the parts held out differ in size by at most one.
     """

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from blemish.data.masks import is_turn_doubtful
 from blemish.errors import DatasetError
 from blemish.evaluation.runs import CategoryData
 from blemish.types import Prediction, Sample, Verdict
@@ -155,7 +156,7 @@ class TestResults:
         return (maps, masks) if known else ([], [])
 
     def notes(self) -> tuple[str, ...]:
-        """What a reader of the pixel measures must know: masks that are missing, empty, or probably inverted."""
+        """What a reader of the pixel measures must know: masks that are missing, empty, inverted, or turned."""
         counts = self._counts()
         found = []
         if counts["n_masks"] < counts["n_defective"]:
@@ -168,6 +169,9 @@ class TestResults:
             found.append(
                 f"{inverted} of {len(shares)} masks mark over {100 * MOSTLY_DEFECT:g} % of their picture: inverted?"
             )
+        turned = sum(m is not None and is_turn_doubtful(m, s) for s, m in zip(self.samples, self.masks, strict=True))
+        if turned:
+            found.append(f"{turned} of {len(shares)} masks lie on pictures that EXIF turns: drawn as shown upright?")
         return tuple(found)
 
     def images(self) -> tuple[ScoredImage, ...]:

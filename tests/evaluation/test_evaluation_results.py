@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from evaluation_parts import prediction
+from PIL import Image
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from blemish.errors import DatasetError
@@ -113,3 +114,15 @@ def test_a_map_is_measured_at_its_masks_size() -> None:
     assert resized(scores, (3, 4)) is scores
     assert resized(scores, (6, 8)).shape == (6, 8)
     assert resized(scores, (6, 8)).mean() == pytest.approx(scores.mean())
+
+
+def test_masks_that_may_lie_on_unturned_images_are_noticed(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[274] = 3
+    Image.new("RGB", (6, 4)).save(tmp_path / "a.jpg", exif=exif)
+    marked = np.zeros((4, 6), np.uint8)
+    marked[1, 1] = 255
+    Image.fromarray(marked).save(tmp_path / "a_mask.png")
+    sample = Sample(tmp_path / "a.jpg", label=1, mask=tmp_path / "a_mask.png")
+    found = TestResults(CATEGORY, [sample], [prediction(1.0, scores=np.zeros((4, 6), np.float32))])
+    assert found.notes() == ("1 of 1 masks lie on pictures that EXIF turns: drawn as shown upright?",)
