@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
@@ -11,6 +12,7 @@ import torch
 from PIL import Image
 
 from blemish.detectors.base import Needs, Progress
+from blemish.detectors.settings import Configurable
 from blemish.evaluation import CategoryData
 from blemish.research.synthetic_scans import ScanSetSpec, write_scans
 from blemish.types import RGB, Batch, Features, PatchScores, Sample
@@ -57,19 +59,16 @@ ROWS = {
 }
 
 
-class Near:
+@dataclass(kw_only=True, eq=False, repr=False)
+class Near(Configurable):
     """Distance of every patch to the mean patch; is fitted at once."""
 
-    def __init__(self, *, image_size: int = 64, seed: int = 0) -> None:
-        self.image_size, self.seed = image_size, seed
+    image_size: int = 64
+    seed: int = 0
 
     @property
     def needs(self) -> Needs:
         return Needs(image_size=self.image_size, pooling="top:2")
-
-    @property
-    def settings(self) -> dict[str, Any]:
-        return {name: value for name, value in vars(self).items() if not name.endswith("_")}
 
     def fit(self, batches: Iterable[Batch], progress: Progress | None = None) -> Self:
         self.patches_ = torch.cat([batch.features[RGB].flatten(0, 2) for batch in batches])  # (N, D)
@@ -86,17 +85,16 @@ class Near:
         return self
 
 
+@dataclass(kw_only=True, eq=False, repr=False)
 class Narrow(Near):
     """A linear auto-encoder: what the first `bottleneck` principal components of good patches do not hold.
 
     As wide as the patches it rebuilds whatever it sees, up to a small part that it always leaves.
     """
 
-    def __init__(
-        self, *, bottleneck: int = 4, masking: float = 0.0, steps: int = 1, image_size: int = 64, seed: int = 0
-    ) -> None:
-        super().__init__(image_size=image_size, seed=seed)
-        self.bottleneck, self.masking, self.steps = bottleneck, masking, steps
+    bottleneck: int = 4
+    masking: float = 0.0
+    steps: int = 1
 
     def score(self, features: Features) -> PatchScores:
         mean = self.patches_.mean(0)

@@ -5,7 +5,9 @@ from __future__ import annotations
 import csv
 import math
 import re
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 from experiment_parts import ROWS, TINY, write_data
@@ -27,7 +29,7 @@ def runner_of(name: str, data: Path, out: Path, **options: object) -> Experiment
     )
 
 
-def silent(words: str, done: float, total: int) -> None:
+def silent(done: float, total: int, facts: Mapping[str, Any]) -> None:
     assert done <= total
 
 

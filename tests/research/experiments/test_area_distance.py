@@ -11,7 +11,14 @@ from scipy.stats import spearmanr
 
 from blemish.cli.evaluate import categories_of
 from blemish.errors import SettingsError
-from blemish.research.experiments.area_distance import deviation_of, move, one_a_cell, rows_of, with_blocks
+from blemish.research.experiments.area_distance import (
+    AreaDistance,
+    deviation_of,
+    move,
+    one_a_cell,
+    rows_of,
+    with_blocks,
+)
 from blemish.research.experiments.runner import ExperimentRunner, configured
 
 
@@ -61,7 +68,7 @@ def test_larger_defects_move_colours_further(dataset: Path, tmp_path: Path) -> N
 
 
 def cell(encoder: str, block: int, value: float) -> list[dict[str, Any]]:
-    facts = {"cell": encoder, "encoder": encoder, "block": block, "spearman": value}
+    facts = dict.fromkeys(AreaDistance.KEY, "same") | {"encoder": encoder, "block": block, "spearman": value}
     return [{**facts, "area": area} for area in (0.1, 0.2)]
 
 

@@ -194,9 +194,9 @@ class AreaDistance(Experiment):
 
 def one_a_cell(rows: Sequence[Row]) -> list[Row]:
     """The first row of each block of each cell: the rank correlation is the same in all of them."""
-    first: dict[tuple[Any, Any], Row] = {}
+    first: dict[tuple[Any, ...], Row] = {}
     for row in rows:
-        first.setdefault((row["cell"], row["block"]), row)
+        first.setdefault(tuple(row[name] for name in AreaDistance.KEY if name != "area"), row)
     return list(first.values())
 
 

@@ -203,7 +203,7 @@ def pooled_rows(rows: Sequence[Row]) -> list[Row]:
 
 def _named(rows: Sequence[Row]) -> list[dict[str, Any]]:
     """The rows with a column `model` that says which detector it is, and of what."""
-    return [{**row, "model": f"{row['variant']}, {ALL if row['pooled'] == 'true' else EACH}"} for row in rows]
+    return [{**row, "model": f"{row['variant']}, {ALL if row['pooled'] else EACH}"} for row in rows]
 
 
 def _costs(name: str, rows: Sequence[Row]) -> list[str]:

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import csv
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 from experiment_parts import TINY, untested
@@ -19,10 +21,10 @@ def test_a_run_that_went_on_ends_like_one_that_ran_through(name: str, dataset: P
         return ExperimentRunner(name, made, categories_of([dataset], None), tmp_path / out)
 
     whole = runner_in("whole")
-    whole.run(lambda words, done, total: None)
+    whole.run(lambda done, total, facts: None)
     started = runner_in("begun")
 
-    def interrupted(words: str, done: float, total: int) -> None:
+    def interrupted(done: float, total: int, facts: Mapping[str, Any]) -> None:
         if started.finished == 1:
             raise KeyboardInterrupt
 
@@ -31,7 +33,7 @@ def test_a_run_that_went_on_ends_like_one_that_ran_through(name: str, dataset: P
     assert sorted(path.name for path in (tmp_path / "begun").iterdir()) == ["results.csv", "results.sqlite"]
     went_on = runner_in("begun")
     assert went_on.finished == 1
-    went_on.run(lambda words, done, total: None)
+    went_on.run(lambda done, total, facts: None)
     clocks = {"fit_seconds", "ms_per_picture", "peak_memory_mb"}
     assert len(whole.store.rows) == len(went_on.store.rows)
     for one, other in zip(whole.store.rows, went_on.store.rows, strict=True):
@@ -46,7 +48,7 @@ def test_lines_are_on_disk_before_the_next_cell_begins(dataset: Path, tmp_path: 
     runner = ExperimentRunner(name, made, categories_of([dataset], None), tmp_path)
     seen = []
 
-    def watch(words: str, done: float, total: int) -> None:
+    def watch(done: float, total: int, facts: Mapping[str, Any]) -> None:
         if (tmp_path / "results.csv").exists():
             with (tmp_path / "results.csv").open(newline="") as file:
                 seen.append((runner.finished, len(list(csv.DictReader(file)))))
