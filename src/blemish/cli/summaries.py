@@ -26,10 +26,10 @@ def model_in_words(inspector: Inspector) -> list[str]:
     for category, calibration in inspector.calibrations.items():
         name = f"{category}: " if category else ""
         lines.append(f"{name}{calibration.source.words} Limit {calibration.threshold:.4g}.")
-        if alone := [
+        if unimodal := [
             f"{own.threshold:.4g} with {_MODALITY_NAMES[side]} alone" for side, own in calibration.unimodal.items()
         ]:
-            lines.append(f"{name}Limit {', '.join(alone)}.")
+            lines.append(f"{name}Limit {', '.join(unimodal)}.")
     return lines
 
 

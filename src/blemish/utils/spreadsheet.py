@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 # What makes Excel, LibreOffice or Google Sheets compute a cell (OWASP, "CSV Injection"), wide forms included.
-_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")  # noqa: RUF001
+_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
 
 
 def cell(value: Any) -> Any:
