@@ -29,6 +29,12 @@ POINTS = "points"  # the key of the measured surface's features
 UNITS: Mapping[str, float] = {"m": 1.0, "cm": 1e-2, "mm": 1e-3, "um": 1e-6, "in": 0.0254}
 
 
+def check_units(units: str | None) -> None:
+    """Raise SettingsError for a unit of points that is not known; None says that nobody stated one."""
+    if units is not None and units not in UNITS:
+        raise SettingsError(f"units of points: {', '.join(UNITS)}", repr(units), "name one of them")
+
+
 @dataclass(frozen=True, eq=False)
 class Scan:
     """An image and the points measured with it on one grid; one of the two may be missing. Compares by identity.
@@ -138,14 +144,18 @@ class Sample:
     def __post_init__(self) -> None:
         if self.image is None and self.points is None:
             raise ImageError("a picture, points, or both", "neither", "give a sample one of them at least")
-        if self.units is not None and self.units not in UNITS:
-            raise SettingsError(f"units of points: {', '.join(UNITS)}", repr(self.units), "name one of them")
+        check_units(self.units)
 
     @classmethod
     def of(cls, scan: Scan, **facts: Any) -> Self:
         """A sample of a scan in memory; `facts` are further fields, such as `label`."""
         points = scan.xyz if POINTS in scan.available else None
         return cls(scan.image, points, units="m", **facts)
+
+    def in_units(self, units: str | None) -> Self:
+        """The same with points in `units`, where it states none itself."""
+        is_stated = self.units is not None or self.points is None or units is None
+        return self if is_stated else replace(self, units=units)
 
     @property
     def source(self) -> Path | np.ndarray:
@@ -165,12 +175,11 @@ class Features:
     """What an encoder saw in a batch of B equally large images.
 
     `layers` maps a modality to one float32 tensor per encoder layer taken, each `(B, h, w, D)` on its own grid.
-    `vector` is an optional image-level vector `(B, D)`. `valid` maps a modality to a `(B, h, w)` bool tensor where
-    that modality has holes. `categories` names the category of each image, where it is given or recognised.
+    `valid` maps a modality to a `(B, h, w)` bool tensor where that modality has holes. `categories` names the category
+    of each image, where it is given or recognised.
     """
 
     layers: Mapping[str, tuple[torch.Tensor, ...]]
-    vector: torch.Tensor | None = None
     valid: Mapping[str, torch.Tensor] = field(default_factory=dict)
     categories: tuple[str, ...] | None = None
 
@@ -211,9 +220,7 @@ class Features:
         valid = {m: torch.cat([p.valid[m] for p in parts]) for m in first.valid}
         names = [p.categories for p in parts]
         categories = None if None in names else tuple(name for own in names for name in own or ())
-        vectors = [p.vector for p in parts if p.vector is not None]
-        vector = torch.cat(vectors) if len(vectors) == len(parts) else None  # (B, D)
-        return cls(layers=layers, vector=vector, valid=valid, categories=categories)
+        return cls(layers=layers, valid=valid, categories=categories)
 
     def to(self, dtype: torch.dtype) -> Features:
         """The same with layers of another number format."""
@@ -230,7 +237,6 @@ class Features:
             picked = tuple(self.categories[i] for i in np.atleast_1d(rows))
         return Features(
             layers={m: tuple(t[index] for t in tensors) for m, tensors in self.layers.items()},
-            vector=None if self.vector is None else self.vector[index],
             valid={m: t[index] for m, t in self.valid.items()},
             categories=picked,
         )

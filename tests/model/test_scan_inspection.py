@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Self
@@ -514,3 +514,37 @@ def test_shares_in_words() -> None:
     assert modalities_in_words({RGB: 0.4, POINTS: 0.35, "text": 0.25}) == "colour 40 %, surface 35 %, text 25 %"
     region = Region((0, 0, 4, 4), 16, 2.0, 1.5, (2, 2), modalities={RGB: 0.9, POINTS: 0.1})
     assert region_in_words(region, (40, 40), 1.0).endswith("; mostly colour (90 %), surface 10 %")
+
+
+def in_millimetres(sample: Sample, units: str | None = None) -> Sample:
+    return replace(sample, points=1000 * np.asarray(sample.points), units=units)
+
+
+def test_the_unit_of_points_is_stated_once_and_kept_by_the_model(pooled: Inspector, tmp_path: Path) -> None:
+    probe = scan_sample(seed=61, defect="surface")
+    model = fresh(units="mm").fit([in_millimetres(sample) for sample in good(6, "disc", "block")])
+    for own in (model, Inspector.load(model.save(tmp_path / "model"), device="cpu")):
+        score = own.inspect(in_millimetres(probe)).score
+        assert score == pytest.approx(pooled.inspect(probe).score, rel=1e-3)
+        assert own.inspect(replace(probe, units="m")).score == pytest.approx(
+            score, rel=1e-3
+        )  # a sample's own goes first
+    with pytest.raises(ImageError, match=r"looks like millimetres.*--units mm"):
+        pooled.inspect(in_millimetres(probe))
+    with pytest.raises(ImageError, match="looks like millimetres"):
+        fresh().fit([in_millimetres(sample) for sample in good(3)])
+    with pytest.raises(SettingsError, match="furlongs"):
+        fresh(units="furlongs")
+
+
+def test_results_of_scans_in_millimetres_show_their_surface(tmp_path: Path) -> None:
+    """In the run that inspects them, and in a later one that decodes them for its report alone."""
+    from blemish.cli.inspection import Job, inspect_into
+    from blemish.cli.result_folder import Origin
+
+    model = fresh(units="mm").fit([in_millimetres(sample) for sample in good(6)])
+    parts = on_disk(tmp_path / "parts", [in_millimetres(scan_sample(seed=30 + i)) for i in range(2)])
+    for some, skipped in ((parts[:1], 0), (parts, 1)):
+        done = inspect_into(tmp_path / "out", model, Job(samples=some, title="scans", origin=Origin(model="0" * 64)))
+        assert (done.failures, done.skipped) == (0, skipped)
+        assert "measured surface" in (tmp_path / "out" / "report.html").read_text()

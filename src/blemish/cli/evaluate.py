@@ -22,6 +22,7 @@ from blemish.cli.options import (
     Out,
     Settings,
     TextEncoderName,
+    Units,
     given_path,
 )
 from blemish.errors import DatasetError, SettingsError
@@ -65,6 +66,7 @@ def evaluate(
         typer.Option("--given-category", help="Give a pooled model the category, instead of having it recognised."),
     ] = False,
     cache: Cache = None,
+    units: Units = None,
 ) -> None:
     """Measure methods on datasets with labels; writes results.csv and report.html into OUT.
 
@@ -76,7 +78,7 @@ def evaluate(
     from blemish.evaluation import plan_runs
 
     runs = plan_runs(
-        categories_of(datasets, categories),
+        categories_of(datasets, categories, units),
         detectors=comma_separated(detectors),
         shots=[parse_shots(text) for text in comma_separated(shots)],
         seeds=[parse_seed(text) for text in comma_separated([seeds])],
@@ -125,7 +127,9 @@ def parse_seed(text: str) -> int:
     raise SettingsError("--seeds as whole numbers from 0", repr(text), "write for example: --seeds 0,1,2")
 
 
-def categories_of(datasets: Sequence[Path], names: Sequence[str] | None) -> list[CategoryData]:
+def categories_of(
+    datasets: Sequence[Path], names: Sequence[str] | None, units: str | None = None
+) -> list[CategoryData]:
     """Every category to measure, or those of these names. Raises DatasetError for a name that no dataset has, and for
     a category without good and defective pictures to test on."""
     from blemish.data import load_dataset
@@ -140,7 +144,9 @@ def categories_of(datasets: Sequence[Path], names: Sequence[str] | None) -> list
             continue
         dataset = load_dataset(path, (here or wanted) if wanted else None)
         found += [
-            CategoryData(dataset.name, name, tuple(one.train), tuple(one.test))
+            CategoryData(
+                dataset.name, name, *(tuple(s.in_units(units) for s in part) for part in (one.train, one.test))
+            )
             for name, one in dataset.categories.items()
         ]
     if missing := [name for name in wanted if name not in {category.name for category in found}]:

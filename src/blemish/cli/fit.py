@@ -23,6 +23,7 @@ from blemish.cli.options import (
     Precision,
     Settings,
     TextEncoderName,
+    Units,
     given_path,
 )
 
@@ -51,6 +52,7 @@ def fit(
     cache: Cache = None,
     precision: Precision = None,
     bit_depth: BitDepth = None,
+    units: Units = None,
     assume_good: AssumeGood = False,
     pages: Pages = False,
 ) -> None:
@@ -85,6 +87,7 @@ def fit(
             text_encoder=text_encoder,
             precision=precision.value if precision else "auto",
             bit_depth=bit_depth,
+            units=units,
             **chosen,
         )
         with progress_bar("learning", len(samples)) as progress:

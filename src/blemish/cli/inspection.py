@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Sequence
 from contextlib import closing, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -118,6 +118,7 @@ def inspect_into(out: Path, inspector: Inspector, job: Job) -> Inspection:
     from blemish.cli.summaries import calibration_facts, model_facts
     from blemish.report import InspectionReport
 
+    job = replace(job, samples=[sample.in_units(inspector.model_.settings.units) for sample in job.samples])
     facts, calibration = model_facts(inspector), calibration_facts(inspector)
     done = Inspection(InspectionReport(title=job.title, model_facts=facts, calibration=calibration))
     with result_folder(out):

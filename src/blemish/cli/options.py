@@ -76,6 +76,14 @@ BitDepth = Annotated[
         "--bit-depth", metavar="N", help="Bits that the camera fills in files of 16 bits; found out if unset."
     ),
 ]
+Units = Annotated[
+    str | None,
+    typer.Option(
+        "--units",
+        metavar="UNIT",
+        help="What measured points are in: m, cm, mm, um, in; metres, if they can be, if unset.",
+    ),
+]
 EncoderName = Annotated[
     str, typer.Option("--encoder", metavar="NAME|FOLDER", help=f"auto, a folder, or one of: {', '.join(ENCODERS)}.")
 ]

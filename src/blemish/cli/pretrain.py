@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from blemish.cli.options import Device, DeviceName, Settings, given_path
+from blemish.cli.options import Device, DeviceName, Settings, Units, given_path
 from blemish.errors import OutputError
 
 if TYPE_CHECKING:
@@ -41,6 +41,7 @@ def pretrain(
     seed: Annotated[int, typer.Option("--seed", metavar="S", min=0, help="Decides all randomness.")] = 0,
     device: DeviceName = Device.auto,
     settings: Settings = None,
+    units: Units = None,
 ) -> None:
     """Learn an encoder of measured points from good scans, by filling in what was hidden from it.
 
@@ -62,7 +63,7 @@ def pretrain(
     how = pretraining_of({**chosen, "seed": seed, "device": device.value})
     refuse_foreign(out)
     with atomic_update(out) as stage:
-        surfaces = (read_surface(file) for file in files)
+        surfaces = (read_surface(file, units) for file in files)
         with progress_bar("learning", how.steps) as progress:
             learned = learn(surfaces, how, progress=progress)
         learned.save(stage)
@@ -80,9 +81,9 @@ def refuse_foreign(out: Path) -> None:
         raise OutputError(f"a new folder, an empty one or an old encoder at {out}", kind, "name another folder with -o")
 
 
-def read_surface(file: Path) -> np.ndarray:
-    """A scan's points `(H, W, 3)` as an inspection sees them: in metres, without the ground and specks."""
+def read_surface(file: Path, units: str | None = None) -> np.ndarray:
+    """A scan's points `(H, W, 3)` as an inspection encodes them: in metres, without background and small clusters."""
     from blemish.data.points import load_points
     from blemish.preprocessing.ground_removal import keep_clusters, remove_plane
 
-    return keep_clusters(remove_plane(load_points(file)))
+    return keep_clusters(remove_plane(load_points(file, units=units)))

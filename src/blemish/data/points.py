@@ -19,8 +19,8 @@ import numpy as np
 from blemish.data.depth import is_depth_image, load_depth
 from blemish.data.files import shown
 from blemish.data.readers.base import check_pixels, reading
-from blemish.errors import ImageError, SettingsError
-from blemish.types import UNITS
+from blemish.errors import ImageError
+from blemish.types import UNITS, check_units
 from blemish.utils.optional import need
 
 PointsSource = Path | str | np.ndarray
@@ -51,8 +51,7 @@ def load_points(source: PointsSource, max_pixels: int | None = None, units: str 
     cannot be in that unit; SettingsError for an unknown unit; MissingPackageError where TIFFs need a package that is
     not installed.
     """
-    if units is not None and units not in UNITS:
-        raise SettingsError(f"units of points: {', '.join(UNITS)}", repr(units), "name one of them")
+    check_units(units)
     if isinstance(source, np.ndarray):
         return _checked(source, "array", units)
     path = Path(os.path.expanduser(source))

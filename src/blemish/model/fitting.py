@@ -50,7 +50,8 @@ def fit(
     What is cheap to check is checked before the first image is decoded.
     """
     needs = settings.detector.needs
-    samples = complete_samples(good_samples(images, category, assume_good), needs.modalities)
+    given = [sample.in_units(settings.units) for sample in good_samples(images, category, assume_good)]
+    samples = complete_samples(given, needs.modalities)
     check_enough(len(samples), needs)
     encoder = settings.build_encoder()
     check_compatible(needs, encoder, settings.framing, settings.detector_name)

@@ -40,7 +40,8 @@ class Inspector:
     detector's choice. `text_encoder` embeds the sentences of detectors that learn from text; inspecting needs none.
     `precision` is the encoder's number format ("auto", "fp32", "bf16"): "auto" is what the machine is fast at, decided
     by `fit` and kept by the model wherever it runs. `bit_depth` is that of images with 16 bits a channel, None learns
-    it from them. Further settings go to the detector; an unknown one is a SettingsError that names those there are.
+    it from them. `units` is that of measured points ("m", "mm", …), None assumes metres and refuses what cannot be.
+    Further settings go to the detector; an unknown one is a SettingsError that names those there are.
 
     After `fit` or `load`, `model_` is the `FittedModel`.
 
@@ -61,6 +62,7 @@ class Inspector:
         text_encoder: str = "auto",
         precision: Precision = "auto",
         bit_depth: int | None = None,
+        units: str | None = None,
         **settings: Any,
     ) -> None:
         self._settings = ModelSettings.of(
@@ -76,6 +78,7 @@ class Inspector:
             text_encoder=text_encoder,
             precision=precision,
             bit_depth=bit_depth,
+            units=units,
         )
         self._model: FittedModel | None = None
 

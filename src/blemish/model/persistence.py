@@ -80,6 +80,7 @@ def saved_of(model: FittedModel, folder: Path) -> SavedModel:
         "false_alarm_rate": settings.false_alarm_rate,
         "seed": settings.seed,
         "bit_depth": settings.bit_depth,
+        "units": settings.units,
         "full_scale": model.full_scale.to_dict(),
         "categories": list(model.calibrations),
         "fingerprints": sorted(model.fingerprints),
@@ -148,6 +149,7 @@ def settings_of(
         text_encoder=saved.get("text_encoder", "auto"),
         precision=tuple(precision) if isinstance(precision, list) else precision,
         bit_depth=saved["bit_depth"],
+        units=saved.get("units"),
     )
 
 

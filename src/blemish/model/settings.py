@@ -16,7 +16,7 @@ from blemish.encoders.precision import Precision, check_precision
 from blemish.errors import SettingsError
 from blemish.preprocessing.framing import FRAMINGS, Framing, PlainFraming, build_framing
 from blemish.scoring.calibration import check_rate
-from blemish.types import POINTS, RGB
+from blemish.types import POINTS, RGB, check_units
 
 SCAN = "scan"  # the framing of scans
 SHARED_FRAMINGS = ("plain", SCAN)  # they treat every category alike
@@ -29,7 +29,8 @@ class ModelSettings:
 
     `encoder` is a name, the path of a folder, or an object; `detector` an unfitted one, `detector_name` its name in the
     registry, or that of its class. The rest is as the arguments of `Inspector`; `precision` may be one for each of
-    several joined encoders, `bit_depth` is that of images with 16 bits a channel.
+    several joined encoders, `bit_depth` is that of images with 16 bits a channel, `units` that of points whose sample
+    states none.
     """
 
     encoder: str | Encoder
@@ -44,10 +45,12 @@ class ModelSettings:
     text_encoder: str = "auto"
     precision: Precision | tuple[Precision, ...] = "auto"
     bit_depth: int | None = None
+    units: str | None = None
 
     def __post_init__(self) -> None:
         check_rate(self.false_alarm_rate)
         check_precision(self.precision)
+        check_units(self.units)
         if self.image_size < 1:
             raise SettingsError("an image_size of at least 1 pixel", str(self.image_size), "raise it")
         if self.framing not in FRAMINGS:
