@@ -1,10 +1,11 @@
-"""The promise of every registered detector, over the encoder without weights; adding one to the registry tests it."""
+"""The contract of every registered detector, over the encoder without weights; adding one to the registry tests it."""
 
 from __future__ import annotations
 
 import inspect
 import json
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, get_args
 
 import numpy as np
@@ -14,14 +15,16 @@ import torch
 from blemish import encoders, registry
 from blemish.detectors import factory
 from blemish.detectors.base import Detector, Needs
+from blemish.detectors.settings import Configurable, setting_names
 from blemish.encoders.base import LayerRole
 from blemish.errors import NotFittedError, SettingsError
 from blemish.model.feature_loader import FeatureLoader
 from blemish.numeric.pooling import image_score
 from blemish.types import POINTS, RGB, Features, Prompts
 
+DOCS = Path(__file__).resolve().parents[2] / "docs"
 SIZE = 64  # pixels; small, so that every detector is through in seconds
-# Settings that make learning short, given to those that know them.
+# Settings that make training short, given to those that have them.
 QUICK = {"steps": 4, "depth": 1, "decoder_depth": 1, "heads": 2, "width": 8, "rotations": 2, "image_size": SIZE}
 
 pytestmark = pytest.mark.parametrize("name", sorted(registry.DETECTORS))
@@ -32,8 +35,8 @@ def build(name: str, **settings: Any) -> Detector:
 
 
 def quick(name: str) -> Detector:
-    """The detector with short learning, even where its entry in the registry sets otherwise."""
-    known = factory.setting_names(registry.resolve(registry.DETECTORS[name].target))
+    """The detector with short training."""
+    known = setting_names(registry.resolve(registry.DETECTORS[name].target))
     return factory.build(name, {key: value for key, value in (QUICK | {"seed": 0}).items() if key in known})
 
 
@@ -45,7 +48,7 @@ def images(count: int, first: int = 0) -> list[np.ndarray]:
 
 
 class Scanned:
-    """The encoder without weights, and beside it points as if the surface followed the colours; the border has none."""
+    """The encoder without weights, and points as if the surface followed the colours; the border has none."""
 
     def __init__(self, images: Any) -> None:
         self.images = images
@@ -58,7 +61,7 @@ class Scanned:
         valid = torch.ones(features.layers[RGB][0].shape[:3], dtype=torch.bool)  # (B, h, w)
         valid[:, 0], valid[:, :, -1] = False, False
         points = torch.tanh(features.layers[RGB][0] @ self.turn) * valid[..., None]
-        return Features({**features.layers, POINTS: (points,)}, features.vector, {POINTS: valid})
+        return Features({**features.layers, POINTS: (points,)}, {POINTS: valid})
 
 
 def sentences() -> Prompts:
@@ -73,21 +76,26 @@ def encoder_for(detector: Detector) -> Any:
     return encoders.build(joined, role=detector.needs.layers, device="cpu")
 
 
-def learned(name: str) -> tuple[Detector, Any]:
-    if name not in _LEARNED:
+def feature_loader(detector: Detector, encoder: Any) -> FeatureLoader:
+    """Batches of normal images, as the detector needs them."""
+    count = max(3, detector.needs.min_images)
+    return FeatureLoader.of(images(count), encoder, detector.needs, lambda p: p, ["disc"] * count, batch_size=4)
+
+
+def fitted(name: str) -> tuple[Detector, Any]:
+    if name not in _FITTED:
         detector = quick(name)
         encoder = encoder_for(detector)
-        count = max(3, detector.needs.min_images)
-        good = FeatureLoader.of(images(count), encoder, detector.needs, lambda p: p, ["disc"] * count, batch_size=4)
-        walked = [replace(batch, prompts={"disc": sentences()}) for batch in good] if detector.needs.prompts else good
-        _LEARNED[name] = detector.fit(walked), encoder
-    return _LEARNED[name]
+        good = feature_loader(detector, encoder)
+        prompted = [replace(batch, prompts={"disc": sentences()}) for batch in good] if detector.needs.prompts else good
+        _FITTED[name] = detector.fit(prompted), encoder
+    return _FITTED[name]
 
 
-_LEARNED: dict[str, tuple[Detector, Any]] = {}  # learned once, read by all tests
+_FITTED: dict[str, tuple[Detector, Any]] = {}  # fitted once, read by all tests
 
 
-def seen(encoder: Any, count: int = 3) -> Features:
+def anomalous_and_normal(encoder: Any, count: int = 3) -> Features:
     made = images(count, first=9)
     for image in made[1:]:
         image[24:40, 24:40] = 0
@@ -110,8 +118,8 @@ def test_it_is_a_detector_and_its_needs_are_possible(name: str) -> None:
 
 
 def test_scores_have_their_shape_and_range(name: str) -> None:
-    detector, encoder = learned(name)
-    features = seen(encoder)
+    detector, encoder = fitted(name)
+    features = anomalous_and_normal(encoder)
     scores = detector.score(features)
     assert scores.patches.dtype == torch.float32
     assert scores.patches.shape[0] == 3
@@ -125,8 +133,8 @@ def test_scores_have_their_shape_and_range(name: str) -> None:
 
 
 def test_a_score_never_depends_on_its_batch(name: str) -> None:
-    detector, encoder = learned(name)
-    features = seen(encoder)
+    detector, encoder = fitted(name)
+    features = anomalous_and_normal(encoder)
     together = detector.score(features)
     for i in (0, 2):
         alone = detector.score(features.take(slice(i, i + 1)))
@@ -136,19 +144,19 @@ def test_a_score_never_depends_on_its_batch(name: str) -> None:
 
 
 def test_other_image_sizes_are_scored(name: str) -> None:
-    detector, encoder = learned(name)
+    detector, encoder = fitted(name)
     wide = np.concatenate([np.stack(images(2))] * 2, axis=2)  # (2, 64, 128, 3)
     patches = detector.score(encoder.encode(wide).with_categories(["disc"] * 2)).patches
     assert patches.shape[2] == 2 * patches.shape[1]
 
 
-def test_what_was_learned_comes_back(name: str) -> None:
-    detector, encoder = learned(name)
+def test_the_state_comes_back(name: str) -> None:
+    detector, encoder = fitted(name)
     state = detector.state()
     assert state
     assert all(isinstance(tensor, torch.Tensor) for tensor in state.values())
     again = factory.build(name, detector.settings).load_state({k: t.clone() for k, t in state.items()})
-    features = seen(encoder)
+    features = anomalous_and_normal(encoder)
     assert torch.equal(again.score(features).patches, detector.score(features).patches)
 
 
@@ -163,39 +171,83 @@ def test_settings_rebuild_it(name: str) -> None:
 def test_an_unknown_setting_is_refused_with_the_known_ones(name: str) -> None:
     with pytest.raises(SettingsError) as caught:
         factory.build(name, {"no_such_setting": 1})
-    for known in factory.setting_names(registry.resolve(registry.DETECTORS[name].target)):
+    for known in setting_names(registry.resolve(registry.DETECTORS[name].target)):
         assert known in caught.value.expected
 
 
-def test_settings_are_stored_and_learning_ends_in_an_underscore(name: str) -> None:
-    """`__init__` only stores: no learned name before `fit`; afterwards every new name ends in `_`."""
-    before, (after, _) = vars(build(name)), learned(name)
+def test_settings_are_stored_and_fitted_names_end_in_an_underscore(name: str) -> None:
+    """The constructor only stores: no fitted name before `fit`; afterwards every new name ends in `_`."""
+    before, (after, _) = vars(build(name)), fitted(name)
     assert not [attribute for attribute in before if attribute.endswith("_")]
     new = set(vars(after)) - set(before)
     assert new
     assert not [attribute for attribute in new if not attribute.endswith("_")]
 
 
-def test_nothing_is_scored_before_learning(name: str) -> None:
+def test_nothing_is_scored_before_fit(name: str) -> None:
     detector = quick(name)
     with pytest.raises(NotFittedError):
-        detector.score(seen(encoder_for(detector)))
+        detector.score(anomalous_and_normal(encoder_for(detector)))
 
 
-def test_arguments_are_named(name: str) -> None:
-    """Settings are keyword arguments: a saved model and `--set` name them."""
-    make = registry.resolve(registry.DETECTORS[name].target)
-    kinds = {p.kind for p in inspect.signature(make).parameters.values()}
-    assert inspect.Parameter.VAR_POSITIONAL not in kinds
-    assert all(p.default is not p.empty for p in inspect.signature(make).parameters.values())
+def test_settings_are_keyword_only_fields_with_defaults_that_are_checked(name: str) -> None:
+    """A saved model and `--set` name them; what is of no type that its field declares is refused with its name."""
+    made = registry.resolve(registry.DETECTORS[name].target)
+    assert issubclass(made, Configurable)
+    parameters = inspect.signature(made).parameters.values()
+    assert {p.kind for p in parameters} == {inspect.Parameter.KEYWORD_ONLY}
+    assert all(p.default is not p.empty for p in parameters)
+    for setting in setting_names(made):
+        with pytest.raises(SettingsError, match=f"expected {setting} to be .*; got <object"):
+            made(**{setting: object()})
 
 
-def test_learning_is_reproducible(name: str) -> None:
+def test_it_has_a_page(name: str) -> None:
+    page = DOCS / "methods" / f"{name}.md"
+    assert page.read_text(encoding="utf-8").startswith(f"# {name}\n")
+
+
+def moved(features: Features, device: str) -> Features:
+    layers = {m: tuple(tensor.to(device) for tensor in tensors) for m, tensors in features.layers.items()}
+    valid = {m: tensor.to(device) for m, tensor in features.valid.items()}
+    return replace(features, layers=layers, valid=valid)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="torch sees no GPU")
+def test_a_state_moves_between_processor_and_gpu(name: str) -> None:
+    """Fitted on one, scored on the other, both ways: scores agree, and stay where the features are."""
+    on_cpu, encoder = fitted(name)
+    features = anomalous_and_normal(encoder)
+    prompts = {"disc": sentences()} if on_cpu.needs.prompts else None
+    good = feature_loader(on_cpu, encoder)
+    batches = [
+        replace(
+            batch,
+            features=moved(batch.features, "cuda"),
+            altered=batch.altered and moved(batch.altered, "cuda"),
+            altered_mask=None if batch.altered_mask is None else batch.altered_mask.to("cuda"),
+            prompts=prompts,
+        )
+        for batch in good
+    ]
+    on_gpu = quick(name).fit(batches)
+    for detector, other in ((on_cpu, "cuda"), (on_gpu, "cpu")):
+        own = "cpu" if other == "cuda" else "cuda"
+        expected = detector.score(moved(features, own)).patches
+        assert expected.device.type == own
+        again = factory.build(name, detector.settings).load_state({k: t.cpu() for k, t in detector.state().items()})
+        for device in (other, own, other):  # there, back, and there again
+            scores = again.score(moved(features, device)).patches
+            assert scores.device.type == device
+            torch.testing.assert_close(scores.cpu(), expected.cpu(), rtol=1e-3, atol=1e-4)
+
+
+def test_fitting_is_reproducible(name: str) -> None:
     features = None
-    answers = []
+    scores = []
     for _ in range(2):
-        _LEARNED.pop(name, None)
-        detector, encoder = learned(name)
-        features = features or seen(encoder)
-        answers.append(detector.score(features).patches)
-    assert torch.equal(*answers)
+        _FITTED.pop(name, None)
+        detector, encoder = fitted(name)
+        features = features or anomalous_and_normal(encoder)
+        scores.append(detector.score(features).patches)
+    assert torch.equal(*scores)

@@ -92,17 +92,17 @@ class BTF(Configurable):
 
     def _unimodal_bank(self, category: str, modality: str, device: torch.device) -> tuple[Neighbours, float]:
         """The bank's columns of one modality on a device, and what brings distances in them to those in all."""
-        cached = self._unimodal.get((category, modality))
+        cached = self.unimodal_.get((category, modality))
         if cached is None or cached[0].rows.device != device:
             joint = self._patchcore.bank_for(category, device)
             rows = joint.rows[:, self._columns(modality)]
             rows = rows[rows.any(dim=1)] if modality == POINTS and rows.any() else rows  # patches with points
             bank = Neighbours(rows)
-            cached = self._unimodal[category, modality] = bank, joint.spacing() / bank.spacing()
+            cached = self.unimodal_[category, modality] = bank, joint.spacing() / bank.spacing()
         return cached
 
     def _clear_unimodal(self) -> None:
-        self._unimodal: dict[tuple[str, str], tuple[Neighbours, float]] = {}
+        self.unimodal_: dict[tuple[str, str], tuple[Neighbours, float]] = {}
 
     def _columns(self, modality: str) -> slice:
         return slice(None, self.dims_[0]) if modality == RGB else slice(self.dims_[0], None)

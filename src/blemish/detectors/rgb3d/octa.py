@@ -18,7 +18,7 @@ from blemish.numeric.perceptron import perceptron
 def top_k_gates(logits: Tensor, k: int) -> Tensor:
     """Gates `(…, E)` of E experts: a softmax over the `k` largest logits of each row, 0 for the others."""
     largest, chosen = logits.topk(k, dim=-1)  # (…, k) each
-    return torch.zeros_like(logits).scatter(-1, chosen, largest.softmax(dim=-1))  # (…, E)
+    return torch.zeros_like(logits).scatter(-1, chosen, largest.softmax(dim=-1).to(logits.dtype))  # (…, E)
 
 
 class MixtureOfExperts(nn.Module):
