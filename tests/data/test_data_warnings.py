@@ -33,6 +33,7 @@ def test_a_summary_counts_files_by_kind() -> None:
     assert "'a.png' is dark" in lines[0]
     assert lines[1].startswith("1 picture is of one single colour")
     assert summary([]) == []
+    assert summary([DataWarning("range", "array", "is dark")] * 3)[0].startswith("3 pictures")
     assert {summary([DataWarning(kind, "x", "y")])[0] for kind in DataWarning.KINDS}
 
 

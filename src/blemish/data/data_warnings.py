@@ -51,8 +51,9 @@ def collected_warnings() -> Iterator[list[DataWarning]]:
 def summary(found: Sequence[DataWarning]) -> list[str]:
     """One line for each kind of warning: how many files, the first of them, and what is said of it."""
     files: dict[str, dict[str, DataWarning]] = defaultdict(dict)
-    for warning in found:
-        files[warning.kind].setdefault(warning.file, warning)
+    for i, warning in enumerate(found):
+        # A file may be read twice; arrays have no name to know them by.
+        files[warning.kind].setdefault(f"array {i}" if warning.file == "array" else warning.file, warning)
     lines = []
     for kind, by_file in files.items():
         first = next(iter(by_file.values()))

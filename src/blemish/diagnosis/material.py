@@ -112,17 +112,19 @@ def collect(
     """Inspect some of the normal images, training and held-out ones, and paste synthetic spots into them."""
     training, held_out, failures = split_by_training(inspector, images)
     work = Collection(inspector, category, seed, 2 * (len(training) + len(held_out)), progress)
-    inspected = [work.inspect(image_of(sample), sample.name, category) for sample in training]
+    inspected = [
+        work.inspect(image_of(sample, inspector.model_.full_scale), sample.name, category) for sample in training
+    ]
     new = []
     for sample in held_out:
-        image = image_of(sample)
+        image = image_of(sample, inspector.model_.full_scale)
         new.append(work.inspect(image, sample.name, category))
         if new[-1].prediction.is_known:
             work.pair(new[-1], image)
     perturbed = not work.pairs
     if perturbed:
         for sample, one in zip(training, inspected, strict=True):
-            (copy,) = slight_copies(image_of(sample), 1, seed=seed + len(work.pairs))
+            (copy,) = slight_copies(image_of(sample, inspector.model_.full_scale), 1, seed=seed + len(work.pairs))
             work.pair(work.inspect(copy, sample.name, one.prediction.category), copy)
     return Material(inspector, inspected, new, work.pairs, perturbed, failures, seed)
 
@@ -138,7 +140,7 @@ def split_by_training(
     failures: list[tuple[str, str]] = []
     for sample in [] if none_given else good_samples(images):
         try:
-            is_training = fingerprint(image_of(sample)) in inspector.model_.fingerprints
+            is_training = fingerprint(image_of(sample, inspector.model_.full_scale)) in inspector.model_.fingerprints
         except ImageError as error:
             failures.append((sample.name, str(error)))
         else:
