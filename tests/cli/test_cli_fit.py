@@ -287,3 +287,11 @@ def test_a_full_disk_is_reported_and_leaves_what_was_there(
         assert not (tmp_path / "model").exists()
     assert blemish("inspect", disc_model, parts / "disc", "-o", tmp_path / "out").exit_code == 0
     assert len((tmp_path / "out" / "results.jsonl").read_text().splitlines()) == 6
+
+
+def test_the_unit_of_points_reaches_the_model(blemish: Blemish, tmp_path: Path) -> None:
+    good = write_category(tmp_path / "product", "disc") / "train"
+    wrong = blemish("fit", good, "-o", tmp_path / "model", "--units", "miles", *METHOD)
+    assert (wrong.exit_code, "m, cm, mm, um, in" in wrong.output) == (2, True)
+    assert blemish("fit", good, "-o", tmp_path / "model", "--units", "mm", *METHOD).exit_code == 0
+    assert json.loads((tmp_path / "model" / "settings.json").read_text())["units"] == "mm"

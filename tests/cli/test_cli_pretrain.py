@@ -8,6 +8,9 @@ import numpy as np
 import pytest
 from cli_parts import Blemish
 
+from blemish.cli.pretrain import read_surface
+from blemish.errors import ImageError
+
 TINY = ("batch=2", "points=64", "groups=8", "group_size=8", "width=64", "depth=1", "decoder_depth=1")
 SETTINGS = [word for setting in TINY for word in ("--set", setting)]
 
@@ -67,3 +70,11 @@ def test_wrong_wishes_are_told(blemish: Blemish, scans: Path, tmp_path: Path) ->
         assert words in result.output
     assert (model / "settings.json").read_text() == "{}"
     assert not (tmp_path / "own").exists()
+
+
+def test_scans_in_millimetres_are_read_in_the_unit_stated(tmp_path: Path) -> None:
+    y, x = np.mgrid[:60, :60] * 10.0  # 60 cm across, in millimetres
+    np.save(tmp_path / "a.npy", np.stack([x, y, 900 - 40 * np.sin(x / 90) * np.sin(y / 70)], axis=-1))
+    with pytest.raises(ImageError, match="--units mm"):
+        read_surface(tmp_path / "a.npy")
+    assert np.nanmax(read_surface(tmp_path / "a.npy", "mm")[..., 2]) == pytest.approx(0.94, abs=1e-3)

@@ -543,7 +543,7 @@ def test_results_of_scans_in_millimetres_show_their_surface(tmp_path: Path) -> N
     from blemish.cli.result_folder import Origin
 
     model = fresh(units="mm").fit([in_millimetres(sample) for sample in good(6)])
-    parts = on_disk(tmp_path / "parts", [in_millimetres(scan_sample(seed=30 + i)) for i in range(2)])
+    parts = on_disk(tmp_path / "parts", [in_millimetres(scan_sample(seed=30 + i, defect="surface")) for i in range(2)])
     for some, skipped in ((parts[:1], 0), (parts, 1)):
         done = inspect_into(tmp_path / "out", model, Job(samples=some, title="scans", origin=Origin(model="0" * 64)))
         assert (done.failures, done.skipped) == (0, skipped)
