@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import errno
+import warnings
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 
 from blemish.encoders import build
-from blemish.encoders.feature_cache import RememberingEncoder, lasting
+from blemish.encoders.feature_cache import CachingEncoder, with_disk_cache
 from blemish.types import POINTS, RGB, Features
 
 
@@ -22,7 +25,7 @@ class Counted:
     def encode(self, images: np.ndarray) -> Features:
         self.calls += len(images)
         features = self.encoder.encode(images)
-        return Features(features.layers, features.vector, {POINTS: features[RGB][..., 0] > 0})
+        return Features(features.layers, {POINTS: features[RGB][..., 0] > 0})
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.encoder, name)
@@ -37,23 +40,23 @@ def same(one: Features, other: Features) -> bool:
     return layers and torch.equal(one.valid[POINTS], other.valid[POINTS])
 
 
-def test_it_remembers_exactly_until_it_forgets(tmp_path: Path) -> None:
+def test_cached_features_are_exact_until_the_cache_is_cleared(tmp_path: Path) -> None:
     counted = Counted()
-    encoder = RememberingEncoder(counted, tmp_path)  # type: ignore[arg-type]
-    wanted = Counted().encode(images())
-    assert same(encoder.encode(images()), wanted)
-    assert same(encoder.encode(images()), wanted)
+    encoder = CachingEncoder(counted, tmp_path)  # type: ignore[arg-type]
+    expected = Counted().encode(images())
+    assert same(encoder.encode(images()), expected)
+    assert same(encoder.encode(images()), expected)
     assert counted.calls == 3
-    encoder.forget()
+    encoder.clear()
     assert not list(tmp_path.iterdir())
-    assert same(encoder.encode(images()), wanted)
+    assert same(encoder.encode(images()), expected)
     assert counted.calls == 6
 
 
 def test_later_runs_find_the_same_numbers_in_half_the_room(tmp_path: Path) -> None:
-    first = lasting(Counted(), tmp_path).encode(images())  # type: ignore[arg-type]
+    first = with_disk_cache(Counted(), tmp_path).encode(images())  # type: ignore[arg-type]
     counted = Counted()
-    again = lasting(counted, tmp_path)  # type: ignore[arg-type]
+    again = with_disk_cache(counted, tmp_path)  # type: ignore[arg-type]
     assert same(again.encode(images()), first)
     assert counted.calls == 0
     assert again.hits == 3
@@ -65,7 +68,7 @@ def test_later_runs_find_the_same_numbers_in_half_the_room(tmp_path: Path) -> No
 
 def test_nothing_is_read_or_kept_while_paused(tmp_path: Path) -> None:
     counted = Counted()
-    encoder = RememberingEncoder(counted, tmp_path)  # type: ignore[arg-type]
+    encoder = CachingEncoder(counted, tmp_path)  # type: ignore[arg-type]
     encoder.encode(images())
     with encoder.paused():
         assert same(encoder.encode(images()), Counted().encode(images()))
@@ -80,10 +83,10 @@ def test_nothing_is_read_or_kept_while_paused(tmp_path: Path) -> None:
 
 
 def test_another_encoder_has_its_own_part(tmp_path: Path) -> None:
-    lasting(Counted(), tmp_path).encode(images())  # type: ignore[arg-type]
+    with_disk_cache(Counted(), tmp_path).encode(images())  # type: ignore[arg-type]
     other = Counted()
     other.weights = "other"
-    lasting(other, tmp_path).encode(images())  # type: ignore[arg-type]
+    with_disk_cache(other, tmp_path).encode(images())  # type: ignore[arg-type]
     assert other.calls == 3
 
 
@@ -91,7 +94,7 @@ def test_what_earlier_runs_left_makes_room_and_no_more_is_kept(tmp_path: Path) -
     room = int(3.5 * sum(layer.nbytes // 2 for layer in Counted().encode(images(1)).layers[RGB]))
     for seed in range(4):
         counted = Counted()
-        encoder = lasting(counted, tmp_path, most_bytes=room)  # type: ignore[arg-type]
+        encoder = with_disk_cache(counted, tmp_path, most_bytes=room)  # type: ignore[arg-type]
         encoder.encode(images(6, seed))
         assert sum(file.stat().st_size for file in tmp_path.rglob("*.safetensors")) <= room + 6_000  # and the headers
         encoder.encode(images(6, seed))
@@ -99,11 +102,11 @@ def test_what_earlier_runs_left_makes_room_and_no_more_is_kept(tmp_path: Path) -
 
 
 def test_a_damaged_file_is_encoded_again(tmp_path: Path) -> None:
-    first = lasting(Counted(), tmp_path).encode(images())  # type: ignore[arg-type]
+    first = with_disk_cache(Counted(), tmp_path).encode(images())  # type: ignore[arg-type]
     for file in tmp_path.rglob("*.safetensors"):
         file.write_bytes(b"torn")
     counted = Counted()
-    assert same(lasting(counted, tmp_path).encode(images()), first)  # type: ignore[arg-type]
+    assert same(with_disk_cache(counted, tmp_path).encode(images()), first)  # type: ignore[arg-type]
     assert counted.calls == 3
 
 
@@ -113,4 +116,51 @@ def test_numbers_beyond_float16_stay_finite(tmp_path: Path) -> None:
             features = super().encode(images)
             return Features({RGB: tuple(layer + 1e6 for layer in features.layers[RGB])}, valid=features.valid)
 
-    assert torch.isfinite(lasting(Huge(), tmp_path).encode(images())[RGB]).all()  # type: ignore[arg-type]
+    assert torch.isfinite(with_disk_cache(Huge(), tmp_path).encode(images())[RGB]).all()  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("is_raised_by_safetensors", [True, False])
+def test_a_full_disk_is_warned_of_once_and_encoding_goes_on(
+    is_raised_by_safetensors: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from safetensors import SafetensorError
+
+    def fail(tensors: dict[str, torch.Tensor], file: Path) -> None:
+        file.write_bytes(b"torn")
+        if is_raised_by_safetensors:
+            raise SafetensorError("I/O error: No space left on device (os error 28)")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    counted = Counted()
+    encoder = CachingEncoder(counted, tmp_path)  # type: ignore[arg-type]
+    encoder.encode(images(1))
+    with monkeypatch.context() as patch:
+        patch.setattr("safetensors.torch.save_file", fail)
+        with pytest.warns(UserWarning, match="no longer cached") as given:
+            features = encoder.encode(images(6, seed=1))
+    assert same(features, Counted().encode(images(6, seed=1)))
+    assert len(given) == 1
+    assert len(list(tmp_path.iterdir())) == 1  # nothing torn is left
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        encoder.encode(images(1))  # what was cached before is still read
+        encoder.encode(images(2, seed=2))
+    assert counted.calls == 1 + 6 + 2
+
+
+def test_a_folder_that_cannot_be_made_is_no_reason_to_stop(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    encoder = CachingEncoder(Counted(), tmp_path / "file" / "cache")  # type: ignore[arg-type]
+    with pytest.warns(UserWarning, match="no longer cached"):
+        features = encoder.encode(images())
+    assert same(features, Counted().encode(images()))
+
+
+def test_what_a_killed_run_left_is_removed(tmp_path: Path) -> None:
+    from blemish.utils import atomic
+
+    dead = next(pid for pid in range(2**22, 0, -1) if not atomic.is_alive(pid))
+    left = tmp_path / f".abc.safetensors.{atomic._host()}-{dead}-0.partial"
+    left.write_bytes(b"torn")
+    CachingEncoder(Counted(), tmp_path).encode(images(1))  # type: ignore[arg-type]
+    assert [file.suffix for file in tmp_path.iterdir()] == [".safetensors"]

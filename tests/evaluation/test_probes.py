@@ -9,7 +9,7 @@ import numpy as np
 from evaluation_parts import toy_run, write_category
 
 from blemish.encoders import build
-from blemish.encoders.feature_cache import RememberingEncoder
+from blemish.encoders.feature_cache import CachingEncoder
 from blemish.evaluation import PeakMemory, fit_run, milliseconds_per_image
 from blemish.evaluation.probes import FitTimer
 
@@ -32,7 +32,7 @@ class Slow:
 def test_a_time_is_that_of_images_never_encoded_before(tmp_path: Path, part, toy: str) -> None:  # type: ignore[no-untyped-def]
     made = write_category(tmp_path / "data", part)
     slow = Slow()
-    encoder = RememberingEncoder(slow, tmp_path / "kept")  # type: ignore[arg-type]
+    encoder = CachingEncoder(slow, tmp_path / "kept")  # type: ignore[arg-type]
     inspector, _ = fit_run(toy_run(made), encoder=encoder)
     for _ in inspector.inspect_many([sample.image for sample in made.test]):  # type: ignore[misc]
         pass
@@ -46,7 +46,7 @@ def test_a_time_is_that_of_images_never_encoded_before(tmp_path: Path, part, toy
 
 def test_a_fit_that_read_features_back_has_no_time(tmp_path: Path, part, toy: str) -> None:  # type: ignore[no-untyped-def]
     run = toy_run(write_category(tmp_path / "data", part))
-    encoder = RememberingEncoder(build("pixels"), tmp_path / "kept")
+    encoder = CachingEncoder(build("pixels"), tmp_path / "kept")
     first = FitTimer(encoder)
     fit_run(run, encoder=encoder)
     assert first.seconds() > 0

@@ -94,7 +94,7 @@ def scan(image: int, points: int, seed: int, there: tuple[str, ...] = (RGB, POIN
         for modality, kind in ((RGB, image), (POINTS, points))
     }
     valid = {modality: torch.full((1, 10, 10), modality in there) for modality in layers}
-    return Features(layers, None, valid)
+    return Features(layers, valid)
 
 
 def test_scans_are_recognised_by_all_there_is() -> None:
@@ -128,7 +128,7 @@ def test_what_lies_around_a_part_does_not_lead_astray() -> None:
         both = [patches(kind, seed + 7 * kind).reshape(10, 10, 16) for kind in (part, ground)]
         image = torch.from_numpy(np.where(where[..., None], *both))[None]
         points = torch.from_numpy(patches(5, seed).reshape(1, 10, 10, 16))
-        return Features({RGB: (image,), POINTS: (points,)}, None, {POINTS: torch.from_numpy(where)[None]})
+        return Features({RGB: (image,), POINTS: (points,)}, {POINTS: torch.from_numpy(where)[None]})
 
     pixels = [Scan(np.zeros((16, 16, 3), np.uint8), np.zeros((16, 16, 3), np.float32))] * 2
     recognisers = CategoryRecognisers().fit(
@@ -148,9 +148,9 @@ def test_any_name_of_a_category_comes_back() -> None:
 def test_only_the_part_is_described() -> None:
     layer, where = torch.rand(1, 8, 8, 4), torch.zeros(1, 16, 16, dtype=torch.bool)
     where[:, 4:8, 2:6] = True  # cells of half their size, as points have them
-    described = describe(Features({RGB: (layer,), POINTS: (torch.rand(1, 16, 16, 4),)}, None, {POINTS: where}), PART)
+    described = describe(Features({RGB: (layer,), POINTS: (torch.rand(1, 16, 16, 4),)}, {POINTS: where}), PART)
     np.testing.assert_allclose(described[0], unit(layer[0, 2:4, 1:3].reshape(-1, 4).numpy()), rtol=1e-5)
-    nothing = Features({RGB: (layer,)}, None, {POINTS: torch.zeros(1, 16, 16, dtype=torch.bool)})
+    nothing = Features({RGB: (layer,)}, {POINTS: torch.zeros(1, 16, 16, dtype=torch.bool)})
     assert not describe(nothing, PART)[0].any()
 
 

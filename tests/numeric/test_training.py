@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from blemish.errors import DatasetError, SettingsError
-from blemish.numeric.training import Training, begun, forever, learning_rate, seeded
+from blemish.numeric.training import AveragedWeights, Training, begun, forever, learning_rate, seeded
 
 
 def test_seeded_gives_the_same_inside_and_changes_nothing_outside():
@@ -114,3 +114,27 @@ def test_settings_that_cannot_be_are_refused(wrong):
     model = torch.nn.Linear(1, 1)
     with pytest.raises(SettingsError, match=next(iter(wrong))):
         Training(**({"steps": 2} | wrong)).run(model, lambda _: model.weight.sum())
+
+
+def test_averaged_weights_follow_and_whole_numbers_are_copied():
+    model = torch.nn.BatchNorm1d(1, momentum=1.0)
+    averaged = AveragedWeights(model, 0.5)
+    means, expected = [1.0, 5.0, -3.0], 0.0
+    for update, mean in enumerate(means, 1):
+        model(torch.tensor([[mean - 1], [mean + 1]]))
+        averaged.update(model)
+        expected += (1 - min(0.5, (1 + update) / (10 + update))) * (mean - expected)
+    assert averaged.weights["num_batches_tracked"] == len(means)
+    assert float(averaged.weights["running_mean"]) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("average", [0.0, 0.9])
+def test_a_network_with_batch_norm_is_trained(average: float):
+    with seeded(0):
+        model = torch.nn.Sequential(torch.nn.Linear(2, 4), torch.nn.BatchNorm1d(4), torch.nn.Linear(4, 1))
+        x = torch.randn(16, 2)
+        losses = Training(30, 0.05, average=average, precision="fp32").run(
+            model, lambda _: (model(x) - x[:, :1]).square().mean()
+        )
+    assert losses[-1] < 0.5 * losses[0]
+    assert int(model[1].num_batches_tracked) == 30  # type: ignore[arg-type]

@@ -1,11 +1,11 @@
-"""An encoder that keeps on disk what it has encoded: for learning again, or many methods, from the same images."""
+"""An encoder whose features are cached on disk: for fitting again, or many methods, on the same images."""
 
 from __future__ import annotations
 
 import hashlib
-import os
 import shutil
-from collections.abc import Iterator, Sequence
+import warnings
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -15,26 +15,28 @@ import torch
 
 from blemish.encoders.base import Encoder
 from blemish.encoders.precision import precision_of
+from blemish.errors import OutputError
 from blemish.types import EncoderInput, Features, ImageOrScan
+from blemish.utils.atomic import atomic_file, remove
 
-MOST_BYTES = 8 << 30  # on disk, and a quarter of its free room at most; what comes later is encoded again
+MOST_BYTES = 8 << 30  # on disk, and a quarter of its free space at most (chosen by eye: some 10⁴ images of a ViT-S)
 
 
-class RememberingEncoder:
-    """`encoder`, whose features of every single image are kept in `folder`: until `forget`, or for later runs.
+class CachingEncoder:
+    """`encoder`, whose features of every single image are cached in `folder`: until `clear`, or for later runs.
 
     Exact where an image's features do not depend on its batch, as on CPUs. With `half` they are rounded to float16,
-    also for the run that encoded them, so that every run sees the same numbers. `hits` counts the images that were read
-    back and had been kept before the last `mark`; inside `paused()` nothing is read or kept, to measure times.
+    also for the run that encoded them, so that every run gets the same numbers. `hits` counts the images that were read
+    back and had been cached before the last `mark`; inside `paused()` nothing is read or written, to measure times.
 
-    At most `most_bytes` are kept. What earlier runs left in the folder, and this one has not looked at, makes room, the
-    oldest first; what then finds no room is encoded again.
+    At most `most_bytes` are cached. Files of earlier runs that this one has not read are evicted, the oldest first;
+    what then finds no room is encoded again. A cache that cannot be written (a full disk) gives one warning; from then on
+    nothing more is cached, and encoding goes on.
     """
 
     def __init__(self, encoder: Encoder, folder: Path, most_bytes: int = MOST_BYTES, half: bool = False) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
         self.encoder, self.folder, self.half = encoder, folder, half
-        # The facts of an encoder are copied: they must be found as attributes, whatever looks for them.
+        # Copied, so that isinstance(…, Encoder) finds them.
         self.name, self.modalities, self.layers = encoder.name, encoder.modalities, encoder.layers
         self.stride, self.multiple, self.dims = encoder.stride, encoder.multiple, encoder.dims
         self.licence, self.weights = encoder.licence, encoder.weights
@@ -43,19 +45,19 @@ class RememberingEncoder:
         self.hits, self._before = 0, frozenset[str]()
         self._paused = False
         self._sizes: dict[str, int] = {}  # by image: bytes of what this run has written or read
-        self._left = sizes_of(folder)  # the same of what earlier runs left, the oldest first
+        self._left = sizes_of(folder)  # the same of what earlier runs wrote, the oldest first
         self._bytes = sum(self._left.values())
-        self.most_bytes = min(most_bytes, (shutil.disk_usage(folder).free + self._bytes) // 4)
+        self.most_bytes = min(most_bytes, (self._free_bytes() + self._bytes) // 4)
         self.mark()
 
     def encode(self, images: EncoderInput) -> Features:
-        """As the encoder's own `encode`; images and scans seen before are read back."""
+        """As the encoder's own `encode`; cached images and scans are read back."""
         if self._paused:
             return self.encoder.encode(images)
-        return joined([self._encode_one(images[i : i + 1]) for i in range(len(images))])
+        return Features.cat([self._encode_one(images[i : i + 1]) for i in range(len(images))])
 
     def mark(self) -> None:
-        """Count hits from here on, of what is kept now."""
+        """Count hits from here on, of what is cached now."""
         self.hits, self._before = 0, frozenset((*self._sizes, *self._left))
 
     @contextmanager
@@ -67,10 +69,10 @@ class RememberingEncoder:
         finally:
             self._paused = False
 
-    def forget(self) -> None:
-        """Delete all that was kept."""
+    def clear(self) -> None:
+        """Delete all that is cached."""
         for key in (*self._sizes, *self._left):
-            self._file(key).unlink(missing_ok=True)
+            remove(self._file(key))
         self._sizes.clear()
         self._left.clear()
         self._bytes = 0
@@ -85,47 +87,64 @@ class RememberingEncoder:
         kept = in_half(features) if self.half else features
         size = sum(t.nbytes for tensors in kept.layers.values() for t in tensors)
         if self._make_room(size):
-            write_features(self._file(key), kept)
+            self._write(key, kept, size)
+        return kept.to(torch.float32)
+
+    def _write(self, key: str, features: Features, size: int) -> None:
+        """Cache the features of an image; where that fails, warn and cache no more."""
+        try:
+            write_features(self._file(key), features)
+        except OutputError as error:
+            self.most_bytes = 0
+            warnings.warn(f"Features are no longer cached: {error}", stacklevel=2)
+        else:
             self._sizes[key] = size
             self._bytes += size
-        return in_full(kept)
 
     def _read(self, key: str) -> Features | None:
-        """Features; None for what is not there, or cannot be read (and is deleted)."""
+        """Cached features; None where there are none, or they cannot be read (and are deleted)."""
         from safetensors import SafetensorError
 
         if key not in self._sizes and key not in self._left:
             return None
         file = self._file(key)
         try:
-            features = in_full(read_features(file))
-        except (OSError, SafetensorError, ValueError):  # another run made room, or was killed
-            file.unlink(missing_ok=True)
+            features = read_features(file).to(torch.float32)
+        except (OSError, SafetensorError, ValueError):  # another run has evicted it, or the file is damaged
+            remove(file)
             self._bytes -= self._sizes.pop(key, 0) + self._left.pop(key, 0)
             return None
         if key in self._left:
             self._sizes[key] = self._left.pop(key)
-            file.touch()
+            with suppress(OSError):  # a cache that others own may be read alone
+                file.touch()
         return features
 
     def _make_room(self, size: int) -> bool:
-        """Whether `size` more bytes may be kept, once what is not looked at has gone."""
-        while self._bytes + size > self.most_bytes and self._left:
+        """Whether `size` more bytes may be cached, after files that this run has not read are evicted."""
+        while size <= self.most_bytes and self._bytes + size > self.most_bytes and self._left:
             key = next(iter(self._left))
-            self._file(key).unlink(missing_ok=True)
+            remove(self._file(key))
             self._bytes -= self._left.pop(key)
         return self._bytes + size <= self.most_bytes
+
+    def _free_bytes(self) -> int:
+        """The free space of the disk that holds the folder, which need not exist yet."""
+        for place in (self.folder, *self.folder.absolute().parents):
+            with suppress(OSError):
+                return shutil.disk_usage(place).free
+        return 0
 
     def _file(self, key: str) -> Path:
         return self.folder / f"{key}.safetensors"
 
 
-def lasting(encoder: Encoder, folder: Path, most_bytes: int = MOST_BYTES) -> RememberingEncoder:
-    """`encoder` with a memory in `folder` that later runs share, in float16; each encoder has its own part of it."""
+def with_disk_cache(encoder: Encoder, folder: Path, most_bytes: int = MOST_BYTES) -> CachingEncoder:
+    """`encoder` with a float16 cache in `folder` that later runs share; each encoder has its own sub-folder."""
     facts = (encoder.name, encoder.weights, encoder.layers, encoder.stride, encoder.multiple, encoder.dims)
     precision = str(getattr(encoder, "precision", ""))
     part = hashlib.sha256(repr((*facts, precision)).encode()).hexdigest()[:16]
-    return RememberingEncoder(encoder, folder.expanduser() / part, most_bytes, half=True)
+    return CachingEncoder(encoder, folder.expanduser() / part, most_bytes, half=True)
 
 
 def key_of(image: ImageOrScan) -> str:
@@ -135,17 +154,17 @@ def key_of(image: ImageOrScan) -> str:
 
 
 def sizes_of(folder: Path) -> dict[str, int]:
-    """What is kept in a folder by its key, in bytes, the oldest first."""
+    """The sizes of cached files in bytes, by key, the oldest first."""
     found = []
     for file in folder.glob("*.safetensors"):
-        with suppress(OSError):  # another run made room
-            facts = file.stat()
-            found.append((facts.st_mtime, file.stem, facts.st_size))
+        with suppress(OSError):  # another run has evicted it
+            stat = file.stat()
+            found.append((stat.st_mtime, file.stem, stat.st_size))
     return {key: size for _, key, size in sorted(found)}
 
 
 def in_half(features: Features) -> Features:
-    """Features rounded to float16, what is beyond its range cut off."""
+    """Features rounded to float16, values beyond its range clamped."""
     most = torch.finfo(torch.float16).max
     layers = {
         m: tuple(t.clamp(-most, most).to(torch.float16) for t in tensors) for m, tensors in features.layers.items()
@@ -153,22 +172,14 @@ def in_half(features: Features) -> Features:
     return replace(features, layers=layers)
 
 
-def in_full(features: Features) -> Features:
-    """The same with float32 layers."""
-    return replace(features, layers={m: tuple(t.float() for t in layers) for m, layers in features.layers.items()})
-
-
 def write_features(file: Path, features: Features) -> None:
-    """Features without categories, as tensors by name; whole or not at all."""
+    """Write features without their categories, as tensors by name, whole or not at all. Raises OutputError."""
     from safetensors.torch import save_file
 
     tensors = {f"layer/{m}/{i}": t for m, layers in features.layers.items() for i, t in enumerate(layers)}
     tensors |= {f"valid/{m}": t for m, t in features.valid.items()}
-    if features.vector is not None:
-        tensors["vector"] = features.vector
-    partial = file.with_suffix(f".{os.getpid()}.partial")
-    save_file({name: tensor.contiguous().cpu() for name, tensor in tensors.items()}, partial)
-    os.replace(partial, file)
+    with atomic_file(file, durable=False) as partial:
+        save_file({name: tensor.contiguous().cpu() for name, tensor in tensors.items()}, partial)
 
 
 def read_features(file: Path) -> Features:
@@ -184,21 +195,5 @@ def read_features(file: Path) -> Features:
             modalities.setdefault(modality, []).append((int(index), tensor))
     return Features(
         layers={m: tuple(t for _, t in sorted(found, key=lambda f: f[0])) for m, found in modalities.items()},
-        vector=tensors.get("vector"),
         valid={name.removeprefix("valid/"): t for name, t in tensors.items() if name.startswith("valid/")},
-    )
-
-
-def joined(parts: Sequence[Features]) -> Features:
-    """Features of single images as those of one batch."""
-    if len(parts) == 1:
-        return parts[0]
-    first = parts[0]
-    return Features(
-        layers={
-            m: tuple(torch.cat(same) for same in zip(*(part.layers[m] for part in parts), strict=True))
-            for m in first.layers
-        },
-        vector=None if first.vector is None else torch.cat([part.vector for part in parts if part.vector is not None]),
-        valid={m: torch.cat([part.valid[m] for part in parts]) for m in first.valid},
     )

@@ -50,8 +50,14 @@ def resolve_precision(precision: Precision, device: torch.device) -> Literal["fp
     check_precision(precision)
     if precision != "auto":
         return precision
-    fast = torch.cuda.is_bf16_supported() if device.type == "cuda" else cpu_multiplies_bf16()
-    return "bf16" if fast else "fp32"
+    return "bf16" if multiplies_bf16(device) else "fp32"
+
+
+def multiplies_bf16(device: torch.device) -> bool:
+    """Whether a device has instructions for products of bfloat16 matrices: a GPU says so, a CPU by its flags."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported()
+    return device.type == "cpu" and cpu_multiplies_bf16()
 
 
 @cache

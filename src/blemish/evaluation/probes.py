@@ -25,9 +25,9 @@ class FitTimer:
     """
 
     def __init__(self, encoder: Encoder | None = None) -> None:
-        from blemish.encoders.feature_cache import RememberingEncoder
+        from blemish.encoders.feature_cache import CachingEncoder
 
-        self._cache = encoder if isinstance(encoder, RememberingEncoder) else None
+        self._cache = encoder if isinstance(encoder, CachingEncoder) else None
         if self._cache is not None:
             self._cache.mark()
         self._started = time.perf_counter()
@@ -59,9 +59,9 @@ def milliseconds_per_image(
 
 def uncached(encoder: Encoder) -> AbstractContextManager[None]:
     """Have an encoder with a feature cache encode every image until the block ends."""
-    from blemish.encoders.feature_cache import RememberingEncoder
+    from blemish.encoders.feature_cache import CachingEncoder
 
-    return encoder.paused() if isinstance(encoder, RememberingEncoder) else nullcontext()
+    return encoder.paused() if isinstance(encoder, CachingEncoder) else nullcontext()
 
 
 class PeakMemory:

@@ -34,12 +34,12 @@ class SharedEncoders:
 
     def of(self, run: Run) -> Encoder:
         """The run's encoder, with the layers its detector asks for. Raises WeightsError when it cannot load."""
-        from blemish.encoders.feature_cache import RememberingEncoder, lasting
+        from blemish.encoders.feature_cache import CachingEncoder, with_disk_cache
 
         if not all(any(category is known for known in self._categories) for category in run.categories):
             for encoder in self._encoders.values():
-                if isinstance(encoder, RememberingEncoder) and self._cache is None:
-                    encoder.forget()
+                if isinstance(encoder, CachingEncoder) and self._cache is None:
+                    encoder.clear()
             self._categories = run.categories
         method = build_inspector(run)
         name, needs, layers = method.chosen_encoder, method.detector.needs, run.settings.get("layers")
@@ -47,8 +47,8 @@ class SharedEncoders:
         if key not in self._encoders:
             encoder = method.built_encoder()
             if self._cache is not None:
-                encoder = lasting(encoder, self._cache)
+                encoder = with_disk_cache(encoder, self._cache)
             elif str(getattr(encoder, "device", "")) == "cpu":  # there, features do not depend on the batch
-                encoder = RememberingEncoder(encoder, Path(self._folder.name) / str(len(self._encoders)))
+                encoder = CachingEncoder(encoder, Path(self._folder.name) / str(len(self._encoders)))
             self._encoders[key] = encoder
         return self._encoders[key]

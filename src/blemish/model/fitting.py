@@ -16,7 +16,7 @@ from blemish.data.full_scale import learn_full_scale
 from blemish.data.loading import ImageInputs, complete_samples, good_samples
 from blemish.detectors.base import Detector, Needs, Progress
 from blemish.encoders.base import Encoder
-from blemish.encoders.feature_cache import lasting
+from blemish.encoders.feature_cache import with_disk_cache
 from blemish.encoders.precision import precision_of
 from blemish.errors import DatasetError
 from blemish.model.category_recognition import CategoryRecognisers, group_indices
@@ -56,7 +56,7 @@ def fit(
     encoder = settings.build_encoder()
     check_compatible(needs, encoder, settings.framing, settings.detector_name)
     prompts, text_encoder = embedded_prompts([sample.category or "" for sample in samples], settings)
-    learning = encoder if cache is None else lasting(encoder, Path(cache))
+    learning = encoder if cache is None else with_disk_cache(encoder, Path(cache))
     full_scale = learn_full_scale(samples, settings.bit_depth)
     load = partial(load_sample, modalities=needs.modalities, full_scale=full_scale)
     normal = survey(samples, load, partial(settings.build_framing, encoder), assume_good)

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize, pad
 
+from blemish.encoders.precision import multiplies_bf16
 from blemish.errors import SettingsError
 
 Metric = Literal["l2", "cosine"]
@@ -47,7 +48,7 @@ class Neighbours:
         self.rows = self._place(bank)  # (M, D), unit length for cosine
         self.centre = self.rows.double().mean(0)  # (D,) float64: distances don't change, cancellation does
         self.precisions = [torch.float32]
-        if precision == "bfloat16" or (precision == "auto" and _fast_bfloat16(bank.device)):
+        if precision == "bfloat16" or (precision == "auto" and multiplies_bf16(bank.device)):
             self.precisions.insert(0, torch.bfloat16)
         self._banks: dict[torch.dtype, tuple[Tensor, float, float]] = {}
 
@@ -227,11 +228,3 @@ def _operand(rows: Tensor, centre: Tensor, dtype: torch.dtype, *, squares_first:
     ones = [torch.ones_like(squares[0])] * 3
     columns = [*squares, *ones] if squares_first else [*ones, *squares]
     return torch.cat([rounded, torch.stack(columns, 1)], 1), centred.norm(dim=1), loss
-
-
-def _fast_bfloat16(device: torch.device) -> bool:
-    """Whether products of bfloat16 run in hardware."""
-    if device.type == "cuda":
-        return torch.cuda.is_bf16_supported()
-    check = getattr(torch.cpu, "_is_avx512_bf16_supported", None)
-    return device.type == "cpu" and check is not None and bool(check())

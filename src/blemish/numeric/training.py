@@ -152,7 +152,10 @@ def finite_gradients(model: nn.Module) -> bool:
 
 
 class AveragedWeights:
-    """An exponential moving average of a module's weights; `decay` 0 keeps the last ones."""
+    """An exponential moving average (EMA) of a module's weights and buffers; `decay` 0 keeps the last ones.
+
+    Buffers of whole numbers (BatchNorm's `num_batches_tracked`) have no mean: the last value is kept.
+    """
 
     def __init__(self, module: nn.Module, decay: float) -> None:
         self.decay = decay
@@ -164,4 +167,7 @@ class AveragedWeights:
         self.updates += 1
         keep = min(self.decay, (1 + self.updates) / (10 + self.updates))
         for name, value in module.state_dict().items():
-            self.weights[name].lerp_(value.detach(), 1 - keep)
+            if value.is_floating_point():
+                self.weights[name].lerp_(value.detach(), 1 - keep)
+            else:
+                self.weights[name].copy_(value)

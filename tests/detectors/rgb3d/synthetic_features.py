@@ -32,9 +32,7 @@ def scans(count: int, seed: int, names: Sequence[str] = ("nut",)) -> Features:
         points.append(surface * part[..., None])
         categories.append(names[category])
     valid = part.expand(len(points), SIDE, SIDE)
-    return Features(
-        {RGB: (torch.stack(images),), POINTS: (torch.stack(points),)}, None, {POINTS: valid}, tuple(categories)
-    )
+    return Features({RGB: (torch.stack(images),), POINTS: (torch.stack(points),)}, {POINTS: valid}, tuple(categories))
 
 
 def prompts(names: Sequence[str] = ("nut",)) -> dict[str, Prompts]:
@@ -55,11 +53,11 @@ def changed(features: Features, modality: str, seed: int = 5) -> tuple[Features,
     where = torch.zeros(SIDE, SIDE, dtype=torch.bool)
     where[4:7, 4:7] = True
     layer = torch.where(where[..., None], other.layers[modality][0], features.layers[modality][0])
-    return Features({**features.layers, modality: (layer,)}, None, features.valid, features.categories), where
+    return Features({**features.layers, modality: (layer,)}, features.valid, features.categories), where
 
 
 def without(features: Features, modality: str) -> Features:
     """The same without one modality."""
     layers = {**features.layers, modality: (torch.zeros_like(features.layers[modality][0]),)}
     nothing = torch.zeros(features.layers[modality][0].shape[:3], dtype=torch.bool)
-    return Features(layers, None, {**features.valid, modality: nothing}, features.categories)
+    return Features(layers, {**features.valid, modality: nothing}, features.categories)

@@ -38,9 +38,7 @@ def test_a_defect_in_one_modality_is_found_where_it_is(modality: str) -> None:
     detector, before = fitted(), scans(1, 8)
     layer = before.layers[modality][0].clone()
     layer[:, 5, 6] += 8 * layer.std()
-    after = detector.score(
-        Features({**before.layers, modality: (layer,)}, None, before.valid, before.categories)
-    ).patches
+    after = detector.score(Features({**before.layers, modality: (layer,)}, before.valid, before.categories)).patches
     assert int(after.argmax()) == 5 * 12 + 6
     assert float(after.max()) > 1.5 * float(detector.score(before).patches.max())
 
@@ -75,7 +73,7 @@ def test_the_available_modality_is_compared_alone(lost: str, left: str) -> None:
     assert torch.equal(detector.score(moved).patches, unimodal)  # features of a missing modality do not matter
     layer = whole.layers[left][0].clone()
     layer[:, where] += 8 * layer.std()
-    bad = without(Features({**whole.layers, left: (layer,)}, None, whole.valid, whole.categories), lost)
+    bad = without(Features({**whole.layers, left: (layer,)}, whole.valid, whole.categories), lost)
     assert float(detector.score(bad).patches[:, where].min()) > float(unimodal[:, where].max())
 
 

@@ -88,7 +88,7 @@ def test_the_available_modality_is_scored_alone(lost: str, left: str) -> None:
     assert 0.2 < float(unimodal[part].median()) < 5  # of the size of scores of scans with both
     layer = whole.layers[left][0].clone()
     layer[:, 5, 6] += 6 * layer.std()
-    bad = without(Features({**whole.layers, left: (layer,)}, None, whole.valid, whole.categories), lost)
+    bad = without(Features({**whole.layers, left: (layer,)}, whole.valid, whole.categories), lost)
     assert int(detector.score(bad).patches[0].argmax()) == 5 * 12 + 6
     parts = detector.explain(bad)
     assert not bool(parts[lost].any())

@@ -60,20 +60,19 @@ class ScanEncoder:
         seen = np.array([scan.rgb is not None for scan in scans])  # (B,)
         height, width = scans[0].shape[0] // self.cell, scans[0].shape[1] // self.cell
         size = height * self.images.stride, width * self.images.stride
-        layers, vector = self._images(resized([scan.rgb for scan in scans if scan.rgb is not None], size), seen)
+        layers = self._images(resized([scan.rgb for scan in scans if scan.rgb is not None], size), seen)
         place = layers[0].device  # points may be described on the CPU
         valid = {
             RGB: torch.from_numpy(seen)[:, None, None].expand(-1, height, width).contiguous().to(place),
             POINTS: surface.valid[POINTS].to(place),
         }
         points = tuple(layer.to(place) for layer in surface.layers[POINTS])
-        return Features({RGB: layers, POINTS: points}, vector, valid)
+        return Features({RGB: layers, POINTS: points}, valid)
 
-    def _images(self, images: np.ndarray, seen: np.ndarray) -> tuple[tuple[torch.Tensor, ...], torch.Tensor | None]:
-        """Layers and vector of all scans: from `images` `(b, h, w, 3)` uint8 where `seen` `(B,)`, 0 for the others."""
+    def _images(self, images: np.ndarray, seen: np.ndarray) -> tuple[torch.Tensor, ...]:
+        """Layers `(B, h, w, D)` of all scans: from `images` `(b, h, w, 3)` uint8 where `seen` `(B,)`, else 0."""
         if seen.all():
-            features = self.images.encode(images)
-            return features.layers[RGB], features.vector
+            return self.images.encode(images).layers[RGB]
         features = self.images.encode(images) if len(images) else self._black(images.shape[1:3])
         found = torch.from_numpy(seen)
 
@@ -82,8 +81,7 @@ class ScanEncoder:
             full[found] = rows[: len(images)]
             return full
 
-        layers = tuple(scatter(layer) for layer in features.layers[RGB])
-        return layers, None if features.vector is None else scatter(features.vector)
+        return tuple(scatter(layer) for layer in features.layers[RGB])
 
     def _black(self, size: tuple[int, ...]) -> Features:
         """The features of a black image: what shape a missing one would have. The last is kept."""

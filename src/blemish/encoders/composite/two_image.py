@@ -49,12 +49,12 @@ class JointEncoder:
         self.precision = tuple(precision_of(part) for part in self.parts)
 
     def encode(self, images: np.ndarray) -> Features:
-        """`images` `(B, H, W, 3)` uint8 → layers `(B, h, w, D)` of both, each on its own grid; the first vector."""
+        """`images` `(B, H, W, 3)` uint8 → layers `(B, h, w, D)` of both, each on its own grid."""
         first, second = self.parts
         fine = first.encode(images)
         factor = self.context_scale * second.multiple / first.multiple
         context = second.encode(downsampled(images, factor, second.multiple))
-        return Features({RGB: fine.layers[RGB], CONTEXT: context.layers[RGB]}, fine.vector)
+        return Features({RGB: fine.layers[RGB], CONTEXT: context.layers[RGB]})
 
 
 def rgb_encoder(encoder: Encoder) -> Encoder:

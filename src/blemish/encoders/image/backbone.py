@@ -96,8 +96,7 @@ class TokenLayers(nn.Module):
         height, width = (side // self.patch for side in images.shape[2:])
         tokens = [self.norm(t) for t in self._tap(self.model, images, self._options)]  # (B, prefix + h·w, D)
         prefix = tokens[0].shape[1] - height * width  # CLS and registers, by family: 0, 1 or 5
-        layers = tuple(t[:, prefix:].unflatten(1, (height, width)) for t in tokens)
-        return layers, tokens[-1][:, 0] if prefix else layers[-1].mean(dim=(1, 2))
+        return tuple(t[:, prefix:].unflatten(1, (height, width)) for t in tokens)  # each (B, h, w, D)
 
 
 class StageLayers(nn.Module):
@@ -122,11 +121,10 @@ class StageLayers(nn.Module):
 
     def forward(self, images: torch.Tensor) -> NetworkOutput:
         height, width = images.shape[2:]
-        maps = [
+        return tuple(
             m.permute(0, 2, 3, 1) if m.ndim == 4 else m.unflatten(1, (height // stride, width // stride))
             for m, stride in zip(self._tap(self.model, images, {}), self.strides, strict=True)
-        ]  # each (B, h, w, D)
-        return tuple(maps), maps[-1].mean(dim=(1, 2))
+        )  # each (B, h, w, D)
 
 
 def keep_window(block: Any) -> None:

@@ -76,8 +76,8 @@ class Stages(nn.Module):
         for index, block in enumerate(self.blocks):
             x = block(x)
             if index in self.ends:
-                maps.append(x)
-        return tuple(m.permute(0, 2, 3, 1) for m in maps), maps[-1].mean(dim=(2, 3))
+                maps.append(x)  # (B, D, h, w)
+        return tuple(m.permute(0, 2, 3, 1) for m in maps)  # each (B, h, w, D)
 
 
 def find_weights(version: int) -> Path | None:

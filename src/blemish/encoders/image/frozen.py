@@ -14,16 +14,15 @@ from blemish.types import RGB, Features
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
-# A network takes normalised images (B, 3, H, W) and gives its layers, each (B, h, w, D), and a vector (B, D) or None.
-NetworkOutput = tuple[tuple[torch.Tensor, ...], torch.Tensor | None]
+NetworkOutput = tuple[torch.Tensor, ...]  # a network's layers, each (B, h, w, D), for normalised images (B, 3, H, W)
 
 
 class FrozenEncoder:
     """An `Encoder` made of a network and the facts about it.
 
-    `network` maps normalised images `(B, 3, H, W)` to `(layers, vector)`, each layer `(B, h, w, D)`, the vector
-    `(B, D)` or None. `mean` and `std` normalise RGB in [0, 1]. On a CPU images go through one at a time: it costs
-    no speed there, keeps memory flat, and makes an image's features bit-identical whatever else is in its batch.
+    `network` maps normalised images `(B, 3, H, W)` to a tuple of layers, each `(B, h, w, D)`. `mean` and `std`
+    normalise RGB in [0, 1]. On a CPU images go through one at a time: it costs no speed there, keeps memory flat, and makes an
+    image's features bit-identical whatever else is in its batch.
     """
 
     def __init__(
@@ -69,20 +68,19 @@ class FrozenEncoder:
         starts = range(0, len(images), self.chunk)
         parts = [self._encode_chunk(images[start : start + self.chunk]) for start in starts]
         # Joined outside of inference mode, so that detectors may use the features in a graph of their own.
-        layers = tuple(torch.cat(same) for same in zip(*(part[0] for part in parts), strict=True))
-        vectors = [part[1] for part in parts if part[1] is not None]
-        return Features(layers={RGB: layers}, vector=torch.cat(vectors) if vectors else None)
+        layers = tuple(torch.cat(same) for same in zip(*parts, strict=True))  # each (B, h, w, D)
+        return Features(layers={RGB: layers})
 
     def normalise(self, images: np.ndarray) -> torch.Tensor:
         """`(B, H, W, 3)` uint8 → `(B, 3, H, W)` float32 on the encoder's device."""
-        tensor = torch.from_numpy(images.astype(np.float32)).to(self.device)
-        return tensor.permute(0, 3, 1, 2) * self._scale + self._shift
+        pixels = torch.from_numpy(images.astype(np.float32)).to(self.device)  # (B, H, W, 3), in [0, 255]
+        return pixels.permute(0, 3, 1, 2) * self._scale + self._shift  # (B, 3, H, W)
 
     def _encode_chunk(self, images: np.ndarray) -> NetworkOutput:
         bf16 = self.precision == "bf16"
         with torch.inference_mode(), torch.autocast(self.device.type, torch.bfloat16, enabled=bf16):
-            layers, vector = self.network(self.normalise(images))
-        return tuple(layer.float() for layer in layers), None if vector is None else vector.float()
+            layers = self.network(self.normalise(images))
+        return tuple(layer.float() for layer in layers)  # each (B, h, w, D)
 
     def _check(self, images: np.ndarray) -> None:
         if images.ndim != 4 or images.shape[-1] != 3 or images.dtype != np.uint8 or len(images) == 0:

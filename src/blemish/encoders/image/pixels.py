@@ -58,9 +58,8 @@ class PatchStatistics(nn.Module):
         self.layers = layers
 
     def forward(self, images: torch.Tensor) -> NetworkOutput:
-        edges = _edges(images)
-        layers = tuple(self._statistics(images, edges, PATCH << layer) for layer in self.layers)
-        return layers, layers[-1].mean(dim=(1, 2))
+        edges = _edges(images)  # (B, 3, H, W)
+        return tuple(self._statistics(images, edges, PATCH << layer) for layer in self.layers)
 
     def _statistics(self, images: torch.Tensor, edges: torch.Tensor, side: int) -> torch.Tensor:
         mean = F.avg_pool2d(images, side)  # (B, 3, h, w)

@@ -44,12 +44,11 @@ def load_patches(
 
 
 class PixelSquares(nn.Module):
-    """The values of every square of `side` pixels, `(B, 3, H, W)` → `(B, h, w, 3·side²)`; their mean as the vector."""
+    """The values of every square of `side` pixels, `(B, 3, H, W)` → `(B, h, w, 3·side²)`."""
 
     def __init__(self, side: int) -> None:
         super().__init__()
         self.side = side
 
     def forward(self, images: torch.Tensor) -> NetworkOutput:
-        squares = pixel_unshuffle(images, self.side).permute(0, 2, 3, 1)  # (B, h, w, D)
-        return (squares,), squares.mean(dim=(1, 2))
+        return (pixel_unshuffle(images, self.side).permute(0, 2, 3, 1),)  # (B, h, w, D)

@@ -157,7 +157,8 @@ def point_histograms(points: np.ndarray, normals: np.ndarray, i: np.ndarray, j: 
         (np.concatenate([weight, weight]), (np.concatenate([i, j]), np.concatenate([j, i]))), shape=(count, count)
     ).tocsr()
     total = weights.sum(axis=1)  # (N,)
-    return simple + (weights @ simple) / np.where(total > 0, total, 1)[:, None]
+    histograms: np.ndarray = simple + (weights @ simple) / np.where(total > 0, total, 1)[:, None]
+    return histograms
 
 
 def pair_bins(across: np.ndarray, squared: np.ndarray, first: np.ndarray, second: np.ndarray) -> np.ndarray:
@@ -185,4 +186,6 @@ def pair_bins(across: np.ndarray, squared: np.ndarray, first: np.ndarray, second
         [(theta + np.pi) / (2 * np.pi), (alpha + 1) / 2, (phi + 1) / 2, (phi_of_second + 1) / 2]
     )  # in [0, 1]
     parts[:, (length == 0) | (size == 0)] = 0.5
-    return np.clip(np.floor(parts * BINS).astype(np.int64), 0, BINS - 1) + BINS * np.array([0, 1, 2, 2])[:, None]
+    bins = np.clip(np.floor(parts * BINS).astype(np.int64), 0, BINS - 1)  # (4, P), each in its histogram
+    numbered: np.ndarray = bins + BINS * np.array([0, 1, 2, 2])[:, None]
+    return numbered

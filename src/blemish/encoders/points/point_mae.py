@@ -153,7 +153,7 @@ class PointMae:
         places, fractions = zip(*(patch_places(grid, self.stride) for grid in grids), strict=True)
         weights = patch_weights(centres.cpu(), torch.stack(places), torch.stack(fractions))  # (B, h·w, G)
         grid = (points.shape[1] // self.stride, points.shape[2] // self.stride)
-        features = (weights.to(self.device) @ tokens).unflatten(1, grid)  # (B, h, w, D)
+        features: Tensor = (weights.to(self.device) @ tokens).unflatten(1, grid)  # (B, h, w, D)
         if self.smooth:
             held = weights.sum(2).unflatten(1, grid).to(self.device)  # (B, h, w)
             features = smoothed(features, held)

@@ -84,7 +84,8 @@ class GroupEmbedding(nn.Module):
         own = functional.linear(x, of_own).view(count, size, -1)  # (M, K, 512)
         x = own + functional.linear(shared, of_shared, self.second.bias)[:, None]  # (M, K, 512)
         x = functional.relu(self.second_norm(x.flatten(0, 1)))  # (M·K, 512)
-        return self.last(x).view(count, size, -1).amax(1)  # (M, width)
+        tokens: Tensor = self.last(x).view(count, size, -1).amax(1)  # (M, width)
+        return tokens
 
     @torch.no_grad()
     def fold_norms(self) -> None:
@@ -110,7 +111,8 @@ class PositionalEmbedding(nn.Module):
 
     def forward(self, centres: Tensor) -> Tensor:
         """`centres` `(B, G, 3)` → `(B, G, width)`."""
-        return self.last(functional.gelu(self.lift(centres)))
+        embedded: Tensor = self.last(functional.gelu(self.lift(centres)))
+        return embedded
 
 
 class Float32Linear(nn.Module):

@@ -180,4 +180,5 @@ def _steps(xyz: np.ndarray) -> np.ndarray:
     down, right = (np.nan_to_num(np.sqrt(dot(step, step))) for step in (down, right))
     sides = [((1, 0), (0, 0)), ((0, 1), (0, 0)), ((0, 0), (1, 0)), ((0, 0), (0, 1))]
     far = [np.pad(length, side) for length, side in zip((down, down, right, right), sides, strict=True)]
-    return np.log(np.maximum.reduce([*far, np.ones_like(far[0])]))
+    steps: np.ndarray = np.log(np.maximum.reduce([*far, np.ones_like(far[0])]))
+    return steps

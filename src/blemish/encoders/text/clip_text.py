@@ -46,7 +46,8 @@ def load_clip_text(
 
 def projected_end_token(model: Any, tokens: torch.Tensor) -> torch.Tensor:
     """The projected end token of one sentence: `(1, T)` → `(1, D)`."""
-    return model(input_ids=tokens).text_embeds
+    embedding: torch.Tensor = model(input_ids=tokens).text_embeds
+    return embedding
 
 
 def _text_tower(config: Any) -> tuple[Any, Any]:

@@ -52,9 +52,11 @@ def build(name_or_folder: str | os.PathLike[str] = "auto", *, device: str = "cpu
     elif text not in TEXT_ENCODERS and (Path(text).expanduser().is_dir() or os.sep in text):
         folder = Path(text).expanduser()
         loader: Any = resolve(_family(folder))
-        return loader(text, source=str(folder), device=device)
+        found: TextEncoder = loader(text, source=str(folder), device=device)
+        return found
     entry = lookup(text, TEXT_ENCODERS, "text encoder")
-    return resolve(entry.target)(text, device=device, **entry.kwargs)
+    encoder: TextEncoder = resolve(entry.target)(text, device=device, **entry.kwargs)
+    return encoder
 
 
 def best_available() -> str:

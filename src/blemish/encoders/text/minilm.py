@@ -57,7 +57,8 @@ def find_weights() -> Path | None:
 
 def mean_of_tokens(model: Any, tokens: torch.Tensor) -> torch.Tensor:
     """The mean over one sentence's tokens, [CLS] and [SEP] too: `(1, T)` → `(1, D)`."""
-    return model(input_ids=tokens).last_hidden_state.mean(dim=1)
+    mean: torch.Tensor = model(input_ids=tokens).last_hidden_state.mean(dim=1)
+    return mean
 
 
 def _bert(config: Any) -> tuple[Any, Any]:
