@@ -29,7 +29,7 @@ from blemish.types import VERDICTS, ImageOrScan, Sample, Scan
 if TYPE_CHECKING:
     import numpy as np
 
-    from blemish.data.folder import FolderContents
+    from blemish.data.files import FolderContents
     from blemish.errors import DataWarning
     from blemish.model.inspector import Inspector
     from blemish.model.prediction import Inspected

@@ -69,7 +69,8 @@ def attend(query: Tensor, key: Tensor, value: Tensor, seen: Tensor | None = None
     if not learning or query.device.type != "cpu" or query.dtype != torch.bfloat16:
         return functional.scaled_dot_product_attention(query, key, value, attn_mask=seen)
     flat = (t.reshape(batch * heads, -1, width) for t in (query, key, value))
-    return BlockedAttention.apply(*flat, seen).view(batch, heads, count, width)
+    mixed: Tensor = BlockedAttention.apply(*flat, seen)  # type: ignore[no-untyped-call]
+    return mixed.view(batch, heads, count, width)
 
 
 def attend_linearly(query: Tensor, key: Tensor, value: Tensor) -> Tensor:

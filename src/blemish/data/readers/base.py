@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from blemish.data.files import shown
 from blemish.errors import BlemishError, ImageError, SettingsError
@@ -56,7 +56,8 @@ class Decoded:
 
     def upright(self, pixels: np.ndarray) -> np.ndarray:
         """`pixels` `(H, W, ...)` of this file turned as EXIF says."""
-        return _UPRIGHT.get(self.orientation, lambda a: a)(pixels)
+        turn = _UPRIGHT.get(self.orientation)
+        return pixels if turn is None else turn(pixels)
 
 
 def pixel_limit(max_pixels: int | None = None) -> int:
@@ -110,7 +111,7 @@ def guarded(name: str, load: Callable[[], _T]) -> _T:
         return load()
     except BlemishError:
         raise
-    except Image.UnidentifiedImageError as error:
+    except UnidentifiedImageError as error:
         raise ImageError(
             f"a picture in '{name}'", "bytes of no known picture format", f"convert it to one of {', '.join(FORMATS)}"
         ) from error
