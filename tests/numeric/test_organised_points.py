@@ -137,7 +137,7 @@ def test_box_means_are_those_of_loops() -> None:
                 np.testing.assert_allclose(means[:, row, column], expected, atol=1e-12)
 
 
-def test_cells() -> None:
+def test_patch_means_and_extremes() -> None:
     valid = np.zeros((8, 8), bool)
     valid[2, 5] = valid[3, 4] = True
     assert extent(valid, 4) == (slice(0, 4), slice(4, 8))

@@ -1,7 +1,7 @@
-"""Surfaces measured on a grid: point spacing, normals, box means that know holes, and what lies in a neighbourhood.
+"""Organised point clouds: point spacing, normals, box means that leave out holes, neighbourhoods on the grid.
 
-Points are `(H, W, 3)` arrays in metres, NaN where nothing was measured. A normal points to the viewer: of a surface
-that is seen, columns × rows points away from whoever sees it, so no place of a camera has to be known.
+Points are `(H, W, 3)` arrays in metres, NaN where nothing was measured. Normals point to the viewer: of a visible
+surface, columns × rows points away from the viewer, so that no camera pose has to be known.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ GOLDEN_ANGLE = np.pi * (3 - np.sqrt(5))
 
 def measured(points: np.ndarray) -> np.ndarray:
     """Where `points` `(H, W, 3)` hold a measurement, `(H, W)` bool."""
-    return np.isfinite(points).all(axis=-1)
+    valid: np.ndarray = np.isfinite(points).all(axis=-1)
+    return valid
 
 
 def spacing(points: np.ndarray) -> float:
@@ -27,9 +28,10 @@ def spacing(points: np.ndarray) -> float:
 
 
 def disc(radius: float, most: int | None = None) -> np.ndarray:
-    """Grid offsets (rows, columns) in a disc around the origin, without it, `(K, 2)` int: half of it, one of ± each.
+    """Grid offsets (rows, columns) in a disc around the origin, without it, `(K, 2)` int: one of each pair ±.
 
-    With `most`, about half as many of them, spread evenly over the disc by a sunflower's spiral.
+    With `most`, about half as many of them, evenly spaced over the disc by a golden-angle spiral (Vogel, "A Better Way
+    to Construct the Sunflower Head", Mathematical Biosciences 1979).
     """
     reach = int(radius)
     rows, columns = np.mgrid[-reach : reach + 1, -reach : reach + 1].reshape(2, -1)
@@ -52,7 +54,8 @@ def at_offsets(
     wide = np.pad(grid, ((reach, reach), (reach, reach), *[(0, 0)] * (grid.ndim - 2)), constant_values=empty)
     width = wide.shape[1]
     places = (rows + reach) * width + columns + reach  # (N,)
-    return wide.reshape(-1, *grid.shape[2:]).take(places[:, None] + offsets @ (width, 1), axis=0)
+    found: np.ndarray = wide.reshape(-1, *grid.shape[2:]).take(places[:, None] + offsets @ (width, 1), axis=0)
+    return found
 
 
 def representatives(valid: np.ndarray, side: int) -> tuple[np.ndarray, np.ndarray]:
@@ -79,12 +82,13 @@ def normals_at(points: np.ndarray, rows: np.ndarray, columns: np.ndarray, radius
     around = np.where(near[..., None], around, 0).astype(np.float64)
     count = near.sum(axis=1)[:, None]  # (N, 1), the point itself included
     mean = around.sum(axis=1) / count
-    spread = around.transpose(0, 2, 1) @ around / count[..., None] - mean[:, :, None] * mean[:, None, :]  # (N, 3, 3)
+    covariance = around.transpose(0, 2, 1) @ around / count[..., None]
+    covariance = covariance - mean[:, :, None] * mean[:, None, :]  # (N, 3, 3)
     steps = np.where(near[..., None], offsets, 0).astype(np.float64)  # (N, K, 2)
-    tilt = around.transpose(0, 2, 1) @ steps / count[..., None]
-    tilt -= mean[:, :, None] * (steps.sum(axis=1) / count)[:, None, :]  # (N, 3, 2) covariance with rows and columns
-    _, normals = principal(spread[:, (0, 0, 0, 1, 1, 2), (0, 1, 2, 1, 2, 2)].T)
-    normals = facing(normals, tilt[..., 1].T, tilt[..., 0].T).T
+    slope = around.transpose(0, 2, 1) @ steps / count[..., None]
+    slope -= mean[:, :, None] * (steps.sum(axis=1) / count)[:, None, :]  # (N, 3, 2) covariance with rows and columns
+    _, normals = principal(covariance[:, (0, 0, 0, 1, 1, 2), (0, 1, 2, 1, 2, 2)].T)
+    normals = facing(normals, slope[..., 1].T, slope[..., 0].T).T
     return np.where(count >= 3, normals, 0)
 
 
@@ -96,7 +100,8 @@ def facing(normals: np.ndarray, along_columns: np.ndarray, along_rows: np.ndarra
 
 def dot(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """The dot product of vectors along the first axis, `(3, …)`."""
-    return a[0] * b[0] + a[1] * b[1] + a[2] * b[2]
+    product: np.ndarray = a[0] * b[0] + a[1] * b[1] + a[2] * b[2]
+    return product
 
 
 def cross(a: Sequence[np.ndarray] | np.ndarray, b: Sequence[np.ndarray] | np.ndarray) -> np.ndarray:
@@ -175,17 +180,18 @@ def extent(valid: np.ndarray, side: int) -> tuple[slice, slice]:
     return ranges[0], ranges[1]
 
 
-def patch_means(cells: np.ndarray, count: int) -> csr_array:
-    """The matrix `(count, N)` that averages rows of N points over the cells, numbered below `count`, they lie in."""
-    share = 1 / np.bincount(cells, minlength=count)[cells]
-    return csr_array((share.astype(np.float32), (cells, np.arange(len(cells)))), shape=(count, len(cells)))
+def patch_means(patches: np.ndarray, count: int) -> csr_array:
+    """The sparse matrix `(count, N)` that averages rows of N points over the patches whose indices `patches` holds."""
+    weight = 1 / np.bincount(patches, minlength=count)[patches]  # (N,)
+    return csr_array((weight.astype(np.float32), (patches, np.arange(len(patches)))), shape=(count, len(patches)))
 
 
 def farthest(values: np.ndarray, side: int) -> np.ndarray:
-    """Of `values` `(C, H, W)` the one farthest from 0 in each square of `side`, `(h, w, C)`."""
+    """The extreme, the value farthest from 0, of `values` `(C, H, W)` in each square of `side`, `(h, w, C)`."""
     squares = _squares(values, side)  # (C, h, w, side²)
     low, high = squares.min(axis=-1), squares.max(axis=-1)
-    return np.where(-low > high, low, high).transpose(1, 2, 0)
+    extreme: np.ndarray = np.where(-low > high, low, high).transpose(1, 2, 0)
+    return extreme
 
 
 def any_valid(valid: np.ndarray, side: int) -> np.ndarray:

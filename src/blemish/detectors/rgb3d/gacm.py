@@ -34,7 +34,8 @@ class GACM(nn.Module):
         semantic, geometric = self.semantic(image), self.geometric(image)  # (…, point_dim), equations (1) and (2)
         gate = torch.sigmoid(self.gate(geometric))  # (…, point_dim)
         fused = geometric * gate + semantic * (1 - gate)  # equation (3)
-        return self.residual(image) + gelu(self.norm(fused))  # equation (4)
+        predicted: Tensor = self.residual(image) + gelu(self.norm(fused))  # (…, point_dim), equation (4)
+        return predicted
 
 
 def _embedding(enter: int, leave: int, hidden_width: int | None) -> nn.Module:

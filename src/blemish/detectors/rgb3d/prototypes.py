@@ -74,8 +74,9 @@ class NormalPrototypes:
 
     def _standardised(self, category: str, patches: Tensor) -> Tensor:
         """Standardised by channel and divided by √D, so that squared distances are means over channels."""
-        standard = (patches - self.mean_[category].to(patches.device)) / self.std_[category].to(patches.device)
-        return standard.clamp(-RARE, RARE) / patches.shape[1] ** 0.5  # (N, D)
+        mean, std = self.mean_[category].to(patches.device), self.std_[category].to(patches.device)
+        standard: Tensor = ((patches - mean) / std).clamp(-RARE, RARE) / patches.shape[1] ** 0.5  # (N, D)
+        return standard
 
     def state(self) -> dict[str, Tensor]:
         """`rows/…`, `mean/…`, `std/…` and `scale/…` of each category."""
@@ -107,4 +108,5 @@ def fit_scale(distances: Tensor) -> Tensor:
 def normalised(distances: Tensor, scale: Tensor) -> Tensor:
     """(d / unit)^power of `distances` `(…)` ≥ 0, `scale` as `fit_scale` returns it."""
     unit, power = scale.to(distances.device)
-    return (distances / unit).pow(power).clamp_max(_MOST)
+    scaled: Tensor = (distances / unit).pow(power).clamp_max(_MOST)
+    return scaled

@@ -181,4 +181,5 @@ def _anomalous_rows(normal: ScanPatches, altered: Features, mask: Tensor) -> Ten
 
 def _changed(anomalous: Tensor, normal: Tensor) -> Tensor:
     """Rows `(m, D)` each → `(m,)` float, 1 where they differ by more than rounding."""
-    return ((anomalous - normal).norm(dim=1) > _LEAST_CHANGE * normal.norm(dim=1)).float()
+    changed: Tensor = (anomalous - normal).norm(dim=1) > _LEAST_CHANGE * normal.norm(dim=1)
+    return changed.float()

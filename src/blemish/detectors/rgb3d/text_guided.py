@@ -249,7 +249,7 @@ class TextGuided(CrossmodalDetector[TextGuidedNetwork]):
         """Distance of standardised patches `(N, D)` to the category's normal anchor in text space, `(N,)`."""
         mapped = normalize(self.trained.network.to_text(modality, patches), dim=-1)  # (N, Dt)
         anchors = normalize(self.anchors_[category].to(patches.device), dim=-1)  # (1 or 2, Dt)
-        distances = (mapped[:, None] - anchors).norm(dim=-1)  # (N, 1 or 2)
+        distances: Tensor = (mapped[:, None] - anchors).norm(dim=-1)  # (N, 1 or 2)
         return distances[:, 0] / distances.sum(dim=1) if self._is_contrastive else distances[:, 0]
 
     def fused(self, psi: Distances, scan: ScanPatches, category: str) -> Tensor:
