@@ -23,16 +23,16 @@ def test_seeded_gives_the_same_inside_and_changes_nothing_outside():
     assert torch.equal(torch.rand(2), expected)
 
 
-def test_forever_walks_again_and_refuses_nothing():
+def test_forever_repeats_epochs_and_rejects_empty_ones():
     assert list(islice(forever([1, 2, 3]), 7)) == [1, 2, 3, 1, 2, 3, 1]
     with pytest.raises(DatasetError):
         next(forever([]))
 
 
-def test_a_walk_that_was_begun_still_has_its_first_items():
-    first, walk = begun(forever([1, 2, 3]), 4)
+def test_a_stream_that_was_begun_still_has_its_first_items():
+    first, stream = begun(forever([1, 2, 3]), 4)
     assert first == [1, 2, 3, 1]
-    assert list(islice(walk, 6)) == [1, 2, 3, 1, 2, 3]
+    assert list(islice(stream, 6)) == [1, 2, 3, 1, 2, 3]
 
 
 def test_schedules():

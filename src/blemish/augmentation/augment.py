@@ -1,4 +1,4 @@
-"""Random changes that leave a good part good: mirror, quarter turn, colour, grey, blur (the list of FoundAD, 2025)."""
+"""Augmentation that keeps a normal image normal: mirror, quarter turn, colour, grey, blur (those of FoundAD, 2025)."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def _shift_hue(pil_image: Image.Image, turns: float) -> Image.Image:
 
 
 def augment(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """A good image, changed at random as FoundAD does before every step.
+    """A normal image, changed at random as FoundAD does before every step.
 
     `image` is `(H, W, 3)` uint8, and so is the result, of the same size: quarter turns are left out of the draw for
     images that are not square. About half of all draws return the array given.

@@ -1,7 +1,7 @@
 """An obvious synthetic anomaly: a rough, grainy spot on the part, in the colour that lies furthest from its own.
 
-For questions that any working method must answer (does it see this at all?), not for learning: CutPaste's defects
-(cutpaste.py) are the subtle ones.
+For questions that any working method must answer (does it see this at all?), not for training: CutPaste's anomalies
+(cutpaste.py; Li et al., CVPR 2021) are the subtle ones.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import numpy as np
 from scipy import ndimage
 
+# All chosen by eye: the spot must be plain to see on any part.
 SHARE = (0.02, 0.1)  # of the part's area, drawn evenly on a log scale
 OPACITY = 0.8
 GRAIN = 25.0  # standard deviation of the spot's own texture, grey levels

@@ -1,4 +1,6 @@
-"""synthetic anomalies from the image's own material: the rectangle and scar of CutPaste (Li et al., CVPR 2021).
+"""Synthetic anomalies from the image's own material: the rectangle and scar of CutPaste.
+
+Li, Sohn, Yoon, Pfister: CutPaste: Self-supervised learning for anomaly detection and localization, CVPR 2021.
 
 A piece of the image is cut out, its colours are jittered, and it is pasted elsewhere with its first (top left) pixel
 on the foreground, as in FoundAD. Every function returns the new image and the mask of what was pasted; outside the

@@ -1,7 +1,7 @@
-"""Slightly changed copies of a good image: the same part, put down and lit a little differently.
+"""Perturbed copies of a normal image: the same part, placed and lit a little differently.
 
-They stand in for further good parts where hardly any are given. A copy looks more familiar than a new part does, so
-whoever draws a limit from copies must allow for that (see calibration.py). numpy and pillow only.
+They stand in for further normal images where hardly any are given. A copy scores lower than a new part does; a
+threshold from copies must allow for that (see scoring/calibration.py). numpy and pillow only.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from blemish.types import ImageOrScan, Scan
 
 _T = TypeVar("_T", bound=ImageOrScan)
 
+# Chosen by hand as what varies between images of one fixture and lamp; no benchmark set them.
 TURN = 4.0  # degrees, at most, either way
 SHIFT = 0.02  # share of the image's sides
 ZOOM = 0.03  # share, larger or smaller

@@ -30,8 +30,8 @@ class CachingEncoder:
     back and had been cached before the last `mark`; inside `paused()` nothing is read or written, to measure times.
 
     At most `most_bytes` are cached. Files of earlier runs that this one has not read are evicted, the oldest first;
-    what then finds no room is encoded again. A cache that cannot be written (a full disk) gives one warning; from then on
-    nothing more is cached, and encoding goes on.
+    what then finds no room is encoded again. A cache that cannot be written (a full disk) gives one warning; from then
+    on nothing more is cached, and encoding goes on.
     """
 
     def __init__(self, encoder: Encoder, folder: Path, most_bytes: int = MOST_BYTES, half: bool = False) -> None:

@@ -1,7 +1,7 @@
-"""Pre-norm transformer blocks (Dosovitskiy et al., ICLR 2021), with attention that learns fast on a CPU.
+"""Pre-norm transformer blocks (Dosovitskiy et al., ICLR 2021), with attention that trains fast on a CPU.
 
-Softmax attention, also with pairs that may not see one another (UniAD's neighbour mask), linear attention
-(Katharopoulos et al., ICML 2020), and a block whose queries look at another sequence.
+Softmax attention, also with masked pairs (UniAD's neighbour mask), linear attention
+(Katharopoulos et al., ICML 2020), and a block with cross-attention.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ HEADS_AT_ONCE = 2  # attention matrices of one step of `BlockedAttention`: they 
 
 
 class BlockedAttention(torch.autograd.Function):
-    """Softmax attention, exact, a few heads at a time; the weights are worked out again on the way back.
+    """Softmax attention, exact, a few heads at a time; the backward pass recomputes the attention weights.
 
-    Computes what `scaled_dot_product_attention` does, whose way back is several times slower on a CPU for many narrow
-    heads in bfloat16. Memory holds `HEADS_AT_ONCE` attention matrices, whatever the batch.
+    Computes what `scaled_dot_product_attention` does, whose backward pass is several times slower on a CPU for many
+    narrow heads in bfloat16. Memory holds `HEADS_AT_ONCE` attention matrices, whatever the batch.
     """
 
     @staticmethod
@@ -45,9 +45,9 @@ class BlockedAttention(torch.autograd.Function):
         d_query, d_key, d_value = torch.empty_like(scaled), torch.empty_like(key), torch.empty_like(value)
         for i in range(0, len(grad), HEADS_AT_ONCE):
             part = slice(i, i + HEADS_AT_ONCE)
-            weights = _weights(scaled[part], key[part], ctx.seen)
+            weights = _weights(scaled[part], key[part], ctx.seen)  # (heads at once, N, M)
             torch.bmm(weights.transpose(1, 2), grad[part], out=d_value[part])
-            d_weights = torch.bmm(grad[part], value[part].transpose(1, 2))
+            d_weights = torch.bmm(grad[part], value[part].transpose(1, 2))  # (heads at once, N, M)
             d_logits = torch._softmax_backward_data(d_weights, weights, -1, weights.dtype)
             torch.bmm(d_logits, key[part], out=d_query[part])
             torch.bmm(d_logits.transpose(1, 2), scaled[part], out=d_key[part])
@@ -60,13 +60,13 @@ def _weights(scaled: Tensor, key: Tensor, seen: Tensor | None) -> Tensor:
 
 
 def attend(query: Tensor, key: Tensor, value: Tensor, seen: Tensor | None = None) -> Tensor:
-    """Softmax attention of `(B, heads, N, d)` tensors, by whichever way is quicker here.
+    """Softmax attention of `(B, heads, N, d)` tensors, by the faster implementation for this device and number format.
 
-    `seen` `(N, M)` bool says which of the M keys each query looks at (None: all); each must see one.
+    `seen` `(N, M)` bool says which of the M keys each query attends to (None: all); each needs at least one.
     """
     batch, heads, count, width = query.shape
-    learning = torch.is_grad_enabled() and query.requires_grad
-    if not learning or query.device.type != "cpu" or query.dtype != torch.bfloat16:
+    is_training = torch.is_grad_enabled() and query.requires_grad
+    if not is_training or query.device.type != "cpu" or query.dtype != torch.bfloat16:
         return functional.scaled_dot_product_attention(query, key, value, attn_mask=seen)
     flat = (t.reshape(batch * heads, -1, width) for t in (query, key, value))
     mixed: Tensor = BlockedAttention.apply(*flat, seen)  # type: ignore[no-untyped-call]
@@ -86,16 +86,16 @@ def attend_linearly(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
 
 
 def all_but_neighbours(grid: tuple[int, int], radius: int) -> Tensor | None:
-    """Which patches of a grid `(h, w)` may look at which, `(h·w, h·w)` bool: none within `radius` patches of itself.
+    """Which patches of a grid `(h, w)` may attend to which, `(h·w, h·w)` bool: none within `radius` patches of itself.
 
     The neighbour mask of UniAD (You et al., NeurIPS 2022), whose square has a side of 2·`radius` + 1 patches. `radius`
-    0 hides a patch from itself alone. A patch whose neighbourhood fills the grid sees all; None where this is so for
-    every patch.
+    0 hides a patch from itself alone. A patch whose neighbourhood fills the grid attends to all; None where
+    this is so for every patch.
     """
     height, width = grid
     y, x = (axis.flatten() for axis in torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij"))
-    apart = torch.maximum((y[:, None] - y).abs(), (x[:, None] - x).abs())  # (N, N)
-    seen = apart > radius
+    offset = torch.maximum((y[:, None] - y).abs(), (x[:, None] - x).abs())  # (N, N)
+    seen = offset > radius  # (N, N)
     blind = ~seen.any(dim=1)
     return None if bool(blind.all()) else seen | blind[:, None]
 
@@ -119,7 +119,7 @@ class Attention(nn.Module):
         source = tokens if source is None else source
         batch, count, width = tokens.shape
         query = self.query(tokens).view(batch, count, self.heads, -1).transpose(1, 2)  # (B, heads, N, d)
-        pairs = self.key_value(source).view(batch, source.shape[1], 2, self.heads, -1)
+        pairs = self.key_value(source).view(batch, source.shape[1], 2, self.heads, -1)  # (B, M, 2, heads, d)
         key, value = pairs.permute(2, 0, 3, 1, 4)  # each (B, heads, M, d)
         mixed = attend_linearly(query, key, value) if self.kind == "linear" else attend(query, key, value, seen)
         return self.out(mixed.transpose(1, 2).reshape(batch, count, width))
@@ -167,7 +167,7 @@ class MlpBlock(nn.Module):
 class DecoderBlock(nn.Module):
     """x + attention of LN(x) to `source`, then x + MLP(LN(x)): `(B, N, width)` in and out.
 
-    Without `source` it looks at itself; with attention `kind` "linear" it is Dinomaly's decoder block.
+    Without `source` it is self-attention; with attention `kind` "linear" it is Dinomaly's decoder block.
     """
 
     def __init__(

@@ -1,7 +1,7 @@
-"""Which patches are background, learned once from good images and answered with one dot product a patch.
+"""Which patches are background, fitted once on normal images and applied as one dot product a patch.
 
 The usual way (AnomalyDINO) takes the first principal component of the inspected image itself: a large defect bends
-it, and its sign may turn inside out. Here the components of the good images are asked, each judged by its border;
+it, and its sign may turn inside out. Here the components of the normal images are used, each judged by its border;
 only if most of them split into part and background is a linear discriminant (Fisher 1936) kept, leaning towards "part".
 """
 
@@ -15,16 +15,17 @@ from torch.nn.functional import max_pool2d
 
 from blemish.preprocessing.foreground import from_patches
 
-AGREEING = 0.75  # of the good images must split into part and background
-MISSED = 0.002  # of the good images' foreground patches that may lie on the background's side
+# Chosen by hand; no benchmark set them.
+AGREEING = 0.75  # of the normal images must split into part and background
+MISSED = 0.002  # of the normal images' foreground patches that may lie on the background's side
 REMOVED = 0.5  # of their background patches that the discriminant must recognise to be worth having
 SHRINKAGE = 0.1  # of the within-class covariance towards a multiple of the identity
 
 
 def learn_background(images: Sequence[Tensor]) -> Tensor | None:
-    """The discriminant `(D + 1,)` (axis, then the limit below which a patch is background), None where none is stable.
+    """The discriminant `(D + 1,)` (axis, then the threshold under which a patch is background); None if not stable.
 
-    `images`: patches `(h, w, D)` of good images of one category.
+    `images`: patches `(h, w, D)` of normal images of one category.
     """
     masks = [torch.from_numpy(from_patches(p.cpu().numpy())).to(p.device) for p in images]
     split = [(p, m) for p, m in zip(images, masks, strict=True) if not m.all()]
@@ -38,10 +39,10 @@ def learn_background(images: Sequence[Tensor]) -> Tensor | None:
     within = (1 - SHRINKAGE) * within + SHRINKAGE * level * torch.eye(width, dtype=within.dtype, device=within.device)
     axis = torch.linalg.solve(within, part.mean(0) - back.mean(0))
     axis = axis / axis.norm().clamp(min=1e-12)
-    limit = (part @ axis).sort().values[int(MISSED * len(part))]
-    if float((back @ axis < limit).double().mean()) < REMOVED:
+    threshold = (part @ axis).sort().values[int(MISSED * len(part))]
+    if float((back @ axis < threshold).double().mean()) < REMOVED:
         return None
-    return torch.cat([axis, limit[None]]).float()
+    return torch.cat([axis, threshold[None]]).float()
 
 
 def foreground(discriminant: Tensor, patches: Tensor) -> Tensor:

@@ -15,7 +15,7 @@ from torch import Tensor
 from blemish.errors import SettingsError
 
 _BUDGET = 1 << 26  # bytes of scratch
-_SHORT_LIST = 64, 1024  # rows looked at closely in a round: at least, at most
+_SHORT_LIST = 64, 1024  # candidate rows of a round: at least, at most; they change the speed, not the result
 
 
 def k_centre(rows: Tensor, count: int, *, projection: int | None = 128, seed: int = 0) -> Tensor:
@@ -72,7 +72,7 @@ def _round(distance: Tensor, rows: Tensor, squares: Tensor, length: int, wanted:
     top, listed = distance.topk(min(length + 1, len(rows)))
     beyond = float(top[length]) if length < len(top) else -math.inf  # the farthest row off the list
     top, listed = top[:length].clone(), listed[:length]
-    near, square = rows[listed], squares[listed]
+    near, square = rows[listed], squares[listed]  # (L, D), (L,)
     fresh: list[int] = []
     while len(fresh) < wanted:
         best = int(top.argmax())
@@ -86,7 +86,7 @@ def _round(distance: Tensor, rows: Tensor, squares: Tensor, length: int, wanted:
 
 def _lower(distance: Tensor, rows: Tensor, squares: Tensor, fresh: Tensor) -> None:
     """Bring every row's distance up to date with the freshly selected rows; those themselves are never far again."""
-    centres, offsets = rows[fresh], squares[fresh] / 2
+    centres, offsets = rows[fresh], squares[fresh] / 2  # (F, D), (F,)
     step = max(1, _BUDGET // (4 * len(fresh)))
     for start in range(0, len(rows), step):
         part = slice(start, start + step)

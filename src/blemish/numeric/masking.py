@@ -1,4 +1,4 @@
-"""Which patches of a grid are hidden: at random while learning, by complementary patterns at inspection.
+"""Which patches of a grid are hidden: at random in training, by complementary patterns at inspection.
 
 Random masks as in He et al., "Masked Autoencoders Are Scalable Vision Learners", CVPR 2022; patches are hidden in
 squares, because a defect is larger than a patch.
@@ -31,7 +31,7 @@ def random_mask(grid: tuple[int, int], share: float, side: int = 1) -> Tensor:
 def complementary_masks(grid: tuple[int, int], count: int, side: int = 1) -> Tensor:
     """`count` masks of a grid `(h, w)` in squares of `side` patches, `(count, h·w)` bool: each patch is in one of them.
 
-    The squares of a mask lie spread out: along a row every `count`-th is hidden, and the next row is shifted.
+    The squares of a mask are evenly spaced: along a row every `count`-th is hidden, and the next row is shifted.
     """
     side = _fitting(side, grid)
     rows, columns = (torch.arange(n) // side for n in grid)

@@ -3,7 +3,7 @@
 Matrix products are the fastest way to compare many rows, but `‖a‖² + ‖b‖² − 2ab` cancels: at 16 bits it is rough, and
 even at 32 it loses small distances. So the product only nominates: its rounding error is bounded (Cauchy–Schwarz),
 every bank row that could be the nearest within that bound is a candidate, and candidates are measured by their
-differences. A row with too many candidates climbs to the next precision. The answer is that of brute force at any
+differences. A row with too many candidates climbs to the next precision. The result is that of brute force at any
 precision.
 """
 
@@ -29,12 +29,12 @@ _SPARE = 8  # candidates beyond k that a k > 1 search looks at
 
 
 class Neighbours:
-    """A bank of rows `(M, D)` that answers which of them lie nearest to a query.
+    """A bank of rows `(M, D)` searched for those nearest to a query.
 
     `metric` is "l2" (Euclidean) or "cosine" (1 − cosine, in [0, 2]; a zero row lies ½ from any direction).
     `precision` chooses how candidates are nominated ("auto": bfloat16 where the processor multiplies it natively); it
-    changes the speed, not the answer. No more than about `budget` bytes are held besides the bank, its centred copy and
-    the answer. Queries are answered on the bank's device. A row's answer never depends on the rows around it.
+    changes the speed, not the result. No more than about `budget` bytes are held besides the bank, its centred copy and
+    the result. The search runs on the bank's device. A query's result never depends on the other queries.
     """
 
     def __init__(
@@ -70,7 +70,7 @@ class Neighbours:
     def spacing(self, sample: int = 1024) -> float:
         """The median distance of the bank's rows (about `sample` of them, evenly drawn) to their nearest other; > 0.
 
-        1 where that says nothing: for a single row, or where most rows have a twin.
+        1 where that is undefined or 0: for a single row, or where most rows have a duplicate.
         """
         if len(self) < 2:
             return 1.0
@@ -119,7 +119,7 @@ class Neighbours:
 
     def _top_k(self, queries: Tensor, k: int) -> tuple[Tensor, Tensor]:
         wide = min(len(self), k + _SPARE)
-        similarity, error = self._similarity(queries, torch.float32)
+        similarity, error = self._similarity(queries, torch.float32)  # (n, M'), (n,)
         approximate, column = similarity.topk(wide, dim=1)
         squared, column = self._sorted(queries, column)
         if wide < len(self):  # what was not nominated lies beyond this bound; closer ones need the exact search
@@ -139,7 +139,7 @@ class Neighbours:
         similarity, error = self._similarity(queries, dtype)  # (n, M'), (n,)
         blocks = similarity.view(len(queries), -1, _BLOCK)
         highest = blocks.amax(-1)  # (n, M' / _BLOCK)
-        best = highest.amax(1).float()
+        best = highest.amax(1).float()  # (n,)
         rounding = 0.51 * torch.finfo(dtype).eps * best.abs()  # of the result itself, at either end of the window
         enough = (best - 2 * (error + rounding)).to(torch.float32)
         row, block = (highest.float() >= enough[:, None]).nonzero(as_tuple=True)
@@ -194,18 +194,18 @@ class Neighbours:
     def _search_double(self, queries: Tensor, k: int) -> Tensor:
         """Indices `(n, k)` of the nearest rows by products in float64, a slice of the bank at a time."""
         step = max(1, self.budget // (16 * self.rows.shape[1]))
-        answers = []
+        found = []
         for part in (queries.double() - self.centre).split(max(1, self.budget // (16 * min(step, len(self))))):
             best = part.new_full((len(part), k), -torch.inf)
             index = torch.zeros(len(part), k, dtype=torch.long, device=part.device)
             for start in range(0, len(self), step):
                 rows = self.rows[start : start + step].double() - self.centre
-                score = part @ rows.T - rows.square().sum(1) / 2
+                score = part @ rows.T - rows.square().sum(1) / 2  # (n, m)
                 top, column = score.topk(min(k, len(rows)), dim=1)
                 best, order = torch.cat([best, top], 1).topk(k, dim=1)
                 index = torch.cat([index, column + start], 1).gather(1, order)
-            answers.append(index)
-        return torch.cat(answers)
+            found.append(index)  # (n, k)
+        return torch.cat(found)
 
     def _chunks(self, rows: Tensor, itemsize: int) -> Iterator[Tensor]:
         """`rows` in parts whose product with the whole bank stays inside the budget."""

@@ -9,7 +9,7 @@ EXTENT = 14.0  # the side of an image in the units of the sines: neighbours diff
 
 
 def sine_positions(grid: tuple[int, int], width: int) -> Tensor:
-    """`(h, w, width)`: half of the channels tell the row, half the column.
+    """`(h, w, width)`: half of the channels encode the row, half the column.
 
     Places are counted in shares of the image, so that the same place has the same position on every grid.
     """

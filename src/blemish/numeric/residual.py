@@ -1,4 +1,4 @@
-"""How far an answer lies from the features it should have been: the one scorer of everything that reconstructs."""
+"""Reconstruction error: the distance between reconstructed and target features, of every detector that reconstructs."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from blemish.errors import SettingsError
 Distance = Literal["squared", "cosine"]
 
 
-def residual(answer: Tensor, target: Tensor, distance: Distance = "squared") -> Tensor:
-    """Two `(…, D)` → `(…)`, at least 0: "squared" is the mean over channels of (a − t)², "cosine" 1 − cos."""
+def residual(reconstruction: Tensor, target: Tensor, distance: Distance = "squared") -> Tensor:
+    """Two `(…, D)` → `(…)`, at least 0: "squared" is the mean over channels of (r − t)², "cosine" 1 − cos."""
     if distance == "squared":
-        return (answer - target).square().mean(dim=-1)
+        return (reconstruction - target).square().mean(dim=-1)
     if distance == "cosine":
-        return (1 - cosine_similarity(answer, target, dim=-1)).clamp_min(0)
+        return (1 - cosine_similarity(reconstruction, target, dim=-1)).clamp_min(0)
     raise SettingsError('a distance "squared" or "cosine"', repr(distance), "choose one of them")

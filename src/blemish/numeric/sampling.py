@@ -1,4 +1,4 @@
-"""An even sample of a stream of rows, in bounded memory (Vitter's reservoir, 1985, by random numbers)."""
+"""A uniform random sample of a stream of rows in bounded memory (reservoir sampling; Vitter, ACM TOMS 1985)."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from torch import Tensor
 
 
 class EvenSample:
-    """An even sample of at most `size` rows of a stream: every row draws a number, those with the smallest stay."""
+    """A uniform sample of at most `size` rows of a stream: each gets a random number, the smallest stay."""
 
     def __init__(self, size: int, seed: int) -> None:
         self.size = size

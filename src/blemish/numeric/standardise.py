@@ -1,4 +1,4 @@
-"""Channels brought to mean 0 and spread 1 by what good patches show, and back."""
+"""Channels standardised by the mean and standard deviation of normal patches, and back."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ import math
 import torch
 from torch import Tensor, nn
 
-RARE = 4.0  # standard deviations from which on good patches are rare
+RARE = 4.0  # standard deviations beyond which normal patches are rare (a Gaussian: 6 in 100,000)
 
 
 class Standardise(nn.Module):
-    """`(x − mean) / scale`, both `(dim,)` and 0 and 1 until `learn`; what lies beyond ± `bound` is brought to it.
+    """`(x − mean) / scale`, both `(dim,)` and 0 and 1 until `learn`; values are clamped to ± `bound`.
 
     In most vision transformers a few channels are ten times larger than the rest. In histograms some bins are all but
-    empty on good patches: a count or two there lies a hundred standard deviations out, and would drown all others.
+    empty on normal patches: a count or two there lies a hundred standard deviations out, and would drown all others.
     """
 
     mean: Tensor
@@ -28,7 +28,7 @@ class Standardise(nn.Module):
 
     @torch.no_grad()
     def learn(self, patches: Tensor) -> None:
-        """Take mean and standard deviation from good patches `(…, dim)`."""
+        """Take mean and standard deviation from normal patches `(…, dim)`."""
         flat = patches.flatten(0, -2)
         self.mean.copy_(flat.mean(dim=0))
         self.scale.copy_(flat.std(dim=0).clamp_min(1e-6))
@@ -39,5 +39,5 @@ class Standardise(nn.Module):
         return standard if self.bound == math.inf else standard.clamp(-self.bound, self.bound)
 
     def back(self, x: Tensor) -> Tensor:
-        """What `forward` took away from `x` `(…, dim)`, put back."""
+        """The inverse of `forward` for `x` `(…, dim)`; clamped values stay clamped."""
         return x * self.scale + self.mean

@@ -1,4 +1,4 @@
-"""The one learning loop: AdamW under a schedule, mixed precision, averaged weights, seeds that stay inside."""
+"""The training loop: AdamW (Loshchilov & Hutter, ICLR 2019), a schedule, mixed precision, averaged weights, seeds."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ Item = TypeVar("Item")
 
 @contextmanager
 def seeded(seed: int) -> Iterator[None]:
-    """Torch's random numbers start at `seed` inside, and go on outside as if nothing had happened."""
+    """Seed torch's random generators inside the block; outside, their state is unchanged."""
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         yield
 
 
 def forever(items: Iterable[Item]) -> Iterator[Item]:
-    """Walk `items` again and again. Raises DatasetError when a walk is empty."""
+    """Iterate over `items` epoch after epoch. Raises DatasetError when an epoch is empty."""
     while True:
         empty = True
         for item in items:
@@ -39,10 +39,10 @@ def forever(items: Iterable[Item]) -> Iterator[Item]:
             raise DatasetError("at least one good picture to learn from", "none", "give good pictures")
 
 
-def begun(walk: Iterator[Item], count: int) -> tuple[list[Item], Iterator[Item]]:
-    """The first `count` items of a walk, to measure something on, and the same walk, still from its first item on."""
-    first = list(islice(walk, count))
-    return first, chain(first, walk)
+def begun(stream: Iterator[Item], count: int) -> tuple[list[Item], Iterator[Item]]:
+    """The first `count` items of a stream, to measure statistics on, and the whole stream, those included."""
+    first = list(islice(stream, count))
+    return first, chain(first, stream)
 
 
 def learning_rate(step: int, steps: int, peak: float, schedule: Schedule, warmup: int) -> float:
@@ -58,11 +58,11 @@ def learning_rate(step: int, steps: int, peak: float, schedule: Schedule, warmup
 
 @dataclass(frozen=True)
 class Training:
-    """How a network learns: `steps` of AdamW, the rate by `learning_rate()` above.
+    """How a network is trained: `steps` of AdamW, the rate by `learning_rate()` above.
 
     `average` is the decay of an exponential moving average of the weights (0: the last weights), `clip` the largest
-    norm of a gradient (0: any), `precision` "auto" learns under bfloat16 autocast where the hardware has it.
-    `skip_nonfinite`: a step whose loss or gradient is not finite changes nothing, and its loss is given back as NaN.
+    norm of a gradient (0: any), `precision` "auto" trains under bfloat16 autocast where the hardware has it.
+    `skip_nonfinite`: a step whose loss or gradient is not finite changes nothing, and its loss is returned as NaN.
     """
 
     steps: int
@@ -81,10 +81,10 @@ class Training:
         loss_of: Callable[[int], Tensor],
         progress: Progress | None = None,
     ) -> Tensor:
-        """Make `loss_of(step)`, a scalar, small by the weights of `model`; gives back the losses `(steps,)`.
+        """Minimise `loss_of(step)`, a scalar, over the weights of `model`; returns the losses `(steps,)`.
 
         `loss_of` runs under the autocast. The model is in training mode meanwhile, and in evaluation mode afterwards.
-        Raises SettingsError for settings that cannot be, and when the loss is no longer finite (where such steps are
+        Raises SettingsError for settings out of range, and when the loss is no longer finite (where such steps are
         skipped: in no step at all).
         """
         self.check()
@@ -125,8 +125,8 @@ class Training:
         return losses
 
     def check(self) -> None:
-        """Raise SettingsError for what cannot be."""
-        wishes = (
+        """Raise SettingsError for a setting outside its range."""
+        conditions = (
             ("steps", "a whole number of at least 1", isinstance(self.steps, int) and self.steps >= 1),
             ("learning_rate", "a number above 0", _within(self.learning_rate, 0) and self.learning_rate > 0),
             ("weight_decay", "a number of at least 0", _within(self.weight_decay, 0)),
@@ -135,7 +135,7 @@ class Training:
             ("average", "a number in [0, 1)", _within(self.average, 0) and self.average < 1),
             ("clip", "a number of at least 0", _within(self.clip, 0)),
         )
-        for name, expected, holds in wishes:
+        for name, expected, holds in conditions:
             if not holds:
                 raise SettingsError(f"{name} to be {expected}", repr(getattr(self, name)), "correct this setting")
         check_precision(self.precision)

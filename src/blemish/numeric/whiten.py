@@ -1,4 +1,4 @@
-"""Vectors measured by how those of good patches vary: Mahalanobis's distance as a map that lengths can be taken after.
+"""Whitening by the second moments of normal patches: the length of a whitened vector is its Mahalanobis distance.
 
 Mahalanobis, "On the generalised distance in statistics", 1936.
 """
@@ -12,10 +12,10 @@ LEAST = 0.01  # of the mean variance that is added to every direction's: none is
 
 
 class Whiten(nn.Module):
-    """`(…, dim)` → `(…, dim)`: every direction divided by its root mean square over good vectors; as is until `learn`.
+    """`(…, dim)` → `(…, dim)`: every direction divided by its root mean square on normal patches; initially identity.
 
-    What a network that rebuilds features cannot know, such as grain, leaves a long residual in a few directions on
-    every good patch. Divided by it, the small residuals in all other directions count as much.
+    What a network that reconstructs features cannot predict, such as grain, leaves a long residual in a few directions
+    on every normal patch. Divided by it, the small residuals in all other directions count as much.
     """
 
     matrix: Tensor
@@ -26,10 +26,10 @@ class Whiten(nn.Module):
 
     @torch.no_grad()
     def learn(self, moments: Tensor) -> None:
-        """Take the directions from `moments` `(dim, dim)`, the mean of v vᵀ over good vectors v."""
+        """Take the directions from `moments` `(dim, dim)`, the mean of v vᵀ over normal patches."""
         variances, directions = torch.linalg.eigh(moments)
-        spread = (variances.clamp_min(0) + LEAST * variances.mean() + 1e-12).sqrt()
-        self.matrix.copy_(directions / spread)
+        std = (variances.clamp_min(0) + LEAST * variances.mean() + 1e-12).sqrt()
+        self.matrix.copy_(directions / std)
 
     def forward(self, vectors: Tensor) -> Tensor:
         """`vectors` `(…, dim)`, whitened."""

@@ -1,9 +1,9 @@
-"""The part alone, close up and in one pose: crops to what stands on a plain ground, and lays long parts level.
+"""Crop to the part on a plain background, and rotate long parts to the horizontal.
 
-A part that lies anywhere, in any pose, on a plain ground wastes most of what the encoder can look at, and its own
-patches never meet their counterparts. Here the ground is cut off, the part fills the encoder's input as far as the
-image's resolution allows, and a long part lies along the horizontal. Images without a part on a plain ground
-(textures, parts that fill the image) are seen whole.
+A part that lies anywhere, in any pose, on a plain background wastes most of the encoder's input, and its patches are
+compared with those of other places. Here the background is cut off, the part fills the encoder's input as far as the
+image's resolution allows, and a long part lies along the horizontal. Images without a part on a plain background
+(textures, parts that fill the image) are used whole.
 """
 
 from __future__ import annotations
@@ -20,23 +20,24 @@ from blemish.data.images import resize_image
 from blemish.preprocessing.foreground import Part, find_part
 from blemish.preprocessing.framing import Frame
 
+# Chosen by eye on images of parts on plain backgrounds; no benchmark set them.
 LONG = 1.6  # length over width from which a part has a direction
-ZOOM = 1.75  # input pixels an image pixel, at most: beyond it there is nothing more to see
+ZOOM = 1.75  # input pixels an image pixel, at most: enlarging further adds no detail
 MARGIN = 0.06  # of the part's length and width that is kept on each side
 WORTH = 0.5  # share of the image that a crop may cover at most to be worth what it leaves out
-GROWN = (1.0, 1.25, 1.5)  # sizes of crop, in learned extents: the smallest that holds the part (few sizes are fast)
-LOOKED_AT = 32  # good images that are looked at, at most
+GROWN = (1.0, 1.25, 1.5)  # sizes of crop, in fitted extents: the smallest that holds the part (few sizes are fast)
+MOST_IMAGES = 32  # normal images that the crop is fitted on, at most
 LEAST = 4  # patches a side
-WITNESSES = 2  # good images with a clean ground before what lies on it counts: one may be so by chance
+WITNESSES = 2  # normal images with a clean background before debris on it counts: one may be so by chance
 
 
 class PartFraming:
-    """Frames the part, where good images show one on a plain ground.
+    """Frames the part, where normal images show one on a plain background.
 
     `image_size`: the input has about `image_size`² pixels, whatever its shape, so that every image costs the same.
     `multiple`: what its sides must be a multiple of. `square`: whole images become squares.
 
-    Learned: `crops_` (whether there is a part to crop to), `levels_` (whether it is long, and laid level), `clean_`
+    Fitted: `crops_` (whether there is a part to crop to), `levels_` (whether it is long, and laid level), `clean_`
     (whether nothing lies beside it; then whatever does belongs into the frame), `extent_` (its largest length and width
     in image pixels, margins included), `zoom_` (input pixels an image pixel).
     """
@@ -57,9 +58,9 @@ class PartFraming:
         return ((0.0, False), (180.0, False), (0.0, True), (180.0, True)) if self.levels_ else None
 
     def fit(self, images: Iterable[np.ndarray]) -> Self:
-        """Learn how large the part is, and whether it is long. All good images must show one, or none is cropped."""
+        """Measure the part's size, and whether it is long. All normal images must show one, or none is cropped."""
         parts, area = [], 0.0
-        for image in islice(images, LOOKED_AT):
+        for image in islice(images, MOST_IMAGES):
             part = find_part(image)
             if part is None:
                 return self

@@ -1,7 +1,7 @@
 """Where the part is in an image of anything, without knowing its class.
 
-Both ways look at how the border differs from the middle, because the border of an image of a part shows background.
-Where the image does not split into two (a texture, a part that fills the frame), the answer is the whole image.
+Both methods compare the border with the middle, because the border of an image of a part shows background.
+Where the image does not split into two (a texture, a part that fills the frame), the foreground is the whole image.
 """
 
 from __future__ import annotations
@@ -14,15 +14,17 @@ from PIL import Image
 from scipy import ndimage
 from scipy.linalg import eigh
 
+# Chosen by eye on images of parts on plain backgrounds and of textures; no benchmark set them, nor the percentiles and
+# sizes of the morphology in `find_part`.
 BORDER = 0.05  # width of the border strip as a share of the shorter side
 SHARE = (0.02, 0.85)  # of the image that a believable foreground covers
 BACKGROUND_BORDER = 0.8  # of the border strip that must be background
 SEPARATION = 0.55  # between-class variance over total variance, at least
-CLEAR_BORDER = 0.9  # of the border strip that a part on a plain ground leaves free
-CONTRAST = 1.1  # how far off the ground a part lies at least, over what the border strip itself reaches (95 %)
-FAINTEST = 8.0  # grey levels that a part lies off the ground at least
+CLEAR_BORDER = 0.9  # of the border strip that a part on a plain background leaves free
+CONTRAST = 1.1  # distance of a part from the background at least, over the border strip's own 95th percentile
+FAINTEST = 8.0  # grey levels between a part and the background at least
 PIECE = 0.2  # of the largest piece's area from which another is a piece of the part as well
-DOMINANCE = 0.8  # of all that lies off the ground that belongs to those pieces
+DOMINANCE = 0.8  # of all that differs from the background that belongs to those pieces
 AGREEMENT = 0.8  # intersection over union of the masks from random halves of the patches, at least
 
 
@@ -42,9 +44,9 @@ def otsu(values: np.ndarray, bins: int = 256) -> tuple[float, float]:
 
 @dataclass(frozen=True)
 class Part:
-    """A part on a plain ground: `mask` `(h, w)` bool of a small copy, `shrink` image pixels for each of them.
+    """A part on a plain background: `mask` `(h, w)` bool of a small copy, `shrink` image pixels for each of them.
 
-    `debris` `(h, w)` bool is what else lies on the ground without reaching in from outside: crumbs, foreign bodies.
+    `debris` `(h, w)` bool is what else lies on the background, away from the image's border: crumbs, foreign bodies.
     """
 
     mask: np.ndarray
@@ -53,18 +55,18 @@ class Part:
 
 
 def find_part(image: np.ndarray, side: int = 224, expected: bool = False) -> Part | None:
-    """The one part in `(H, W, 3)` uint8 that stands on a plain ground; None where the image shows none.
+    """The one part in `(H, W, 3)` uint8 on a plain background; None where the image shows none.
 
-    The ground is modelled as a smooth surface through the border strip (light falls off, lenses vignette); the part is
-    what lies off it. It must leave most of the border free and stand out from the ground's own texture, unless a part
-    is `expected`: then what lies off the ground is taken for it.
+    The background is modelled as a smooth surface through the border strip (light falls off, lenses vignette); the part
+    is what differs from it. It must leave most of the border free and stand out from the background's own texture,
+    unless a part is `expected`: then whatever differs from the background is taken for it.
     """
     height, width = image.shape[:2]
     shrink = max(1.0, max(height, width) / side)
     size = max(8, round(width / shrink)), max(8, round(height / shrink))
     small = np.asarray(Image.fromarray(image).resize(size, Image.Resampling.BOX), dtype=np.float32)
     edge = border(small.shape[:2])
-    distance = _off_ground(small, edge)  # (h, w)
+    distance = _background_distance(small, edge)  # (h, w)
     clipped = np.minimum(distance, np.percentile(distance, 99.5))
     mask = distance > max(otsu(clipped)[0], FAINTEST)
     mask = ndimage.binary_closing(np.pad(mask, 6), iterations=3)[6:-6, 6:-6]
@@ -89,7 +91,7 @@ def find_part(image: np.ndarray, side: int = 224, expected: bool = False) -> Par
 
 
 def from_pixels(image: np.ndarray) -> np.ndarray:
-    """The foreground of `(H, W, 3)` uint8 as `(H, W)` bool: the part that `find_part` sees, or the whole image."""
+    """The foreground of `(H, W, 3)` uint8 as `(H, W)` bool: the part that `find_part` finds, or the whole image."""
     part = find_part(image)
     if part is None:
         return np.ones(image.shape[:2], dtype=bool)
@@ -97,21 +99,21 @@ def from_pixels(image: np.ndarray) -> np.ndarray:
     return np.asarray(Image.fromarray(part.mask).resize(size, Image.Resampling.NEAREST), dtype=bool)
 
 
-def _off_ground(image: np.ndarray, edge: np.ndarray) -> np.ndarray:
-    """How far each pixel of `(h, w, 3)` lies off the ground, `(h, w)` in grey levels.
+def _background_distance(image: np.ndarray, edge: np.ndarray) -> np.ndarray:
+    """Distance of each pixel of `(h, w, 3)` from the background's colour, `(h, w)` in grey levels.
 
-    The ground is a quadratic surface a channel, fitted to the border strip `edge`; what stands out of the strip (a part
-    that touches it, a shadow) is left out of the fit, five times over.
+    The background is a quadratic surface a channel, fitted to the border strip `edge` by least squares; pixels beyond
+    three robust standard deviations (≈ 1.5 · median) are rejected, five times: parts that touch the border, shadows.
     """
     terms = _surface_terms(edge.shape)  # (h, w, 6)
     strip, colours = terms[edge].astype(np.float64), image[edge].astype(np.float64)  # (N, 6), (N, 3)
-    ground = np.ones(len(strip), dtype=bool)
+    inliers = np.ones(len(strip), dtype=bool)
     for _ in range(5):
-        chosen = strip[ground]
-        surface = np.linalg.lstsq(chosen.T @ chosen, chosen.T @ colours[ground], rcond=None)[0]  # (6, 3)
+        chosen = strip[inliers]
+        surface = np.linalg.lstsq(chosen.T @ chosen, chosen.T @ colours[inliers], rcond=None)[0]  # (6, 3)
         distance = np.linalg.norm(colours - strip @ surface, axis=-1)
-        spread = 1.5 * float(np.median(distance[ground])) + 1e-3
-        ground = distance < 3 * spread
+        std = 1.5 * float(np.median(distance[inliers])) + 1e-3
+        inliers = distance < 3 * std
     return np.linalg.norm(image - terms @ surface.astype(np.float32), axis=-1)
 
 

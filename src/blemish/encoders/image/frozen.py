@@ -21,8 +21,8 @@ class FrozenEncoder:
     """An `Encoder` made of a network and the facts about it.
 
     `network` maps normalised images `(B, 3, H, W)` to a tuple of layers, each `(B, h, w, D)`. `mean` and `std`
-    normalise RGB in [0, 1]. On a CPU images go through one at a time: it costs no speed there, keeps memory flat, and makes an
-    image's features bit-identical whatever else is in its batch.
+    normalise RGB in [0, 1]. On a CPU images go through one at a time: it costs no speed there, keeps memory flat, and
+    makes an image's features bit-identical whatever else is in its batch.
     """
 
     def __init__(

@@ -32,8 +32,8 @@ class Block(nn.Module):
         joint = self.query_key_value(self.norm1(tokens)).view(batch, count, 3, self.heads, width // self.heads)
         query, key, value = joint.permute(2, 0, 3, 1, 4)  # each (B, heads, T, width / heads)
         mixed = F.scaled_dot_product_attention(query, key, value).transpose(1, 2).reshape(batch, count, width)
-        tokens = tokens + self.scale1 * self.dense(mixed)
-        return tokens + self.scale2 * self.fc2(F.gelu(self.fc1(self.norm2(tokens))))
+        tokens = tokens + self.scale1 * self.dense(mixed)  # (B, T, width)
+        return tokens + self.scale2 * self.fc2(F.gelu(self.fc1(self.norm2(tokens))))  # (B, T, width)
 
 
 class VisionTransformer(nn.Module):
@@ -53,17 +53,17 @@ class VisionTransformer(nn.Module):
         """Position embeddings of an `height`×`width` patch grid, `(1, height·width, D)` (bicubic)."""
         if (height, width) == (self.grid, self.grid):
             return self.positions
-        square = self.positions.reshape(1, self.grid, self.grid, -1).permute(0, 3, 1, 2)
-        resized = F.interpolate(square, (height, width), mode="bicubic", align_corners=False)
+        square = self.positions.reshape(1, self.grid, self.grid, -1).permute(0, 3, 1, 2)  # (1, D, g, g)
+        resized = F.interpolate(square, (height, width), mode="bicubic", align_corners=False)  # (1, D, height, width)
         return resized.flatten(2).transpose(1, 2)  # (1, height·width, D)
 
     def forward(self, images: torch.Tensor, layers: tuple[int, ...]) -> list[torch.Tensor]:
         patches = self.projection(images)  # (B, D, h, w)
-        positions = self.positions_for(*patches.shape[2:])
-        first = (self.cls_token + self.cls_position).expand(len(images), -1, -1)
+        positions = self.positions_for(*patches.shape[2:])  # (1, h·w, D)
+        first = (self.cls_token + self.cls_position).expand(len(images), -1, -1)  # (B, 1, D)
         tokens = torch.cat([first, patches.flatten(2).transpose(1, 2) + positions], dim=1)  # (B, 1 + h·w, D)
         taken = {}
         for index, block in enumerate(self.blocks[: max(layers) + 1]):
-            tokens = block(tokens)
+            tokens = block(tokens)  # (B, 1 + h·w, D)
             taken[index] = tokens
         return [taken[index] for index in layers]
