@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from test_point_mae import published, surface
+from point_parts import published, surface
 
 from blemish import encoders
 from blemish.encoders.points.point_mae_weights import SETTINGS, WEIGHTS, fill, published_names, read_tensors, renamed
