@@ -1,7 +1,7 @@
 """Does every detector run on a GPU, how fast, in how much memory, and does it score there as on a CPU?
 
     python benchmarks/gpu.py -o gpu.csv                           # under 4 minutes on an H100
-    python benchmarks/gpu.py -o gpu.csv --device cpu --quick      # to try the script itself, under a minute
+    python benchmarks/gpu.py -o gpu.csv --device cpu --quick      # to try the script itself, a minute or two
 
 Only generated images and scans (those of tests/golden/make_scores.py), no dataset. Encoders are those of the golden
 scores where their weights are installed, "pixels" in their place otherwise (column `encoder`). Two sizes: every
@@ -23,7 +23,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -46,18 +46,22 @@ HEAD = (
     *("fitted_on", "loaded_on", "score_difference", "map_difference", "verdicts_agree", "error"),
 )
 DEFAULT_SIZE = ("hybrid", "foundad", "text-guided")
-SMALL_STEPS = 8
-TRAIN = 8  # images to fit on
+SMALL_STEPS, QUICK_STEPS = 8, 2
+TRAIN, TESTED = 8, 48  # images to fit on, and to take times on
+QUICK_TRAIN, QUICK_TESTED, QUICK_SIZE = 3, 2, 84
 
 
 @dataclass(frozen=True)
 class Case:
-    """One row to be measured: a detector at one size. `settings` are arguments of `Inspector`."""
+    """One row to be measured: a detector at one size. `settings` are arguments of `Inspector`; `train` and `tested`
+    count the images to fit on and to take times on."""
 
     size: str
     detector: str
     encoder: str
     settings: Mapping[str, Any]
+    train: int = TRAIN
+    tested: int = TESTED
 
     @property
     def is_scans(self) -> bool:
@@ -77,11 +81,11 @@ class Case:
 
 def cases(names: Sequence[str], steps: int, quick: bool) -> list[Case]:
     """All rows: `small` of every detector, then `default` of some, unless `quick`."""
-    found = []
-    for name in names:
-        size = SCAN_SIZE if name in SCANS else SIZE
-        found.append(case("small", name, min(steps, SMALL_STEPS), {"image_size": size}))
-    return found + [case("default", name, steps, {}) for name in DEFAULT_SIZE if name in names and not quick]
+    if quick:
+        few = [case("small", n, QUICK_STEPS, {"image_size": QUICK_SIZE}) for n in names]
+        return [replace(one, train=QUICK_TRAIN, tested=QUICK_TESTED) for one in few]
+    small = [case("small", n, SMALL_STEPS, {"image_size": SCAN_SIZE if n in SCANS else SIZE}) for n in names]
+    return small + [case("default", name, steps, {}) for name in DEFAULT_SIZE if name in names]
 
 
 def case(size: str, name: str, steps: int, settings: Mapping[str, Any]) -> Case:
@@ -121,17 +125,17 @@ def milliseconds(inspector: Inspector, samples: Sequence[Sample], batch: int) ->
     return 1000 * (time.perf_counter() - started) / len(samples)
 
 
-def measured(one: Case, device: str, images: int) -> dict[str, Any]:
+def measured(one: Case, device: str) -> dict[str, Any]:
     """Times and memory on the device, and the comparison of the two devices."""
     memory = GpuPeak()
     started = time.perf_counter()
-    inspector = one.inspector(device).fit(one.samples(TRAIN, 0))
+    inspector = one.inspector(device).fit(one.samples(one.train, 0))
     seconds, fit_peak = time.perf_counter() - started, memory.megabytes()
-    tested, memory = [Sample(s.image, s.points) for s in one.samples(images, 100)], GpuPeak()
+    tested, memory = [Sample(s.image, s.points) for s in one.samples(one.tested, 100)], GpuPeak()
     spent = {batch: milliseconds(inspector, tested, batch) for batch in (1, 16)}
     row = {
         "image_size": inspector.image_size,
-        "n_train": TRAIN,
+        "n_train": one.train,
         "fit_seconds": seconds,
         "ms_batch_1": spent[1],
         "ms_batch_16": spent[16],
@@ -139,7 +143,7 @@ def measured(one: Case, device: str, images: int) -> dict[str, Any]:
         "inspect_peak_mb": memory.megabytes(),
     }
     if one.size == "small" and device != "cpu":
-        inspector = one.inspector("cpu").fit(one.samples(TRAIN, 0))
+        inspector = one.inspector("cpu").fit(one.samples(one.train, 0))
     return row | portability(one, inspector, "cpu" if one.size == "small" else device, device)
 
 
@@ -181,11 +185,13 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("-o", "--output", type=Path, required=True)
     parser.add_argument("--device", default="cuda", choices=("cuda", "cpu"))
-    parser.add_argument("--quick", action="store_true", help="small size alone, few images")
+    parser.add_argument("--quick", action="store_true", help="small size alone, few images and steps, one thread")
     parser.add_argument("--only", nargs="+", default=list(DETECTORS), help="these detectors alone")
     parser.add_argument("--steps", type=int, default=300, help="at most so many steps of training at default size")
     parser.add_argument("--seconds", type=float, default=220, help="no row is begun after so long")
     chosen = parser.parse_args()
+    if chosen.quick:
+        torch.set_num_threads(1)  # several that wait for each other take minutes on a busy machine
     device = torch.cuda.get_device_name() if chosen.device == "cuda" else f"cpu, {torch.get_num_threads()} threads"
     started, failed = time.perf_counter(), False
     with chosen.output.open("w", newline="", encoding="utf-8") as file:
@@ -198,7 +204,7 @@ def main() -> int:
                 row["error"] = "not begun: out of time"
             else:
                 try:
-                    row |= measured(one, chosen.device, 4 if chosen.quick else 48)
+                    row |= measured(one, chosen.device)
                 except Exception as error:  # one detector failing is a finding, not the end
                     row["error"] = f"{type(error).__name__}: {error}".replace("\n", " ")[:300]
             failed |= bool(row.get("error")) or not row.get("verdicts_agree", True)

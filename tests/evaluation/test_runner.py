@@ -17,6 +17,7 @@ from blemish.evaluation import (
     fit_run,
     inspect_test_images,
 )
+from blemish.evaluation.runner import unlabelled
 from blemish.types import Sample
 
 
@@ -110,3 +111,10 @@ def test_missing_masks_are_reported(tmp_path: Path, part, toy: str) -> None:  # 
     (detail,) = evaluate_run(toy_run(CategoryData("d", "disc", made.train, tuple(test))))
     assert detail.notes == ("masks for 2 of 3 defective pictures; pixel figures are of these alone",)
     assert (detail.row["n_masks"], detail.row["n_defective"]) == (2, 3)
+
+
+def test_the_model_is_shown_the_image_and_the_unit_of_its_points_alone() -> None:
+    known = Sample(Path("a"), Path("a.tiff"), 1, Path("m"), "disc", "dent", "test", units="mm")
+    (shown,) = unlabelled(CategoryData("d", "disc", (), (known,)))
+    assert (shown.image, shown.points, shown.units) == (known.image, known.points, "mm")
+    assert (shown.label, shown.mask, shown.category, shown.defect, shown.split) == (None, None, None, "", "")

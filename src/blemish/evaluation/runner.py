@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -133,7 +134,7 @@ def inspect_test_images(
 
 def unlabelled(category: CategoryData) -> list[Sample]:
     """The test images without label and category: a pooled model has to recognise what it is shown."""
-    return [Sample(sample.image, sample.points) for sample in category.test]
+    return [replace(one, label=None, mask=None, category=None, defect="", split="") for one in category.test]
 
 
 def threshold_source(inspector: Inspector, category: str) -> str:

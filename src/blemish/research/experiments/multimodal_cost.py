@@ -118,7 +118,7 @@ class MultimodalCost(Multimodal):
     def cost_of(self, inspector: Inspector, run: Run) -> tuple[float, Cost]:
         """How large the saved model is, in 10⁶ bytes, and what inspecting with it costs."""
         scans = [
-            Sample(s.image, s.points)
+            Sample(s.image, s.points, units=s.units)
             for s in evenly([s for category in run.categories for s in category.test], self.timed)
         ]
         folder = Path(tempfile.mkdtemp(prefix="blemish-"))
