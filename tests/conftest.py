@@ -20,7 +20,7 @@ ROOT = Path(__file__).resolve().parent.parent
 # Why a test may be skipped where everything that CI installs is installed: weights that only a hub has, hardware, data
 # that cannot be published, what a file system or a user's rights forbid, a random draw without a case.
 MAY_SKIP = re.compile(
-    "download|names no weights|CUDA|no real pictures|no .+ in |root may write|file system|this draw|Windows"
+    "download|names no weights|CUDA|no GPU|no real pictures|no .+ in |root may write|file system|this draw|Windows"
 )
 
 
