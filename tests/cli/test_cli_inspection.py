@@ -315,7 +315,7 @@ def test_formulas_in_names_stay_text_in_spreadsheets(
 def test_other_files_are_counted_and_own_results_left_out(
     blemish: Blemish, disc_model: Path, incoming: Path, tmp_path: Path
 ) -> None:
-    for name in ("a.heic", "b.heic", "c.dcm"):
+    for name in ("a.cr2", "b.cr2", "c.svg"):
         (incoming / name).write_bytes(b"x")
     out = incoming / "results"
     for _ in range(2):
@@ -325,7 +325,7 @@ def test_other_files_are_counted_and_own_results_left_out(
         assert len(rows_of(out)) == 6
     assert "left out" in result.stdout
     summary = summary_of(out)
-    assert summary["other_files"] == {".dcm": 1, ".heic": 2}
+    assert summary["other_files"] == {".cr2": 2, ".svg": 1}
     assert len(summary["folders_left_out"]) == 1
     assert "3 other files were not looked at" in (out / "report.html").read_text(encoding="utf-8")
 

@@ -136,7 +136,9 @@ def test_a_wide_open_auto_encoder_maps_identically(discs: list[np.ndarray]) -> N
 
 
 def test_a_bank_of_two_images_that_no_other_resembles_is_over_fitted() -> None:
-    model = fitted([confetti(0), confetti(1)], PatchCore(rotations=1, coreset=1.0, reweight=0, image_size=64, square=False))
+    model = fitted(
+        [confetti(0), confetti(1)], PatchCore(rotations=1, coreset=1.0, reweight=0, image_size=64, square=False)
+    )
     found = diagnose(model, [confetti(i) for i in range(12)])
     assert findings(found)["over-fitting"] == "warn", found.to_dict()
     assert sign(found, "over-fitting").facts["median score, good, learned"] < 0.01
@@ -282,6 +284,8 @@ def test_huge_images_are_kept_in_small(discs: list[np.ndarray], part: Draw) -> N
     assert small.image.shape[:2] == small.mask.shape == small.prediction.map.shape == (1000, 800)
     assert small.prediction.regions == (Region((50, 100, 150, 201), 2000, 1, 1, (100, 150)),)
     assert thinned(small) is small
-    model = fitted([part(seed=i, size=(1540, 160)) for i in range(3)], PatchCore(rotations=1, image_size=64, square=True))
+    model = fitted(
+        [part(seed=i, size=(1540, 160)) for i in range(3)], PatchCore(rotations=1, image_size=64, square=True)
+    )
     found = diagnose(model, [part(seed=i, size=(1540, 160)) for i in range(4)])
     assert findings(found)["identity mapping"] == findings(found)["domain gap"] == "ok"
