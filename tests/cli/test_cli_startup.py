@@ -4,6 +4,7 @@ import os
 import resource
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from cli_parts import Blemish, Process
@@ -104,3 +105,10 @@ def test_bars_are_silent_when_nobody_watches(process: Process, tmp_path: object)
     ended = process("fit", tmp_path, "-o", "x")
     assert "\x1b" not in ended.stderr
     assert "%" not in ended.stderr
+
+
+def test_an_option_left_out_is_its_default_path() -> None:
+    """typer hands defaults to the parser, too."""
+    from blemish.cli.options import given_path
+
+    assert given_path(Path("demo")) == Path("demo") == given_path("demo")

@@ -27,8 +27,10 @@ class PrecisionName(StrEnum):
     bf16 = "bf16"
 
 
-def given_path(text: str) -> Path:
+def given_path(text: str | Path) -> Path:
     """A path as it was typed, "~" expanded; an empty one (an unset variable of a shell) is a SettingsError."""
+    if isinstance(text, Path):  # an option's default
+        return text
     if not text.strip():
         raise SettingsError("a path", "an empty one", "check the variable that should hold it")
     return Path(text).expanduser()
