@@ -4,11 +4,12 @@
     python benchmarks/neighbours_speed.py [--threads 2]
 
 1,024 queries (the patches of one image) of width 384 against banks of 16,384 and 100,000 rows, clustered as patches
-of one kind of part are; the nearest row and its distance. Queries are `new` patches, or `repeated` ones: bank rows moved by
-1e-3, as patches of a picture that was learned from. Each program answers once to warm up, then in turn with the others
-`--runs` times, so that a busy machine disturbs all alike; the fastest run counts, and ratios are within one call of
-this script. `wrong` counts those of the first 64 queries whose distance is off by more than 1e-3 of that of brute force
-in float64: programs that expand ‖a − b‖² lose small distances. Writes benchmarks/results/neighbours_speed.csv.
+of one kind of part are; the nearest row and its distance. Queries are `new` patches, or `repeated` ones: bank rows
+moved by 1e-3, as patches of a picture that was learned from. Each program answers once to warm up, then in turn
+with the others `--runs` times, so that a busy machine disturbs all alike; the fastest run counts, and ratios are
+within one call of this script. `wrong` counts those of the first 64 queries whose distance is off by more than 1e-3
+of that of brute force in float64: programs that expand ‖a − b‖² lose small distances. Writes
+benchmarks/results/neighbours_speed.csv.
 """
 
 from __future__ import annotations
