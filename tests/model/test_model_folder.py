@@ -147,6 +147,8 @@ def test_a_full_disk_keeps_the_old_model(tmp_path: Path, monkeypatch: pytest.Mon
 KILLED = """
 import os, signal, sys
 import numpy as np, torch
+from blemish.model import model_folder
+from blemish.utils import atomic
 calls = 0
 def count(*_):
     global calls
@@ -156,6 +158,9 @@ def count(*_):
 for name in ("rename", "fsync"):
     real = getattr(os, name)
     setattr(os, name, lambda *a, real=real, **k: (count(), real(*a, **k))[1])
+for name in ("_swapped", "remove"):  # the swap is one system call, after which the old folder is removed
+    real = getattr(atomic, name)
+    setattr(atomic, name, lambda *a, real=real, **k: (count(), real(*a, **k))[1])
 sheet = np.zeros((8, 8, 3), dtype=np.uint8)
 new = model_folder.SavedModel({{"seed": 7}}, {{"detector.bank": torch.full((4, 3), 2.0)}}, [], sheet)
 model_folder.save_model(sys.argv[1], new)
