@@ -1,14 +1,14 @@
 """How fast is the nearest-neighbour search beside chunked `torch.cdist` and faiss-cpu's exact flat index?
 
     pip install faiss-cpu                     # for this comparison alone
-    python benchmarks/neighbours_speed.py [--threads 2]
+    python benchmarks/neighbours_speed.py
 
-1,024 queries (the patches of one image) of width 384 against banks of 16,384 and 100,000 rows, clustered as patches
-of one kind of part are; the nearest row and its distance. Queries are `new` patches, or `repeated` ones: bank rows
-moved by 1e-3, as patches of a picture that was learned from. Each program answers once to warm up, then in turn
-with the others `--runs` times, so that a busy machine disturbs all alike; the fastest run counts, and ratios are
-within one call of this script. `wrong` counts those of the first 64 queries whose distance is off by more than 1e-3
-of that of brute force in float64: programs that expand ‖a − b‖² lose small distances. Writes
+1,024 queries (the patches of one image) of width 384 against banks of 16,384 and 100,000 rows, clustered as patches of
+one kind of part are; the nearest row and its distance. Queries are `new` patches, or `repeated` ones: bank rows moved
+by 1e-3, as patches of a picture that was learned from. Each program answers once to warm up, then in turn with the
+others `--runs` times, on one thread by default, so that a busy machine disturbs all alike; the fastest run counts, and
+ratios are within one call of this script. `wrong` counts those of the first 64 queries whose distance is off by more
+than 1e-3 of that of brute force in float64: programs that expand ‖a − b‖² lose small distances. Writes
 benchmarks/results/neighbours_speed.csv.
 """
 
@@ -119,7 +119,7 @@ def compared(rows: int, kind: str, threads: int, runs: int) -> list[dict[str, st
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--banks", type=int, nargs="+", default=BANKS, help="rows of each bank")
     parser.add_argument("-o", "--output", type=Path, default=RESULTS)

@@ -5,6 +5,10 @@ even at 32 it loses small distances. So the product only nominates: its rounding
 every bank row that could be the nearest within that bound is a candidate, and candidates are measured by their
 differences. A row with too many candidates climbs to the next precision. The result is that of brute force at any
 precision.
+
+What it wins is exactness, not speed: on one thread in float32 it is 1.2 (16,384 rows) to 0.7 times (100,000) as fast as
+chunked `torch.cdist` and 0.7 to 0.4 times as fast as faiss-cpu's `IndexFlatL2`, and where a query all but repeats a row
+of the bank both of these have every distance wrong, this none (benchmarks/results/neighbours_speed.csv).
 """
 
 from __future__ import annotations
