@@ -59,7 +59,7 @@ def split_pixels(
 ) -> tuple[SortedScores, DefectivePixels]:
     """Part the pixels of maps `(H, W)`, of sizes that may differ, by their masks `(H, W)` bool (None: all good).
 
-    Regions are 8-connected and never reach over two images. `threads` defaults to the CPUs at hand; the answer does
+    Regions are 8-connected and never reach over two images. `threads` defaults to the CPUs at hand; the result does
     not depend on it. Raises `DatasetError` for shapes that do not fit and for NaN or infinite scores.
     """
     arrays, truths = checked_maps(maps, masks)

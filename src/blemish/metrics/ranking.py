@@ -51,7 +51,7 @@ def ranking_measures(scores: ArrayLike, labels: ArrayLike) -> RankingMeasures:
     Parameters
     ----------
     scores
-        `(n,)` finite numbers of any range and type, larger is stranger.
+        `(n,)` finite numbers of any range and type, larger is more anomalous.
     labels
         `(n,)` bool or 0/1, 1 for defective.
 

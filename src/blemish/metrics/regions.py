@@ -39,13 +39,13 @@ def aupro(
     Parameters
     ----------
     maps
-        `(H, W)` finite scores of each image, larger is stranger; any range, sizes may differ.
+        `(H, W)` finite scores of each image, larger is more anomalous; any range, sizes may differ.
     masks
         `(H, W)` bool (or zero and non-zero) of each image's defects, None for a good image; 8-connected regions.
     thresholds
         None is exact. A number takes that many thresholds only, see `coarse_aupro`.
     threads
-        CPUs to use; the answer does not depend on it.
+        CPUs to use; the result does not depend on it.
 
     Returns nan at every limit when there is no defective or no defect-free pixel.
     Raises `DatasetError` for shapes that do not fit and for NaN or infinite scores, `SettingsError` for limits or
