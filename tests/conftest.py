@@ -130,7 +130,7 @@ def predict() -> Callable[..., Prediction]:
             map=scores,
             regions=regions,
             category=category,
-            map_threshold=0.5,
+            region_threshold=0.5,
             source=source,
         )
 

@@ -302,8 +302,8 @@ class Prediction:
 
     `score` ≥ 0, larger is more anomalous; `p_value` in (0, 1] is the share of normal parts that score at least this
     much; `threshold` the score above which a part is defective; `map` `(H, W)` float32 the anomaly map at the image's
-    own size, `map_threshold` the value above which it makes a region; `category` the one recognised or given, None for
-    a model of a single unnamed category. `verdict` is the one decision that everything downstream reads: "good",
+    own size, `region_threshold` the value above which it makes a region; `category` the one recognised or given, None
+    for a model of a single unnamed category. `verdict` is the one decision that everything downstream reads: "good",
     "defective", "unsure", or "unknown" where the image lies far from every category the model was fitted on.
     """
 
@@ -314,7 +314,7 @@ class Prediction:
     map: np.ndarray
     regions: tuple[Region, ...] = ()
     category: str | None = None
-    map_threshold: float = 0.0
+    region_threshold: float = 0.0
     seconds: float = 0.0
     source: str = "array"
 

@@ -31,7 +31,7 @@ def test_a_row_says_all_of_its_prediction_but_the_map(tmp_path: Path, predict: P
     assert list(row) == list(failed) == list(COLUMNS)
     back = prediction_of_row(row)
     assert back.to_dict() == shown.to_dict()
-    assert back.map_threshold == shown.map_threshold
+    assert back.region_threshold == shown.region_threshold
     assert (row["overlay"], row["identity"], failed["error"]) == ("overlays/b.jpg", "abc", "expected a picture")
     assert failed["verdict"] is None
 

@@ -108,7 +108,7 @@ def measured(name: str) -> dict[str, Any]:
     ).fit(good)
     return {
         "thresholds": {
-            str(category): [one.threshold, one.peak_threshold, one.map_threshold]
+            str(category): [one.threshold, one.peak_threshold, one.region_threshold]
             for category, one in inspector.calibrations.items()
         },
         "predictions": [told(inspector.inspect(one)) for one in tested],

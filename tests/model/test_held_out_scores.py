@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from blemish.detectors.base import Needs
-from blemish.model.held_out_scores import INFLATION, MISSED, HeldOutScores, calibrate
+from blemish.model.held_out_scores import COPIES_CORRECTION, LEAVE_ONE_OUT_BIAS, HeldOutScores, calibrate
 from blemish.scoring.calibration import CalibrationSource
 from blemish.scoring.held_out_plan import FEW, FOLDS, TARGET, plan_held_out
 
@@ -18,13 +18,15 @@ SCORES = HeldOutScores([1.0, 2.0, 3.0], [1.0, 2.0, 3.0])
 def test_scores_of_images_left_out_one_by_one_are_lowered_for_the_image_missed() -> None:
     for images in (2, 4, FEW - 1):
         found = calibrate(SCORES, 0.05, CalibrationSource(images, 3, folds=images))
-        assert found.scores.tolist() == pytest.approx([math.exp(-MISSED / images) * s for s in SCORES.scores])
-        assert f"times {math.exp(-MISSED / images):.2f}" in found.source.words
+        assert found.scores.tolist() == pytest.approx(
+            [math.exp(-LEAVE_ONE_OUT_BIAS / images) * s for s in SCORES.scores]
+        )
+        assert f"times {math.exp(-LEAVE_ONE_OUT_BIAS / images):.2f}" in found.source.words
 
 
 def test_scores_of_copies_are_raised_and_those_of_enough_images_stand() -> None:
     copied = calibrate(SCORES, 0.05, CalibrationSource(1, 1, copies=True))
-    assert copied.scores.tolist() == pytest.approx([INFLATION * s for s in SCORES.scores])
+    assert copied.scores.tolist() == pytest.approx([COPIES_CORRECTION * s for s in SCORES.scores])
     for source in (CalibrationSource(FEW, 3, folds=FOLDS), CalibrationSource(4, 3)):
         assert calibrate(SCORES, 0.05, source).scores.tolist() == SCORES.scores
 

@@ -139,7 +139,7 @@ def test_copies_are_stand_ins_until_as_many_images_have_been_added(toy: str, par
     inspector.calibrate([part(seed=100)])
     after = inspector.calibrations[None]
     assert (after.source.copies, after.source.added, len(after.scores)) == (False, 1, 1)
-    source = CalibrationSource(3, 3, copies=True, inflation=1.36)
+    source = CalibrationSource(3, 3, copies=True, correction=1.36)
     copied = Calibration.of([1.0, 2.0, 3.0], [1.0, 2.0, 3.0], 0.05, source)
     two = copied.with_added([AddedScore(str(i), "", 2.0 + i, 2.0) for i in range(2)])
     assert (two.source.copies, two.scores.tolist()) == (True, [1, 2, 2, 3, 3])

@@ -106,7 +106,7 @@ def test_odd_maps_do_not_break_an_overlay(predict, grain):
     holes[:10] = np.nan
     holes[40, 60] = np.inf
     for scores, limit in ((holes, 0.5), (np.zeros((0, 0), np.float32), 0.5), (bad.map, 0.0), (bad.map * 0, 0.0)):
-        assert draw_overlay(grain(), replace(bad, map=scores, map_threshold=limit)).shape == (96, 128, 3)
+        assert draw_overlay(grain(), replace(bad, map=scores, region_threshold=limit)).shape == (96, 128, 3)
     many = tuple(Region((i, i, i + 3, i + 3), 9, 1.0, 1.0, (i + 1, i + 1)) for i in range(60))
     draw_overlay(grain(), replace(bad, regions=many))
 

@@ -108,7 +108,7 @@ def test_regions_are_the_connected_areas() -> None:
     assert other.box == (20, 10, 30, 15)
     assert other.area == 50
     assert other.mean == pytest.approx((49 * 0.6 + 0.9) / 50)
-    assert regions(scores, 0.5, peak=1.0, smallest=2 / scores.size) == (strongest,)
+    assert regions(scores, 0.5, peak_threshold=1.0, smallest=2 / scores.size) == (strongest,)
     assert regions(scores, 9.0) == ()
 
 

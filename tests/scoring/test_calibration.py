@@ -1,12 +1,19 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from blemish.errors import ModelError, SettingsError
-from blemish.scoring.calibration import Calibration, CalibrationSource, enough, exceedance, upper_bound
+from blemish.scoring.calibration import (
+    Calibration,
+    CalibrationSource,
+    order_statistics_suffice,
+    prediction_bound,
+    tail_probability,
+)
 
 SOURCE = CalibrationSource(4, 4, folds=4)
 
@@ -34,9 +41,9 @@ def test_defective_exactly_when_the_p_value_says_so(count: int, rate: float) -> 
 
 
 def test_few_scores_are_enough_only_for_a_high_rate() -> None:
-    assert [enough(n, 0.05) for n in (18, 19)] == [False, True]
-    assert [enough(n, 0.1) for n in (8, 9)] == [False, True]
-    assert enough(99, 0.01)
+    assert [order_statistics_suffice(n, 0.05) for n in (18, 19)] == [False, True]
+    assert [order_statistics_suffice(n, 0.1) for n in (8, 9)] == [False, True]
+    assert order_statistics_suffice(99, 0.01)
 
 
 @pytest.mark.parametrize("rate", [0.05, 0.1])
@@ -44,7 +51,7 @@ def test_few_scores_are_enough_only_for_a_high_rate() -> None:
 def test_order_statistics_keep_the_wished_rate_for_any_distribution(count: int, rate: float) -> None:
     random = np.random.default_rng(1)
     drawn = random.pareto(1.5, size=(4000, count + 1))
-    limits = [upper_bound(np.sort(row[:-1]), rate) for row in drawn]
+    limits = [prediction_bound(np.sort(row[:-1]), rate) for row in drawn]
     alarms = (drawn[:, -1] > limits).mean()
     # Exact: the largest multiple of 1/(n + 1) that the wished rate allows.
     assert alarms == pytest.approx(np.floor(rate * (count + 1)) / (count + 1), abs=0.012)
@@ -56,18 +63,18 @@ def test_few_scores_give_about_the_wished_rate(count: int, spread: float) -> Non
     """Average over many fits; good scores scatter by 5 to 20 % (logarithm's standard deviation)."""
     random = np.random.default_rng(2)
     drawn = random.lognormal(sigma=spread, size=(3000, count + 1))
-    alarms = np.mean([row[-1] > upper_bound(np.sort(row[:-1]), 0.05) for row in drawn])
+    alarms = np.mean([row[-1] > prediction_bound(np.sort(row[:-1]), 0.05) for row in drawn])
     assert alarms < 0.12
     assert alarms > 0.001 if spread >= 0.2 else True
 
 
 def test_the_tail_falls_smoothly() -> None:
     scores = np.sort(np.random.default_rng(3).lognormal(sigma=0.2, size=4))
-    p = [exceedance(scores, s, 0.05) for s in np.linspace(0, 5, 300)]
+    p = [tail_probability(scores, s, 0.05) for s in np.linspace(0, 5, 300)]
     assert p == sorted(p, reverse=True)
-    assert exceedance(scores, upper_bound(scores, 0.05), 0.05) == pytest.approx(0.05)
-    assert exceedance(scores, 0.0, 0.05) == pytest.approx(1)
-    assert exceedance(scores, 1e9, 0.05) > 0
+    assert tail_probability(scores, prediction_bound(scores, 0.05), 0.05) == pytest.approx(0.05)
+    assert tail_probability(scores, 0.0, 0.05) == pytest.approx(1)
+    assert tail_probability(scores, 1e9, 0.05) > 0
 
 
 def test_scale_does_not_matter() -> None:
@@ -87,10 +94,17 @@ def test_json_keeps_every_bit() -> None:
     back = Calibration.from_dict(json.loads(json.dumps(made.to_dict())))
     assert np.array_equal(back.scores, made.scores)
     assert np.array_equal(back.peaks, made.peaks)
-    assert (back.threshold, back.map_threshold, back.source) == (made.threshold, made.map_threshold, SOURCE)
+    assert (back.threshold, back.region_threshold, back.source) == (made.threshold, made.region_threshold, SOURCE)
 
 
-def test_another_rate_uses_the_same_evidence() -> None:
+def test_reads_what_earlier_versions_saved() -> None:
+    made = calibration([1.0, 2.0, 3.0])
+    saved = json.loads(json.dumps(replace(made, source=replace(SOURCE, correction=1.25)).to_dict()))
+    saved["source"]["inflation"] = saved["source"].pop("correction")
+    assert Calibration.from_dict(saved).source.correction == 1.25
+
+
+def test_another_rate_uses_the_same_held_out_scores() -> None:
     made = calibration(np.arange(1.0, 100.0))
     assert made.at(0.1).threshold < made.threshold < made.at(0.01).threshold
     assert made.at(0.1).source == SOURCE
@@ -116,7 +130,7 @@ def test_an_incomplete_calibration_is_a_model_error() -> None:
 def test_the_evidence_is_said() -> None:
     assert "4 good pictures" in SOURCE.words
     assert "4 folds" in SOURCE.words
-    one = CalibrationSource(1, 1, copies=True, inflation=1.35)
+    one = CalibrationSource(1, 1, copies=True, correction=1.35)
     assert "copies of 1 good picture," in one.words
     assert "1.35×" in one.words
     assert "20 of 100 good pictures" in CalibrationSource(100, 20).words

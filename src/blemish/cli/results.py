@@ -62,7 +62,7 @@ class ResultWriter:
     def write(self, prediction: Prediction, image: ImageOrScan, identity: str = "") -> Row:
         """Write the row, overlay and map of one prediction about a decoded image; gives back the row."""
         row = prediction.to_dict() | {"error": None, "overlay": None, "map": None}
-        row |= {"map_threshold": prediction.map_threshold, "identity": identity}
+        row |= {"map_threshold": prediction.region_threshold, "identity": identity}
         with output_errors(self.folder):
             name = self._free_name(prediction.source) if self.overlays or self.maps else ""
             if self.overlays:
@@ -149,7 +149,7 @@ def prediction_of_row(row: Mapping[str, Any]) -> Prediction:
         map=NO_MAP,
         regions=regions,
         category=row["category"],
-        map_threshold=row["map_threshold"],
+        region_threshold=row["map_threshold"],
         seconds=row["seconds"],
         source=row["file"],
     )

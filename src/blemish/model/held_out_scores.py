@@ -27,10 +27,10 @@ UNIMODAL_COPIES = 2  # perturbed copies of a scan that are, where no scan is hel
 COPIES = 6  # perturbed copies of an image, where there are no further images
 # How much higher new normal images score than perturbed copies of images that were fitted on; measured on images of
 # solar cells, bottles, screws, plates and cookies beyond the one fitted on (benchmarks/development.py).
-INFLATION = 1.36
+COPIES_CORRECTION = 1.36
 # Left out one by one, k images are scored by detectors fitted on k − 1, to which they look more anomalous than to the
-# final one: by the factor exp(MISSED / k). Measured on the same images, k = 4 (benchmarks/development.py).
-MISSED = 0.36
+# final one: by the factor exp(LEAVE_ONE_OUT_BIAS / k). Measured on the same images, k = 4 (benchmarks/development.py).
+LEAVE_ONE_OUT_BIAS = 0.36
 
 
 @dataclass
@@ -147,13 +147,13 @@ def calibrate(held: HeldOutScores, rate: float, source: CalibrationSource) -> Ca
         modality: calibrate(own, rate, replace(source, held_out=len(own.scores)))
         for modality, own in held.unimodal.items()
     }
-    inflation = INFLATION if source.copies else 1.0
+    correction = COPIES_CORRECTION if source.copies else 1.0
     if source.folds and source.images < FEW:
-        inflation = math.exp(-MISSED / source.images)
+        correction = math.exp(-LEAVE_ONE_OUT_BIAS / source.images)
     if source.squared:
-        inflation = inflation**2
-    scores, peaks = (np.asarray(values, dtype=np.float64) * inflation for values in (held.scores, held.peaks))
-    found = Calibration.of(scores, peaks, rate, replace(source, inflation=inflation))
+        correction = correction**2
+    scores, peaks = (np.asarray(values, dtype=np.float64) * correction for values in (held.scores, held.peaks))
+    found = Calibration.of(scores, peaks, rate, replace(source, correction=correction))
     return replace(found, unimodal=unimodal)
 
 

@@ -201,23 +201,25 @@ def prediction_of(
     """Map, regions and verdict of one image from its `score` and `patches` `(h, w)`."""
     frame, recognised = encoded.frame, encoded.recognised
     threshold = calibration.threshold
-    pixels = map_of_image(patches, frame)  # (H, W)
+    anomaly_map = map_of_image(patches, frame)  # (H, W)
     # A defective part has at least one place to look at: where none is over the limit, its strongest.
-    peak = calibration.peak_threshold
-    peak = min(peak, float(pixels.max())) if score > threshold else peak
-    map_threshold = min(calibration.map_threshold, peak)
-    found = with_modality_shares(regions(pixels, map_threshold, peak), pixels >= map_threshold, encoded, detector)
+    peak_threshold = calibration.peak_threshold
+    if score > threshold:
+        peak_threshold = min(peak_threshold, float(anomaly_map.max()))
+    region_threshold = min(calibration.region_threshold, peak_threshold)
+    areas = regions(anomaly_map, region_threshold, peak_threshold)
+    found = with_modality_shares(areas, anomaly_map >= region_threshold, encoded, detector)
     return Prediction(
         score=score,
         p_value=calibration.p_value(score),
         threshold=threshold,
         verdict=verdict_of(score, threshold, recognised.is_known),
-        map=pixels,
+        map=anomaly_map,
         regions=tuple(
-            replace(region, words=region_in_words(region, frame.original_size, map_threshold)) for region in found
+            replace(region, words=region_in_words(region, frame.original_size, region_threshold)) for region in found
         ),
         category=recognised.category or None,
-        map_threshold=map_threshold,
+        region_threshold=region_threshold,
     )
 
 

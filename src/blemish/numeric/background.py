@@ -17,7 +17,7 @@ from blemish.preprocessing.foreground import from_patches
 
 # Chosen by hand; no benchmark set them.
 AGREEING = 0.75  # of the normal images must split into part and background
-MISSED = 0.002  # of the normal images' foreground patches that may lie on the background's side
+MAX_FOREGROUND_MISS_RATE = 0.002  # of the normal images' foreground patches that may lie on the background's side
 REMOVED = 0.5  # of their background patches that the discriminant must recognise to be worth having
 SHRINKAGE = 0.1  # of the within-class covariance towards a multiple of the identity
 
@@ -39,7 +39,7 @@ def learn_background(images: Sequence[Tensor]) -> Tensor | None:
     within = (1 - SHRINKAGE) * within + SHRINKAGE * level * torch.eye(width, dtype=within.dtype, device=within.device)
     axis = torch.linalg.solve(within, part.mean(0) - back.mean(0))
     axis = axis / axis.norm().clamp(min=1e-12)
-    threshold = (part @ axis).sort().values[int(MISSED * len(part))]
+    threshold = (part @ axis).sort().values[int(MAX_FOREGROUND_MISS_RATE * len(part))]
     if float((back @ axis < threshold).double().mean()) < REMOVED:
         return None
     return torch.cat([axis, threshold[None]]).float()

@@ -181,7 +181,7 @@ def _views(
 def _region_words(prediction: Prediction, region: Region | None = None) -> str:
     region = region or strongest_regions(prediction)[0]
     size = (prediction.map.shape[0], prediction.map.shape[1])
-    return region.words or region_in_words(region, size, prediction.map_threshold)
+    return region.words or region_in_words(region, size, prediction.region_threshold)
 
 
 def _region_line(prediction: Prediction, region: Region, place: int) -> RegionLine:

@@ -47,7 +47,7 @@ def draw_overlay(
     if over.any():
         stroke = _stroke(height, width, scale)
         window = _window(over, stroke + 2)
-        _tint(canvas[window], scores[window], over[window], prediction.map_threshold)
+        _tint(canvas[window], scores[window], over[window], prediction.region_threshold)
         _trace(canvas[window], over[window], stroke)
     if boxes:
         canvas = _draw_boxes(canvas, prediction, scale)
@@ -63,7 +63,7 @@ def heat_image(prediction: Prediction, size: tuple[int, int] | None = None) -> n
     """
     size = size or (prediction.map.shape[0], prediction.map.shape[1])
     scores = _map_at(prediction.map, size)
-    limit = prediction.map_threshold
+    limit = prediction.region_threshold
     top = 2 * limit if limit > 0 else float(scores.max(initial=0.0))
     canvas = HEAT[np.clip(scores * (255 / max(top, 1e-12)), 0, 255).astype(np.uint8)]  # (h, w, 3)
     over = _inside_regions(scores, prediction)
@@ -143,7 +143,7 @@ def _inside_regions(scores: np.ndarray, prediction: Prediction) -> np.ndarray:
     for left, top, right, bottom in (region.box for region in prediction.regions):
         rows = slice(math.floor(top * down), math.ceil(bottom * down))
         inside[rows, math.floor(left * across) : math.ceil(right * across)] = True
-    return inside & (scores >= prediction.map_threshold) & (scores > 0)
+    return inside & (scores >= prediction.region_threshold) & (scores > 0)
 
 
 def _stroke(height: int, width: int, scale: float = 1.0) -> int:

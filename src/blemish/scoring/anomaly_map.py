@@ -100,13 +100,14 @@ def _warp(flat: np.ndarray, original_size: tuple[int, int], to_image: np.ndarray
 
 
 def regions(
-    scores: np.ndarray, threshold: float, peak: float | None = None, smallest: float = SMALLEST_REGION
+    scores: np.ndarray, threshold: float, peak_threshold: float | None = None, smallest: float = SMALLEST_REGION
 ) -> tuple[Region, ...]:
     """The connected areas (8 neighbours) of a map `(H, W)` at or above `threshold`, strongest first.
 
-    An area counts when it reaches `peak` somewhere (by default `threshold`) and covers at least the share `smallest`
-    of the image.
+    Hysteresis thresholding: an area counts when it reaches `peak_threshold` somewhere (by default `threshold`); it must
+    also cover at least the share `smallest` of the image.
     """
+    needed = threshold if peak_threshold is None else peak_threshold
     above = scores >= threshold
     rows, columns = np.flatnonzero(above.any(axis=1)), np.flatnonzero(above.any(axis=0))
     if not len(rows):
@@ -123,7 +124,7 @@ def regions(
         inside = labels[box] == index
         area = int(inside.sum())
         within = values[box][inside]
-        if area < max(1.0, smallest * scores.size) or within.max() < (threshold if peak is None else peak):
+        if area < max(1.0, smallest * scores.size) or within.max() < needed:
             continue
         ys, xs = np.nonzero(inside)
         y0, x0 = top + box[0].start, left + box[1].start

@@ -33,6 +33,7 @@ from blemish.scoring.describe import count_in_words
 PRIOR_STD, PRIOR_WEIGHT = 0.12, 4.0
 # The same where scores are those of copies: how much new parts score above those differs from product to product.
 COPIES_STD, COPIES_WEIGHT = 0.13, 8.0
+_OLD_SOURCE_KEYS = {"inflation": "correction"}  # as models saved by earlier versions name them
 _TINY = 1e-12  # stands for a score of 0 under the logarithm
 
 
@@ -42,7 +43,7 @@ class CalibrationSource:
 
     `images` normal images were given to `fit`, which gained `held_out` scores from them by detectors that had not seen
     the image, in `folds` fits (0: none was needed). `copies`: these are mean scores of slightly perturbed copies of
-    images that the detector was fitted on. `inflation` is the factor that they were corrected by. `added` scores come
+    images that the detector was fitted on. `correction` is the factor that they were multiplied by. `added` scores come
     from further normal images given to `calibrate`. `squared`: scores grow like squared distances, so that their
     logarithms have twice the standard deviation.
     """
@@ -51,7 +52,7 @@ class CalibrationSource:
     held_out: int
     folds: int = 0
     copies: bool = False
-    inflation: float = 1.0
+    correction: float = 1.0
     squared: bool = False
     added: int = 0
 
@@ -71,11 +72,11 @@ class CalibrationSource:
         if self.copies:
             return (
                 f"Threshold from slightly changed copies of {good}, "
-                f"raised {self.inflation:.3g}×, as copies look more familiar than new parts do{and_new}."
+                f"raised {self.correction:.3g}×, as copies look more familiar than new parts do{and_new}."
             )
         some = good if self.held_out == self.images else f"{self.held_out} of {good}"
         if self.folds:
-            lowered = "" if self.inflation == 1 else f", times {self.inflation:.2f} for the picture it knew less"
+            lowered = "" if self.correction == 1 else f", times {self.correction:.2f} for the picture it knew less"
             return (
                 f"Threshold from {some}, each scored by a detector that had not seen it "
                 f"({self.folds} folds){lowered}{and_new}."
@@ -134,7 +135,7 @@ class Calibration:
     @property
     def threshold(self) -> float:
         """The image score above which a part is defective; normal parts exceed it with `false_alarm_rate`."""
-        return upper_bound(self.scores, self.false_alarm_rate, *self._prior)
+        return prediction_bound(self.scores, self.false_alarm_rate, *self._prior)
 
     @property
     def _prior(self) -> tuple[float, float]:
@@ -145,10 +146,10 @@ class Calibration:
     @property
     def peak_threshold(self) -> float:
         """The map value that a region must reach somewhere: what normal parts' maps peak above equally rarely."""
-        return upper_bound(self.peaks, self.false_alarm_rate, *self._prior) if len(self.peaks) else self.threshold
+        return prediction_bound(self.peaks, self.false_alarm_rate, *self._prior) if len(self.peaks) else self.threshold
 
     @property
-    def map_threshold(self) -> float:
+    def region_threshold(self) -> float:
         """The map value above which a pixel belongs to a region: where a normal part's map typically peaks.
 
         Lower than what a region must reach, so that a defect is outlined whole and not only its core.
@@ -162,7 +163,7 @@ class Calibration:
     def p_value(self, score: float) -> float:
         """The share of normal parts, in (0, 1], that score at least `score`; ≤ `false_alarm_rate` iff over the
         threshold."""
-        return exceedance(self.scores, score, self.false_alarm_rate, *self._prior)
+        return tail_probability(self.scores, score, self.false_alarm_rate, *self._prior)
 
     def at(self, false_alarm_rate: float) -> Calibration:
         """The same held-out scores at another target false-alarm rate."""
@@ -195,7 +196,7 @@ class Calibration:
         return {
             "false_alarm_rate": self.false_alarm_rate,
             "threshold": self.threshold,
-            "map_threshold": self.map_threshold,
+            "map_threshold": self.region_threshold,
             "scores": self.scores.tolist(),
             "peaks": self.peaks.tolist(),
             "source": asdict(self.source),
@@ -211,7 +212,7 @@ class Calibration:
     def from_dict(cls, values: Mapping[str, Any]) -> Calibration:
         """Take back what `to_dict` gave. Raises ModelError when something is missing."""
         try:
-            source = CalibrationSource(**values["source"])
+            source = CalibrationSource(**{_OLD_SOURCE_KEYS.get(key, key): v for key, v in values["source"].items()})
             added = [AddedScore(**one) for one in values.get("added", ())]
             found = cls.of(values["scores"], values["peaks"], values["false_alarm_rate"], source, added)
             unimodal = {modality: cls.from_dict(own) for modality, own in values.get("unimodal", {}).items()}
@@ -229,18 +230,18 @@ def check_rate(rate: float) -> float:
     return rate
 
 
-def enough(count: int, rate: float) -> bool:
+def order_statistics_suffice(count: int, rate: float) -> bool:
     """Whether `count` scores reach down to `rate` on their own: 1/(n + 1) ≤ rate."""
     return rate * (count + 1) * (1 + 1e-12) >= 1
 
 
-def upper_bound(scores: np.ndarray, rate: float, std: float = PRIOR_STD, weight: float = PRIOR_WEIGHT) -> float:
+def prediction_bound(scores: np.ndarray, rate: float, std: float = PRIOR_STD, weight: float = PRIOR_WEIGHT) -> float:
     """What a new normal score exceeds with probability `rate`; `scores` (n,) sorted.
 
     `std` and `weight` are the prior on the standard deviation of the scores' logarithms (see `PRIOR_STD`).
     """
     count = len(scores)
-    if enough(count, rate):
+    if order_statistics_suffice(count, rate):
         above = math.floor(rate * (count + 1) * (1 + 1e-12))
         return float(scores[count - above])
     mean, scale, freedom = _tail(scores, std, weight)
@@ -249,12 +250,12 @@ def upper_bound(scores: np.ndarray, rate: float, std: float = PRIOR_STD, weight:
     return float(math.exp(mean - scale * stdtrit(freedom, rate)))
 
 
-def exceedance(
+def tail_probability(
     scores: np.ndarray, score: float, rate: float, std: float = PRIOR_STD, weight: float = PRIOR_WEIGHT
 ) -> float:
     """p-value of `score`: from the order of `scores` (n,), sorted, where it reaches `rate`, else the tail model's."""
     count = len(scores)
-    if enough(count, rate):
+    if order_statistics_suffice(count, rate):
         return float((1 + count - np.searchsorted(scores, score, side="left")) / (count + 1))
     mean, scale, freedom = _tail(scores, std, weight)
     from scipy.special import stdtr
