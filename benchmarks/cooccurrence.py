@@ -34,7 +34,7 @@ def measured(name: str, encoder_name: str, seed: int) -> list[dict[str, object]]
     category = cooccurrence(seed)
     learned, tested = ([np.asarray(s.image) for s in samples] for samples in (category.train, category.test))
     detector = factory.build(name, offered={"seed": seed})
-    needs = detector.needs.affordable(len(learned))
+    needs = detector.needs.limited_to_max_copies(len(learned))
     encoder = encoders.build(encoder_name, role=needs.layers, device="cpu")
     framing = build_framing(
         needs.framing, image_size=needs.image_size, multiple=encoder.multiple, square=needs.square

@@ -41,11 +41,11 @@ RESULTS = Path(__file__).parent / "results" / "foundad_speed.csv"
 EXACT = {
     "learning_rate": 1e-3,
     "schedule": "constant",
-    "warmup": 0,
+    "warmup_steps": 0,
     "crop": 0,
     "rotations": 1,
     "standardise": False,
-    "average": 0.0,
+    "ema_decay": 0.0,
     "precision": "fp32",
     "framing": "plain",
     "top": 10,

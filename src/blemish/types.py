@@ -170,6 +170,19 @@ class Sample:
         return str(self.source) if isinstance(self.source, Path) else "array"
 
 
+def resize_to_finest(layers: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+    """Layers `(B, h, w, D)`, each on its own grid, on that of the finest (bilinear); those on it come as they are."""
+    from torch.nn.functional import interpolate
+
+    grid = max((tuple(layer.shape[1:3]) for layer in layers), key=lambda size: size[0] * size[1])
+    return [
+        layer
+        if tuple(layer.shape[1:3]) == grid
+        else interpolate(layer.permute(0, 3, 1, 2), grid, mode="bilinear", align_corners=False).permute(0, 2, 3, 1)
+        for layer in layers
+    ]
+
+
 @dataclass(frozen=True, eq=False)
 class Features:
     """What an encoder saw in a batch of B equally large images.
@@ -188,20 +201,12 @@ class Features:
 
     def __getitem__(self, modality: str) -> torch.Tensor:
         """All layers of a modality side by side, `(B, h, w, ΣD)`, on the finest layer's grid (bilinear)."""
-        tensors = self.layers[modality]
-        if len(tensors) == 1:
-            return tensors[0]
+        layers = self.layers[modality]
+        if len(layers) == 1:
+            return layers[0]
         import torch
-        from torch.nn.functional import interpolate
 
-        grid = max((tuple(t.shape[1:3]) for t in tensors), key=lambda g: g[0] * g[1])
-        same = [
-            t
-            if tuple(t.shape[1:3]) == grid
-            else interpolate(t.permute(0, 3, 1, 2), grid, mode="bilinear", align_corners=False).permute(0, 2, 3, 1)
-            for t in tensors
-        ]
-        return torch.cat(same, dim=-1)  # (B, h, w, ΣD)
+        return torch.cat(resize_to_finest(layers), dim=-1)  # (B, h, w, ΣD)
 
     @property
     def available(self) -> tuple[str, ...]:

@@ -93,12 +93,22 @@ def test_the_same_seed_gives_the_same_model(blemish: Blemish, parts: Path, tmp_p
 
 def test_the_false_alarm_rate_and_settings_reach_the_model(blemish: Blemish, parts: Path, tmp_path: Path) -> None:
     result = blemish(
-        *("fit", parts / "disc", "-o", tmp_path / "m", *METHOD, "--false-alarm-rate", "0.2", "--set", "reweight=3")
+        *(
+            "fit",
+            parts / "disc",
+            "-o",
+            tmp_path / "m",
+            *METHOD,
+            "--false-alarm-rate",
+            "0.2",
+            "--set",
+            "reweighting_neighbours=3",
+        )
     )
     assert result.exit_code == 0, result.output
     settings = json.loads((tmp_path / "m" / "settings.json").read_text())
     assert settings["false_alarm_rate"] == 0.2
-    assert settings["detector"]["settings"]["reweight"] == 3
+    assert settings["detector"]["settings"]["reweighting_neighbours"] == 3
 
 
 @pytest.mark.parametrize(

@@ -19,11 +19,11 @@ def test_the_defaults_are_the_papers() -> None:
     assert AnomalyDINO().needs == Needs(
         layers="deep",
         rotations=8,
-        most_copies=128,
+        max_copies=128,
         image_size=448,
         square=False,
         pooling="top:0.01",
-        squared_scores=True,
+        score_exponent=2,
     )
 
 

@@ -20,7 +20,7 @@ def two_layers(count: int, seed: int) -> Features:
 
 def test_it_frames_the_part_at_its_aspect_ratio_and_turns_it() -> None:
     assert CloseUp().needs == Needs(
-        layers="pair", rotations=8, most_copies=128, image_size=512, framing="part",
+        layers="pair", rotations=8, max_copies=128, image_size=512, framing="part",
         pooling="top:0.001,0.003,0.01,0.03",
     )  # fmt: skip
 

@@ -9,7 +9,7 @@ from blemish.detectors.closeup import CloseUp
 from blemish.detectors.closeup_vit import CloseUpViT
 from blemish.types import RGB, Batch, Features
 
-OWN = {"layers", "aggregation", "standardise", "grid", "metric", "image_size"}
+OWN = {"layers", "neighbourhood_size", "standardise", "grid", "metric", "image_size"}
 
 
 def deep(count: int, seed: int) -> Features:
@@ -20,7 +20,7 @@ def test_it_differs_from_close_up_in_layer_distance_and_size_only() -> None:
     one, other = CloseUp().settings, CloseUpViT().settings
     assert {name for name in one if one[name] != other[name]} == OWN
     assert CloseUpViT().needs.layers == "deep"
-    assert CloseUpViT().needs.squared_scores  # cosine distances grow like squared ones
+    assert CloseUpViT().needs.score_exponent == 2  # cosine distances grow like squared ones
 
 
 def test_a_score_is_one_minus_the_cosine_to_the_nearest() -> None:

@@ -224,5 +224,5 @@ def test_wrong_use_is_explained(batches):
             use(Dinomaly())
     with pytest.raises(SettingsError, match="heads"):
         Dinomaly(**{**BRIEF, "width": 10}).fit(batches)
-    with pytest.raises(SettingsError, match="clip"):
-        Dinomaly(**BRIEF, clip=-1.0).fit(batches)
+    with pytest.raises(SettingsError, match="max_grad_norm"):
+        Dinomaly(**BRIEF, max_grad_norm=-1.0).fit(batches)

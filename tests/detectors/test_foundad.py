@@ -9,7 +9,7 @@ from blemish.detectors.foundad import FoundAD, Projector
 from blemish.errors import NotFittedError, SettingsError
 from blemish.types import RGB, Batch, Features
 
-DIM, SMALL = 24, {"heads": 4, "depth": 2, "steps": 150, "warmup": 5, "precision": "fp32"}
+DIM, SMALL = 24, {"heads": 4, "depth": 2, "steps": 150, "warmup_steps": 5, "precision": "fp32"}
 BRIEF = SMALL | {"steps": 12}  # for what shows long before anything is learned well
 
 
@@ -115,7 +115,7 @@ def test_progress_reports_every_step_with_its_loss(batches):
 
 @pytest.mark.parametrize(
     "settings",
-    [{"average": 0.9}, {"schedule": "constant", "warmup": 0}, {"dropout": 0.0}, {"gate": 0.0}],
+    [{"ema_decay": 0.9}, {"schedule": "constant", "warmup_steps": 0}, {"dropout": 0.0}, {"gate": 0.0}],
 )
 def test_settings_change_the_outcome(batches, begun, settings):
     other = FoundAD(**{**BRIEF, **settings}).fit(batches)
@@ -128,7 +128,8 @@ def test_settings_change_the_outcome(batches, begun, settings):
         ("depth", 0), ("depth", -1), ("depth", 1.5), ("width", 0), ("heads", 0), ("projector", "cnn"),
         ("dropout", 1.0), ("dropout", -0.1), ("gate", 1.5), ("gate", -0.5), ("gate", "half"), ("steps", 0),
         ("learning_rate", 0.0), ("learning_rate", float("nan")), ("learning_rate", "fast"), ("weight_decay", -1.0),
-        ("schedule", "linear"), ("warmup", -1), ("average", 1.0), ("crop", -1), ("crop_share", 1.5), ("rotations", 0),
+        ("schedule", "linear"), ("warmup_steps", -1), ("ema_decay", 1.0), ("crop", -1), ("crop_share", 1.5),
+        ("rotations", 0),
         ("standardise", "yes"), ("top", 0), ("top", 0.5), ("image_size", 0), ("framing", "tight"),
         ("precision", "fp16"), ("seed", -1),
     ],

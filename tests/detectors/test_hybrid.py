@@ -7,11 +7,11 @@ from dataclasses import replace
 import pytest
 import torch
 
-from blemish.detectors.hybrid import Hybrid, only, typical_distance
+from blemish.detectors.hybrid import Hybrid, as_rgb_features
 from blemish.errors import NotFittedError, SettingsError
 from blemish.types import CONTEXT, RGB, Batch, Features
 
-QUICK = {"local": {"layers": "deep", "aggregation": 1}}
+QUICK = {"local": {"layers": "deep", "neighbourhood_size": 1}}
 
 
 def features(seed: int, count: int = 1) -> Features:
@@ -45,7 +45,7 @@ def test_a_defect_that_one_half_alone_sees_is_found_where_it_is(modality: str) -
 
 def test_the_unit_of_a_half_does_not_matter() -> None:
     """Features a thousand times as large give the same scores: each half is measured by its own good patches."""
-    plain = {"local": {"layers": "deep", "aggregation": 1, "standardise": False}}
+    plain = {"local": {"layers": "deep", "neighbourhood_size": 1, "standardise": False}}
 
     def larger(one: Features) -> Features:
         return replace(one, layers={**one.layers, RGB: (1000 * one.layers[RGB][0],)})
@@ -64,7 +64,7 @@ def test_scores_count_in_distances_between_good_patches() -> None:
     bank = detector._banks["local"]
     rows = bank.patches_[""]
     apart = torch.cdist(rows, rows).fill_diagonal_(torch.inf).min(1).values.median()
-    assert typical_distance(bank, "") == pytest.approx(float(apart), rel=0.05)
+    assert bank.banks_[""].median_nn_distance() == pytest.approx(float(apart), rel=0.05)
 
 
 def test_an_encoder_of_one_part_is_refused() -> None:
@@ -72,7 +72,7 @@ def test_an_encoder_of_one_part_is_refused() -> None:
     with pytest.raises(SettingsError, match="two parts"):
         Hybrid().fit([Batch(alone)])
     with pytest.raises(SettingsError, match="two parts"):
-        only(alone, "context")
+        as_rgb_features(alone, "context")
 
 
 def test_it_scores_only_once_it_has_learned() -> None:
@@ -82,6 +82,6 @@ def test_it_scores_only_once_it_has_learned() -> None:
 
 def test_settings_of_a_half_are_checked() -> None:
     with pytest.raises(SettingsError):
-        Hybrid(local={"coreset": 7})
+        Hybrid(local={"coreset_ratio": 7})
     with pytest.raises((SettingsError, TypeError)):
         Hybrid(context={"colour": "red"})

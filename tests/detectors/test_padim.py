@@ -137,7 +137,8 @@ def test_each_category_has_its_own_gaussians():
     ("name", "value"),
     [
         ("channels", 0), ("channels", 1.5), ("epsilon", 0.0), ("epsilon", -1), ("epsilon", float("nan")),
-        ("shrinkage", -0.1), ("shrinkage", float("inf")), ("aggregation", 2), ("grid", "middle"), ("rotations", 0),
+        ("shrinkage", -0.1), ("shrinkage", float("inf")), ("neighbourhood_size", 2), ("grid", "middle"),
+        ("rotations", 0),
         ("layers", "all"), ("framing", "tight"), ("standardise", 1), ("image_size", 0), ("seed", -1),
     ],
 )  # fmt: skip

@@ -10,11 +10,17 @@ import torch
 
 from blemish.detectors.base import Detector
 from blemish.detectors.patchcore import PatchCore
-from blemish.detectors.patches import joined
+from blemish.detectors.patches import concatenate_layers
 from blemish.errors import NotFittedError, SettingsError
 from blemish.types import RGB, Batch, Features
 
-COSINE = {"layers": "deep", "aggregation": 1, "metric": "cosine", "coreset": 1.0, "reweight": 0}
+COSINE = {
+    "layers": "deep",
+    "neighbourhood_size": 1,
+    "metric": "cosine",
+    "coreset_ratio": 1.0,
+    "reweighting_neighbours": 0,
+}
 
 
 def features(count: int, seed: int = 0, categories: tuple[str, ...] | None = None) -> Features:
@@ -34,8 +40,8 @@ def test_is_a_detector_whose_settings_rebuild_it() -> None:
     detector = PatchCore(**COSINE)
     assert isinstance(detector, Detector)
     assert PatchCore(**detector.settings).settings == detector.settings
-    assert (detector.needs.layers, detector.needs.squared_scores) == ("deep", True)
-    assert (PatchCore().needs.layers, PatchCore().needs.squared_scores) == ("pair", False)
+    assert (detector.needs.layers, detector.needs.score_exponent) == ("deep", 2)
+    assert (PatchCore().needs.layers, PatchCore().needs.score_exponent) == ("pair", 1)
 
 
 def test_cosine_distances_equal_a_loop() -> None:
@@ -51,14 +57,14 @@ def test_cosine_distances_equal_a_loop() -> None:
 
 def test_aggregation_averages_what_lies_inside_the_grid() -> None:
     layer = features(1).layers[RGB][0]
-    averaged = joined([layer], aggregation=3)
+    averaged = concatenate_layers([layer], neighbourhood_size=3)
     for y, x in ((0, 0), (0, 4), (3, 5), (7, 9)):
         around = layer[0, max(y - 1, 0) : y + 2, max(x - 1, 0) : x + 2].reshape(-1, 6)
         torch.testing.assert_close(averaged[0, y, x], around.mean(0))
 
 
 def test_image_score_is_equation_7() -> None:
-    detector = PatchCore(reweight=4).fit([Batch(features(4))])
+    detector = PatchCore(reweighting_neighbours=4).fit([Batch(features(4))])
     other = features(3, seed=1)
     scores = detector.score(other)
     bank = detector.patches_[""].double().numpy()
@@ -74,12 +80,12 @@ def test_image_score_is_equation_7() -> None:
 
 def test_a_bank_of_one_patch_is_not_weighed_away() -> None:
     one = Features({RGB: (torch.zeros(1, 1, 1, 3),)})
-    detector = PatchCore(aggregation=1).fit([Batch(one)])
+    detector = PatchCore(neighbourhood_size=1).fit([Batch(one)])
     images = detector.score(Features({RGB: (torch.ones(1, 1, 1, 3),)})).images
     assert images.tolist() == pytest.approx([math.sqrt(3)])
 
 
-@pytest.mark.parametrize("settings", [{}, COSINE, {"unit_layers": True, "coreset": 0.2, "least_patches": 10}])
+@pytest.mark.parametrize("settings", [{}, COSINE, {"unit_layers": True, "coreset_ratio": 0.2, "min_patches": 10}])
 def test_an_image_does_not_depend_on_its_batch(settings: dict) -> None:
     make = deep if settings.get("layers") == "deep" else features
     detector = PatchCore(**settings).fit([Batch(make(3))])
@@ -120,14 +126,14 @@ def test_banks_obey_their_limits() -> None:
         return len(PatchCore(**settings).fit([Batch(features(4))]).state()["bank"])
 
     assert size() == 320  # few patches are all kept
-    assert size(least_patches=1) == 32
-    assert size(coreset=1.0, most_patches=50) == 50
-    assert size(coreset=1.0, sample=100) == 100
+    assert size(min_patches=1) == 32
+    assert size(coreset_ratio=1.0, max_patches=50) == 50
+    assert size(coreset_ratio=1.0, reservoir_size=100) == 100
 
 
 def test_few_images_get_all_copies_and_many_get_none() -> None:
-    detector = PatchCore(rotations=8, flips=True, most_copies=64)
-    plans = [detector.needs.affordable(n) for n in (1, 4, 8, 64, 300)]
+    detector = PatchCore(rotations=8, flips=True, max_copies=64)
+    plans = [detector.needs.limited_to_max_copies(n) for n in (1, 4, 8, 64, 300)]
     assert [(p.rotations, p.flips) for p in plans] == [(8, True), (8, True), (4, True), (1, False), (1, False)]
 
 
@@ -168,14 +174,14 @@ def test_before_learning_it_says_so() -> None:
     ("name", "value"),
     [
         ("layers", "all"),
-        ("aggregation", 2),
+        ("neighbourhood_size", 2),
         ("metric", "manhattan"),
-        ("coreset", 0.0),
-        ("coreset", True),
-        ("least_patches", 0),
-        ("most_patches", 1.5),
-        ("sample", 0),
-        ("reweight", -1),
+        ("coreset_ratio", 0.0),
+        ("coreset_ratio", True),
+        ("min_patches", 0),
+        ("max_patches", 1.5),
+        ("reservoir_size", 0),
+        ("reweighting_neighbours", -1),
         ("rotations", 0),
         ("flips", 1),
         ("image_size", 0),

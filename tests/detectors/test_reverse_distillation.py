@@ -13,7 +13,7 @@ from blemish.errors import NotFittedError, SettingsError
 from blemish.types import RGB, Batch, Features
 
 DIMS = (6, 10)
-SMALL = {"width": 8, "steps": 150, "warmup": 5, "learning_rate": 5e-3, "precision": "fp32"}
+SMALL = {"width": 8, "steps": 150, "warmup_steps": 5, "learning_rate": 5e-3, "precision": "fp32"}
 BRIEF = SMALL | {"steps": 6}
 
 
@@ -128,7 +128,8 @@ def test_same_seed_same_weights_and_the_callers_random_numbers_stay(batches, beg
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        ("width", 0), ("width", -8), ("depth", 0), ("steps", 0), ("warmup", -1), ("rotations", 0), ("layers", "all"),
+        ("width", 0), ("width", -8), ("depth", 0), ("steps", 0), ("warmup_steps", -1), ("rotations", 0),
+        ("layers", "all"),
         ("framing", "tight"), ("standardise", "yes"), ("image_size", 0), ("seed", -1),
     ],
 )  # fmt: skip

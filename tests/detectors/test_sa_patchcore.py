@@ -12,7 +12,7 @@ from blemish.errors import NotFittedError, SettingsError
 from blemish.types import RGB, Batch, Features
 
 DIM, SIDE = 6, 6
-ONE_LAYER = {"layers": "deep", "aggregation": 1}
+ONE_LAYER = {"layers": "deep", "neighbourhood_size": 1}
 _PARTS = torch.eye(DIM)
 
 
@@ -48,8 +48,10 @@ def test_a_wrong_pair_or_number_is_seen_with_context_alone(kinds):
 
 
 def test_without_context_it_is_the_memory_bank():
-    plain = PatchCore(layers="deep", aggregation=1, standardise=True, reweight=0, coreset=1.0).fit(good())
-    bank = SAPatchCore(**ONE_LAYER, context=0.0, coreset=1.0).fit(good())
+    plain = PatchCore(
+        layers="deep", neighbourhood_size=1, standardise=True, reweighting_neighbours=0, coreset_ratio=1.0
+    ).fit(good())
+    bank = SAPatchCore(**ONE_LAYER, context=0.0, coreset_ratio=1.0).fit(good())
     tested = features(image((1, 3), 99))
     torch.testing.assert_close(bank.score(tested).patches, plain.score(tested).patches, rtol=1e-4, atol=1e-5)
 
@@ -97,7 +99,7 @@ def test_each_category_has_its_own_scale():
     [
         ("temperatures", []), ("temperatures", [0.0]), ("temperatures", [-1.0]), ("temperatures", ["warm"]),
         ("temperatures", 0.5), ("temperatures", [float("inf")]), ("context", -1.0), ("context", float("nan")),
-        ("context", "much"), ("coreset", 0.0), ("rotations", 0), ("grid", "middle"), ("aggregation", 2),
+        ("context", "much"), ("coreset_ratio", 0.0), ("rotations", 0), ("grid", "middle"), ("neighbourhood_size", 2),
     ],
 )  # fmt: skip
 def test_what_cannot_be_is_refused(name, value):

@@ -65,8 +65,9 @@ def batches(count: int) -> list[Batch]:
 
 def test_a_training_is_made_of_the_settings_of_the_same_name() -> None:
     chosen = {
-        "steps": 9, "learning_rate": 0.5, "weight_decay": 0.25, "schedule": "constant", "warmup": 3, "average": 0.75,
-        "clip": 2.0, "precision": "fp32",
+        "steps": 9, "learning_rate": 0.5, "weight_decay": 0.25, "schedule": "constant", "warmup_steps": 3,
+        "ema_decay": 0.75,
+        "max_grad_norm": 2.0, "precision": "fp32",
     }  # fmt: skip
     training = Mean(**chosen).training
     assert {field.name: getattr(training, field.name) for field in fields(Training) if field.name in chosen} == chosen

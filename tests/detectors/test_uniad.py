@@ -145,7 +145,7 @@ def test_the_loss_falls_and_is_kept(learned):
     assert learned.loss_[-20:].mean() < 0.5 * learned.loss_[:5].mean()
 
 
-@pytest.mark.parametrize("settings", [{"radius": None}, {"jitter": 0.0}, {"standardise": False}, {"average": 0.9}])
+@pytest.mark.parametrize("settings", [{"radius": None}, {"jitter": 0.0}, {"standardise": False}, {"ema_decay": 0.9}])
 def test_settings_change_the_outcome(batches, settings):
     plain, other = UniAD(**BRIEF).fit(batches), UniAD(**{**BRIEF, **settings}).fit(batches)
     assert not torch.equal(other.state()["network.leave.weight"], plain.state()["network.leave.weight"])

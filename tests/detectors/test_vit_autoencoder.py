@@ -172,7 +172,8 @@ def test_same_seed_same_weights_and_the_callers_random_numbers_stay(batches):
 
 
 @pytest.mark.parametrize(
-    "settings", [{"distance": "cosine"}, {"masking": 0.5}, {"masking": 0.5, "block": 2}, {"crop": 3}, {"average": 0.9}]
+    "settings",
+    [{"distance": "cosine"}, {"masking": 0.5}, {"masking": 0.5, "block": 2}, {"crop": 3}, {"ema_decay": 0.9}],
 )
 def test_settings_change_the_outcome(batches, settings):
     plain, other = fitted(batches, **BRIEF), fitted(batches, **{**BRIEF, **settings})
@@ -220,7 +221,9 @@ def test_settings_that_cannot_be_are_refused(settings):
         ViTAutoencoder(**settings)
 
 
-@pytest.mark.parametrize("settings", [{"steps": 0}, {"learning_rate": 0.0}, {"schedule": "linear"}, {"warmup": -1}])
+@pytest.mark.parametrize(
+    "settings", [{"steps": 0}, {"learning_rate": 0.0}, {"schedule": "linear"}, {"warmup_steps": -1}]
+)
 def test_training_that_cannot_be_is_refused(batches, settings):
     with pytest.raises(SettingsError, match=next(iter(settings))):
         fitted(batches, **settings)

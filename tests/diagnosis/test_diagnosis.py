@@ -38,7 +38,7 @@ class AutoEncoder:
 
     @property
     def needs(self) -> Needs:
-        return Needs(image_size=64, squared_scores=True)
+        return Needs(image_size=64, score_exponent=2)
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -137,7 +137,8 @@ def test_a_wide_open_auto_encoder_maps_identically(discs: list[np.ndarray]) -> N
 
 def test_a_bank_of_two_images_that_no_other_resembles_is_over_fitted() -> None:
     model = fitted(
-        [confetti(0), confetti(1)], PatchCore(rotations=1, coreset=1.0, reweight=0, image_size=64, square=False)
+        [confetti(0), confetti(1)],
+        PatchCore(rotations=1, coreset_ratio=1.0, reweighting_neighbours=0, image_size=64, square=False),
     )
     found = diagnose(model, [confetti(i) for i in range(12)])
     assert findings(found)["over-fitting"] == "warn", found.to_dict()
@@ -186,7 +187,9 @@ def test_an_encoder_that_sees_nothing_is_a_domain_gap(discs: list[np.ndarray]) -
 
 def test_a_bank_that_keeps_everything_grows(discs: list[np.ndarray]) -> None:
     """Far smaller than what would slow inspection down, at limits as much smaller."""
-    model = fitted(discs[:8], PatchCore(rotations=1, coreset=1.0, most_patches=10**6, reweight=0, image_size=64))
+    model = fitted(
+        discs[:8], PatchCore(rotations=1, coreset_ratio=1.0, max_patches=10**6, reweighting_neighbours=0, image_size=64)
+    )
     bank = model.detector_.state()["bank"]
     rows = bank[torch.arange(120_000) % len(bank)]
     model.detector_.load_state({"bank": rows + 0.01 * torch.randn(rows.shape, generator=torch.manual_seed(0))})
@@ -197,7 +200,7 @@ def test_a_bank_that_keeps_everything_grows(discs: list[np.ndarray]) -> None:
     assert facts["patches stored"] == 120_000
     assert facts["patches stored for each picture learned"] == 15_000
     assert 0.4 < float(facts["growth of the time with the patches, as a power"]) < 2  # type: ignore[arg-type]
-    assert any("coreset" in line for line in sign(found, "growth").advice)
+    assert any("coreset_ratio" in line for line in sign(found, "growth").advice)
 
 
 def test_without_images_only_growth_is_measured(discs: list[np.ndarray]) -> None:

@@ -36,7 +36,7 @@ def test_squared_distances_scatter_twice_as_much() -> None:
     squares = HeldOutScores([s**2 for s in SCORES.scores], [s**2 for s in SCORES.peaks])
     for source in (CalibrationSource(4, 3, folds=3), CalibrationSource(3, 3, copies=True), CalibrationSource(3, 3)):
         plain = calibrate(SCORES, 0.05, source)
-        squared = calibrate(squares, 0.05, replace(source, squared=True))
+        squared = calibrate(squares, 0.05, replace(source, score_exponent=2))
         assert squared.threshold == pytest.approx(plain.threshold**2)
         assert squared.p_value(2.5**2) == pytest.approx(plain.p_value(2.5))
 

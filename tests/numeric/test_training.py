@@ -55,9 +55,9 @@ def line(training: Training) -> tuple[torch.nn.Linear, torch.Tensor]:
     return model, losses
 
 
-@pytest.mark.parametrize("average", [0.0, 0.5])
-def test_training_finds_the_line_and_leaves_evaluation_mode(average):
-    model, losses = line(Training(400, 0.05, weight_decay=0.0, average=average, precision="fp32"))
+@pytest.mark.parametrize("ema_decay", [0.0, 0.5])
+def test_training_finds_the_line_and_leaves_evaluation_mode(ema_decay):
+    model, losses = line(Training(400, 0.05, weight_decay=0.0, ema_decay=ema_decay, precision="fp32"))
     assert model.weight.item() == pytest.approx(3, abs=0.02)
     assert model.bias.item() == pytest.approx(-1, abs=0.02)
     assert losses.shape == (400,)
@@ -68,10 +68,10 @@ def test_training_finds_the_line_and_leaves_evaluation_mode(average):
 def test_a_clipped_gradient_moves_less():
     """AdamW does not care how long a gradient is, unless its length changes from step to step."""
     scales, weights = (100.0, 1.0), []
-    for clip in (0.0, 0.1):
+    for max_grad_norm in (0.0, 0.1):
         with seeded(0):
             model = torch.nn.Linear(1, 1, bias=False)
-            Training(2, 0.1, warmup=0, schedule="constant", clip=clip, precision="fp32").run(
+            Training(2, 0.1, warmup_steps=0, schedule="constant", max_grad_norm=max_grad_norm, precision="fp32").run(
                 model, lambda step, weight=model.weight: scales[step] * weight.sum()
             )
         weights.append(model.weight.item())
@@ -90,7 +90,7 @@ def test_steps_that_are_not_finite_can_be_skipped_and_are_told() -> None:
     def learned(bad: tuple[int, ...], steps: int) -> tuple[float, torch.Tensor]:
         with seeded(0):
             model = torch.nn.Linear(1, 1)
-            training = Training(steps, 0.1, schedule="constant", warmup=0, precision="fp32", skip_nonfinite=True)
+            training = Training(steps, 0.1, schedule="constant", warmup_steps=0, precision="fp32", skip_nonfinite=True)
             losses = training.run(model, lambda step: model.weight.square().sum() * (torch.inf if step in bad else 1.0))
         return model.weight.item(), losses
 
@@ -109,7 +109,7 @@ def test_a_gradient_that_is_not_finite_is_skipped_though_its_loss_is() -> None:
     assert torch.isfinite(model.weight).all()
 
 
-@pytest.mark.parametrize("wrong", [{"steps": 0}, {"learning_rate": -1.0}, {"average": 1.0}, {"clip": -1.0}])
+@pytest.mark.parametrize("wrong", [{"steps": 0}, {"learning_rate": -1.0}, {"ema_decay": 1.0}, {"max_grad_norm": -1.0}])
 def test_settings_that_cannot_be_are_refused(wrong):
     model = torch.nn.Linear(1, 1)
     with pytest.raises(SettingsError, match=next(iter(wrong))):
@@ -128,12 +128,12 @@ def test_averaged_weights_follow_and_whole_numbers_are_copied():
     assert float(averaged.weights["running_mean"]) == pytest.approx(expected)
 
 
-@pytest.mark.parametrize("average", [0.0, 0.9])
-def test_a_network_with_batch_norm_is_trained(average: float):
+@pytest.mark.parametrize("ema_decay", [0.0, 0.9])
+def test_a_network_with_batch_norm_is_trained(ema_decay: float):
     with seeded(0):
         model = torch.nn.Sequential(torch.nn.Linear(2, 4), torch.nn.BatchNorm1d(4), torch.nn.Linear(4, 1))
         x = torch.randn(16, 2)
-        losses = Training(30, 0.05, average=average, precision="fp32").run(
+        losses = Training(30, 0.05, ema_decay=ema_decay, precision="fp32").run(
             model, lambda _: (model(x) - x[:, :1]).square().mean()
         )
     assert losses[-1] < 0.5 * losses[0]

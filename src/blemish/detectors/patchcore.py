@@ -19,7 +19,7 @@ from torch.nn.functional import normalize
 
 from blemish.detectors.base import Needs, Progress
 from blemish.detectors.categories import by_category, categories_of, matching_category, state_key
-from blemish.detectors.patches import Grid, joined
+from blemish.detectors.patches import Grid, concatenate_layers
 from blemish.detectors.settings import (
     Configurable,
     Count,
@@ -35,7 +35,7 @@ from blemish.errors import NotFittedError, SettingsError
 from blemish.numeric.background import foreground, learn_background
 from blemish.numeric.coreset import k_centre
 from blemish.numeric.neighbours import Metric, Neighbours
-from blemish.numeric.sampling import EvenSample
+from blemish.numeric.sampling import ReservoirSample
 from blemish.types import RGB, Batch, Features, PatchScores
 
 BACKGROUND_IMAGES = 32  # images of a category that the background is learned from; bounds memory and time
@@ -44,39 +44,44 @@ STD_OFFSET = 1e-3  # added to a channel's standard deviation, which may be 0
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class PatchCore(Configurable):
-    """One memory bank of normal patch features a category; the defaults are the paper's, but for turned copies.
+    """One memory bank of normal patch features a category.
 
-    `layers`: what to ask the encoder for. `aggregation`: side of the square of patches each layer is averaged over
-    (odd, 1: none) before the layers are joined. `unit_layers`: each layer's patches are made unit length before they
-    are joined, so that none outweighs the others.
+    The defaults are close to the paper's; docs/methods/patchcore.md lists where they depart from it. The limits
+    `min_patches`, `max_patches` and `reservoir_size` are not the paper's: they were chosen by hand for memory and time.
+
+    `layers`: what to ask the encoder for. `neighbourhood_size`: side of the square of patches each layer is averaged
+    over (odd, 1: none) before the layers are joined. `unit_layers`: each layer's patches are made unit length before
+    they are joined, so that none outweighs the others.
     `standardise`: channels are divided by their standard deviation over the category's normal patches, and by √D, so
     that a distance reads as so many standard deviations. `grid`: join the layers on the "finest" one's grid, or average
     the finer ones down to the "coarsest".
-    `metric`: "l2" or "cosine". `coreset`: fraction of the patches kept in the bank; banks of `least_patches` and
-    fewer are kept whole, none is larger than `most_patches` (inspection time grows with the bank: about 4 ms a
+    `metric`: "l2" or "cosine". `coreset_ratio`: fraction of the patches kept in the bank; banks of `min_patches` and
+    fewer are kept whole, none is larger than `max_patches` (inspection time grows with the bank: about 4 ms a
     thousand patches of width 384, per 1024 patches inspected, on one core with AVX512-BF16).
-    `sample`: patches of a category that the coreset is drawn from, an even sample of all; bounds memory in `fit`.
-    `reweight`: b of equation 7, the neighbours in the re-weighted image score (0: the score is `pooling`'s).
+    `reservoir_size`: patches of a category that the coreset is drawn from, a uniform sample of all (reservoir
+    sampling); bounds memory in `fit`.
+    `reweighting_neighbours`: b of equation 7, the neighbours in the re-weighted image score (0: the score is
+    `pooling`'s).
     `background`: patches that look like the background of the normal images score 0, where these agree on what that is.
-    `rotations` (and `flips`): copies of every normal image; `most_copies`: with more images fewer copies of each are
+    `rotations` (and `flips`): copies of every normal image; `max_copies`: with more images fewer copies of each are
     taken. `pooling`, `image_size`, `square`, `framing`: see `Needs`. `seed`: of sample and coreset.
     """
 
     layers: LayerRole = "pair"
-    aggregation: Odd = 3
+    neighbourhood_size: Odd = 3
     unit_layers: bool = False
     standardise: bool = False
     grid: Grid = "finest"
     metric: Metric = "l2"
-    coreset: FractionAboveZero = 0.1
-    least_patches: Count = 2048
-    most_patches: Count = 16384
-    sample: Count = 131072
-    reweight: CountOrZero = 9
+    coreset_ratio: FractionAboveZero = 0.1
+    min_patches: Count = 2048
+    max_patches: Count = 16384
+    reservoir_size: Count = 131072
+    reweighting_neighbours: CountOrZero = 9
     background: bool = False
     rotations: Count = 8
     flips: bool = False
-    most_copies: Count = 128
+    max_copies: Count = 128
     pooling: Pooling = "max"
     image_size: Count = 224
     square: bool = True
@@ -89,8 +94,8 @@ class PatchCore(Configurable):
             layers=self.layers,
             rotations=self.rotations,
             flips=self.flips,
-            most_copies=self.most_copies,
-            squared_scores=self.metric == "cosine",  # 1 − cosine is half the squared distance of unit vectors
+            max_copies=self.max_copies,
+            score_exponent=2 if self.metric == "cosine" else 1,  # 1 − cosine is half a squared distance
             image_size=self.image_size,
             square=self.square,
             framing=self.framing,
@@ -99,13 +104,13 @@ class PatchCore(Configurable):
 
     def fit(self, batches: Iterable[Batch], progress: Progress | None = None) -> Self:
         """Fill a memory bank for each category; one epoch over `batches`."""
-        samples: dict[str, EvenSample] = {}
+        samples: dict[str, ReservoirSample] = {}
         images: dict[str, list[Tensor]] = {}  # patches (h, w, D) that the background is learned from
         for batch in batches:
             for name, patches in zip(
                 categories_of(batch.features), self._patches(batch.features), strict=True
             ):  # (h, w, D)
-                samples.setdefault(name, EvenSample(self.sample, self.seed)).add(patches.flatten(0, 1))
+                samples.setdefault(name, ReservoirSample(self.reservoir_size, self.seed)).add(patches.flatten(0, 1))
                 if self.background and len(own := images.setdefault(name, [])) < BACKGROUND_IMAGES:
                     own.append(patches)
         if not samples:
@@ -125,14 +130,14 @@ class PatchCore(Configurable):
         return self
 
     def score(self, features: Features) -> PatchScores:
-        """Distances to the nearest patch in the bank `(B, h, w)`; also image scores when `reweight` is set."""
+        """Distances to the nearest patch in the bank `(B, h, w)`; also image scores where these are re-weighted."""
         scores, images = [], []
         for name, patches in zip(categories_of(features), self._patches(features), strict=True):  # (h, w, D)
             category = self.category_for(name)
             bank = self.bank_for(category, patches.device)
             rows = self._scaled(category, patches.flatten(0, 1))  # (h·w, D)
             distance, index = bank.search(rows)  # (h·w, 1) each
-            if self.reweight:
+            if self.reweighting_neighbours:
                 images.append(self._reweighted(bank, rows, distance[:, 0], index[:, 0]))
             grid = distance.view(patches.shape[:2])  # (h, w)
             background = self.backgrounds_.get(category)
@@ -162,7 +167,7 @@ class PatchCore(Configurable):
 
     def _patches(self, features: Features) -> Tensor:
         """Patches `(B, h, w, D)` on one grid."""
-        return joined(features.layers[RGB], self.aggregation, self.grid, self.unit_layers)
+        return concatenate_layers(features.layers[RGB], self.neighbourhood_size, self.grid, self.unit_layers)
 
     def _scaled(self, category: str, rows: Tensor) -> Tensor:
         """`rows` `(N, D)`, standardised where the category has a scale."""
@@ -171,8 +176,8 @@ class PatchCore(Configurable):
 
     def _coreset(self, rows: Tensor) -> Tensor:
         """The rows `(M, D)` of `rows` `(N, D)` that are kept."""
-        count = max(round(self.coreset * len(rows)), min(self.least_patches, len(rows)))
-        count = min(count, self.most_patches)
+        count = max(round(self.coreset_ratio * len(rows)), min(self.min_patches, len(rows)))
+        count = min(count, self.max_patches)
         if count >= len(rows):
             return rows
         compared = normalize(rows, dim=1) if self.metric == "cosine" else rows
@@ -191,12 +196,12 @@ class PatchCore(Configurable):
     def _reweighted(self, bank: Neighbours, patches: Tensor, distance: Tensor, index: Tensor) -> Tensor:
         """PatchCore's image score, equation 7, of one image's `patches` `(N, D)`; a scalar.
 
-        With q the patch of the largest distance s*, m* its nearest in the bank and N(m*) the `reweight` bank patches
-        nearest to m*, itself among them: s = (1 − exp ‖q − m*‖ / Σ_{m ∈ N(m*)} exp ‖q − m‖) · s*. The score is less
-        where m* lies among many alike. A bank of one patch has no neighbourhood: s = s*.
+        With q the patch of the largest distance s*, m* its nearest in the bank and N(m*) the `reweighting_neighbours`
+        bank patches nearest to m*, itself among them: s = (1 − exp ‖q − m*‖ / Σ_{m ∈ N(m*)} exp ‖q − m‖) · s*. The
+        score is less where m* lies among many alike. A bank of one patch has no neighbourhood: s = s*.
         """
         largest = int(distance.argmax())
-        count = min(self.reweight, len(bank))
+        count = min(self.reweighting_neighbours, len(bank))
         if count < 2:
             return distance[largest]
         nearest = index[largest]

@@ -131,7 +131,7 @@ class ReverseDistillation(BatchTrainedDetector[Student]):
             image_size=self.image_size,
             square=self.square,
             framing=self.framing,
-            squared_scores=True,  # 1 − cosine is half the squared distance of unit vectors
+            score_exponent=2,  # 1 − cosine is half the squared distance of unit vectors
             pooling=self.pooling,
         )
 

@@ -18,10 +18,10 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from blemish.detectors.base import Needs, Progress, part_of, under
+from blemish.detectors.base import Needs, Progress, add_prefix, strip_prefix
 from blemish.detectors.categories import by_category, categories_of, matching_category, state_key
 from blemish.detectors.patchcore import STD_OFFSET, PatchCore
-from blemish.detectors.patches import Grid, joined
+from blemish.detectors.patches import Grid, concatenate_layers
 from blemish.detectors.settings import (
     Configurable,
     Count,
@@ -45,28 +45,28 @@ _OWN = ("temperatures", "context")  # settings that PatchCore lacks
 class SAPatchCore(Configurable):
     """A memory bank of patches concatenated with what they attend to.
 
-    Patches x_i are the encoder's layers, averaged over `aggregation` × `aggregation` and joined on `grid`, channels
-    divided by their standard deviation over the category's normal patches and by √D (`scales_`). With u the same at
-    unit length, patch i gathers c_i = Σ_j softmax_j(u_i·u_j / τ) x_j for each τ of `temperatures`: a low one attends to
-    patches of its own kind only, a very high one gives the image's mean. The bank holds (x_i, context · c_i, …);
-    `context` 0 is PatchCore.
+    Patches x_i are the encoder's layers, averaged over `neighbourhood_size` × `neighbourhood_size` and joined on
+    `grid`, channels divided by their standard deviation over the category's normal patches and by √D (`scales_`). With
+    u the same at unit length, patch i gathers c_i = Σ_j softmax_j(u_i·u_j / τ) x_j for each τ of `temperatures`: a low
+    one attends to patches of its own kind only, a very high one gives the image's mean. The bank holds (x_i, context ·
+    c_i, …); `context` 0 is PatchCore.
 
-    `layers`, `coreset`, `least_patches`, `most_patches`, `sample`, `rotations`, `most_copies`, `pooling`, `image_size`,
-    `square`, `framing`, `seed`: as in `PatchCore`. Quarter turns leave a square image's composition as it is; other
-    turns reflect what the corners lack, which may show a part twice.
+    `layers`, `coreset_ratio`, `min_patches`, `max_patches`, `reservoir_size`, `rotations`, `max_copies`, `pooling`,
+    `image_size`, `square`, `framing`, `seed`: as in `PatchCore`. Quarter turns leave a square image's composition as it
+    is; other turns reflect what the corners lack, which may show a part twice.
     """
 
     temperatures: Sequence[Positive] = (0.5,)
     context: NotNegative = 8.0
     layers: LayerRole = "pair"
-    aggregation: Odd = 3
+    neighbourhood_size: Odd = 3
     grid: Grid = "coarsest"
-    coreset: FractionAboveZero = 0.25
-    least_patches: Count = 4096
-    most_patches: Count = 16384
-    sample: Count = 65536
+    coreset_ratio: FractionAboveZero = 0.25
+    min_patches: Count = 4096
+    max_patches: Count = 16384
+    reservoir_size: Count = 65536
     rotations: Count = 4
-    most_copies: Count = 128
+    max_copies: Count = 128
     pooling: Pooling = "top:0.03"
     image_size: Count = 224
     square: bool = True
@@ -77,7 +77,7 @@ class SAPatchCore(Configurable):
         super().__post_init__()
         self.temperatures = list(self.temperatures)
         shared = {name: value for name, value in self.settings.items() if name not in _OWN}
-        self._patchcore = PatchCore(**shared, reweight=0)
+        self._patchcore = PatchCore(**shared, reweighting_neighbours=0)
 
     @property
     def needs(self) -> Needs:
@@ -97,12 +97,12 @@ class SAPatchCore(Configurable):
 
     def state(self) -> dict[str, Tensor]:
         """The bank under `bank.…`, the channels' scales under `scale/…`."""
-        bank = under("bank", self._patchcore.state())
+        bank = add_prefix(self._patchcore.state(), "bank")
         return bank | {state_key("scale", name): scale for name, scale in self.scales_.items()}
 
     def load_state(self, state: Mapping[str, Tensor]) -> Self:
         """Take back what `state` gave."""
-        self._patchcore.load_state(part_of(state, "bank"))
+        self._patchcore.load_state(strip_prefix(state, "bank"))
         self.scales_ = by_category(state, "scale")
         return self
 
@@ -134,7 +134,7 @@ class SAPatchCore(Configurable):
 
     def _patches(self, features: Features) -> Tensor:
         """Patches `(B, h, w, D)` on one grid."""
-        return joined(features.layers[RGB], self.aggregation, self.grid)
+        return concatenate_layers(features.layers[RGB], self.neighbourhood_size, self.grid)
 
 
 def contexts(rows: Tensor, temperatures: Sequence[float]) -> list[Tensor]:

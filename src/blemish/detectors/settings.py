@@ -14,6 +14,7 @@ assigned to names that end in `_` and annotated where it is assigned.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Annotated, Any, Literal
 
@@ -44,6 +45,20 @@ Pooling = Annotated[
 ]
 ImageFraming = Literal["plain", "part"]  # of images; see preprocessing/framing.py
 
+# Names of settings in earlier versions: saved models hold them, and so may what users type after `--set`.
+OLD_NAMES = {
+    "aggregation": "neighbourhood_size",
+    "average": "ema_decay",
+    "clip": "max_grad_norm",
+    "coreset": "coreset_ratio",
+    "least_patches": "min_patches",
+    "most_copies": "max_copies",
+    "most_patches": "max_patches",
+    "reweight": "reweighting_neighbours",
+    "sample": "reservoir_size",
+    "warmup": "warmup_steps",
+}
+
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class Configurable:
@@ -57,6 +72,22 @@ class Configurable:
     def settings(self) -> dict[str, Any]:
         """The keyword arguments that rebuild this detector, not fitted; JSON can hold them."""
         return {field.name: getattr(self, field.name) for field in fields(self)}
+
+    @classmethod
+    def current_settings(cls, settings: Mapping[str, Any]) -> dict[str, Any]:
+        """`settings` with the names of earlier versions replaced by those of today (see `OLD_NAMES`).
+
+        Raises SettingsError where a setting is given under both.
+        """
+        known = setting_names(cls)
+        found: dict[str, Any] = {}
+        for name, value in settings.items():
+            new = OLD_NAMES.get(name, name)
+            current = new if name not in known and new in known else name
+            if current in found or (current != name and current in settings):
+                raise SettingsError("every setting once", f"{name} and {current}", f"keep {current}")
+            found[current] = value
+        return found
 
 
 def setting_names(configurable: type[Configurable]) -> tuple[str, ...]:

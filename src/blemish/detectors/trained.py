@@ -10,7 +10,7 @@ from typing import Generic, Self, TypeVar
 import torch
 from torch import Tensor, nn
 
-from blemish.detectors.base import Progress, part_of, weights_of
+from blemish.detectors.base import Progress, strip_prefix, weights_of
 from blemish.detectors.settings import Configurable, Count, CountOrZero, FractionBelowOne, NotNegative, Positive, Seed
 from blemish.encoders.precision import Precision
 from blemish.errors import NotFittedError
@@ -48,7 +48,7 @@ class TrainedNetwork(Generic[Network]):
         """Take back what `state` gave; `build` makes a network for layers of given widths."""
         dims = tuple(state["dims"].tolist())
         network = build(dims)
-        network.load_state_dict(part_of(state, "network"))
+        network.load_state_dict(strip_prefix(state, "network"))
         return cls(network.eval(), dims, state["loss"])
 
 
@@ -56,19 +56,19 @@ class TrainedNetwork(Generic[Network]):
 class TrainedDetector(Configurable, ABC, Generic[Network]):
     """Settings of training (see `Training`), and the network in `trained_` once `fit` has set it.
 
-    AdamW takes `steps` steps at `learning_rate`, under a `schedule` after `warmup` steps, with `weight_decay`; `clip`
-    is the largest norm of a gradient (0: any), `average` the decay of an exponential moving average of the weights
-    (0: the last weights are kept). `precision` "auto" trains under bfloat16 autocast where the hardware has it; scores
-    are always float32. `seed`: of the initial weights and all that is random in training.
+    AdamW takes `steps` steps at `learning_rate`, under a `schedule` after `warmup_steps` steps, with `weight_decay`;
+    `max_grad_norm` is the largest norm of a gradient (0: any), `ema_decay` the decay of an exponential moving average
+    of the weights (0: the last weights are kept). `precision` "auto" trains under bfloat16 autocast where the hardware
+    has it; scores are always float32. `seed`: of the initial weights and all that is random in training.
     """
 
     steps: Count = 1000
     learning_rate: Positive = 1e-3
     weight_decay: NotNegative = 1e-4
     schedule: Schedule = "cosine"
-    warmup: CountOrZero = 20
-    average: FractionBelowOne = 0.0
-    clip: NotNegative = 0.0
+    warmup_steps: CountOrZero = 20
+    ema_decay: FractionBelowOne = 0.0
+    max_grad_norm: NotNegative = 0.0
     precision: Precision = "auto"
     seed: Seed = 0
 
@@ -80,9 +80,9 @@ class TrainedDetector(Configurable, ABC, Generic[Network]):
             learning_rate=self.learning_rate,
             weight_decay=self.weight_decay,
             schedule=self.schedule,
-            warmup=self.warmup,
-            average=self.average,
-            clip=self.clip,
+            warmup_steps=self.warmup_steps,
+            ema_decay=self.ema_decay,
+            max_grad_norm=self.max_grad_norm,
             precision=self.precision,
         )
 

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from blemish.detectors.base import Needs
-from blemish.detectors.patches import joined
+from blemish.detectors.patches import concatenate_layers
 from blemish.detectors.settings import (
     Count,
     CountOrZero,
@@ -108,7 +108,7 @@ class UniAD(BatchTrainedDetector[QueryDecoder]):
     the paper's 7 × 7 patches, None for no mask. `jitter`, `jitter_chance`: the noise on the input while training (see
     `jittered`). `standardise`: channels are scaled to the normal features before anything else, so that none outweighs
     the others in the loss or in the score. `whiten`: the residual is measured by how those of normal images vary in
-    each direction (see whiten.py); the paper's way is without. `rotations`, `most_copies`, `pooling`, `image_size`,
+    each direction (see whiten.py); the paper's way is without. `rotations`, `max_copies`, `pooling`, `image_size`,
     `framing`, `layers`: see `Needs`. All other settings: see `TrainedDetector`.
     """
 
@@ -119,12 +119,12 @@ class UniAD(BatchTrainedDetector[QueryDecoder]):
     jitter: NotNegative = 20.0
     jitter_chance: Fraction = 1.0
     steps: Count = 300
-    clip: NotNegative = 0.1
+    max_grad_norm: NotNegative = 0.1
     standardise: bool = True
     whiten: bool = True
     layers: LayerRole = "several"
     rotations: Count = 8
-    most_copies: CountOrZero = 128
+    max_copies: CountOrZero = 128
     pooling: Pooling = "top:0.01"
     image_size: Count = 224
     framing: ImageFraming = "part"
@@ -138,7 +138,7 @@ class UniAD(BatchTrainedDetector[QueryDecoder]):
         return Needs(
             layers=self.layers,
             rotations=self.rotations,
-            most_copies=self.most_copies,
+            max_copies=self.max_copies,
             augmentation=True,
             image_size=self.image_size,
             square=True,
@@ -192,4 +192,4 @@ def residual_of(network: QueryDecoder, patches: Tensor) -> Tensor:
 
 def patches_of(features: Features) -> Tensor:
     """All layers joined on the coarsest grid, `(B, h, w, ΣD)`."""
-    return joined(features.layers[RGB], grid="coarsest")
+    return concatenate_layers(features.layers[RGB], grid="coarsest")

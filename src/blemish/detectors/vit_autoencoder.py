@@ -183,7 +183,7 @@ class ViTAutoencoder(BatchTrainedDetector[AutoEncoder]):
     `distance`: between standardised patches, "squared" or "cosine", of the loss and of the scores. `whiten`: in the
     scores the residual is measured by how it varies on normal patches in each direction (see whiten.py).
     Most steps, a fraction of `crop_share`, train on a random square of `crop` patches' side (0: all of the image).
-    `rotations`: turned copies of every normal image, at most `most_copies` of a category. `layers`, `pooling`,
+    `rotations`: turned copies of every normal image, at most `max_copies` of a category. `layers`, `pooling`,
     `image_size`, `framing`: see `Needs`. All other settings: see `TrainedDetector`.
     """
 
@@ -206,7 +206,7 @@ class ViTAutoencoder(BatchTrainedDetector[AutoEncoder]):
     crop: CountOrZero = 12
     crop_share: Fraction = 0.95
     rotations: Count = 1
-    most_copies: CountOrZero = 128
+    max_copies: CountOrZero = 128
     layers: LayerRole = "deep"
     pooling: Pooling = SEVERAL_SHARES
     image_size: Count = 336
@@ -221,12 +221,12 @@ class ViTAutoencoder(BatchTrainedDetector[AutoEncoder]):
         return Needs(
             layers=self.layers,
             rotations=self.rotations,
-            most_copies=self.most_copies,
+            max_copies=self.max_copies,
             augmentation=True,
             image_size=self.image_size,
             square=True,
             framing=self.framing,
-            squared_scores=True,  # 1 − cosine is half the squared distance of unit vectors
+            score_exponent=2,  # 1 − cosine is half the squared distance of unit vectors
             pooling=self.pooling,
         )
 

@@ -59,7 +59,7 @@ class Material:
     @cached_property
     def power(self) -> float:
         """Scores to this power grow like distances."""
-        return 0.5 if self.model.detector.needs.squared_scores else 1.0
+        return 1 / self.model.detector.needs.score_exponent
 
     def relative_score(self, one: InspectedImage) -> float:
         """An image's score in units of the typical score of a normal image of its category."""

@@ -18,7 +18,7 @@ from typing import Any, Self
 import numpy as np
 
 from blemish.augmentation.perturb import slight_copies
-from blemish.detectors.base import part_of, under
+from blemish.detectors.base import add_prefix, strip_prefix
 from blemish.errors import NotFittedError
 from blemish.types import POINTS, RGB, Features, ImageOrScan
 
@@ -200,14 +200,14 @@ class CategoryRecognisers:
         """All that was learned: the image's by plain names, what else there is under its view's."""
         found: dict[str, np.ndarray] = {}
         for view, own in self.by_view_.items():
-            found |= own.state() if view == RGB else under(view, own.state())
+            found |= own.state() if view == RGB else add_prefix(own.state(), view)
         return found
 
     def load_state(self, state: Mapping[str, np.ndarray]) -> Self:
         """Take back what `state` gave."""
         self.by_view_ = {RGB: CategoryRecogniser().load_state(state)}
         for view in (POINTS, PART):
-            if others := part_of(state, view):
+            if others := strip_prefix(state, view):
                 self.by_view_[view] = CategoryRecogniser().load_state(others)
         return self
 

@@ -120,7 +120,7 @@ def feature_loader(
     return FeatureLoader.of(
         normal.images,
         encoder,
-        settings.detector.needs.affordable(max(Counter(names).values())),
+        settings.detector.needs.limited_to_max_copies(max(Counter(names).values())),
         [partial(pixels_of, framing) for framing in framings],
         names,
         settings.seed,

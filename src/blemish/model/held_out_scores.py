@@ -132,10 +132,17 @@ def held_out_calibrations(
         add_scores_of_copies(found[names[index]], detector, index, names[index], encoder)
     given, copied = Counter(names), {names[i] for i in plan.copied}
     folds = {name: sum(any(names[i] == name for i in fold) for fold in plan.folds) for name in found}
-    squared = loader.needs.squared_scores
     return {
         name: calibrate(
-            held, rate, CalibrationSource(given[name], len(held.scores), folds[name], name in copied, squared=squared)
+            held,
+            rate,
+            CalibrationSource(
+                images=given[name],
+                held_out=len(held.scores),
+                folds=folds[name],
+                copies=name in copied,
+                score_exponent=loader.needs.score_exponent,
+            ),
         )
         for name, held in found.items()
     }
@@ -150,8 +157,7 @@ def calibrate(held: HeldOutScores, rate: float, source: CalibrationSource) -> Ca
     correction = COPIES_CORRECTION if source.copies else 1.0
     if source.folds and source.images < FEW:
         correction = math.exp(-LEAVE_ONE_OUT_BIAS / source.images)
-    if source.squared:
-        correction = correction**2
+    correction **= source.score_exponent
     scores, peaks = (np.asarray(values, dtype=np.float64) * correction for values in (held.scores, held.peaks))
     found = Calibration.of(scores, peaks, rate, replace(source, correction=correction))
     return replace(found, unimodal=unimodal)

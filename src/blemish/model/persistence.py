@@ -12,7 +12,8 @@ import numpy as np
 
 from blemish.data.full_scale import FullScale
 from blemish.detectors import factory
-from blemish.detectors.base import Detector, part_of, under
+from blemish.detectors.base import Detector, add_prefix, strip_prefix
+from blemish.detectors.settings import Configurable
 from blemish.encoders.base import Encoder
 from blemish.encoders.factory import absolute_name
 from blemish.errors import ModelError, SettingsError, WeightsError
@@ -56,10 +57,10 @@ def saved_of(model: FittedModel, folder: Path) -> SavedModel:
 
     check_savable(model.detector)
     settings, encoder = model.settings, model.encoder
-    tensors = under("detector", model.detector.state())
-    arrays = under("recogniser", model.recogniser.state())
+    tensors = add_prefix(model.detector.state(), "detector")
+    arrays = add_prefix(model.recogniser.state(), "recogniser")
     for number, framing in enumerate(model.framings.values()):
-        arrays |= under(f"framing.{number}", framing.state())
+        arrays |= add_prefix(framing.state(), f"framing.{number}")
     tensors |= {name: torch.from_numpy(np.array(array)) for name, array in arrays.items()}
     saved = {
         "blemish": blemish.__version__,
@@ -104,15 +105,15 @@ def fitted_of(
     framing = saved.settings["framing"]["settings"]
     framings = {
         name or "": build_framing(settings.framing, **framing).load_state(
-            {key: tensor.numpy() for key, tensor in part_of(saved.tensors, f"framing.{number}").items()}
+            {key: tensor.numpy() for key, tensor in strip_prefix(saved.tensors, f"framing.{number}").items()}
         )
         for number, name in enumerate(names)
     }
-    recogniser = {name: tensor.numpy() for name, tensor in part_of(saved.tensors, "recogniser").items()}
+    recogniser = {name: tensor.numpy() for name, tensor in strip_prefix(saved.tensors, "recogniser").items()}
     return FittedModel(
         settings=settings,
         encoder=built,
-        detector=settings.detector.load_state(part_of(saved.tensors, "detector")),
+        detector=settings.detector.load_state(strip_prefix(saved.tensors, "detector")),
         full_scale=FullScale.from_dict(saved.settings["full_scale"]),
         framings=framings,
         recognition_framing=settings.recognition_framing(built, len(framings)),
@@ -164,6 +165,8 @@ def detector_of(saved: Mapping[str, Any], given: Detector | None) -> Detector:
                 f"give one of the same settings: Inspector.load(folder, detector={name}(...))",
             )
         return factory.build(name, settings)
+    if isinstance(given, Configurable):
+        settings = given.current_settings(settings)
     if saved.get("custom") and type(given).__name__ != name:
         raise SettingsError(f"a detector of the class {name!r}", repr(type(given).__name__), "give the one fitted with")
     if as_json(given.settings) != settings:

@@ -71,7 +71,7 @@ class Neighbours:
         squared, index = self._nearest(queries) if k == 1 else self._nearest_k(queries, k)
         return self._distance(squared), index
 
-    def spacing(self, sample: int = 1024) -> float:
+    def median_nn_distance(self, sample: int = 1024) -> float:
         """The median distance of the bank's rows (about `sample` of them, evenly drawn) to their nearest other; > 0.
 
         1 where that is undefined or 0: for a single row, or where most rows have a duplicate.

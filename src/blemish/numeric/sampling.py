@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 
-class EvenSample:
+class ReservoirSample:
     """A uniform sample of at most `size` rows of a stream: each gets a random number, the smallest stay."""
 
     def __init__(self, size: int, seed: int) -> None:

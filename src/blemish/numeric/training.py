@@ -45,23 +45,23 @@ def begun(stream: Iterator[Item], count: int) -> tuple[list[Item], Iterator[Item
     return first, chain(first, stream)
 
 
-def learning_rate(step: int, steps: int, peak: float, schedule: Schedule, warmup: int) -> float:
-    """The rate for `step` (from 0): linear up to `peak` over `warmup` steps, then constant or half a cosine to 0."""
+def learning_rate(step: int, steps: int, peak: float, schedule: Schedule, warmup_steps: int) -> float:
+    """The rate for `step` (from 0): linear up to `peak` over `warmup_steps`, then constant or half a cosine to 0."""
     if schedule not in ("constant", "cosine"):
         raise SettingsError('schedule "constant" or "cosine"', repr(schedule), "choose one of them")
-    if step < warmup:
-        return peak * (step + 1) / warmup
+    if step < warmup_steps:
+        return peak * (step + 1) / warmup_steps
     if schedule == "constant":
         return peak
-    return peak * 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, steps - warmup)))
+    return peak * 0.5 * (1 + math.cos(math.pi * (step - warmup_steps) / max(1, steps - warmup_steps)))
 
 
 @dataclass(frozen=True)
 class Training:
     """How a network is trained: `steps` of AdamW, the rate by `learning_rate()` above.
 
-    `average` is the decay of an exponential moving average of the weights (0: the last weights), `clip` the largest
-    norm of a gradient (0: any), `precision` "auto" trains under bfloat16 autocast where the hardware has it.
+    `ema_decay` is the decay of an exponential moving average of the weights (0: the last weights), `max_grad_norm` the
+    largest norm of a gradient (0: any), `precision` "auto" trains under bfloat16 autocast where the hardware has it.
     `skip_nonfinite`: a step whose loss or gradient is not finite changes nothing, and its loss is returned as NaN.
     """
 
@@ -69,9 +69,9 @@ class Training:
     learning_rate: float = 1e-3
     weight_decay: float = 1e-4
     schedule: Schedule = "cosine"
-    warmup: int = 20
-    average: float = 0.0
-    clip: float = 0.0
+    warmup_steps: int = 20
+    ema_decay: float = 0.0
+    max_grad_norm: float = 0.0
     precision: Precision = "auto"
     skip_nonfinite: bool = False
 
@@ -93,11 +93,11 @@ class Training:
         optimiser = torch.optim.AdamW(
             model.parameters(), lr=self.learning_rate, weight_decay=self.weight_decay, fused=True
         )
-        averaged = AveragedWeights(model, self.average) if self.average else None
+        averaged = AveragedWeights(model, self.ema_decay) if self.ema_decay else None
         losses = torch.zeros(self.steps)
         model.train()
         for step in range(self.steps):
-            rate = learning_rate(step, self.steps, self.learning_rate, self.schedule, self.warmup)
+            rate = learning_rate(step, self.steps, self.learning_rate, self.schedule, self.warmup_steps)
             for group in optimiser.param_groups:
                 group["lr"] = rate
             with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
@@ -108,8 +108,8 @@ class Training:
             if self.skip_nonfinite and not (math.isfinite(losses[step]) and finite_gradients(model)):
                 losses[step] = math.nan
                 continue
-            if self.clip:
-                nn.utils.clip_grad_norm_(model.parameters(), self.clip)
+            if self.max_grad_norm:
+                nn.utils.clip_grad_norm_(model.parameters(), self.max_grad_norm)
             optimiser.step()
             if averaged:
                 averaged.update(model)
@@ -131,9 +131,9 @@ class Training:
             ("learning_rate", "a number above 0", _within(self.learning_rate, 0) and self.learning_rate > 0),
             ("weight_decay", "a number of at least 0", _within(self.weight_decay, 0)),
             ("schedule", "constant or cosine", self.schedule in get_args(Schedule)),
-            ("warmup", "a number of at least 0", _within(self.warmup, 0)),
-            ("average", "a number in [0, 1)", _within(self.average, 0) and self.average < 1),
-            ("clip", "a number of at least 0", _within(self.clip, 0)),
+            ("warmup_steps", "a number of at least 0", _within(self.warmup_steps, 0)),
+            ("ema_decay", "a number in [0, 1)", _within(self.ema_decay, 0) and self.ema_decay < 1),
+            ("max_grad_norm", "a number of at least 0", _within(self.max_grad_norm, 0)),
         )
         for name, expected, holds in conditions:
             if not holds:

@@ -176,7 +176,9 @@ def pretrain(
             guessed = model(groups, centres, hidden)  # (B, M, K, 3)
             return chamfer(guessed.flatten(0, 1), groups[hidden])
 
-        learning = Training(how.steps, how.learning_rate, how.weight_decay, warmup=max(1, how.steps // 20), clip=10.0)
+        learning = Training(
+            how.steps, how.learning_rate, how.weight_decay, warmup_steps=max(1, how.steps // 20), max_grad_norm=10.0
+        )
         losses = learning.run(model, loss_of, progress)
     return Pretrained(model, losses, len(clouds), how)
 

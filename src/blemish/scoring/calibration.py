@@ -33,7 +33,6 @@ from blemish.scoring.describe import count_in_words
 PRIOR_STD, PRIOR_WEIGHT = 0.12, 4.0
 # The same where scores are those of copies: how much new parts score above those differs from product to product.
 COPIES_STD, COPIES_WEIGHT = 0.13, 8.0
-_OLD_SOURCE_KEYS = {"inflation": "correction"}  # as models saved by earlier versions name them
 _TINY = 1e-12  # stands for a score of 0 under the logarithm
 
 
@@ -44,8 +43,7 @@ class CalibrationSource:
     `images` normal images were given to `fit`, which gained `held_out` scores from them by detectors that had not seen
     the image, in `folds` fits (0: none was needed). `copies`: these are mean scores of slightly perturbed copies of
     images that the detector was fitted on. `correction` is the factor that they were multiplied by. `added` scores come
-    from further normal images given to `calibrate`. `squared`: scores grow like squared distances, so that their
-    logarithms have twice the standard deviation.
+    from further normal images given to `calibrate`. `score_exponent`: see `Needs` in detectors/base.py.
     """
 
     images: int
@@ -53,8 +51,18 @@ class CalibrationSource:
     folds: int = 0
     copies: bool = False
     correction: float = 1.0
-    squared: bool = False
+    score_exponent: int = 1
     added: int = 0
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> CalibrationSource:
+        """From the fields by name; models of earlier versions say `inflation` and whether scores are `squared`."""
+        given = dict(values)
+        if "inflation" in given:
+            given["correction"] = given.pop("inflation")
+        if "squared" in given:
+            given["score_exponent"] = 2 if given.pop("squared") else 1
+        return cls(**given)
 
     @property
     def parts(self) -> int:
@@ -141,7 +149,7 @@ class Calibration:
     def _prior(self) -> tuple[float, float]:
         """Standard deviation of log scores known beforehand, and the number of scores that it is worth."""
         std, weight = (COPIES_STD, COPIES_WEIGHT) if self.source.copies else (PRIOR_STD, PRIOR_WEIGHT)
-        return std * (2 if self.source.squared else 1), weight
+        return std * self.source.score_exponent, weight
 
     @property
     def peak_threshold(self) -> float:
@@ -183,7 +191,7 @@ class Calibration:
             return self
         added = [*(self.added if keep else ()), *fresh]
         scores, peaks = [one.score for one in added], [one.peak for one in added]
-        source = CalibrationSource(0, 0, added=len(added), squared=self.source.squared)
+        source = CalibrationSource(0, 0, added=len(added), score_exponent=self.source.score_exponent)
         if keep and self.source.held_out and not (self.source.copies and len(added) >= self.source.held_out):
             scores = [*self.scores, *(one.score for one in fresh)]
             peaks = [*self.peaks, *(one.peak for one in fresh)]
@@ -212,7 +220,7 @@ class Calibration:
     def from_dict(cls, values: Mapping[str, Any]) -> Calibration:
         """Take back what `to_dict` gave. Raises ModelError when something is missing."""
         try:
-            source = CalibrationSource(**{_OLD_SOURCE_KEYS.get(key, key): v for key, v in values["source"].items()})
+            source = CalibrationSource.from_dict(values["source"])
             added = [AddedScore(**one) for one in values.get("added", ())]
             found = cls.of(values["scores"], values["peaks"], values["false_alarm_rate"], source, added)
             unimodal = {modality: cls.from_dict(own) for modality, own in values.get("unimodal", {}).items()}

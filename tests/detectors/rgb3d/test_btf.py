@@ -16,13 +16,13 @@ from blemish.types import POINTS, RGB, Batch, Features
 
 
 def fitted(**settings: float) -> BTF:
-    return BTF(layers="deep", aggregation=1, **settings).fit(normal_batches())  # type: ignore[arg-type]
+    return BTF(layers="deep", neighbourhood_size=1, **settings).fit(normal_batches())  # type: ignore[arg-type]
 
 
 def test_distances_are_those_of_brute_force() -> None:
     """√(‖a − a'‖²/D1 + weight ‖b − b'‖²/D2) in standard deviations of normal patches, to the nearest of them."""
     train = normal_batches()[0].features
-    detector, test = fitted(weight=3.0, coreset=1.0), scans(1, 8)
+    detector, test = fitted(weight=3.0, coreset_ratio=1.0), scans(1, 8)
     part = train.valid[POINTS]
     scales = train[RGB].flatten(0, 2).std(0, correction=0), train[POINTS][part].std(0, correction=0)
     squared = torch.zeros(144, 12 * 144)
@@ -50,7 +50,7 @@ def test_outliers_of_a_channel_are_clipped() -> None:
     points[..., 0] = 0
     points[0, 5, 5, 0] = 1e-2
     features = replace(batch.features, layers={**batch.features.layers, POINTS: (points,)})
-    detector = BTF(layers="deep", aggregation=1).fit([Batch(features)])
+    detector = BTF(layers="deep", neighbourhood_size=1).fit([Batch(features)])
     first, scores = features.take(slice(0, 1)), []
     for count in (1.0, 1000.0):
         outlier = points[:1].clone()
@@ -85,8 +85,8 @@ def test_an_image_encoder_suffices_at_inspection() -> None:
 
 def test_banks_move_to_where_the_features_are(monkeypatch: pytest.MonkeyPatch) -> None:
     """A loaded bank is on the CPU; features may be elsewhere. The "meta" device stands for a GPU."""
-    monkeypatch.setattr(Neighbours, "spacing", lambda self: 1.0)  # needs values, which meta tensors have not
-    detector = BTF(layers="deep", aggregation=1).load_state(fitted().state())
+    monkeypatch.setattr(Neighbours, "median_nn_distance", lambda self: 1.0)  # needs values, which meta tensors have not
+    detector = BTF(layers="deep", neighbourhood_size=1).load_state(fitted().state())
     for device in (torch.device("cpu"), torch.device("meta"), torch.device("cpu")):
         assert detector._unimodal_bank("nut", RGB, device)[0].rows.device == device
         assert detector._patchcore.bank_for("nut", device).rows.device == device
@@ -104,7 +104,7 @@ def test_every_scan_is_searched_in_a_bank_on_its_device(monkeypatch: pytest.Monk
     state, whole = fitted().state(), scans(1, 8)
     for features in (whole, without(whole, POINTS), without(whole, RGB)):
         asked.clear()
-        BTF(layers="deep", aggregation=1).load_state(state).score(features)
+        BTF(layers="deep", neighbourhood_size=1).load_state(state).score(features)
         assert asked == [whole[RGB].device]
 
 
@@ -114,7 +114,9 @@ def test_patches_without_points_hold_zeros() -> None:
     assert bool((rows[:, IMAGE:] == 0).all(1).any())
 
 
-@pytest.mark.parametrize("wrong", [{"weight": 0}, {"weight": "much"}, {"aggregation": 2}, {"coreset": 2.0}])
+@pytest.mark.parametrize(
+    "wrong", [{"weight": 0}, {"weight": "much"}, {"neighbourhood_size": 2}, {"coreset_ratio": 2.0}]
+)
 def test_settings_that_cannot_be_are_refused(wrong: dict[str, object]) -> None:
     with pytest.raises(SettingsError, match=next(iter(wrong))):
         BTF(**wrong)  # type: ignore[arg-type]

@@ -171,7 +171,8 @@ def test_pixels_ask_for_points_of_stride_1() -> None:
 @pytest.mark.parametrize(
     "wrong",
     [
-        {"width": 0}, {"steps": 0}, {"patches_per_step": 0}, {"sample": -1}, {"prototypes": 0}, {"learning_rate": 0},
+        {"width": 0}, {"steps": 0}, {"patches_per_step": 0}, {"reservoir_size": -1}, {"prototypes": 0},
+        {"learning_rate": 0},
         {"resolution": "voxel"}, {"holes": "ignore"}, {"normalise": 1}, {"whiten": "yes"}, {"seed": -1},
     ],
 )  # fmt: skip

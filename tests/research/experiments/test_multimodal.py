@@ -166,9 +166,9 @@ def test_weights_are_those_of_a_detector_that_has_them_from_the_start(scans: Pat
 
 def test_other_settings_leave_the_fitted_detector_as_it_was() -> None:
     bank = torch.arange(60.0).reshape(20, 3)
-    fitted = PatchCore(reweight=3, coreset=1.0).load_state({"bank": bank})
-    other = with_settings(fitted, reweight=0)
-    assert (fitted.settings["reweight"], other.settings["reweight"]) == (3, 0)
+    fitted = PatchCore(reweighting_neighbours=3, coreset_ratio=1.0).load_state({"bank": bank})
+    other = with_settings(fitted, reweighting_neighbours=0)
+    assert (fitted.settings["reweighting_neighbours"], other.settings["reweighting_neighbours"]) == (3, 0)
     assert torch.equal(other.state()["bank"], bank)
 
 

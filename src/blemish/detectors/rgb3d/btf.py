@@ -14,10 +14,10 @@ from typing import Self
 import torch
 from torch import Tensor
 
-from blemish.detectors.base import Needs, Progress, part_of, under
+from blemish.detectors.base import Needs, Progress, add_prefix, strip_prefix
 from blemish.detectors.categories import state_key
 from blemish.detectors.patchcore import PatchCore
-from blemish.detectors.patches import joined
+from blemish.detectors.patches import concatenate_layers
 from blemish.detectors.rgb3d.crossmodal import SCAN_FRAMING, SCAN_POOLING
 from blemish.detectors.rgb3d.patches import ScanPatches, scan_patches
 from blemish.detectors.settings import Configurable, Count, FractionAboveZero, Odd, Pooling, Positive, Seed
@@ -29,7 +29,7 @@ from blemish.numeric.standardise import RARE
 from blemish.types import POINTS, RGB, Batch, Features, PatchScores
 
 STD_FLOOR = 1e-3  # of the channels' mean standard deviation; added to each, which may be 0
-_NOT_PATCHCORE = ("weight", "aggregation")  # settings that are BTF's own
+_NOT_PATCHCORE = ("weight", "neighbourhood_size")  # settings that are BTF's own
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
@@ -42,17 +42,17 @@ class BTF(Configurable):
     of the other one, and its distances are multiplied by how far apart the bank's patches are in all columns, over how
     far in these.
 
-    `aggregation`: side of the square of patches that image features are averaged over. `layers`, `coreset`,
-    `least_patches`, `most_patches`, `sample`, `pooling`, `image_size`, `seed`: as in `PatchCore`.
+    `neighbourhood_size`: side of the square of patches that image features are averaged over. `layers`,
+    `coreset_ratio`, `min_patches`, `max_patches`, `reservoir_size`, `pooling`, `image_size`, `seed`: as in `PatchCore`.
     """
 
     weight: Positive = 1.0
     layers: LayerRole = "pair"
-    aggregation: Odd = 3
-    coreset: FractionAboveZero = 0.1
-    least_patches: Count = 4096
-    most_patches: Count = 16384
-    sample: Count = 65536
+    neighbourhood_size: Odd = 3
+    coreset_ratio: FractionAboveZero = 0.1
+    min_patches: Count = 4096
+    max_patches: Count = 16384
+    reservoir_size: Count = 65536
     pooling: Pooling = SCAN_POOLING
     image_size: Count = 224
     seed: Seed = 0
@@ -60,7 +60,7 @@ class BTF(Configurable):
     def __post_init__(self) -> None:
         super().__post_init__()
         shared = {name: value for name, value in self.settings.items() if name not in _NOT_PATCHCORE}
-        self._patchcore = PatchCore(**shared, aggregation=1, reweight=0, rotations=1)
+        self._patchcore = PatchCore(**shared, neighbourhood_size=1, reweighting_neighbours=0, rotations=1)
 
     @property
     def needs(self) -> Needs:
@@ -98,7 +98,7 @@ class BTF(Configurable):
             rows = joint.rows[:, self._columns(modality)]
             rows = rows[rows.any(dim=1)] if modality == POINTS and rows.any() else rows  # patches with points
             bank = Neighbours(rows)
-            cached = self.unimodal_[category, modality] = bank, joint.spacing() / bank.spacing()
+            cached = self.unimodal_[category, modality] = bank, joint.median_nn_distance() / bank.median_nn_distance()
         return cached
 
     def _clear_unimodal(self) -> None:
@@ -110,14 +110,14 @@ class BTF(Configurable):
     def state(self) -> dict[str, Tensor]:
         """The bank under `bank.…`, for each category `scale/…` and `bound/…`, and the widths D1 and D2 as `dims`."""
         self._check_fitted()
-        bank = under("bank", self._patchcore.state())
+        bank = add_prefix(self._patchcore.state(), "bank")
         scales = {state_key("scale", name): scale for name, scale in self.scales_.items()}
         bounds = {state_key("bound", name): bound for name, bound in self.bounds_.items()}
         return {**bank, **scales, **bounds, "dims": torch.tensor(self.dims_)}
 
     def load_state(self, state: Mapping[str, Tensor]) -> Self:
         """Restore what `state` returned."""
-        self._patchcore.load_state(part_of(state, "bank"))
+        self._patchcore.load_state(strip_prefix(state, "bank"))
         kinds = {key: key.partition("/") for key in state}
         self.scales_ = {name: state[key] for key, (kind, _, name) in kinds.items() if kind == "scale"}
         self.bounds_ = {name: state[key] for key, (kind, _, name) in kinds.items() if kind == "bound"}
@@ -127,7 +127,7 @@ class BTF(Configurable):
 
     def _scans(self, features: Features, dims: tuple[int, int] | None = None) -> Iterator[ScanPatches]:
         if RGB in features.layers:
-            image = joined(features.layers[RGB], self.aggregation)  # (B, h', w', D1)
+            image = concatenate_layers(features.layers[RGB], self.neighbourhood_size)  # (B, h', w', D1)
             features = replace(features, layers={**features.layers, RGB: (image,)})
         return scan_patches(features, dims)
 

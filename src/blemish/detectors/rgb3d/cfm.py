@@ -95,7 +95,7 @@ class CFM(CrossmodalDetector[CrossmodalMapping]):
 
     def fit(self, batches: Iterable[Batch], progress: Progress | None = None) -> Self:
         """Learn from normal scans, in one pass over `batches`; `loss_` keeps every step's loss."""
-        patches = sample_patches(batches, self.sample, self.holes, self.seed)
+        patches = sample_patches(batches, self.reservoir_size, self.holes, self.seed)
         with seeded(self.seed):
             network = self.build_network(patches.dims).to(patches.image.device)
             if self.standardise:

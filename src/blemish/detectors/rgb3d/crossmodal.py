@@ -10,7 +10,7 @@ from typing import Literal, Self
 import torch
 from torch import Tensor
 
-from blemish.detectors.base import Needs, part_of, under
+from blemish.detectors.base import Needs, add_prefix, strip_prefix
 from blemish.detectors.rgb3d.normalisation import DistanceNormalisation, Distances, box_filtered
 from blemish.detectors.rgb3d.patches import Holes, ScanPatches, scan_patches
 from blemish.detectors.rgb3d.sampling import TrainingPatches
@@ -31,7 +31,7 @@ class CrossmodalDetector(TrainedDetector[Network]):
     """Maps the features of one modality to those of the other, patch by patch, and scores by the distances.
 
     `width`: of the networks' hidden layers. `resolution`: patches of 4 × 4 pixels, or single pixels, to which image
-    features are interpolated (the paper's way). `sample`: normal patch pairs that are learned from, evenly over
+    features are interpolated (the paper's way). `reservoir_size`: normal patch pairs that are learned from, evenly over
     categories; `patches_per_step` of them in each training step. `standardise`: channels have mean 0 and standard
     deviation 1 over normal patches, and are clipped at 4. `whiten`: residuals are whitened by their second moments over
     normal patches (numeric/whiten.py). `normalise`: each distance is normalised over the category's normal patches
@@ -44,7 +44,7 @@ class CrossmodalDetector(TrainedDetector[Network]):
     width: Count = 960
     resolution: Resolution = "patch"
     patches_per_step: Count = 1024
-    sample: Count = 131072
+    reservoir_size: Count = 131072
     standardise: bool = True
     whiten: bool = False
     normalise: bool = True
@@ -65,7 +65,7 @@ class CrossmodalDetector(TrainedDetector[Network]):
             image_size=self.image_size,
             square=True,
             framing=SCAN_FRAMING,
-            squared_scores=True,
+            score_exponent=2,
             slow_fit=True,
             pooling=self.pooling,
         )
@@ -114,10 +114,10 @@ class CrossmodalDetector(TrainedDetector[Network]):
 
     def state(self) -> dict[str, Tensor]:
         """The network, its widths and its loss (see trained.py), and `normalisation.…`."""
-        return {**super().state(), **under("normalisation", self.normalisation_.state())}
+        return {**super().state(), **add_prefix(self.normalisation_.state(), "normalisation")}
 
     def load_state(self, state: Mapping[str, Tensor]) -> Self:
         """Restore what `state` returned."""
         super().load_state(state)
-        self.normalisation_ = self._new_normalisation().load_state(part_of(state, "normalisation"))
+        self.normalisation_ = self._new_normalisation().load_state(strip_prefix(state, "normalisation"))
         return self

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import avg_pool2d
 
-from blemish.detectors.base import part_of, under
+from blemish.detectors.base import add_prefix, strip_prefix
 from blemish.detectors.categories import UNNAMED, matching_category, state_key
 from blemish.detectors.rgb3d.patches import Holes, ScanPatches
 from blemish.detectors.rgb3d.prototypes import NormalPrototypes, fit_scale, normalised
@@ -128,18 +128,18 @@ class DistanceNormalisation:
         for name, kinds in self.scales_.items():
             state |= {state_key(f"scale.{kind}", name): scale for kind, scale in kinds.items()}
         for modality, bank in self.prototypes.items():
-            state |= under(f"prototypes.{modality}", bank.state())
+            state |= add_prefix(bank.state(), f"prototypes.{modality}")
         return state
 
     def load_state(self, state: Mapping[str, Tensor]) -> Self:
         """Restore what `state` returned."""
         self.scales_ = {}
-        for key, scale in part_of(state, "scale").items():
+        for key, scale in strip_prefix(state, "scale").items():
             kind, _, name = key.partition("/")
             self.scales_.setdefault(name, {})[kind] = scale
         self.names_ = tuple(sorted(self.scales_))
         for modality, bank in self.prototypes.items():
-            bank.load_state(part_of(state, f"prototypes.{modality}"))
+            bank.load_state(strip_prefix(state, f"prototypes.{modality}"))
         return self
 
 

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from blemish.detectors.rgb3d.patches import Holes, ScanPatches, mask_on_grid, scan_patches
 from blemish.errors import SettingsError
-from blemish.numeric.sampling import EvenSample
+from blemish.numeric.sampling import ReservoirSample
 from blemish.types import POINTS, RGB, Batch, Features
 
 # Sizes chosen by hand for memory: at D1 = 384 some 100 MB and, a category and modality, 6 MB.
@@ -83,12 +83,12 @@ class _PerCategory:
 
     def __init__(self, size: int, seed: int, shared: bool) -> None:
         self.size, self.seed, self.shared = size, seed, shared
-        self.samples: dict[str, EvenSample] = {}
+        self.samples: dict[str, ReservoirSample] = {}
 
     def add(self, category: str, rows: Tensor) -> None:
         """Offer `rows` `(n, D)` to a category's reservoir."""
         if category not in self.samples:
-            self.samples[category] = EvenSample(self.size, self.seed)
+            self.samples[category] = ReservoirSample(self.size, self.seed)
             if self.shared:
                 for sample in self.samples.values():
                     sample.limit(max(1, self.size // len(self.samples)))

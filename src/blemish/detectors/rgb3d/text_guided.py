@@ -130,7 +130,7 @@ class TextGuided(CrossmodalDetector[TextGuidedNetwork]):
         """Learn from normal scans, in one pass over `batches`; `loss_` keeps every step's loss."""
         prompts: dict[str, Prompts] = {}
         patches = sample_patches(
-            _collecting(batches, prompts), self.sample, self.holes, self.seed, presence=self.missing_weight > 0
+            _collecting(batches, prompts), self.reservoir_size, self.holes, self.seed, presence=self.missing_weight > 0
         )
         sentences = self._sentences(prompts, patches)
         text_dim = sentences[0].shape[-1] if sentences else 0
