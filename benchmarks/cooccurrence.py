@@ -21,7 +21,7 @@ from blemish import encoders
 from blemish.detectors import factory
 from blemish.metrics import auroc
 from blemish.model.feature_loader import FeatureLoader
-from blemish.preprocessing.framing import build_framing, pixels_of
+from blemish.preprocessing.framing import build_framing, encoder_input_of
 from blemish.research.cooccurrence import KINDS, NAME, cooccurrence
 from blemish.scoring.detector_scores import detector_scores
 
@@ -37,9 +37,9 @@ def measured(name: str, encoder_name: str, seed: int) -> list[dict[str, object]]
     needs = detector.needs.limited_to_max_copies(len(learned))
     encoder = encoders.build(encoder_name, role=needs.layers, device="cpu")
     framing = build_framing(
-        needs.framing, image_size=needs.image_size, multiple=encoder.multiple, square=needs.square
+        needs.framing, image_size=needs.image_size, multiple=encoder.size_multiple, square=needs.square
     ).fit(learned)
-    prepare = partial(pixels_of, framing)
+    prepare = partial(encoder_input_of, framing)
     names = [NAME] * len(learned)
     poses = [framing.poses] * len(learned)
     detector.fit(FeatureLoader.of(learned, encoder, needs, prepare, names, seed, poses=poses))

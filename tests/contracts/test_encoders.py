@@ -30,8 +30,8 @@ def build(name: str, role: LayerRole = "deep") -> Encoder:
 
 def noise(encoder: Encoder, rows: int, columns: int, count: int = 2) -> np.ndarray:
     """Images of `rows` × `columns` multiples of what the encoder's sides must be multiples of."""
-    least = -(-56 // encoder.multiple)
-    sides = ((least + rows) * encoder.multiple, (least + columns) * encoder.multiple)
+    least = -(-56 // encoder.size_multiple)
+    sides = ((least + rows) * encoder.size_multiple, (least + columns) * encoder.size_multiple)
     return np.random.default_rng(0).integers(0, 256, (count, *sides, 3), dtype=np.uint8)
 
 
@@ -40,9 +40,9 @@ def test_its_facts_are_there(name: str) -> None:
     assert isinstance(encoder, Encoder)
     assert encoder.name == name
     assert encoder.licence
-    assert encoder.weights
+    assert encoder.weights_sha256
     assert len(encoder.layers) == len(encoder.dims) >= 1
-    assert encoder.multiple % encoder.stride == 0
+    assert encoder.size_multiple % encoder.stride == 0
     assert RGB in encoder.modalities
 
 
@@ -81,6 +81,11 @@ def test_different_images_look_different(name: str) -> None:
 def test_wrong_input_is_refused(name: str) -> None:
     encoder = build(name)
     good = noise(encoder, 0, 0)
-    for wrong in (good.astype(np.float32), good[0], good[..., :1], good[:, :-1] if encoder.multiple > 1 else good[:0]):
+    for wrong in (
+        good.astype(np.float32),
+        good[0],
+        good[..., :1],
+        good[:, :-1] if encoder.size_multiple > 1 else good[:0],
+    ):
         with pytest.raises(SettingsError):
             encoder.encode(wrong)

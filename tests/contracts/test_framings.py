@@ -58,12 +58,15 @@ def fitted(name: str, kind: str, size: tuple[int, int], **settings: Any) -> Fram
 
 
 def content(frame: Frame) -> bytes:
-    return bytes(frame.pixels.tobytes()) + repr((frame.pixels.shape, frame.original_size, frame.to_image)).encode()
+    return (
+        bytes(frame.encoder_input.tobytes())
+        + repr((frame.encoder_input.shape, frame.original_size, frame.to_image)).encode()
+    )
 
 
 def redness(frame: Frame) -> np.ndarray:
     """How much of the mark each pixel `(h, w)` of a frame shows, 0 to 1."""
-    rgb = (frame.pixels.rgb if isinstance(frame.pixels, Scan) else frame.pixels).astype(np.float32)
+    rgb = (frame.encoder_input.rgb if isinstance(frame.encoder_input, Scan) else frame.encoder_input).astype(np.float32)
     return ((rgb[..., 0] - np.maximum(rgb[..., 1], GREY)) / (RED[0] - GREY)).clip(0, 1)
 
 
@@ -76,7 +79,7 @@ def test_a_map_of_the_frame_lands_on_the_image(name: str, kind: str, size: tuple
     for dx, dy in ((0, 0), (12, 5), (-10, -4)):
         x, y = round(size[1] / 2 + dx), round(size[0] / 2 + dy)
         frame = framing.frame(input_of(name, image_of(kind, size, 9, (x, y), side)))
-        height, width = frame.pixels.shape[:2]
+        height, width = frame.encoder_input.shape[:2]
         back = full_map(redness(frame), (height, width), frame.original_size, frame.to_image, blur=0)
         assert back.shape == frame.original_size == size
         rows, columns = np.mgrid[: size[0], : size[1]] + 0.5
@@ -122,8 +125,8 @@ def test_frames_have_the_sides_an_encoder_takes_and_leave_the_image_alone(name: 
         before = probe.tobytes()
         frame = framing.frame(probe)
         assert probe.tobytes() == before
-        assert isinstance(frame.pixels, type(probe))
-        assert all(side > 0 and side % MULTIPLE == 0 for side in frame.pixels.shape[:2])
+        assert isinstance(frame.encoder_input, type(probe))
+        assert all(side > 0 and side % MULTIPLE == 0 for side in frame.encoder_input.shape[:2])
         assert frame.to_image is None or (frame.to_image.shape == (2, 3) and np.isfinite(frame.to_image).all())
 
 
@@ -131,4 +134,4 @@ def test_a_square_is_square_before_anything_is_fitted(name: str) -> None:
     framing = build_framing(name, image_size=96, multiple=MULTIPLE, square=True)
     assert framing.settings["square"] is True
     assert framing.fit([]) is framing
-    assert len(set(framing.frame(image_of("bare", (60, 90))).pixels.shape[:2])) == 1
+    assert len(set(framing.frame(image_of("bare", (60, 90))).encoder_input.shape[:2])) == 1

@@ -46,7 +46,7 @@ def test_its_facts_are_there(name: str) -> None:
     assert encoder.name == name
     assert encoder.modalities == (POINTS,)
     assert encoder.licence
-    assert encoder.weights
+    assert encoder.weights_sha256
     assert len(encoder.dims) >= 1
     assert encoder.stride >= 1
 

@@ -41,7 +41,7 @@ def test_its_facts_are_there(name: str) -> None:
     assert isinstance(encoder, TextEncoder)
     assert encoder.name == name
     assert encoder.licence == registry.TEXT_ENCODERS[name].licence
-    assert len(encoder.weights) == 64  # a sha256
+    assert len(encoder.weights_sha256) == 64  # a sha256
     assert encoder.dims >= 1
     assert name in repr(encoder)
 

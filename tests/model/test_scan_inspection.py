@@ -37,7 +37,7 @@ SIDE = 64
 class Slopes:
     """Points → mean and spread of the heights in each cell."""
 
-    name, modalities, dims, licence, weights = "slopes", (POINTS,), (2,), "none needed", "0"
+    name, modalities, dims, licence, weights_sha256 = "slopes", (POINTS,), (2,), "none needed", "0"
 
     def __init__(self, stride: int) -> None:
         self.stride = stride

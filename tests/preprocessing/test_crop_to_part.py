@@ -79,7 +79,7 @@ def test_it_is_a_framing() -> None:
 
 @pytest.mark.parametrize("degrees", [0, 15, 45, 90, 200, 285])
 def test_a_turned_bar_comes_out_level_and_fills_the_frame(of_bars: PartFraming, degrees: float) -> None:
-    seen = metal(of_bars.frame(bar(degrees, (150, 125), seed=9)).pixels)
+    seen = metal(of_bars.frame(bar(degrees, (150, 125), seed=9)).encoder_input)
     height, width = seen.shape
     assert width > 1.5 * height
     ys, xs = np.nonzero(seen)
@@ -92,7 +92,7 @@ def test_a_turned_bar_comes_out_level_and_fills_the_frame(of_bars: PartFraming, 
 
 @pytest.mark.parametrize("degrees", [10, 100, 190, 280])
 def test_all_poses_come_out_the_same_way_round(of_bars: PartFraming, degrees: float) -> None:
-    seen = [metal(of_bars.frame(bar(turned, seed=9)).pixels) for turned in (10, degrees)]
+    seen = [metal(of_bars.frame(bar(turned, seed=9)).encoder_input) for turned in (10, degrees)]
     assert seen[0].shape == seen[1].shape
     assert (seen[0] != seen[1]).mean() < 0.03
 
@@ -105,7 +105,7 @@ def test_the_way_back_finds_a_mark_within_two_pixels(of_bars: PartFraming, degre
     image[spot] = (0, 0, 255)
     ys, xs = np.nonzero(spot)
     frame = of_bars.frame(image)
-    blue = frame.pixels.astype(int)
+    blue = frame.encoder_input.astype(int)
     seen_y, seen_x = np.nonzero((blue[..., 2] > 150) & (blue[..., 0] < 100))
     assert len(seen_x)
     found = in_image(frame, seen_x.mean() + 0.5, seen_y.mean() + 0.5)
@@ -122,7 +122,7 @@ def test_a_level_part_has_four_poses_and_a_round_one_leaves_them_to_the_detector
 def test_a_small_disc_is_cropped_close_and_not_enlarged_without_end() -> None:
     framing = learned([disc(28, seed=i) for i in range(3)], image_size=512)
     frame = framing.frame(disc(28, (60, 180), seed=7))
-    height, width = frame.pixels.shape[:2]
+    height, width = frame.encoder_input.shape[:2]
     assert height < 150  # 56 px across: there is nothing more to see
     np.testing.assert_allclose(in_image(frame, width / 2, height / 2), (60, 180), atol=2)
 
@@ -132,7 +132,7 @@ def test_a_frame_stays_inside_the_image_where_it_fits(centre: tuple[float, float
     framing = PartFraming(128, 8).fit([disc(), disc(seed=1)])
     frame = framing.frame(disc(48, centre))
     assert frame.to_image is not None
-    height, width = frame.pixels.shape[:2]
+    height, width = frame.encoder_input.shape[:2]
     corners = frame.to_image @ np.array([[0, width], [0, height], [1, 1]])
     assert corners.min() >= -1e-6
     assert (corners.max(axis=1) <= np.array([SIZE[1], SIZE[0]]) + 1e-6).all()
@@ -147,14 +147,14 @@ def test_beyond_the_edge_an_image_is_mirrored_not_drawn_out() -> None:
 
 
 def test_every_frame_has_one_of_few_sizes(of_bars: PartFraming) -> None:
-    shapes = {of_bars.frame(bar(degrees, seed=degrees)).pixels.shape for degrees in range(0, 180, 12)}
+    shapes = {of_bars.frame(bar(degrees, seed=degrees)).encoder_input.shape for degrees in range(0, 180, 12)}
     assert len(shapes) <= len(GROWN)
     assert all(side % of_bars.multiple == 0 for shape in shapes for side in shape[:2])
 
 
 def test_a_larger_part_than_any_learned_is_seen_whole() -> None:
     framing = learned([disc(30, seed=i) for i in range(3)])
-    seen = metal(framing.frame(disc(30 * (1 + 2 * MARGIN) * 1.3, seed=9)).pixels)
+    seen = metal(framing.frame(disc(30 * (1 + 2 * MARGIN) * 1.3, seed=9)).encoder_input)
     assert not touches_the_edge(seen)
 
 
@@ -170,16 +170,16 @@ def test_without_a_part_on_a_plain_ground_images_are_seen_whole(kind: str) -> No
         frame = framing.frame(image)
         assert frame.to_image is None
         assert frame.original_size == SIZE
-        assert frame.pixels.shape[1] > frame.pixels.shape[0]  # aspect ratio kept
-        assert frame.pixels.shape[0] * frame.pixels.shape[1] == pytest.approx(128**2, rel=0.2)
-    assert PartFraming(128, 16, square=True).fit(images).frame(images[0]).pixels.shape == (128, 128, 3)
+        assert frame.encoder_input.shape[1] > frame.encoder_input.shape[0]  # aspect ratio kept
+        assert frame.encoder_input.shape[0] * frame.encoder_input.shape[1] == pytest.approx(128**2, rel=0.2)
+    assert PartFraming(128, 16, square=True).fit(images).frame(images[0]).encoder_input.shape == (128, 128, 3)
 
 
 @pytest.mark.parametrize("gap", [14, 24])
 def test_a_part_broken_in_two_is_framed_whole(of_bars: PartFraming, gap: float) -> None:
-    whole = metal(of_bars.frame(bar(20, seed=4)).pixels)
+    whole = metal(of_bars.frame(bar(20, seed=4)).encoder_input)
     frame = of_bars.frame(bar(20, seed=4, gap=gap))
-    seen = metal(frame.pixels)
+    seen = metal(frame.encoder_input)
     assert np.ptp(np.nonzero(seen)[1]) == pytest.approx(np.ptp(np.nonzero(whole)[1]), rel=0.1)
     assert not touches_the_edge(seen)
 
@@ -194,7 +194,7 @@ def test_what_was_learned_comes_back(of_bars: PartFraming) -> None:
     again = PartFraming(**of_bars.settings).load_state(of_bars.state())
     image = bar(77, seed=5)
     ours, theirs = again.frame(image), of_bars.frame(image)
-    assert np.array_equal(ours.pixels, theirs.pixels)
+    assert np.array_equal(ours.encoder_input, theirs.encoder_input)
     assert np.array_equal(ours.to_image, theirs.to_image)  # type: ignore[arg-type]
     assert again.poses == of_bars.poses
     assert PartFraming().load_state(PartFraming().state()).crops_ is False

@@ -13,12 +13,12 @@ def image(height: int, width: int) -> np.ndarray:
 def test_the_whole_image_is_resized() -> None:
     whole = image(100, 200)
     frame = PlainFraming(image_size=56, multiple=14).frame(whole)
-    assert frame.pixels.shape == (56, 112, 3)
-    assert frame.pixels.dtype == np.uint8
+    assert frame.encoder_input.shape == (56, 112, 3)
+    assert frame.encoder_input.dtype == np.uint8
     assert frame.original_size == (100, 200)
     assert frame.to_image is None
-    assert np.array_equal(frame.pixels, resize_image(whole, (56, 112)))
+    assert np.array_equal(frame.encoder_input, resize_image(whole, (56, 112)))
 
 
 def test_a_square_is_square() -> None:
-    assert PlainFraming(image_size=60, multiple=8, square=True).frame(image(30, 90)).pixels.shape == (64, 64, 3)
+    assert PlainFraming(image_size=60, multiple=8, square=True).frame(image(30, 90)).encoder_input.shape == (64, 64, 3)

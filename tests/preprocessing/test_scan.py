@@ -24,12 +24,12 @@ def scan(height: int = 96, width: int = 96, top: float = 0.03) -> Scan:
 def test_a_square_scan_without_its_background() -> None:
     whole = scan()
     frame = ScanFraming(image_size=96, crop=False).frame(whole)
-    assert frame.pixels.shape == (96, 96)
+    assert frame.encoder_input.shape == (96, 96)
     assert frame.original_size == (96, 96)
     assert frame.to_image is None
-    assert np.array_equal(frame.pixels.rgb, whole.rgb)  # the image stays whole
-    left = measured(frame.pixels.xyz)
-    assert np.array_equal(frame.pixels.xyz[left], whole.xyz[left])
+    assert np.array_equal(frame.encoder_input.rgb, whole.rgb)  # the image stays whole
+    left = measured(frame.encoder_input.xyz)
+    assert np.array_equal(frame.encoder_input.xyz[left], whole.xyz[left])
     high = heights(96, 0.03)
     assert left[measured(whole.xyz) & (high > 0.007)].all()
     assert not left[high < 0.003].any()
@@ -38,9 +38,12 @@ def test_a_square_scan_without_its_background() -> None:
 def test_what_is_switched_off_is_not_done() -> None:
     whole = scan()
     frame = ScanFraming(image_size=96, plane=False, clusters=False).frame(whole)
-    assert same(frame.pixels, whole)
+    assert same(frame.encoder_input, whole)
     wide = ScanFraming(image_size=96, band=0.001).frame(whole)
-    assert measured(wide.pixels.xyz).sum() > measured(ScanFraming(image_size=96).frame(whole).pixels.xyz).sum()
+    assert (
+        measured(wide.encoder_input.xyz).sum()
+        > measured(ScanFraming(image_size=96).frame(whole).encoder_input.xyz).sum()
+    )
 
 
 @pytest.mark.parametrize(("height", "width"), [(60, 100), (100, 60), (64, 64), (37, 90), (300, 211)])
@@ -51,8 +54,8 @@ def test_a_mark_in_the_frame_lands_where_it_was(height: int, width: int, image_s
     top, left, side = height // 3, width // 2, max(height, width) // 8
     marked[top : top + side, left : left + side] = 255
     frame = ScanFraming(image_size=image_size).frame(Scan(marked))
-    bright = frame.pixels.rgb[..., 0] / 255
-    size = frame.pixels.shape[:2]
+    bright = frame.encoder_input.rgb[..., 0] / 255
+    size = frame.encoder_input.shape[:2]
     back = full_map(bright.astype(np.float32), size, (height, width), frame.to_image, blur=0)
     assert back.shape == (height, width)
     rows, columns = np.mgrid[:height, :width]
@@ -75,14 +78,14 @@ def test_image_points_and_mask_stay_on_one_grid(height: int, width: int) -> None
     frame = ScanFraming(image_size=56, plane=False, clusters=False, crop=False).frame(Scan(image, places))
     scale = max(height, width) / 56
     to_image = np.array([[scale, 0, 0], [0, scale, 0]]) if frame.to_image is None else frame.to_image
-    rows, columns = np.nonzero(measured(frame.pixels.xyz))
+    rows, columns = np.nonzero(measured(frame.encoder_input.xyz))
     expected = to_image @ np.stack([columns + 0.5, rows + 0.5, np.ones(len(rows))])  # (2, N)
-    found = frame.pixels.xyz[rows, columns, :2].T + 0.5
+    found = frame.encoder_input.xyz[rows, columns, :2].T + 0.5
     assert np.abs(found - expected).max() <= 0.5 + 1e-4
     assert len(rows) == pytest.approx(height * width / scale**2, rel=0.05)
     mask = resize_points(pad_square(image[..., 0] > 0, fill=0), (56, 56))
-    bright = frame.pixels.rgb[..., 0] > 127
-    inside = measured(frame.pixels.xyz)
+    bright = frame.encoder_input.rgb[..., 0] > 127
+    inside = measured(frame.encoder_input.xyz)
     assert (mask == bright)[inside].mean() > 0.9
 
 
@@ -93,42 +96,42 @@ def test_a_crop_holds_all_of_the_part_and_knows_the_way_back(height: int, width:
     all_of_it = ScanFraming(image_size=64, multiple=4, crop=False).frame(whole)
     frame = ScanFraming(image_size=64, multiple=4).frame(whole)
     assert frame.to_image is not None
-    assert all(side % 4 == 0 and side < 64 for side in frame.pixels.shape[:2])
-    assert measured(frame.pixels.xyz).sum() == measured(all_of_it.pixels.xyz).sum() > 0
+    assert all(side % 4 == 0 and side < 64 for side in frame.encoder_input.shape[:2])
+    assert measured(frame.encoder_input.xyz).sum() == measured(all_of_it.encoder_input.xyz).sum() > 0
     scale = max(height, width) / 64
     identity = np.array([[scale, 0, 0], [0, scale, 0]])
     back = identity if all_of_it.to_image is None else all_of_it.to_image
     x, y = np.linalg.solve(back[:, :2], frame.to_image[:, 2] - back[:, 2])  # the crop's corner in the uncropped frame
     assert (x, y) == (pytest.approx(round(x)), pytest.approx(round(y)))
-    rows, columns = frame.pixels.shape[:2]
-    place = all_of_it.pixels.crop(slice(round(y), round(y) + rows), slice(round(x), round(x) + columns))
-    assert same(frame.pixels, place)
+    rows, columns = frame.encoder_input.shape[:2]
+    place = all_of_it.encoder_input.crop(slice(round(y), round(y) + rows), slice(round(x), round(x) + columns))
+    assert same(frame.encoder_input, place)
 
 
 def test_an_image_without_points() -> None:
     image = np.random.default_rng(0).integers(0, 256, (50, 70, 3), dtype=np.uint8)
     frame = ScanFraming(image_size=64).frame(image)
-    assert frame.pixels.shape == (64, 64)
-    assert frame.pixels.rgb.shape == (64, 64, 3)
-    assert frame.pixels.xyz is None
+    assert frame.encoder_input.shape == (64, 64)
+    assert frame.encoder_input.rgb.shape == (64, 64, 3)
+    assert frame.encoder_input.xyz is None
     nothing_measured = np.full((50, 70, 3), np.nan, np.float32)
     for scan_alike in (Scan(image), Scan(image, nothing_measured)):
-        assert same(ScanFraming(image_size=64).frame(scan_alike).pixels, frame.pixels)
+        assert same(ScanFraming(image_size=64).frame(scan_alike).encoder_input, frame.encoder_input)
 
 
 def test_points_without_an_image() -> None:
     whole = scan()
-    pixels = ScanFraming(image_size=48).frame(Scan(xyz=whole.xyz)).pixels
+    pixels = ScanFraming(image_size=48).frame(Scan(xyz=whole.xyz)).encoder_input
     assert pixels.rgb is None
     assert measured(pixels.xyz).any()
-    assert np.array_equal(pixels.xyz, ScanFraming(image_size=48).frame(whole).pixels.xyz, equal_nan=True)
+    assert np.array_equal(pixels.xyz, ScanFraming(image_size=48).frame(whole).encoder_input.xyz, equal_nan=True)
 
 
 def test_the_frame_is_a_multiple_and_its_input_is_left_alone() -> None:
     whole = scan(70, 90)
     before = whole.tobytes()
     frame = ScanFraming(image_size=100, multiple=16, crop=False).frame(whole)
-    assert frame.pixels.shape == (96, 96)
+    assert frame.encoder_input.shape == (96, 96)
     assert whole.tobytes() == before
 
 

@@ -154,14 +154,14 @@ class PatchEncoder:
     def _grid(self, frame: Frame) -> torch.Tensor:
         from blemish.model.outliers import patches_of
 
-        return patches_of(self.encoder.encode(frame.pixels[None]))  # (h, w, D)
+        return patches_of(self.encoder.encode(frame.encoder_input[None]))  # (h, w, D)
 
 
 def framed_mask(mask: np.ndarray, frame: Frame) -> np.ndarray:
     """A mask `(H, W)` of an image as the image was framed."""
     from PIL import Image
 
-    size = frame.pixels.shape[:2]
+    size = frame.encoder_input.shape[:2]
     if frame.to_image is None:
         return np.asarray(Image.fromarray(mask).resize((size[1], size[0])))
     # pillow asks where each pixel of the frame comes from, which is what `to_image` says

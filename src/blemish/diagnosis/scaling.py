@@ -80,7 +80,7 @@ def detector_milliseconds(
 ) -> list[float]:
     """How long the detector takes for an image's features with these shares of its stored patches; the best of some."""
     frame = model.framing_of(category).frame(image)
-    features = model.encoder.encode(frame.pixels[None]).with_categories([category or ""])
+    features = model.encoder.encode(frame.encoder_input[None]).with_categories([category or ""])
     spent = []
     for share in shares:
         detector = model.detector if share == 1 else with_fewer_patches(model.detector, share)

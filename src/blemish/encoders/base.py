@@ -22,17 +22,18 @@ class Encoder(Protocol):
     """A frozen network that turns images into patch features.
 
     `stride` is the side of a patch in pixels on the finest layer taken; image height and width given to `encode`
-    must be multiples of `multiple`. `dims` are the widths of the layers taken, `weights` the sha256 of what was loaded.
+    must be multiples of `size_multiple`. `dims` are the widths of the layers taken, `weights_sha256` the hash of what
+    was loaded.
     """
 
     name: str
     modalities: tuple[str, ...]
     layers: tuple[Any, ...]  # numbers; of a joint encoder, those of each part
     stride: int
-    multiple: int
+    size_multiple: int
     dims: tuple[int, ...]
     licence: str
-    weights: str
+    weights_sha256: str
 
     def encode(self, images: Any) -> Features:
         """`images` `(B, H, W, 3)` uint8 RGB → Features with float32 layers `(B, h, w, D)`; no gradient.
@@ -51,7 +52,7 @@ class PointsEncoder(Protocol):
     stride: int
     dims: tuple[int, ...]
     licence: str
-    weights: str
+    weights_sha256: str
 
     def encode_points(self, points: np.ndarray) -> Features:
         """`points` `(B, H, W, 3)` float32 in metres, NaN where nothing was measured; H and W multiples of `stride`.

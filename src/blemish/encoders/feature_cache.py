@@ -38,8 +38,8 @@ class CachingEncoder:
         self.encoder, self.folder, self.half = encoder, folder, half
         # Copied, so that isinstance(…, Encoder) finds them.
         self.name, self.modalities, self.layers = encoder.name, encoder.modalities, encoder.layers
-        self.stride, self.multiple, self.dims = encoder.stride, encoder.multiple, encoder.dims
-        self.licence, self.weights = encoder.licence, encoder.weights
+        self.stride, self.size_multiple, self.dims = encoder.stride, encoder.size_multiple, encoder.dims
+        self.licence, self.weights_sha256 = encoder.licence, encoder.weights_sha256
         self.device = getattr(encoder, "device", "cpu")
         self.precision = precision_of(encoder)
         self.hits, self._before = 0, frozenset[str]()
@@ -141,7 +141,7 @@ class CachingEncoder:
 
 def with_disk_cache(encoder: Encoder, folder: Path, most_bytes: int = MOST_BYTES) -> CachingEncoder:
     """`encoder` with a float16 cache in `folder` that later runs share; each encoder has its own sub-folder."""
-    facts = (encoder.name, encoder.weights, encoder.layers, encoder.stride, encoder.multiple, encoder.dims)
+    facts = (encoder.name, encoder.weights_sha256, encoder.layers, encoder.stride, encoder.size_multiple, encoder.dims)
     precision = str(getattr(encoder, "precision", ""))
     part = hashlib.sha256(repr((*facts, precision)).encode()).hexdigest()[:16]
     return CachingEncoder(encoder, folder.expanduser() / part, most_bytes, half=True)

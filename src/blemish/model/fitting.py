@@ -27,7 +27,7 @@ from blemish.model.model_folder import thumbnail_sheet
 from blemish.model.outliers import Outlier, find_outliers
 from blemish.model.settings import ModelSettings, check_compatible
 from blemish.model.survey import NormalImages, survey
-from blemish.preprocessing.framing import Framing, pixels_of
+from blemish.preprocessing.framing import Framing, encoder_input_of
 from blemish.scoring.calibration import Calibration
 from blemish.scoring.held_out_plan import plan_held_out
 from blemish.types import POINTS, Prompts
@@ -121,7 +121,7 @@ def feature_loader(
         normal.images,
         encoder,
         settings.detector.needs.limited_to_max_copies(max(Counter(names).values())),
-        [partial(pixels_of, framing) for framing in framings],
+        [partial(encoder_input_of, framing) for framing in framings],
         names,
         settings.seed,
         progress=progress,

@@ -85,7 +85,7 @@ class HeldOutEncoder:
     def encode_for_recognition(self, index: int, image: ImageOrScan) -> Features:
         """An image of the category of that at `index`, as category recognition takes it."""
         framing = self.recognition_framing or self.framings[index]
-        return rgb_encoder(self.encoder).encode(batch_of([framing.frame(image).pixels]))
+        return rgb_encoder(self.encoder).encode(batch_of([framing.frame(image).encoder_input]))
 
     def for_recognition(self, index: int) -> Features:
         """The image at `index` as category recognition takes it; encoded only if it has to be."""
@@ -96,7 +96,7 @@ class HeldOutEncoder:
     def _encode(self, index: int, image: ImageOrScan, modality: str) -> Features:
         if modality and isinstance(image, Scan):
             image = image.only(modality)
-        return self.encoder.encode(batch_of([self.framings[index].frame(image).pixels]))
+        return self.encoder.encode(batch_of([self.framings[index].frame(image).encoder_input]))
 
 
 def scores_and_peaks(detector: Detector, features: Features, stride: int) -> tuple[list[float], list[float]]:

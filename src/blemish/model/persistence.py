@@ -67,7 +67,7 @@ def saved_of(model: FittedModel, folder: Path) -> SavedModel:
         "encoder": {
             "name": encoder.name,
             "layers": list(encoder.layers),
-            "weights": encoder.weights,
+            "weights": encoder.weights_sha256,
             "precision": settings.precision,
             **folders_beside(encoder.name, folder),
         },
@@ -196,10 +196,10 @@ def as_json(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 def check_weights(encoder: Encoder, saved: Mapping[str, Any]) -> None:
     """Raise WeightsError where an encoder's weights are not those that a model was fitted with."""
-    if encoder.weights != saved["weights"]:
+    if encoder.weights_sha256 != saved["weights"]:
         raise WeightsError(
             f"the weights of {saved['name']!r} that the model learned with (sha256 {saved['weights'][:12]}…)",
-            f"others (sha256 {encoder.weights[:12]}…)",
+            f"others (sha256 {encoder.weights_sha256[:12]}…)",
             "install the weights it learned with, or fit again with these",
         )
 

@@ -189,8 +189,10 @@ def encode_frames(model: FittedModel, frames: Sequence[Frame], for_recognition: 
     """The features of each frame, equal sizes encoded together; of joined encoders by the first to recognise."""
     encoder = rgb_encoder(model.encoder) if for_recognition else model.encoder
     found: dict[int, Features] = {}
-    for members in group_indices([frame.pixels.shape for frame in frames]).values():
-        features = encoder.encode(batch_of([frames[i].pixels for i in members]))  # layers (len(members), h, w, D)
+    for members in group_indices([frame.encoder_input.shape for frame in frames]).values():
+        features = encoder.encode(
+            batch_of([frames[i].encoder_input for i in members])
+        )  # layers (len(members), h, w, D)
         found |= {i: features.take(slice(row, row + 1)) for row, i in enumerate(members)}
     return [found[i] for i in range(len(frames))]
 
@@ -225,7 +227,9 @@ def prediction_of(
 
 def map_of_image(patches: np.ndarray, frame: Frame) -> np.ndarray:
     """Patch values `(h, w)` as a map `(H, W)` of the image that was framed."""
-    return full_map(patches, (frame.pixels.shape[0], frame.pixels.shape[1]), frame.original_size, frame.to_image)
+    return full_map(
+        patches, (frame.encoder_input.shape[0], frame.encoder_input.shape[1]), frame.original_size, frame.to_image
+    )
 
 
 def with_modality_shares(

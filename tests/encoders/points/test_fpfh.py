@@ -137,7 +137,12 @@ def test_metres_and_spacings_mean_the_same() -> None:
 
 
 def test_settings_are_part_of_the_weights() -> None:
-    assert load_fpfh().weights == load_fpfh().weights != load_fpfh(radii=(5.0,)).weights != load_fpfh(stride=4).weights
+    assert (
+        load_fpfh().weights_sha256
+        == load_fpfh().weights_sha256
+        != load_fpfh(radii=(5.0,)).weights_sha256
+        != load_fpfh(stride=4).weights_sha256
+    )
     assert load_fpfh(radii=(1.0, 2.0, 3.0)).dims == (99,)
 
 

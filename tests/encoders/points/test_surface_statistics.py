@@ -140,9 +140,9 @@ def test_padding_changes_nothing() -> None:
 
 def test_settings_are_part_of_the_weights() -> None:
     assert (
-        load_surface_statistics().weights
-        == load_surface_statistics().weights
-        != load_surface_statistics(scales=(2, 4)).weights
+        load_surface_statistics().weights_sha256
+        == load_surface_statistics().weights_sha256
+        != load_surface_statistics(scales=(2, 4)).weights_sha256
     )
     assert load_surface_statistics(scales=(3,)).dims == (10,)
 

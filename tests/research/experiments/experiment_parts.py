@@ -108,7 +108,7 @@ class FewWords:
     """A text encoder that counts letters."""
 
     def __init__(self, name: str, *, device: str = "cpu") -> None:
-        self.name, self.dims, self.licence, self.weights = name, 26, "none needed", "none"
+        self.name, self.dims, self.licence, self.weights_sha256 = name, 26, "none needed", "none"
 
     def embed(self, sentences: Sequence[str]) -> torch.Tensor:
         """How often each letter occurs, as rows of unit length `(S, 26)`."""

@@ -41,10 +41,10 @@ class ScanEncoder:
         self.stride = points_encoder.stride
         self.cell = max(FINEST, self.stride)
         # So many cells a side that the image, resized to them, has sides its own encoder accepts.
-        self.multiple = math.lcm(self.stride, self.cell * (image_encoder.multiple // image_encoder.stride))
+        self.size_multiple = math.lcm(self.stride, self.cell * (image_encoder.size_multiple // image_encoder.stride))
         self.licence = "; ".join(dict.fromkeys((image_encoder.licence, points_encoder.licence)))
-        weights = f"{image_encoder.weights}+{points_encoder.weights}"
-        self.weights = hashlib.sha256(weights.encode()).hexdigest()
+        weights = f"{image_encoder.weights_sha256}+{points_encoder.weights_sha256}"
+        self.weights_sha256 = hashlib.sha256(weights.encode()).hexdigest()
         self.device = getattr(image_encoder, "device", "cpu")
         self.precision = precision_of(image_encoder), precision_of(points_encoder)
         self._blank: tuple[tuple[int, ...], Features] | None = None
@@ -52,7 +52,7 @@ class ScanEncoder:
     def encode(self, scans: Sequence[Scan]) -> Features:
         """B scans of one shape `(H, W)` → float32 layers `(B, h, w, D)` of both modalities; no gradient.
 
-        Raises SettingsError for another type, several shapes, or sides that are no multiples of `multiple`.
+        Raises SettingsError for another type, several shapes, or sides that are no multiples of `size_multiple`.
         """
         self._check(scans)
         nothing = np.full((*scans[0].shape, 3), np.nan, dtype=np.float32)
@@ -95,9 +95,9 @@ class ScanEncoder:
         if len(shapes := {scan.shape for scan in scans}) > 1:
             raise SettingsError("scans of one shape", f"{sorted(shapes)}", "encode those of each shape by themselves")
         height, width = scans[0].shape
-        if height % self.multiple or width % self.multiple:
+        if height % self.size_multiple or width % self.size_multiple:
             raise SettingsError(
-                f"scan sides that are multiples of {self.multiple} for the encoder {self.name!r}",
+                f"scan sides that are multiples of {self.size_multiple} for the encoder {self.name!r}",
                 f"{height}×{width} pixels",
                 "resize the scans first",
             )

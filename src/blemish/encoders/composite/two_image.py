@@ -42,9 +42,9 @@ class JointEncoder:
         self.modalities: tuple[str, ...] = (RGB, CONTEXT)
         self.layers: tuple[Any, ...] = (first.layers, second.layers)
         self.dims = first.dims + second.dims
-        self.stride, self.multiple = first.stride, first.multiple
+        self.stride, self.size_multiple = first.stride, first.size_multiple
         self.licence = "; ".join(dict.fromkeys(part.licence for part in parts))
-        self.weights = hashlib.sha256("+".join(part.weights for part in parts).encode()).hexdigest()
+        self.weights_sha256 = hashlib.sha256("+".join(part.weights_sha256 for part in parts).encode()).hexdigest()
         self.device = getattr(first, "device", "cpu")
         self.precision = tuple(precision_of(part) for part in self.parts)
 
@@ -52,8 +52,8 @@ class JointEncoder:
         """`images` `(B, H, W, 3)` uint8 → layers `(B, h, w, D)` of both, each on its own grid."""
         first, second = self.parts
         fine = first.encode(images)
-        factor = self.context_scale * second.multiple / first.multiple
-        context = second.encode(downsampled(images, factor, second.multiple))
+        factor = self.context_scale * second.size_multiple / first.size_multiple
+        context = second.encode(downsampled(images, factor, second.size_multiple))
         return Features({RGB: fine.layers[RGB], CONTEXT: context.layers[RGB]})
 
 

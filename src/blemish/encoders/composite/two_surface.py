@@ -32,7 +32,7 @@ def load_two_surface(
     resolve_layers(layers, (0,), 1, name)
     parts = load_fpfh(stride=stride), load_surface_statistics(stride=stride)
     both = ConcatenatedDescriptors(parts[0].describe, parts[1].describe)
-    settings = {"parts": [part.weights for part in parts]}
+    settings = {"parts": [part.weights_sha256 for part in parts]}
     return DescriptorEncoder(
         both, name=name, stride=stride, dims=sum(part.dims[0] for part in parts), settings=settings
     )

@@ -32,20 +32,20 @@ class FrozenEncoder:
         name: str,
         layers: Sequence[int],
         stride: int,
-        multiple: int,
+        size_multiple: int,
         dims: Sequence[int],
         licence: str,
-        weights: str,
+        weights_sha256: str,
         mean: Sequence[float] = IMAGENET_MEAN,
         std: Sequence[float] = IMAGENET_STD,
         device: str = "cpu",
         precision: Precision = "auto",
         chunk: int | None = None,
     ) -> None:
-        self.name, self.licence, self.weights = name, licence, weights
+        self.name, self.licence, self.weights_sha256 = name, licence, weights_sha256
         self.modalities: tuple[str, ...] = (RGB,)
         self.layers, self.dims = tuple(layers), tuple(dims)
-        self.stride, self.multiple = stride, multiple
+        self.stride, self.size_multiple = stride, size_multiple
         self.device = resolve_device(device)
         self.precision = resolve_precision(precision, self.device)
         self.mean, self.std = tuple(mean), tuple(std)
@@ -62,7 +62,7 @@ class FrozenEncoder:
     def encode(self, images: np.ndarray) -> Features:
         """`images` `(B, H, W, 3)` uint8 RGB → Features with float32 layers `(B, h, w, D)`; no gradient.
 
-        Raises `SettingsError` for another shape or type, or sides that are no multiples of `multiple`.
+        Raises `SettingsError` for another shape or type, or sides that are no multiples of `size_multiple`.
         """
         self._check(images)
         starts = range(0, len(images), self.chunk)
@@ -90,9 +90,9 @@ class FrozenEncoder:
                 "stack RGB pictures of one size",
             )
         height, width = images.shape[1:3]
-        if height % self.multiple or width % self.multiple or not height or not width:
+        if height % self.size_multiple or width % self.size_multiple or not height or not width:
             raise SettingsError(
-                f"picture sides that are multiples of {self.multiple} for the encoder {self.name!r}",
+                f"picture sides that are multiples of {self.size_multiple} for the encoder {self.name!r}",
                 f"{height}×{width} pixels",
                 "resize the pictures first",
             )

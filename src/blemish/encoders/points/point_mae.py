@@ -61,7 +61,7 @@ def load_point_mae(
         network,
         name=name,
         layers=taken,
-        weights=file_hash(path),
+        weights_sha256=file_hash(path),
         device=device,
         precision=precision,
         stride=stride,
@@ -89,7 +89,7 @@ class PointMae:
         name: str = "point-mae",
         layers: Sequence[int] = LAYERS,
         licence: str = LICENCE,
-        weights: str = "none",
+        weights_sha256: str = "none",
         device: str = "cpu",
         precision: Precision = "auto",
         stride: int = 8,
@@ -98,11 +98,11 @@ class PointMae:
         most_points: int = 8192,
         smooth: bool = False,
     ) -> None:
-        self.name, self.licence, self.weights = name, licence, weights
+        self.name, self.licence, self.weights_sha256 = name, licence, weights_sha256
         self.modalities: tuple[str, ...] = (POINTS,)
         self.layers = resolve_layers(layers, LAYERS, len(network.blocks), name)
         self.dims: tuple[int, ...] = (network.width * len(self.layers),)
-        self.stride = self.multiple = stride
+        self.stride = self.size_multiple = stride
         self.groups, self.group_size, self.most_points, self.smooth = groups, group_size, most_points, smooth
         check(self, *whole(self, 1, "stride", "groups", "group_size", "most_points"))
         self.device = resolve_device(device)

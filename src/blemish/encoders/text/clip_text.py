@@ -39,7 +39,7 @@ def load_clip_text(
         dims=int(model.config.projection_dim),
         max_tokens=int(model.config.max_position_embeddings),
         licence=licence,
-        weights=weights,
+        weights_sha256=weights,
         device=device,
     )
 

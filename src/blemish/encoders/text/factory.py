@@ -28,12 +28,12 @@ FAMILIES = {
 
 @runtime_checkable
 class TextEncoder(Protocol):
-    """A frozen network that embeds sentences in `dims` dimensions; `weights` is the sha256 of its files."""
+    """A frozen network that embeds sentences in `dims` dimensions; `weights_sha256` is the hash of its files."""
 
     name: str
     dims: int
     licence: str
-    weights: str
+    weights_sha256: str
 
     def embed(self, sentences: Sequence[str]) -> torch.Tensor:
         """Sentence embeddings of unit length `(S, dims)` float32; no gradient, and no row depends on the others."""

@@ -36,11 +36,11 @@ class FrozenTextEncoder:
         dims: int,
         max_tokens: int,
         licence: str,
-        weights: str,
+        weights_sha256: str,
         device: str = "cpu",
     ) -> None:
         self.name, self.dims, self.max_tokens = name, dims, max_tokens
-        self.licence, self.weights = licence, weights
+        self.licence, self.weights_sha256 = licence, weights_sha256
         self.device = resolve_device(device)
         self.model = prepare(model, self.device, "fp32")
         self.tokenizer, self._pool = tokenizer, pool

@@ -44,7 +44,7 @@ def load_minilm(name: str = "minilm", *, source: str | None = None, device: str 
         dims=int(model.config.hidden_size),
         max_tokens=min(MAX_TOKENS, int(model.config.max_position_embeddings)),
         licence=LICENCE if source is None else "see the model's card",
-        weights=weights,
+        weights_sha256=weights,
         device=device,
     )
 

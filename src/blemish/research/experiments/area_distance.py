@@ -110,12 +110,12 @@ class AreaDistance(Experiment):
     def measured(self, category: CategoryData, name: str, seed: int, tools: Tools) -> list[Row]:
         """A row for each block and area, the rank correlation over all images and areas in each of them."""
         encoder = with_blocks(name, self.blocks, self.device)
-        framing = build_framing("plain", image_size=self.image_size, multiple=encoder.multiple, square=True)
+        framing = build_framing("plain", image_size=self.image_size, multiple=encoder.size_multiple, square=True)
         drawn = draw_shots(category.train, min(self.images, len(category.train)), seed)
         moved: list[tuple[float, float, list[dict[str, float]]]] = []  # target area, pasted area, by block
         scales: list[list[float]] = []
         for index, sample in enumerate(drawn):
-            image = framing.frame(image_of(sample)).pixels
+            image = framing.frame(image_of(sample)).encoder_input
             good = layers_of(encoder, image)
             scales.append([deviation_of(one) for one in good])
             for area, (altered, mask) in self._altered(image, seed, index):
