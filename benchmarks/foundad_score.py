@@ -45,7 +45,7 @@ def whitening(inspector: Inspector, image: np.ndarray, category: str) -> Whiten:
     copies = slight_copies(image, COPIES, seed=5)
     rows = torch.cat([residual_of(inspector, copy, category).flatten(0, 1) for copy in copies])
     whiten = Whiten(rows.shape[1])
-    whiten.learn(rows.T @ rows / len(rows))
+    whiten.fit(rows.T @ rows / len(rows))
     return whiten
 
 

@@ -154,7 +154,7 @@ def test_standardising_changes_the_start_and_not_the_functions():
     torch.manual_seed(0)
     plain, scaled = Projector(DIM, 12, 1, 4), Projector(DIM, 12, 1, 4)
     patches = torch.randn(4, 9, DIM) * torch.logspace(-1, 1, DIM) + 3
-    scaled.standard.learn(patches)
+    scaled.standard.fit(patches)
     mean, scale = scaled.standard.mean, scaled.standard.scale
     torch.testing.assert_close(mean, patches.mean((0, 1)))
     scaled.load_state_dict({**plain.state_dict(), "standard.mean": mean, "standard.scale": scale})

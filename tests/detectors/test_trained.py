@@ -36,14 +36,14 @@ class Mean(BatchTrainedDetector[nn.Linear]):
     def widths(self, batch: Batch) -> tuple[int, ...]:
         return (batch.features[RGB].shape[-1],)
 
-    def learn_scales(self, network: nn.Linear, first: Sequence[Batch]) -> None:
+    def fit_scales(self, network: nn.Linear, first: Sequence[Batch]) -> None:
         self.calls_.append(("scales", [number_of(batch) for batch in first]))
 
     def training_step(self, network: nn.Linear, batch: Batch, step: int) -> Tensor:
         self.calls_.append((f"step {step}", [number_of(batch)]))
         return (network(torch.zeros(1)) - batch.features[RGB]).square().mean()
 
-    def learn_residuals(self, network: nn.Linear, first: Sequence[Batch], stream: Iterator[Batch]) -> None:
+    def fit_residuals(self, network: nn.Linear, first: Sequence[Batch], stream: Iterator[Batch]) -> None:
         assert not network.training
         assert not torch.is_grad_enabled()
         self.calls_.append(("residuals", [number_of(next(stream))]))

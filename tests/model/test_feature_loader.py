@@ -9,7 +9,7 @@ import torch
 from blemish.detectors.base import Needs
 from blemish.errors import DatasetError, SettingsError
 from blemish.model.feature_loader import FeatureLoader
-from blemish.model.rendering import MIN_POOL
+from blemish.model.training_views import MIN_POOL
 from blemish.types import RGB, Features
 
 PLAIN, LEARNING = Needs(), Needs(augmentation=True, synthetic_anomalies=True, square=True)

@@ -41,7 +41,7 @@ def test_equals_brute_force(metric: str, precision: str, offset: float) -> None:
         distances, index = search.search(queries, k)
         assert distances.shape == index.shape == (90, k)
         torch.testing.assert_close(distances.double(), truth[:, :k], rtol=1e-5, atol=1e-6)
-        torch.testing.assert_close(distances, search.measure(queries, index), rtol=0, atol=0)
+        torch.testing.assert_close(distances, search.distances_to(queries, index), rtol=0, atol=0)
     assert (search.search(queries)[0][:10] == 0).all()
 
 

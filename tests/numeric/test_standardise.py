@@ -18,7 +18,7 @@ def test_good_patches_get_mean_zero_and_spread_one():
     torch.manual_seed(0)
     patches = torch.randn(5, 7, 3) * torch.tensor([0.1, 1.0, 30.0]) + torch.tensor([5.0, 0.0, -2.0])
     standard = Standardise(3)
-    standard.learn(patches)
+    standard.fit(patches)
     scaled = standard(patches).flatten(0, 1)
     torch.testing.assert_close(scaled.mean(0), torch.zeros(3), atol=1e-5, rtol=0)
     torch.testing.assert_close(scaled.std(0), torch.ones(3))
@@ -27,5 +27,5 @@ def test_good_patches_get_mean_zero_and_spread_one():
 
 def test_a_channel_that_never_changes_stays_finite():
     standard = Standardise(1)
-    standard.learn(torch.full((6, 1), 3.0))
+    standard.fit(torch.full((6, 1), 3.0))
     assert standard(torch.full((2, 1), 3.0)).abs().max() == pytest.approx(0)

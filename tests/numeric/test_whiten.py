@@ -17,7 +17,7 @@ def test_lengths_are_mahalanobis_distances():
     good = torch.randn(500, 4) @ torch.randn(4, 4)
     moments = good.T @ good / len(good)
     whiten, vectors = Whiten(4), torch.randn(7, 4)
-    whiten.learn(moments)
+    whiten.fit(moments)
     inverse = (moments + LEAST * moments.trace() / 4 * torch.eye(4)).inverse()
     torch.testing.assert_close(
         whiten(vectors).square().sum(-1), torch.einsum("ni,ij,nj->n", vectors, inverse, vectors), rtol=1e-4, atol=1e-4
@@ -26,7 +26,7 @@ def test_lengths_are_mahalanobis_distances():
 
 def test_a_direction_that_never_varies_stays_finite():
     whiten = Whiten(2)
-    whiten.learn(torch.diag(torch.tensor([1.0, 0.0])))
+    whiten.fit(torch.diag(torch.tensor([1.0, 0.0])))
     assert torch.isfinite(whiten(torch.ones(2))).all()
-    whiten.learn(torch.zeros(2, 2))
+    whiten.fit(torch.zeros(2, 2))
     assert torch.isfinite(whiten(torch.ones(2))).all()

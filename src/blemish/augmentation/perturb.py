@@ -37,26 +37,27 @@ def slight_copies(image: _T, count: int, seed: int) -> list[_T]:
 
 def _copy(image: np.ndarray, random: np.random.Generator) -> np.ndarray:
     height, width = image.shape[:2]
-    return _changed(image, _drawn_pose(height, width, random), random)
+    return _changed(image, _drawn_coefficients(height, width, random), random)
 
 
 def _scan_copy(scan: Scan, random: np.random.Generator) -> Scan:
-    pose = _drawn_pose(*scan.shape, random)
+    coefficients = _drawn_coefficients(*scan.shape, random)
     return Scan(scan.image, scan.xyz).map(
-        rgb=lambda rgb: _changed(rgb, pose, random), xyz=lambda xyz: _resampled(xyz, pose).astype(np.float32)
+        rgb=lambda rgb: _changed(rgb, coefficients, random),
+        xyz=lambda xyz: _resampled(xyz, coefficients).astype(np.float32),
     )
 
 
 # Where each pixel of a copy comes from, centres at ½, ½: (x, y) of the image, widened by `_border` on every side, is
 # (a x + b y + c, d x + e y + f).
-Pose = tuple[float, float, float, float, float, float]
+AffineCoefficients = tuple[float, float, float, float, float, float]
 
 
 def _border(height: int, width: int) -> int:
     return math.ceil(0.12 * max(height, width))  # covers turn, shift and zoom together
 
 
-def _drawn_pose(height: int, width: int, random: np.random.Generator) -> Pose:
+def _drawn_coefficients(height: int, width: int, random: np.random.Generator) -> AffineCoefficients:
     border = _border(height, width)
     angle, zoom = math.radians(random.uniform(-TURN, TURN)), 1 + random.uniform(-ZOOM, ZOOM)
     dx, dy = random.uniform(-SHIFT, SHIFT, size=2) * (width, height)
@@ -65,12 +66,14 @@ def _drawn_pose(height: int, width: int, random: np.random.Generator) -> Pose:
     return cos, sin, border + x - cos * x - sin * y + dx, -sin, cos, border + y + sin * x - cos * y + dy
 
 
-def _changed(image: np.ndarray, pose: Pose, random: np.random.Generator) -> np.ndarray:
-    """The image `(H, W, 3)` uint8 in another pose, lit and blurred anew."""
+def _changed(image: np.ndarray, coefficients: AffineCoefficients, random: np.random.Generator) -> np.ndarray:
+    """The image `(H, W, 3)` uint8 resampled by `coefficients`, lit and blurred anew."""
     height, width = image.shape[:2]
     border = _border(height, width)
     wide = np.pad(image, ((border, border), (border, border), (0, 0)), mode="symmetric")
-    pil_image = Image.fromarray(wide).transform((width, height), Image.Transform.AFFINE, pose, Image.Resampling.BICUBIC)
+    pil_image = Image.fromarray(wide).transform(
+        (width, height), Image.Transform.AFFINE, coefficients, Image.Resampling.BICUBIC
+    )
     if random.random() < 0.5:
         pil_image = pil_image.filter(ImageFilter.GaussianBlur(random.uniform(0, 0.002) * max(height, width)))
     values = np.asarray(pil_image, dtype=np.float32)
@@ -81,10 +84,10 @@ def _changed(image: np.ndarray, pose: Pose, random: np.random.Generator) -> np.n
     return np.clip(values + 0.5, 0, 255).astype(np.uint8)
 
 
-def _resampled(points: np.ndarray, pose: Pose) -> np.ndarray:
-    """Points `(H, W, 3)` in another pose: bilinear between four measured ones, else the nearest; NaN outside."""
+def _resampled(points: np.ndarray, coefficients: AffineCoefficients) -> np.ndarray:
+    """Points `(H, W, 3)` resampled: bilinear between four measured ones, else the nearest; NaN outside."""
     height, width = points.shape[:2]
-    a, b, c, d, e, f = pose
+    a, b, c, d, e, f = coefficients
     x, y = np.meshgrid(np.arange(width) + 0.5, np.arange(height) + 0.5)
     past = 0.5 + _border(height, width)
     across, down = a * x + b * y + c - past, d * x + e * y + f - past  # (H, W), in pixels between centres

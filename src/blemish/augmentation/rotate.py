@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image
 
 
-def turn(image: np.ndarray, degrees: float) -> np.ndarray:
+def rotate(image: np.ndarray, degrees: float) -> np.ndarray:
     """`image` `(H, W, 3)` uint8, counter-clockwise by `degrees`; same shape, no empty corners.
 
     Quarter turns of square images and half turns of any are exact; others are resampled bicubically.

@@ -121,10 +121,10 @@ class NoisyDecoder(nn.Module):
         parts = in_groups(decoded[::-1], self.groups)
         return [leave(fused(part)).float() for leave, part in zip(self.leave, parts, strict=True)]
 
-    def learn_scales(self, layers: Iterable[Tensor]) -> None:
+    def fit_scales(self, layers: Iterable[Tensor]) -> None:
         """Standardise by normal patches `(…, D)` of each layer."""
         for standard, layer in zip(self.standards, layers, strict=True):
-            cast(Standardise, standard).learn(layer)
+            cast(Standardise, standard).fit(layer)
 
     def scaled(self, layers: Sequence[Tensor]) -> list[Tensor]:
         """Each layer `(…, D)`, standardised."""
@@ -140,7 +140,7 @@ def _linear_or_identity(have: int, want: int) -> nn.Module:
 
 
 @torch.no_grad()
-def learn_whitening(network: NoisyDecoder, batches: Iterable[Sequence[Tensor]]) -> None:
+def fit_whitening(network: NoisyDecoder, batches: Iterable[Sequence[Tensor]]) -> None:
     """Whiten by the residuals of normal patches, layers `(B, N, D)`, in each group, all made unit length first."""
     moments: list[list[Tensor]] = []
     for layers in batches:
@@ -148,7 +148,7 @@ def learn_whitening(network: NoisyDecoder, batches: Iterable[Sequence[Tensor]]) 
         rows = [(normalize(o, dim=-1) - normalize(t, dim=-1)).flatten(0, 1) for o, t in pairs]  # each (B·N, D)
         moments.append([r.T @ r / len(r) for r in rows])  # each (D, D)
     for whiten, same in zip(network.whiten, zip(*moments, strict=True), strict=True):
-        cast(Whiten, whiten).learn(torch.stack(same).mean(0))
+        cast(Whiten, whiten).fit(torch.stack(same).mean(0))
 
 
 def layers_of(batch: Batch) -> tuple[Tensor, ...]:
@@ -215,19 +215,19 @@ class Dinomaly(BatchTrainedDetector[NoisyDecoder]):
     def widths(self, batch: Batch) -> tuple[int, ...]:
         return tuple(layer.shape[-1] for layer in batch.features.layers[RGB])
 
-    def learn_scales(self, network: NoisyDecoder, first: Sequence[Batch]) -> None:
+    def fit_scales(self, network: NoisyDecoder, first: Sequence[Batch]) -> None:
         if self.standardise:
             layers = zip(*(layers_of(batch) for batch in first), strict=True)
-            network.learn_scales([torch.cat([one.flatten(0, 2) for one in layer]) for layer in layers])  # (N, D) each
+            network.fit_scales([torch.cat([one.flatten(0, 2) for one in layer]) for layer in layers])  # (N, D) each
 
     def training_step(self, network: NoisyDecoder, batch: Batch, step: int) -> Tensor:
         """The loose loss of one random square of every image."""
         layers = self._tokens(layers_of(batch))  # each (B, N, D)
         return loose_loss(network(layers), network.targets(layers), self._easiest_at(step), self.factor)
 
-    def learn_residuals(self, network: NoisyDecoder, first: Sequence[Batch], stream: Iterator[Batch]) -> None:
+    def fit_residuals(self, network: NoisyDecoder, first: Sequence[Batch], stream: Iterator[Batch]) -> None:
         if self.whiten:
-            learn_whitening(network, (self._tokens(layers_of(batch)) for batch in islice(stream, RESIDUAL_BATCHES)))
+            fit_whitening(network, (self._tokens(layers_of(batch)) for batch in islice(stream, RESIDUAL_BATCHES)))
 
     def _tokens(self, layers: Sequence[Tensor]) -> list[Tensor]:
         """The same random square of all `layers` `(B, h, w, D)`, each `(B, N, D)`."""

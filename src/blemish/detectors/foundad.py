@@ -125,10 +125,10 @@ class FoundAD(BatchTrainedDetector[Projector]):
     def widths(self, batch: Batch) -> tuple[int, ...]:
         return (batch.features[RGB].shape[-1],)
 
-    def learn_scales(self, network: Projector, first: Sequence[Batch]) -> None:
+    def fit_scales(self, network: Projector, first: Sequence[Batch]) -> None:
         # Images of one size share a batch, so that a single one may show a single category: several are looked at.
         if self.standardise:
-            network.standard.learn(torch.cat([batch.features[RGB].flatten(0, 2) for batch in first]))  # (N, D)
+            network.standard.fit(torch.cat([batch.features[RGB].flatten(0, 2) for batch in first]))  # (N, D)
 
     def training_step(self, network: Projector, batch: Batch, step: int) -> Tensor:
         """Mean squared error of the projected context to the normal features of the same patches."""

@@ -32,7 +32,7 @@ from blemish.detectors.settings import (
 )
 from blemish.encoders.base import LayerRole
 from blemish.errors import NotFittedError, SettingsError
-from blemish.numeric.background import foreground, learn_background
+from blemish.numeric.background import fit_background, foreground
 from blemish.numeric.coreset import k_centre
 from blemish.numeric.neighbours import Metric, Neighbours
 from blemish.numeric.sampling import ReservoirSample
@@ -118,7 +118,7 @@ class PatchCore(Configurable):
         self.banks_: dict[str, Neighbours] = {}
         self.patches_: dict[str, Tensor] = {}
         self.scales_: dict[str, Tensor] = {}
-        backgrounds = {name: learn_background(own) for name, own in images.items()}
+        backgrounds = {name: fit_background(own) for name, own in images.items()}
         self.backgrounds_ = {name: axis for name, axis in backgrounds.items() if axis is not None}
         for done, (name, sample) in enumerate(samples.items(), start=1):
             rows = sample.rows()  # (N, D)
@@ -206,7 +206,7 @@ class PatchCore(Configurable):
             return distance[largest]
         nearest = index[largest]
         neighbours = bank.search(bank.rows[nearest][None], count)[1]  # (1, count)
-        distances = bank.measure(patches[largest][None], neighbours)[0]  # (count,)
+        distances = bank.distances_to(patches[largest][None], neighbours)[0]  # (count,)
         return -torch.expm1(distance[largest] - distances.logsumexp(0)) * distance[largest]
 
     def _check_fitted(self) -> None:

@@ -145,7 +145,7 @@ class ReverseDistillation(BatchTrainedDetector[Student]):
     def widths(self, batch: Batch) -> tuple[int, ...]:
         return tuple(layer.shape[-1] for layer in batch.features.layers[RGB])
 
-    def learn_scales(self, network: Student, first: Sequence[Batch]) -> None:
+    def fit_scales(self, network: Student, first: Sequence[Batch]) -> None:
         if self.standardise:
             network.standardise([batch.features.layers[RGB] for batch in first])
 

@@ -124,10 +124,10 @@ class BatchTrainedDetector(TrainedDetector[Network]):
             dims = self.widths(first[0])
             device = first[0].features.layers[RGB][0].device
             network = self.build_network(dims).to(device)
-            self.learn_scales(network, first)
+            self.fit_scales(network, first)
             loss = self.training.run(network, lambda step: self.training_step(network, next(stream), step), progress)
             with torch.no_grad():
-                self.learn_residuals(network, first, stream)
+                self.fit_residuals(network, first, stream)
         self.trained_ = TrainedNetwork(network, dims, loss)
         return self
 
@@ -139,10 +139,10 @@ class BatchTrainedDetector(TrainedDetector[Network]):
     def training_step(self, network: Network, batch: Batch, step: int) -> Tensor:
         """The loss, a scalar, of one batch in step number `step` (from 0)."""
 
-    def learn_scales(self, network: Network, first: Sequence[Batch]) -> None:
+    def fit_scales(self, network: Network, first: Sequence[Batch]) -> None:
         """Take the scales of the channels from the first batches, before training; nothing unless overridden."""
 
-    def learn_residuals(self, network: Network, first: Sequence[Batch], stream: Iterator[Batch]) -> None:
+    def fit_residuals(self, network: Network, first: Sequence[Batch], stream: Iterator[Batch]) -> None:
         """Measure what the trained network leaves of normal patches: of the first batches again, or of the next.
 
         Nothing unless overridden.

@@ -152,18 +152,18 @@ class UniAD(BatchTrainedDetector[QueryDecoder]):
     def widths(self, batch: Batch) -> tuple[int, ...]:
         return (sum(layer.shape[-1] for layer in batch.features.layers[RGB]),)
 
-    def learn_scales(self, network: QueryDecoder, first: Sequence[Batch]) -> None:
+    def fit_scales(self, network: QueryDecoder, first: Sequence[Batch]) -> None:
         if self.standardise:
-            network.standard.learn(torch.cat([patches_of(batch.features).flatten(0, 2) for batch in first]))  # (N, D)
+            network.standard.fit(torch.cat([patches_of(batch.features).flatten(0, 2) for batch in first]))  # (N, D)
 
     def training_step(self, network: QueryDecoder, batch: Batch, step: int) -> Tensor:
         """Mean squared error of what is reconstructed from jittered features to the features without jitter."""
         target = network.standard(patches_of(batch.features))  # (B, h, w, D)
         return functional.mse_loss(network(jittered(target, self.jitter, self.jitter_chance)), target)
 
-    def learn_residuals(self, network: QueryDecoder, first: Sequence[Batch], stream: Iterator[Batch]) -> None:
+    def fit_residuals(self, network: QueryDecoder, first: Sequence[Batch], stream: Iterator[Batch]) -> None:
         if self.whiten:
-            network.whiten.learn(moments_of(network, islice(stream, RESIDUAL_BATCHES)))
+            network.whiten.fit(moments_of(network, islice(stream, RESIDUAL_BATCHES)))
 
     @torch.no_grad()
     def score(self, features: Features) -> PatchScores:

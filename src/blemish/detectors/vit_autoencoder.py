@@ -246,8 +246,8 @@ class ViTAutoencoder(BatchTrainedDetector[AutoEncoder]):
     def widths(self, batch: Batch) -> tuple[int, ...]:
         return (batch.features[RGB].shape[-1],)
 
-    def learn_scales(self, network: AutoEncoder, first: Sequence[Batch]) -> None:
-        network.standard.learn(torch.cat([batch.features[RGB].flatten(0, 2) for batch in first]))  # (N, D)
+    def fit_scales(self, network: AutoEncoder, first: Sequence[Batch]) -> None:
+        network.standard.fit(torch.cat([batch.features[RGB].flatten(0, 2) for batch in first]))  # (N, D)
 
     def training_step(self, network: AutoEncoder, batch: Batch, step: int) -> Tensor:
         """The mean distance to the reconstruction: of the hidden patches where some are, else of all."""
@@ -261,9 +261,9 @@ class ViTAutoencoder(BatchTrainedDetector[AutoEncoder]):
         output = network(patches, hidden, window)  # (B, N, D)
         return residual(output[:, hidden], target[:, hidden], self.distance).mean()
 
-    def learn_residuals(self, network: AutoEncoder, first: Sequence[Batch], stream: Iterator[Batch]) -> None:
+    def fit_residuals(self, network: AutoEncoder, first: Sequence[Batch], stream: Iterator[Batch]) -> None:
         if self.whiten:
-            network.whiten.learn(self._moments(network, first))
+            network.whiten.fit(self._moments(network, first))
 
     def _window(self, grid: tuple[int, int], step: int) -> Window:
         """A random square of `crop` patches' side in the cropped steps, else the whole grid."""

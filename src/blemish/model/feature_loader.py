@@ -14,24 +14,32 @@ from blemish.detectors.base import Needs, Progress
 from blemish.encoders.base import Encoder
 from blemish.errors import DatasetError, SettingsError
 from blemish.model.decoded_images import DecodedImages
-from blemish.model.feature_store import FeatureStore, RenderingEncoder
-from blemish.model.rendering import MIN_POOL, Poses, Prepare, Renderer, Rendering, RenderingPool, poses_of
+from blemish.model.feature_store import FeatureStore, TrainingViewEncoder
+from blemish.model.training_views import (
+    MIN_POOL,
+    Poses,
+    Prepare,
+    TrainingView,
+    TrainingViewPool,
+    ViewGenerator,
+    poses_of,
+)
 from blemish.types import POINTS, Batch, Features, ImageOrScan, Prompts
 
 MEMORY = 2 << 30  # bytes of features and encoder inputs that are kept
-POOL = 448  # renderings with augmentation and synthetic anomaly, shared out among the images
+POOL = 448  # views with augmentation and synthetic anomaly, shared out among the images
 
 
 @dataclass(kw_only=True, eq=False)
 class FeatureLoader:
     """What detectors are fitted on: an iterable of `Batch` over normal images; each iteration is an epoch.
 
-    `needs` says what is rendered: turned and mirrored copies of every image, and, newly drawn in every epoch,
+    `needs` says what is made of them: rotated and mirrored copies of every image, and, newly drawn in every epoch,
     augmentations and synthetic anomalies. Only images of equal size share a batch.
 
-    Plain copies are encoded once. Augmentations and synthetic anomalies come from a pool of `pool` renderings that
+    Plain copies are encoded once. Augmentations and synthetic anomalies come from a pool of `pool` views that
     fills up over the first epochs, at least `MIN_POOL` an image, and is drawn from once it is full. What does not fit
-    into the store's memory is rendered and encoded anew in every epoch. All that is drawn depends on `seed` and the
+    into the store's memory is made and encoded anew in every epoch. All that is drawn depends on `seed` and the
     epochs before alone. With random augmentation, batches are always full: what does not fill a batch is carried over
     to the next epoch. Scans are never turned, mirrored or augmented, nor carried over. `prompts` by category go along
     in every batch.
@@ -39,7 +47,7 @@ class FeatureLoader:
     `progress` is called with (encoded, all) plain copies during the first epoch.
     """
 
-    renderings: RenderingEncoder
+    views: TrainingViewEncoder
     needs: Needs
     indices: tuple[int, ...]
     categories: tuple[str, ...] | None  # of all images, whatever the `indices`
@@ -56,8 +64,8 @@ class FeatureLoader:
             raise DatasetError("at least one good picture", "an empty subset", "name at least one index")
         if self.batch_size < 1 or self.pool < 1:
             raise SettingsError("batch_size and pool of at least 1", f"{self.batch_size} and {self.pool}", "raise them")
-        self._drawn = RenderingPool(self.needs, self.seed)
-        self._waiting: dict[tuple[int, ...], list[Rendering]] = defaultdict(list)
+        self._drawn = TrainingViewPool(self.needs, self.seed)
+        self._waiting: dict[tuple[int, ...], list[TrainingView]] = defaultdict(list)
 
     @classmethod
     def of(
@@ -88,10 +96,10 @@ class FeatureLoader:
             raise SettingsError(
                 f"one category for each of {len(images)} pictures", f"{len(categories)} categories", "name them all"
             )
-        renderer = Renderer(images, [prepare] * len(images) if callable(prepare) else list(prepare), seed)
+        generator = ViewGenerator(images, [prepare] * len(images) if callable(prepare) else list(prepare), seed)
         keep_inputs = needs.augmentation or needs.synthetic_anomalies
         return cls(
-            renderings=RenderingEncoder(renderer, encoder, FeatureStore(memory), keep_inputs),
+            views=TrainingViewEncoder(generator, encoder, FeatureStore(memory), keep_inputs),
             needs=needs,
             indices=tuple(range(len(images))),
             categories=None if categories is None else tuple(categories),
@@ -106,15 +114,15 @@ class FeatureLoader:
     @property
     def images(self) -> Sequence[ImageOrScan]:
         """All images, whatever the `indices`."""
-        return self.renderings.renderer.images
+        return self.views.generator.images
 
     @property
     def encoder(self) -> Encoder:
-        return self.renderings.encoder
+        return self.views.encoder
 
     @property
     def store(self) -> FeatureStore:
-        return self.renderings.store
+        return self.views.store
 
     def __len__(self) -> int:
         """Normal images, without their copies."""
@@ -137,7 +145,7 @@ class FeatureLoader:
     def __iter__(self) -> Iterator[Batch]:
         epoch, self.epochs = self.epochs, self.epochs + 1
         copies = [
-            Rendering(i, degrees, mirrored)
+            TrainingView(i, degrees, mirrored)
             for i in self.indices
             for degrees, mirrored in poses_of(self.needs, self.poses[i])
         ]
@@ -152,9 +160,9 @@ class FeatureLoader:
         is_done = False
         while not is_done:
             for done, i in enumerate(order, start=1):
-                rendering = self._drawn.draw(copies[i], slots, rng) if is_random else copies[i]
-                shape = self.renderings.shape(rendering.plain)
-                waiting[shape].append(rendering)
+                view = self._drawn.draw(copies[i], slots, rng) if is_random else copies[i]
+                shape = self.views.shape(view.plain)
+                waiting[shape].append(view)
                 if len(waiting[shape]) == self.batch_size:
                     yield self._batch(waiting.pop(shape))
                     is_done = True  # an epoch that carries over gives at least one batch
@@ -170,17 +178,17 @@ class FeatureLoader:
         every = np.concatenate([rng.permutation(np.arange(copies)) for _ in range(rounds)])
         return every[: max(self.batch_size, copies)]
 
-    def _decode_ahead(self, copies: Sequence[Rendering]) -> None:
+    def _decode_ahead(self, copies: Sequence[TrainingView]) -> None:
         if isinstance(self.images, DecodedImages):
             self.images.expect(copy.index for copy in copies if copy not in self.store)
 
-    def _batch(self, renderings: Sequence[Rendering]) -> Batch:
-        normal = self.renderings.encode([one.normal for one in renderings])
-        categories = None if self.categories is None else [self.categories[one.index] for one in renderings]
+    def _batch(self, views: Sequence[TrainingView]) -> Batch:
+        normal = self.views.encode([one.normal for one in views])
+        categories = None if self.categories is None else [self.categories[one.index] for one in views]
         features = Features.cat([found for found, _ in normal]).with_categories(categories)  # layers (B, h, w, D)
         if not self.needs.synthetic_anomalies:
             return Batch(features, prompts=self.prompts)
-        altered = self.renderings.encode(renderings)
+        altered = self.views.encode(views)
         covered = torch.stack([mask for _, mask in altered if mask is not None])  # (B, h, w)
         return Batch(
             features, Features.cat([found for found, _ in altered]).with_categories(categories), covered, self.prompts

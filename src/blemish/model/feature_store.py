@@ -1,4 +1,4 @@
-"""Features of renderings, encoded once and kept in bounded memory."""
+"""Features of training views, encoded once and kept in bounded memory."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from torch.nn.functional import adaptive_max_pool2d
 
 from blemish.data.samples import batch_of
 from blemish.encoders.base import Encoder
-from blemish.model.rendering import Renderer, Rendering
+from blemish.model.training_views import TrainingView, ViewGenerator
 from blemish.types import Features, ImageOrScan
 
 
 class FeatureStore:
-    """Encoder inputs and features of one rendering each, up to `memory` bytes; the rest is not kept.
+    """Encoder inputs and features of one view each, up to `memory` bytes; the rest is not kept.
 
     Plain copies are kept as float32, for thresholds compare them with features that are float32 at inspection. What is
     drawn at random, of which there is most, is rounded to float16, also for the epoch that encoded it, so that every
@@ -26,40 +26,40 @@ class FeatureStore:
 
     def __init__(self, memory: int) -> None:
         self.memory, self.used = memory, 0
-        self._features: dict[Rendering, tuple[Features, Tensor | None]] = {}
-        self._inputs: dict[Rendering, ImageOrScan] = {}
+        self._features: dict[TrainingView, tuple[Features, Tensor | None]] = {}
+        self._inputs: dict[TrainingView, ImageOrScan] = {}
 
-    def __contains__(self, rendering: Rendering) -> bool:
-        return rendering in self._features
+    def __contains__(self, view: TrainingView) -> bool:
+        return view in self._features
 
-    def input(self, rendering: Rendering) -> ImageOrScan | None:
+    def input(self, view: TrainingView) -> ImageOrScan | None:
         """The encoder's input, if it is kept."""
-        return self._inputs.get(rendering)
+        return self._inputs.get(view)
 
-    def keep_input(self, rendering: Rendering, image: ImageOrScan) -> None:
+    def keep_input(self, view: TrainingView, image: ImageOrScan) -> None:
         """Keep the encoder's input, if it fits."""
-        if rendering not in self._inputs and self._fits(image.nbytes):
-            self._inputs[rendering] = image
+        if view not in self._inputs and self._fits(image.nbytes):
+            self._inputs[view] = image
 
-    def features(self, rendering: Rendering) -> tuple[Features, Tensor | None] | None:
+    def features(self, view: TrainingView) -> tuple[Features, Tensor | None] | None:
         """The features, float32, and the patches `(h, w)` bool that the anomaly covers, if they are kept."""
-        found = self._features.get(rendering)
+        found = self._features.get(view)
         return found and (found[0].to(torch.float32), found[1])
 
-    def keep_features(self, rendering: Rendering, features: Features, covered: Tensor | None) -> Features:
+    def keep_features(self, view: TrainingView, features: Features, covered: Tensor | None) -> Features:
         """Keep the features of one image if they fit, and return them as they would come back."""
-        if rendering != rendering.plain:
+        if view != view.plain:
             features = features.to(torch.float16)
         size = sum(tensor.nbytes for tensors in features.layers.values() for tensor in tensors)
         if self._fits(size):
-            self._features[rendering] = features, covered
+            self._features[view] = features, covered
         return features.to(torch.float32)
 
     def take(self, other: FeatureStore, indices: Mapping[int, int]) -> None:
         """Take over the plain features of `other`, of images that have new `indices` (old → new) here."""
-        for rendering, (features, covered) in other._features.items():
-            if rendering == rendering.plain and rendering.index in indices:
-                self.keep_features(replace(rendering, index=indices[rendering.index]), features, covered)
+        for view, (features, covered) in other._features.items():
+            if view == view.plain and view.index in indices:
+                self.keep_features(replace(view, index=indices[view.index]), features, covered)
 
     def _fits(self, size: int) -> bool:
         fits = self.used + size <= self.memory
@@ -67,38 +67,38 @@ class FeatureStore:
         return fits
 
 
-class RenderingEncoder:
-    """Renders and encodes, each rendering once while the `store` has room."""
+class TrainingViewEncoder:
+    """Makes and encodes training views, each once while the `store` has room."""
 
-    def __init__(self, renderer: Renderer, encoder: Encoder, store: FeatureStore, keep_inputs: bool) -> None:
-        self.renderer, self.encoder, self.store, self.keep_inputs = renderer, encoder, store, keep_inputs
+    def __init__(self, generator: ViewGenerator, encoder: Encoder, store: FeatureStore, keep_inputs: bool) -> None:
+        self.generator, self.encoder, self.store, self.keep_inputs = generator, encoder, store, keep_inputs
 
-    def encode(self, renderings: Sequence[Rendering]) -> list[tuple[Features, Tensor | None]]:
-        """Features `(1, h, w, D)` of each of the `renderings` of one shape, and which patches the anomaly covers.
+    def encode(self, views: Sequence[TrainingView]) -> list[tuple[Features, Tensor | None]]:
+        """Features `(1, h, w, D)` of each of the `views` of one shape, and which patches the anomaly covers.
 
         What is not in the store is encoded together.
         """
-        found = {one: self.store.features(one) for one in dict.fromkeys(renderings)}
+        found = {one: self.store.features(one) for one in dict.fromkeys(views)}
         missing = [one for one, features in found.items() if features is None]
         if missing:
-            rendered = [self.renderer.render(one, self.plain(one.plain)) for one in missing]
-            features = self.encoder.encode(batch_of([image for image, _ in rendered]))
-            for row, (rendering, (_, mask)) in enumerate(zip(missing, rendered, strict=True)):
+            generated = [self.generator.generate(one, self.plain(one.plain)) for one in missing]
+            features = self.encoder.encode(batch_of([image for image, _ in generated]))
+            for row, (view, (_, mask)) in enumerate(zip(missing, generated, strict=True)):
                 one = features.take(slice(row, row + 1))
                 covered = None if mask is None else covered_patches(mask, one)
-                found[rendering] = self.store.keep_features(rendering, one, covered), covered
-        return [pair for one in renderings if (pair := found[one]) is not None]
+                found[view] = self.store.keep_features(view, one, covered), covered
+        return [pair for one in views if (pair := found[one]) is not None]
 
-    def shape(self, copy: Rendering) -> tuple[int, ...]:
+    def shape(self, copy: TrainingView) -> tuple[int, ...]:
         """The shape of a plain copy as the encoder takes it."""
-        return self.renderer.shape(copy)
+        return self.generator.shape(copy)
 
-    def plain(self, copy: Rendering) -> ImageOrScan:
+    def plain(self, copy: TrainingView) -> ImageOrScan:
         """A plain copy as the encoder takes it, from the store if it is there."""
         kept = self.store.input(copy)
         if kept is not None:
             return kept
-        image = self.renderer.prepared(copy)
+        image = self.generator.prepared(copy)
         if self.keep_inputs:
             self.store.keep_input(copy, image)
         return image

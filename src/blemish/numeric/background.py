@@ -22,22 +22,23 @@ REMOVED = 0.5  # of their background patches that the discriminant must recognis
 SHRINKAGE = 0.1  # of the within-class covariance towards a multiple of the identity
 
 
-def learn_background(images: Sequence[Tensor]) -> Tensor | None:
+def fit_background(images: Sequence[Tensor]) -> Tensor | None:
     """The discriminant `(D + 1,)` (axis, then the threshold under which a patch is background); None if not stable.
 
     `images`: patches `(h, w, D)` of normal images of one category.
     """
-    masks = [torch.from_numpy(from_patches(p.cpu().numpy())).to(p.device) for p in images]
-    split = [(p, m) for p, m in zip(images, masks, strict=True) if not m.all()]
+    masks = [torch.from_numpy(from_patches(p.cpu().numpy())).to(p.device) for p in images]  # (h, w) bool each
+    split = [(p, m) for p, m in zip(images, masks, strict=True) if not m.all()]  # images that have a background
     if len(split) < max(1.0, AGREEING * len(images)):
         return None
-    part = torch.cat([p[m] for p, m in split]).double()
-    back = torch.cat([p[~m] for p, m in split]).double()
-    within = (_scatter(part) + _scatter(back)) / (len(part) + len(back))
+    part = torch.cat([p[m] for p, m in split]).double()  # (N, D)
+    back = torch.cat([p[~m] for p, m in split]).double()  # (M, D)
+    within = (_scatter(part) + _scatter(back)) / (len(part) + len(back))  # (D, D)
     width = len(within)
-    level = within.diagonal().mean().clamp(min=1e-12)
-    within = (1 - SHRINKAGE) * within + SHRINKAGE * level * torch.eye(width, dtype=within.dtype, device=within.device)
-    axis = torch.linalg.solve(within, part.mean(0) - back.mean(0))
+    variance = within.diagonal().mean().clamp(min=1e-12)
+    unit = torch.eye(width, dtype=within.dtype, device=within.device)  # (D, D)
+    within = (1 - SHRINKAGE) * within + SHRINKAGE * variance * unit
+    axis = torch.linalg.solve(within, part.mean(0) - back.mean(0))  # (D,)
     axis = axis / axis.norm().clamp(min=1e-12)
     threshold = (part @ axis).sort().values[int(MAX_FOREGROUND_MISS_RATE * len(part))]
     if float((back @ axis < threshold).double().mean()) < REMOVED:
@@ -48,10 +49,11 @@ def learn_background(images: Sequence[Tensor]) -> Tensor | None:
 def foreground(discriminant: Tensor, patches: Tensor) -> Tensor:
     """Which of the patches `(h, w, D)` are part, `(h, w)` bool, one patch wider than the discriminant says."""
     discriminant = discriminant.to(patches.device)
-    part = (patches * discriminant[:-1]).sum(-1) >= discriminant[-1]
+    part = (patches * discriminant[:-1]).sum(-1) >= discriminant[-1]  # (h, w)
     return max_pool2d(part.float()[None, None], 3, stride=1, padding=1)[0, 0] > 0
 
 
 def _scatter(rows: Tensor) -> Tensor:
+    """The sum `(D, D)` of outer products of rows `(N, D)` about their mean."""
     centred = rows - rows.mean(0)
     return centred.T @ centred

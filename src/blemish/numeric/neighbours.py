@@ -1,10 +1,13 @@
 """Exact k-nearest neighbours in bounded memory: a fast search with a known error, then the candidates' true distances.
 
 Matrix products are the fastest way to compare many rows, but `‖a‖² + ‖b‖² − 2ab` cancels: at 16 bits it is rough, and
-even at 32 it loses small distances. So the product only nominates: its rounding error is bounded (Cauchy–Schwarz),
-every bank row that could be the nearest within that bound is a candidate, and candidates are measured by their
-differences. A row with too many candidates climbs to the next precision. The result is that of brute force at any
-precision.
+even at 32 it loses small distances. So the product only nominates: every bank row that could be the nearest, given the
+product's rounding error, is a candidate, and candidates are measured by their differences. A row with too many
+candidates climbs to the next precision. The result is that of brute force at any precision, as far as the error holds:
+the part that comes from rounding the operands is a bound (Cauchy–Schwarz); the part from accumulating the product in
+float32 grows with √D, as for rounding errors that are independent (Higham & Mary, "A New Approach to Probabilistic
+Rounding Error Analysis", SIAM Journal on Scientific Computing 41, 2019), and not with D, the worst case, which is never
+observed and would nominate far too many. tests/numeric/test_neighbours.py compares with float64.
 
 What it wins is exactness, not speed: on one thread in float32 it is 1.2 (16,384 rows) to 0.7 times (100,000) as fast as
 chunked `torch.cdist` and 0.7 to 0.4 times as fast as faiss-cpu's `IndexFlatL2`, and where a query all but repeats a row
@@ -25,7 +28,7 @@ from blemish.encoders.precision import multiplies_bf16
 from blemish.errors import SettingsError
 
 Metric = Literal["l2", "cosine"]
-Precision = Literal["auto", "bfloat16", "float32"]
+SearchPrecision = Literal["auto", "bfloat16", "float32"]
 
 _BLOCK = 128  # bank columns whose maximum is taken at once
 _CANDIDATES = 128  # a row with more goes on to the next precision
@@ -42,14 +45,14 @@ class Neighbours:
     """
 
     def __init__(
-        self, bank: Tensor, metric: Metric = "l2", precision: Precision = "auto", budget: int = 1 << 23
+        self, bank: Tensor, metric: Metric = "l2", precision: SearchPrecision = "auto", budget: int = 1 << 23
     ) -> None:
         if bank.ndim != 2 or not len(bank):
             raise SettingsError("a bank of shape (M, D), M ≥ 1", f"shape {tuple(bank.shape)}", "pass patches as rows")
         if metric not in ("l2", "cosine"):
             raise SettingsError("metric 'l2' or 'cosine'", repr(metric), "choose one of them")
         self.metric, self.budget = metric, budget
-        self.rows = self._place(bank)  # (M, D), unit length for cosine
+        self.rows = self._prepared(bank)  # (M, D), unit length for cosine
         self.centre = self.rows.double().mean(0)  # (D,) float64: distances don't change, cancellation does
         self.precisions = [torch.float32]
         if precision == "bfloat16" or (precision == "auto" and multiplies_bf16(bank.device)):
@@ -67,7 +70,7 @@ class Neighbours:
             )
         if not 1 <= k <= len(self):
             raise SettingsError(f"1 ≤ k ≤ {len(self)}, the size of the bank", f"k={k}", "ask for fewer neighbours")
-        queries = self._place(queries.to(self.rows.device))
+        queries = self._prepared(queries.to(self.rows.device))  # (N, D)
         squared, index = self._nearest(queries) if k == 1 else self._nearest_k(queries, k)
         return self._distance(squared), index
 
@@ -82,34 +85,36 @@ class Neighbours:
         distance = float(self.search(rows, 2)[0][:, 1].median())  # the nearest is the row itself
         return distance if distance > 0 else 1.0
 
-    def measure(self, queries: Tensor, index: Tensor) -> Tensor:
+    def distances_to(self, queries: Tensor, index: Tensor) -> Tensor:
         """Distances `(N, c)` float32 of queries `(N, D)` to the bank rows that `index` `(N, c)` names."""
-        squared = self._squared(self._place(queries.to(self.rows.device)), index.to(self.rows.device))
+        squared = self._squared(self._prepared(queries.to(self.rows.device)), index.to(self.rows.device))
         return self._distance(squared)
 
     def _distance(self, squared: Tensor) -> Tensor:
+        """Distances by `metric` from squared Euclidean ones, of any shape; for cosine those of unit rows."""
         return squared.sqrt() if self.metric == "l2" else squared / 2
 
-    def _place(self, rows: Tensor) -> Tensor:
+    def _prepared(self, rows: Tensor) -> Tensor:
+        """Rows `(N, D)` in float32, of unit length for cosine, contiguous."""
         rows = rows.detach().float()
         return normalize(rows, dim=1) if self.metric == "cosine" else rows.contiguous()
 
     def _nearest(self, queries: Tensor) -> tuple[Tensor, Tensor]:
         """Squared distance and index of the one nearest row, `(N, 1)` each."""
-        squared = queries.new_full((len(queries),), torch.nan)
-        index = torch.zeros(len(queries), dtype=torch.long, device=queries.device)
-        waiting = torch.arange(len(queries), device=queries.device)
+        squared = queries.new_full((len(queries),), torch.nan)  # (N,)
+        index = torch.zeros(len(queries), dtype=torch.long, device=queries.device)  # (N,)
+        waiting = torch.arange(len(queries), device=queries.device)  # (N',) queries without a result yet
         for dtype in self.precisions:
             crowded = []
-            for part in self._chunks(waiting, dtype.itemsize):
-                row, column = self._candidates(queries[part], dtype)
-                many = torch.bincount(row, minlength=len(part)) > _CANDIDATES
-                few = ~many[row]
+            for part in self._chunks(waiting, dtype.itemsize):  # (n,)
+                row, column = self._candidates(queries[part], dtype)  # (P,) each: n queries have P candidates
+                many = torch.bincount(row, minlength=len(part)) > _CANDIDATES  # (n,)
+                few = ~many[row]  # (P,)
                 squared[part], index[part] = self._best(queries[part], row[few], column[few])
                 crowded.append(part[many])
             waiting = torch.cat(crowded) if crowded else waiting
         if len(waiting):
-            found = self._search_double(queries[waiting], 1)
+            found = self._search_double(queries[waiting], 1)  # (N', 1)
             squared[waiting] = self._squared(queries[waiting], found)[:, 0]
             index[waiting] = found[:, 0]
         return squared[:, None], index[:, None]
@@ -122,6 +127,7 @@ class Neighbours:
         return torch.cat([f[0] for f in found]), torch.cat([f[1] for f in found])
 
     def _top_k(self, queries: Tensor, k: int) -> tuple[Tensor, Tensor]:
+        """The same for queries `(n, D)` whose product with the bank fits into memory: `(n, k)` each."""
         wide = min(len(self), k + _SPARE)
         similarity, error = self._similarity(queries, torch.float32)  # (n, M'), (n,)
         approximate, column = similarity.topk(wide, dim=1)
@@ -134,6 +140,7 @@ class Neighbours:
         return squared[:, :k], column[:, :k]
 
     def _sorted(self, queries: Tensor, column: Tensor) -> tuple[Tensor, Tensor]:
+        """Squared distances to the bank rows `column` `(n, c)`, ascending, and these in that order, `(n, c)` each."""
         column = column.sort(dim=1).values  # equal distances come in the bank's order
         squared, order = self._squared(queries, column).sort(dim=1, stable=True)
         return squared, column.gather(1, order)
@@ -145,15 +152,15 @@ class Neighbours:
         highest = blocks.amax(-1)  # (n, M' / _BLOCK)
         best = highest.amax(1).float()  # (n,)
         rounding = 0.51 * torch.finfo(dtype).eps * best.abs()  # of the result itself, at either end of the window
-        enough = (best - 2 * (error + rounding)).to(torch.float32)
-        row, block = (highest.float() >= enough[:, None]).nonzero(as_tuple=True)
-        pair, lane = (blocks[row, block].float() >= enough[row, None]).nonzero(as_tuple=True)
-        column = block[pair] * _BLOCK + lane
-        real = column < len(self)
+        least = (best - 2 * (error + rounding)).to(torch.float32)  # (n,) similarity of what could be the nearest
+        row, block = (highest.float() >= least[:, None]).nonzero(as_tuple=True)  # (Q,) each: blocks that reach it
+        pair, lane = (blocks[row, block].float() >= least[row, None]).nonzero(as_tuple=True)  # (P,) each, P ≥ Q
+        column = block[pair] * _BLOCK + lane  # (P,)
+        real = column < len(self)  # (P,) False in the padding
         return row[pair][real], column[real]
 
     def _similarity(self, queries: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-        """−½ ‖a − b‖² of each query to each bank row, as rounded by a product at `dtype`, and each row's error bound.
+        """−½ ‖a − b‖² of each query to each bank row `(n, M')`, by a product at `dtype`, and each query's error `(n,)`.
 
         The halved squares ride along as columns that multiply ones, so the product itself is small where rows are near
         and its rounding is relative to the distance, not to the length of the rows.
@@ -174,9 +181,12 @@ class Neighbours:
         return self._banks[dtype]
 
     def _best(self, queries: Tensor, row: Tensor, column: Tensor) -> tuple[Tensor, Tensor]:
-        """The nearest of the candidate pairs for each query; NaN where a query has none."""
+        """The nearest of the candidate pairs `(P,)` for each query: squared distances and indices, `(n,)` each.
+
+        NaN and 0 where a query has none.
+        """
         squared = torch.cat(
-            [(queries[r] - self.rows[c]).square().sum(1) for r, c in zip(*self._halves(row, column), strict=True)]
+            [(queries[r] - self.rows[c]).square().sum(1) for r, c in zip(*self._pair_chunks(row, column), strict=True)]
         )
         nearest = queries.new_full((len(queries),), torch.inf).scatter_reduce(0, row, squared, "amin")
         winner = squared == nearest[row]
@@ -185,14 +195,15 @@ class Neighbours:
         empty = index == len(self)
         return nearest.masked_fill(empty, torch.nan), index.masked_fill(empty, 0)
 
-    def _halves(self, row: Tensor, column: Tensor) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
+    def _pair_chunks(self, row: Tensor, column: Tensor) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
+        """Both ends `(P,)` of pairs in parts whose differences `(p, D)` stay inside the budget."""
         step = max(1, self.budget // (12 * self.rows.shape[1]))  # two gathered rows and their difference
         return row.split(step), column.split(step)
 
     def _squared(self, queries: Tensor, column: Tensor) -> Tensor:
         """True squared distances of each query to its own candidates: `(n, D)`, `(n, c)` → `(n, c)`."""
         row = torch.arange(len(queries), device=queries.device)[:, None].expand_as(column)
-        parts = zip(*self._halves(row.reshape(-1), column.reshape(-1)), strict=True)
+        parts = zip(*self._pair_chunks(row.reshape(-1), column.reshape(-1)), strict=True)
         return torch.cat([(queries[r] - self.rows[c]).square().sum(1) for r, c in parts]).view(column.shape)
 
     def _search_double(self, queries: Tensor, k: int) -> Tensor:

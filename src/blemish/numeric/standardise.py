@@ -11,7 +11,7 @@ RARE = 4.0  # standard deviations beyond which normal patches are rare (a Gaussi
 
 
 class Standardise(nn.Module):
-    """`(x − mean) / scale`, both `(dim,)` and 0 and 1 until `learn`; values are clamped to ± `bound`.
+    """`(x − mean) / scale`, both `(dim,)` and 0 and 1 until `fit`; values are clamped to ± `bound`.
 
     In most vision transformers a few channels are ten times larger than the rest. In histograms some bins are all but
     empty on normal patches: a count or two there lies a hundred standard deviations out, and would drown all others.
@@ -27,7 +27,7 @@ class Standardise(nn.Module):
         self.register_buffer("scale", torch.ones(dim))
 
     @torch.no_grad()
-    def learn(self, patches: Tensor) -> None:
+    def fit(self, patches: Tensor) -> None:
         """Take mean and standard deviation from normal patches `(…, dim)`."""
         flat = patches.flatten(0, -2)
         self.mean.copy_(flat.mean(dim=0))

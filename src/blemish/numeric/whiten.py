@@ -25,7 +25,7 @@ class Whiten(nn.Module):
         self.register_buffer("matrix", torch.eye(dim))
 
     @torch.no_grad()
-    def learn(self, moments: Tensor) -> None:
+    def fit(self, moments: Tensor) -> None:
         """Take the directions from `moments` `(dim, dim)`, the mean of v vᵀ over normal patches."""
         variances, directions = torch.linalg.eigh(moments)
         std = (variances.clamp_min(0) + LEAST * variances.mean() + 1e-12).sqrt()

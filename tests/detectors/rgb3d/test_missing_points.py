@@ -26,7 +26,7 @@ def patches(count: int, seed: int) -> tuple[torch.Tensor, torch.Tensor, torch.Te
 def presence() -> PointPresence:
     torch.manual_seed(0)
     made, (image, valid, _) = PointPresence(DIM), patches(4000, 0)
-    made.standard.learn(image)
+    made.standard.fit(image)
     optimizer = torch.optim.AdamW(made.parameters(), 1e-2)
     for _ in range(200):
         optimizer.zero_grad()

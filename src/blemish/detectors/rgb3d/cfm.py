@@ -69,8 +69,8 @@ class CrossmodalMapping(nn.Module):
     @torch.no_grad()
     def fit_standardisation(self, patches: TrainingPatches) -> None:
         """Standardise by mean and standard deviation of normal patches."""
-        self.image_standard.learn(patches.image)
-        self.points_standard.learn(patches.points)
+        self.image_standard.fit(patches.image)
+        self.points_standard.fit(patches.points)
 
     @torch.no_grad()
     def fit_whitening(self, patches: TrainingPatches) -> None:
@@ -82,7 +82,7 @@ class CrossmodalMapping(nn.Module):
                 moments[index] = moments[index] + residual.T @ residual
         for whiten, moment in zip((self.image_whiten, self.points_whiten), moments, strict=True):
             assert isinstance(moment, Tensor)
-            whiten.learn(moment / len(patches.label))
+            whiten.fit(moment / len(patches.label))
 
 
 @dataclass(kw_only=True, eq=False, repr=False)

@@ -141,7 +141,7 @@ class TextGuided(CrossmodalDetector[TextGuidedNetwork]):
             if self.standardise:
                 network.mapping.fit_standardisation(patches)
             if network.presence and patches.presence:
-                network.presence.standard.learn(patches.presence[0])
+                network.presence.standard.fit(patches.presence[0])
 
             def loss_of(step: int) -> Tensor:
                 return self._loss(network, patches, _anchors(octa, sentences) if octa else None)
