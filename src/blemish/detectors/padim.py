@@ -20,10 +20,10 @@ from blemish.detectors.patches import Grid, concatenate_layers
 from blemish.detectors.settings import Configurable, Count, ImageFraming, NotNegative, Odd, Pooling, Positive, Seed
 from blemish.encoders.base import LayerRole
 from blemish.errors import NotFittedError, SettingsError
+from blemish.numeric.standardise import STD_FLOOR
 from blemish.types import RGB, Batch, Features, PatchScores
 
 POSITIONS_AT_ONCE = 1024  # whose matrices are gathered together where the grid is another one; bounds memory
-STD_FLOOR = 1e-6  # lowest standard deviation of a channel, which may be 0
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
@@ -126,7 +126,7 @@ class PaDiM(Configurable):
         pooled = covariance.mean(dim=0)  # (C, C)
         scale = torch.ones_like(means[0])  # (C,)
         if self.standardise:
-            scale = (pooled.diagonal() + means.var(dim=0, correction=0)).sqrt().clamp_min(STD_FLOOR)
+            scale = (pooled.diagonal() + means.var(dim=0, correction=0)).sqrt().clamp_min(STD_FLOOR)  # (C,)
         weight = self.shrinkage / (self.shrinkage + sums.count)
         covariance.lerp_(pooled + steps_between(means.view(*sums.grid, -1)), weight)
         covariance /= scale[:, None] * scale

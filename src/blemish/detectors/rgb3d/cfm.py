@@ -113,16 +113,16 @@ class CFM(CrossmodalDetector[CrossmodalMapping]):
         return self
 
     def build_network(self, dims: Sequence[int]) -> CrossmodalMapping:
-        image, points = dims
+        image_dim, point_dim = dims
         return CrossmodalMapping(
-            (image, points),
-            to_points=perceptron(image, self.width, points, hidden=2),
-            to_image=perceptron(points, self.width, image, hidden=2),
+            (image_dim, point_dim),
+            to_points=perceptron(image_dim, self.width, point_dim, hidden=2),
+            to_image=perceptron(point_dim, self.width, image_dim, hidden=2),
             standardise=self.standardise,
         )
 
-    def measure(self, image: Tensor, points: Tensor, category: str) -> Distances:
-        psi_rgb, psi_3d = self.trained.network.distances(image, points)
+    def measure(self, image_features: Tensor, point_features: Tensor, category: str) -> Distances:
+        psi_rgb, psi_3d = self.trained.network.distances(image_features, point_features)
         return {RGB: psi_rgb, POINTS: psi_3d}
 
     def fused(self, psi: Distances, scan: ScanPatches, category: str) -> Tensor:

@@ -75,8 +75,8 @@ class CrossmodalDetector(TrainedDetector[Network]):
         return replace(super().training, skip_nonfinite=True)
 
     @abstractmethod
-    def measure(self, image: Tensor, points: Tensor, category: str) -> Distances:
-        """Distances Ψ by kind, `(N,)` each, of image features `(N, D1)` and point features `(N, D2)` of N patches."""
+    def measure(self, image_features: Tensor, point_features: Tensor, category: str) -> Distances:
+        """Distances Ψ by kind, `(N,)` each, of N patches' features `(N, D1)` and `(N, D2)`."""
 
     @abstractmethod
     def fused(self, psi: Distances, scan: ScanPatches, category: str) -> Tensor:

@@ -15,9 +15,8 @@ from torch import Tensor
 from blemish.detectors.categories import state_key
 from blemish.numeric.coreset import k_centre
 from blemish.numeric.neighbours import Neighbours
-from blemish.numeric.standardise import RARE
+from blemish.numeric.standardise import RARE, floored_std
 
-_FLOOR = 1e-3  # of the channels' mean standard deviation; added to each, which may be 0
 _SCALE_SAMPLE = 2048  # patches, about, whose distances the scale is fitted on: enough for a 99th percentile
 _KINDS = ("rows", "mean", "std", "scale")
 
@@ -41,9 +40,8 @@ class NormalPrototypes:
         """
         self._clear()
         for name, rows in patches.items():
-            std = rows.std(0, correction=0)
-            self.mean_[name] = rows.mean(0)
-            self.std_[name] = std + _FLOOR * std.mean() + 1e-12
+            self.mean_[name] = rows.mean(0)  # (D,)
+            self.std_[name] = floored_std(rows.std(0, correction=0))  # (D,)
             standard = self._standardised(name, rows)
             self.rows_[name] = standard[k_centre(standard, self.count, seed=self.seed).to(rows.device)].contiguous()
             sample = foreground[name][:: max(1, len(foreground[name]) // _SCALE_SAMPLE)]

@@ -76,8 +76,12 @@ class TextGuidedNetwork(nn.Module):
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class TextGuided(CrossmodalDetector[TextGuidedNetwork]):
-    """Text-guided crossmodal mapping (`text-guided`): Ψ = α Ψ_rgb ⊙ Ψ_3d + β Ψ_text + γ Ψ_rgb ⊙ Ψ_proto + δ Ψ_missing.
+    """Text-guided crossmodal mapping (`text-guided`).
 
+        Ψ = α Ψ_rgb ⊙ Ψ_3d + β Ψ_text + γ Ψ_rgb ⊙ Ψ_proto + δ Ψ_missing + Ψ_uni²
+
+    Ψ_uni is the distance of a patch that has one modality only (see `unimodal`), and 0 everywhere else, as Ψ_rgb, Ψ_3d
+    and Ψ_text are 0 there.
     `crossmodal_weight` α, `text_weight` β, `prototype_weight` γ, `missing_weight` δ: of the terms of the map; the
     published ones are 0.5, 0.5, 0, 0. `mapper`: image → points by the published "gacm", by "deep-gacm", whose linear
     embeddings are perceptrons, or by CFM's "mlp". `text`: whether there are text anchors, and so Ψ_text.
@@ -159,21 +163,23 @@ class TextGuided(CrossmodalDetector[TextGuidedNetwork]):
 
     def build_network(self, dims: Sequence[int]) -> TextGuidedNetwork:
         """A network for widths (D1, D2, Dt) of image, points and text; Dt = 0: no text."""
-        image, points, text = dims
-        to_image = perceptron(points, self.width, image, hidden=2)
-        mapping = CrossmodalMapping((image, points), self._mapper(image, points), to_image, self.standardise)
-        to_text = self._to_text(image, text), self._to_text(points, text)
-        presence = PointPresence(image) if self.missing_weight else None
+        image_dim, point_dim, text_dim = dims
+        to_image = perceptron(point_dim, self.width, image_dim, hidden=2)
+        to_points = self._mapper(image_dim, point_dim)
+        mapping = CrossmodalMapping((image_dim, point_dim), to_points, to_image, self.standardise)
+        to_text = self._to_text(image_dim, text_dim), self._to_text(point_dim, text_dim)
+        presence = PointPresence(image_dim) if self.missing_weight else None
         return TextGuidedNetwork(mapping, to_text[0], to_text[1], presence)
 
-    def _to_text(self, enter: int, text: int) -> nn.Module:
-        return perceptron(enter, self.width, text) if text else nn.Identity()
+    def _to_text(self, in_dim: int, text_dim: int) -> nn.Module:
+        """The mapping from features of one modality to text space; none without text."""
+        return perceptron(in_dim, self.width, text_dim) if text_dim else nn.Identity()
 
-    def _mapper(self, image: int, points: int) -> nn.Module:
+    def _mapper(self, image_dim: int, point_dim: int) -> nn.Module:
         """The mapping from image features to point features."""
         if self.mapper == "mlp":
-            return perceptron(image, self.width, points, hidden=2)
-        return GACM(image, points, self.width if self.mapper == "deep-gacm" else None)
+            return perceptron(image_dim, self.width, point_dim, hidden=2)
+        return GACM(image_dim, point_dim, self.width if self.mapper == "deep-gacm" else None)
 
     def _sentences(self, prompts: Mapping[str, Prompts], patches: TrainingPatches) -> list[Tensor]:
         """Embedded sentences about every category `(C, S, Dt)`: normal ones and, for a contrast, abnormal ones."""
@@ -196,17 +202,17 @@ class TextGuided(CrossmodalDetector[TextGuidedNetwork]):
     def _loss(self, network: TextGuidedNetwork, patches: TrainingPatches, anchors: Tensor | None) -> Tensor:
         """Equation (11), and blemish's terms, on a random draw; a scalar. `anchors` `(C, 1 or 2, Dt)`."""
         drawn = random_indices(self.patches_per_step, patches.label)
-        image, points = network.mapping.standardised(patches.image[drawn], patches.points[drawn])
-        loss = network.mapping.loss(image, points)  # equation (9)
+        image_features, point_features = network.mapping.standardised(patches.image[drawn], patches.points[drawn])
+        loss = network.mapping.loss(image_features, point_features)  # equation (9)
         if network.presence and patches.presence:
-            all_images, has_points = patches.presence
+            all_image_features, has_points = patches.presence
             others = random_indices(self.patches_per_step, has_points)
-            loss = loss + network.presence.loss(all_images[others], has_points[others])
+            loss = loss + network.presence.loss(all_image_features[others], has_points[others])
         if anchors is None:
             return loss
         label = patches.label[drawn]  # (N,)
         own = anchors[label].float()  # (N, 1 or 2, Dt)
-        for modality, rows in ((RGB, image), (POINTS, points)):
+        for modality, rows in ((RGB, image_features), (POINTS, point_features)):
             loss = self._add_text_loss(loss, network.to_text(modality, rows), own, anchors[:, 0], label)
         if self._is_contrastive and patches.anomalous:
             return loss + self._anomalous_loss(network, patches.anomalous, anchors)
@@ -228,20 +234,21 @@ class TextGuided(CrossmodalDetector[TextGuidedNetwork]):
     def _anomalous_loss(self, network: TextGuidedNetwork, anomalous: AnomalousPatches, anchors: Tensor) -> Tensor:
         """The contrast on patches under synthetic anomalies, in the modalities that these changed; a scalar."""
         drawn = random_indices(max(1, self.patches_per_step // 4), anomalous.label)
-        image, points = network.mapping.standardised(anomalous.image[drawn], anomalous.points[drawn])
+        standardised = network.mapping.standardised(anomalous.image[drawn], anomalous.points[drawn])
         own, loss = anchors[anomalous.label[drawn]].float(), anchors.new_zeros(())
         changed = anomalous.image_changed[drawn], anomalous.points_changed[drawn]
-        for modality, rows, counts in zip(MODALITIES, (image, points), changed, strict=True):
+        for modality, rows, counts in zip(MODALITIES, standardised, changed, strict=True):
             each = _contrast(network.to_text(modality, rows), own, abnormal=True)  # (N,)
             loss = loss + (each * counts).sum() / counts.sum().clamp_min(1)
         return loss
 
-    def measure(self, image: Tensor, points: Tensor, category: str) -> Distances:
+    def measure(self, image_features: Tensor, point_features: Tensor, category: str) -> Distances:
         mapping = self.trained.network.mapping
-        psi_rgb, psi_3d = mapping.distances(image, points)
+        psi_rgb, psi_3d = mapping.distances(image_features, point_features)
         found = {RGB: psi_rgb, POINTS: psi_3d}
         if self.anchors_:
-            for modality, rows in zip(MODALITIES, mapping.standardised(image, points), strict=True):
+            standardised = mapping.standardised(image_features, point_features)
+            for modality, rows in zip(MODALITIES, standardised, strict=True):
                 found[TO_ANCHOR[modality]] = self._to_anchor(modality, rows, category)
         return found
 

