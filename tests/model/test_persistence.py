@@ -15,8 +15,10 @@ import torch
 from nearest_mean import NearestMean
 
 from blemish import Inspector, Sample
+from blemish.detectors.patchcore import PatchCore
 from blemish.errors import ModelError, SettingsError, WeightsError
 from blemish.model.model_folder import SavedModel, load_model, save_model
+from blemish.model.persistence import detector_of
 
 Draw = Any
 
@@ -74,6 +76,15 @@ def test_an_object_of_a_known_class_is_saved_by_its_name(toy: str, part: Draw, t
     assert inspector.detector_name == toy
     back = Inspector.load(inspector.save(tmp_path / "model"), device="cpu")
     assert back.detector.settings == inspector.detector.settings
+
+
+def test_settings_under_the_names_of_earlier_versions_are_read() -> None:
+    saved: dict[str, Any] = {"name": "patchcore", "settings": PatchCore(coreset_ratio=0.5).settings}
+    saved["settings"]["coreset"] = saved["settings"].pop("coreset_ratio")
+    for given in (None, PatchCore(coreset_ratio=0.5)):
+        assert detector_of(saved, given).settings["coreset_ratio"] == 0.5
+    with pytest.raises(SettingsError, match="with the settings"):
+        detector_of(saved, PatchCore(coreset_ratio=0.25))
 
 
 def test_a_detector_without_state_is_refused_before_anything_is_written(part: Draw, tmp_path: Path) -> None:

@@ -141,7 +141,8 @@ class PaDiM(Configurable):
         if self.means_[category].device != patches.device:
             self.means_[category] = self.means_[category].to(patches.device)
             self.whitenings_[category] = self.whitenings_[category].to(patches.device)
-        means, matrices = self.means_[category].flatten(0, 1), self.whitenings_[category].flatten(0, 1)
+        means = self.means_[category].flatten(0, 1)  # (P, C)
+        matrices = self.whitenings_[category].flatten(0, 1)  # (P, C, C)
         rows, grid = patches.flatten(0, 1), patches.shape[:2]  # (N, C)
         if grid == self.means_[category].shape[:2]:
             return _whitened(matrices, rows - means).view(grid)
