@@ -306,10 +306,11 @@ class Prediction:
     """The result for one image; compares and hashes by identity.
 
     `score` ≥ 0, larger is more anomalous; `p_value` in (0, 1] is the share of normal parts that score at least this
-    much; `threshold` the score above which a part is defective; `map` `(H, W)` float32 the anomaly map at the image's
-    own size, `region_threshold` the value above which it makes a region; `category` the one recognised or given, None
-    for a model of a single unnamed category. `verdict` is the one decision that everything downstream reads: "good",
-    "defective", "unsure", or "unknown" where the image lies far from every category the model was fitted on.
+    much; `threshold` the score above which a part is defective, `unsure_threshold` the one up to which it is good
+    (None: the same); `map` `(H, W)` float32 the anomaly map at the image's own size, `region_threshold` the value above
+    which it makes a region; `category` the one recognised or given, None for a model of a single unnamed category.
+    `verdict` is the one decision that everything downstream reads: "good"; "defective"; "unsure", which a person should
+    look at; or "unknown" where the image lies far from every category the model was fitted on.
     """
 
     score: float
@@ -320,6 +321,7 @@ class Prediction:
     regions: tuple[Region, ...] = ()
     category: str | None = None
     region_threshold: float = 0.0
+    unsure_threshold: float | None = None
     seconds: float = 0.0
     source: str = "array"
 
@@ -347,6 +349,7 @@ class Prediction:
             "score": self.score,
             "p_value": self.p_value,
             "threshold": self.threshold,
+            "unsure_threshold": self.threshold if self.unsure_threshold is None else self.unsure_threshold,
             "is_defective": self.is_defective,
             "regions": [
                 {

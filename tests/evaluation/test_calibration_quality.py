@@ -48,10 +48,10 @@ def test_too_few_alarms_are_seen_with_enough_images() -> None:
     assert calibration_quality([detail([0.5] * 100, good(100))])["toy"].in_words == "fewer than promised"
 
 
-def test_unknown_and_unsure_are_alarms_that_p_values_do_not_show() -> None:
+def test_unknown_parts_are_alarms_that_p_values_do_not_show_and_unsure_ones_are_none() -> None:
     verdicts: list[Verdict] = ["unknown", "unsure", "good", "good"]
     found = calibration_quality([detail([0.9] * 4, verdicts)])["toy"]
-    assert found.kept.share == 0.5
+    assert found.kept.share == 0.25
     assert found.by_rate[0.05].share == 0
     assert found.unknown_rate == pytest.approx(1 / 5)
 

@@ -13,6 +13,7 @@ from blemish.metrics import (
     false_alarm_rate,
     kept_rate,
     miss_rate,
+    oracle_miss_rate,
     promised_and_kept,
     risk_coverage,
     uniformity,
@@ -24,15 +25,30 @@ from blemish.types import Verdict
 def test_only_good_passes() -> None:
     verdicts: list[Verdict] = ["good", "defective", "unsure", "unknown", "good", "unknown", "unsure", "defective"]
     labels = [0, 0, 0, 0, 1, 1, 1, 1]
-    assert false_alarm_rate(verdicts, labels) == 3 / 4
-    assert miss_rate(verdicts, labels) == 1 / 4
+    assert false_alarm_rate(verdicts, labels) == (1 + 0.5 + 1) / 4  # an unsure one counts half
+    assert miss_rate(verdicts, labels) == (1 + 0.5) / 4
     assert verdict_rate(verdicts, "unknown") == 2 / 8
 
 
 def test_rates_without_a_class_are_nan() -> None:
     assert math.isnan(false_alarm_rate(["good"], [1]))
     assert math.isnan(miss_rate(["good"], [0]))
+    assert math.isnan(oracle_miss_rate([1.0], [0]))
+    assert math.isnan(oracle_miss_rate([1.0], [1]))
     assert math.isnan(verdict_rate([], "unknown"))
+
+
+def test_no_threshold_of_the_same_rate_misses_fewer_than_the_oracle() -> None:
+    random = np.random.default_rng(0)
+    labels = np.repeat([0, 1], [40, 60])
+    scores = random.normal(labels * 1.5)
+    missed = oracle_miss_rate(scores, labels, rate=0.05)
+    for threshold in scores:
+        alarms = (scores[labels == 0] > threshold).mean()
+        if alarms <= 0.05:
+            assert (scores[labels == 1] <= threshold).mean() >= missed
+    assert 0 < missed < 1
+    assert oracle_miss_rate([0.0, 1.0, 2.0, 3.0], [0, 0, 1, 1]) == 0
 
 
 def test_labels_that_do_not_fit_are_named() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,6 @@ import pytest
 from PIL import Image
 
 from blemish import Failure, Inspector, Prediction, Sample
-from blemish.model.prediction import verdict_of
 
 Draw = Any
 
@@ -22,10 +22,19 @@ def inspector(toy: str, part: Draw) -> Inspector:
     return Inspector(encoder="pixels", detector=toy, device="cpu").fit([part(seed=i) for i in range(4)])
 
 
-def test_the_verdict_is_decided_in_one_place() -> None:
-    assert verdict_of(1.0, 1.0, is_known=True) == "good"
-    assert verdict_of(np.nextafter(1.0, 2.0), 1.0, is_known=True) == "defective"
-    assert verdict_of(0.0, 1.0, is_known=False) == verdict_of(9.0, 1.0, is_known=False) == "unknown"
+def test_verdict_thresholds_and_regions_agree(inspector: Inspector, part: Draw) -> None:
+    """A part that is not good has a place to look at, a good one has none."""
+    lenient = Inspector.of(replace(inspector.model_, calibrations={None: inspector.calibrations[None].at(1e-9, 0.999)}))
+    seen = set()
+    for judge in (inspector, lenient):
+        for image in [part(seed=i) for i in range(12)] + [part(seed=i, defective=True) for i in range(4)]:
+            found = judge.inspect(image)
+            assert found.unsure_threshold <= found.threshold
+            assert (found.verdict == "good") == (found.score <= found.unsure_threshold)
+            assert (found.verdict == "defective") == (found.score > found.threshold)
+            assert bool(found.regions) == (found.verdict != "good")
+            seen.add(found.verdict)
+    assert seen == {"good", "unsure", "defective"}
 
 
 def test_an_unknown_part_is_neither_good_nor_defective(inspector: Inspector, part: Draw) -> None:

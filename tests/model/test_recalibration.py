@@ -110,11 +110,11 @@ def test_a_few_unknown_parts_are_reported_and_do_not_count(inspector: Inspector,
 
 def test_what_flips_is_said(inspector: Inspector, part: Draw) -> None:
     held_out = inspector.calibrations[None].scores
-    strict = inspector.calibrate([part(seed=100)], false_alarm_rate=0.6)
+    strict = inspector.calibrate([part(seed=100)], false_alarm_rate=0.6, unsure_rate=0.0)
     threshold = inspector.calibrations[None].threshold
     assert [flip.score for flip in strict.flips] == [s for s in held_out if s > threshold]
     assert {(flip.before, flip.after) for flip in strict.flips} == {("good", "defective")}
-    back = inspector.calibrate([part(seed=101)], false_alarm_rate=0.05)
+    back = inspector.calibrate([part(seed=101)], false_alarm_rate=0.05, unsure_rate=0.0)
     assert {(flip.before, flip.after) for flip in back.flips} == {("defective", "good")}
     assert back.before[None].threshold == threshold
     assert back.after[None].threshold == inspector.calibrations[None].threshold

@@ -7,19 +7,14 @@ import numpy as np
 import pytest
 
 from blemish.errors import ModelError, SettingsError
-from blemish.scoring.calibration import (
-    Calibration,
-    CalibrationSource,
-    order_statistics_suffice,
-    prediction_bound,
-    tail_probability,
-)
+from blemish.scoring.calibration import LEFT_OUT, Calibration, CalibrationSource, order_statistics_suffice
+from blemish.scoring.tail_model import TailModel, TailPrior
 
 SOURCE = CalibrationSource(4, 4, folds=4)
 
 
-def calibration(scores: object, rate: float = 0.05) -> Calibration:
-    return Calibration.of(scores, scores, rate, SOURCE)  # type: ignore[arg-type]
+def calibration(scores: object, rate: float = 0.05, unsure_rate: float = 0.0) -> Calibration:
+    return Calibration.of(scores, scores, rate, SOURCE, unsure_rate=unsure_rate)  # type: ignore[arg-type]
 
 
 def test_p_values_are_counted() -> None:
@@ -51,30 +46,69 @@ def test_few_scores_are_enough_only_for_a_high_rate() -> None:
 def test_order_statistics_keep_the_wished_rate_for_any_distribution(count: int, rate: float) -> None:
     random = np.random.default_rng(1)
     drawn = random.pareto(1.5, size=(4000, count + 1))
-    limits = [prediction_bound(np.sort(row[:-1]), rate) for row in drawn]
+    limits = [calibration(row[:-1], rate).threshold for row in drawn]
     alarms = (drawn[:, -1] > limits).mean()
     # Exact: the largest multiple of 1/(n + 1) that the wished rate allows.
     assert alarms == pytest.approx(np.floor(rate * (count + 1)) / (count + 1), abs=0.012)
 
 
 @pytest.mark.parametrize("count", [2, 4, 8, 16])
-@pytest.mark.parametrize("spread", [0.05, 0.1, 0.2])
-def test_few_scores_give_about_the_wished_rate(count: int, spread: float) -> None:
-    """Average over many fits; good scores scatter by 5 to 20 % (logarithm's standard deviation)."""
+@pytest.mark.parametrize("rate", [0.05, 0.1])
+def test_few_scores_keep_the_rate_over_products_like_those_the_prior_was_fitted_on(count: int, rate: float) -> None:
+    """Variances drawn from the prior itself: the predictive rate is exact, from both sides."""
     random = np.random.default_rng(2)
-    drawn = random.lognormal(sigma=spread, size=(3000, count + 1))
-    alarms = np.mean([row[-1] > prediction_bound(np.sort(row[:-1]), 0.05) for row in drawn])
-    assert alarms < 0.12
-    assert alarms > 0.001 if spread >= 0.2 else True
+    prior = TailPrior(std=0.08, weight=6.0, bias_std=0.0)
+    variances = prior.weight * prior.std**2 / random.chisquare(prior.weight, size=20_000)
+    drawn = np.exp(np.sqrt(variances)[:, None] * random.standard_normal((20_000, count + 1)))
+    alarms = np.mean([row[-1] > TailModel.of(row[:-1], prior).bound(rate) for row in drawn])
+    assert alarms == pytest.approx(rate, abs=0.015)
+
+
+def test_an_uncertain_bias_is_allowed_for() -> None:
+    random = np.random.default_rng(2)
+    prior = TailPrior(std=0.05, weight=200.0, bias_std=0.1)
+    held_out = 0.05 * random.standard_normal((20_000, 4))
+    new = 0.05 * random.standard_normal(20_000) + 0.1 * random.standard_normal(20_000)
+    models = [TailModel.of(np.exp(row), prior) for row in held_out]
+    assert np.mean([score > np.log(m.bound(0.05)) for score, m in zip(new, models, strict=True)]) == pytest.approx(
+        0.05, abs=0.01
+    )
 
 
 def test_the_tail_falls_smoothly() -> None:
-    scores = np.sort(np.random.default_rng(3).lognormal(sigma=0.2, size=4))
-    p = [tail_probability(scores, s, 0.05) for s in np.linspace(0, 5, 300)]
+    made = TailModel.of(np.random.default_rng(3).lognormal(sigma=0.2, size=4), LEFT_OUT)
+    p = [made.probability(s) for s in np.linspace(0, 5, 300)]
     assert p == sorted(p, reverse=True)
-    assert tail_probability(scores, prediction_bound(scores, 0.05), 0.05) == pytest.approx(0.05)
-    assert tail_probability(scores, 0.0, 0.05) == pytest.approx(1)
-    assert tail_probability(scores, 1e9, 0.05) > 0
+    assert made.probability(made.bound(0.05)) == pytest.approx(0.05)
+    assert made.probability(0.0) == pytest.approx(1)
+    assert made.probability(1e9) > 0
+
+
+@pytest.mark.parametrize("count", [1, 4, 18, 19, 60, 320])
+def test_three_zones_from_two_rates(count: int) -> None:
+    random = np.random.default_rng(count)
+    made = calibration(random.lognormal(sigma=0.2, size=count), 0.05, 0.1)
+    assert made.unsure_threshold <= made.threshold
+    for score in [*random.lognormal(sigma=0.6, size=200), *made.scores]:
+        p = made.p_value(score)
+        assert made.verdict(score) == ("defective" if p <= 0.05 else "unsure" if p <= 0.15 else "good")
+        assert made.verdict(score, is_known=False) == "unknown"
+    alone = made.at(0.05, 0.0)
+    assert (alone.threshold, alone.unsure_threshold) == (made.threshold, made.threshold)
+
+
+def test_the_thresholds_themselves_belong_below() -> None:
+    made = calibration([1.0, 1.1, 1.2], 0.05, 0.1)
+    assert made.verdict(made.unsure_threshold) == "good"
+    assert made.verdict(np.nextafter(made.unsure_threshold, 9.0)) == "unsure"
+    assert made.verdict(made.threshold) == "unsure"
+    assert made.verdict(np.nextafter(made.threshold, 9.0)) == "defective"
+
+
+@pytest.mark.parametrize("rate", [-0.01, 0.95, 2])
+def test_an_impossible_unsure_rate_is_refused(rate: float) -> None:
+    with pytest.raises(SettingsError, match="unsure rate"):
+        calibration([1.0], 0.05, rate)
 
 
 def test_scale_does_not_matter() -> None:
@@ -90,11 +124,12 @@ def test_scores_of_zero_do_not_break_it() -> None:
 
 
 def test_json_keeps_every_bit() -> None:
-    made = calibration(np.random.default_rng(5).lognormal(size=7), 0.03)
+    made = calibration(np.random.default_rng(5).lognormal(size=7), 0.03, 0.1)
     back = Calibration.from_dict(json.loads(json.dumps(made.to_dict())))
     assert np.array_equal(back.scores, made.scores)
     assert np.array_equal(back.peaks, made.peaks)
     assert (back.threshold, back.region_threshold, back.source) == (made.threshold, made.region_threshold, SOURCE)
+    assert (back.unsure_rate, back.unsure_threshold) == (0.1, made.unsure_threshold)
 
 
 def test_reads_what_earlier_versions_saved() -> None:
@@ -104,6 +139,7 @@ def test_reads_what_earlier_versions_saved() -> None:
         saved = json.loads(json.dumps(replace(made, source=source).to_dict()))
         saved["source"]["inflation"] = saved["source"].pop("correction")
         saved["source"]["squared"] = saved["source"].pop("score_exponent") == 2
+        del saved["unsure_rate"]
         assert Calibration.from_dict(saved).source == source
 
 

@@ -23,6 +23,10 @@ def calibrate(
         float | None,
         typer.Option("--false-alarm-rate", metavar="F", help="False alarms accepted; the model's own if unset."),
     ] = None,
+    unsure_rate: Annotated[
+        float | None,
+        typer.Option("--unsure-rate", metavar="U", help="Good parts left to a person; the model's own if unset."),
+    ] = None,
     replace: Annotated[
         bool,
         typer.Option("--replace", help="Let the new pictures take the place of all that the limit rests on so far."),
@@ -51,7 +55,12 @@ def calibrate(
         before = inspector.false_alarm_rate
         with progress_bar("inspecting good pictures", len(found.samples)) as progress:
             change = inspector.calibrate(
-                found.samples, category=category, false_alarm_rate=false_alarm_rate, progress=progress, replace=replace
+                found.samples,
+                category=category,
+                false_alarm_rate=false_alarm_rate,
+                unsure_rate=unsure_rate,
+                progress=progress,
+                replace=replace,
             )
     inspector.save(model)
     for line in [*found.contents.words(), *summary(warnings)]:

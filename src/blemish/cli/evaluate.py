@@ -234,7 +234,7 @@ def means_table(rows: Sequence[dict[str, Any]]) -> Table:
     from blemish.evaluation import mean_rows
 
     method = ("detector", "encoder", "image_size", "shots", "pooled")
-    rates = ("false_alarm_rate", "miss_rate", "unknown_rate")
+    rates = ("false_alarm_rate", "miss_rate", "oracle_miss_rate", "unsure_rate", "unknown_rate")
     shown = ("image_auroc", "pixel_auroc", "aupro_30", "aupro_05", *rates, "ms_per_picture")
     table = table_of("Means over the seeds", "category", *method[:4], *shown, numeric=shown)
     means = mean_rows(rows, ("dataset", "category", *method))

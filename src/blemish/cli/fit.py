@@ -24,6 +24,7 @@ from blemish.cli.options import (
     Settings,
     TextEncoderName,
     Units,
+    UnsureRate,
     given_path,
 )
 
@@ -42,6 +43,7 @@ def fit(
     ] = None,
     seed: Annotated[int, typer.Option("--seed", metavar="S", min=0, help="Decides the shots and all randomness.")] = 0,
     false_alarm_rate: FalseAlarmRate = 0.05,
+    unsure_rate: UnsureRate = 0.03,
     category: Category = None,
     device: DeviceName = Device.auto,
     settings: Settings = None,
@@ -82,6 +84,7 @@ def fit(
             detector=detector,
             image_size=image_size,
             false_alarm_rate=false_alarm_rate,
+            unsure_rate=unsure_rate,
             device=device.value,
             seed=seed,
             text_encoder=text_encoder,

@@ -123,3 +123,7 @@ Cache = Annotated[
 FalseAlarmRate = Annotated[
     float, typer.Option("--false-alarm-rate", metavar="F", help="The share of good parts that may be called defective.")
 ]
+UnsureRate = Annotated[
+    float,
+    typer.Option("--unsure-rate", metavar="U", help="The further share of good parts that may be left to a person."),
+]

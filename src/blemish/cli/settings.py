@@ -9,7 +9,9 @@ from typing import Any
 
 from blemish.errors import SettingsError
 
-OPTIONS = frozenset({"encoder", "detector", "image_size", "false_alarm_rate", "device", "seed", "category", "shots"})
+OPTIONS = frozenset(
+    {"encoder", "detector", "image_size", "false_alarm_rate", "unsure_rate", "device", "seed", "category", "shots"}
+)
 _NEXT_PAIR = re.compile(r",(?=\s*[A-Za-z_][\w-]*=)")  # a comma inside a list is followed by no name and "="
 
 

@@ -13,7 +13,7 @@ from blemish.utils.paths import shown
 if TYPE_CHECKING:
     from blemish.model.inspector import Inspector
     from blemish.report import CalibrationFacts
-    from blemish.scoring.calibration import CalibrationSource
+    from blemish.scoring.calibration import Calibration, CalibrationSource
 
 _MODALITY_NAMES = {RGB: "the picture", POINTS: "the points"}
 
@@ -25,12 +25,18 @@ def model_in_words(inspector: Inspector) -> list[str]:
     ]
     for category, calibration in inspector.calibrations.items():
         name = f"{category}: " if category else ""
-        lines.append(f"{name}{calibration.source.words} Limit {calibration.threshold:.4g}.")
+        lines.append(f"{name}{calibration.source.words} {limits_in_words(calibration)}")
         if unimodal := [
             f"{own.threshold:.4g} with {_MODALITY_NAMES[side]} alone" for side, own in calibration.unimodal.items()
         ]:
             lines.append(f"{name}Limit {', '.join(unimodal)}.")
     return lines
+
+
+def limits_in_words(calibration: Calibration) -> str:
+    """Above which score a part is defective, and from which on a person should look."""
+    limit, unsure = f"{calibration.threshold:.4g}", f"{calibration.unsure_threshold:.4g}"
+    return f"Limit {limit}." if unsure == limit else f"Limit {limit}, unsure above {unsure}."
 
 
 def model_facts(inspector: Inspector) -> dict[str, object]:
@@ -41,6 +47,7 @@ def model_facts(inspector: Inspector) -> dict[str, object]:
         "encoder": inspector.encoder_name,
         "image size": f"{inspector.image_size} px",
         "false alarms accepted": f"{100 * inspector.false_alarm_rate:g} %",
+        "good parts that may be unsure": f"{100 * inspector.unsure_rate:g} %",
     }
     if categories:
         facts["categories"] = categories

@@ -14,7 +14,8 @@ from blemish.metrics.calibration import PROMISED
 class CalibrationQuality:
     """How well thresholds and p-values keep their promise on `images` different normal test images.
 
-    `target` is the promised false-alarm rate and `kept` that of all verdicts but "good", with its 95 % interval.
+    `target` is the promised false-alarm rate and `kept` that of the verdicts "defective" and "unknown", with its 95 %
+    interval.
     `by_rate` is the same at other promised rates, counted from p-values; `uniformity` compares all of these with the
     uniform distribution; `unknown_rate` is the share of all test images that are unlike anything learned.
     """

@@ -36,8 +36,8 @@ class ScoredImage:
 
     @property
     def is_alarm(self) -> bool:
-        """Whether the image does not pass as good: defective, unsure or unknown."""
-        return self.verdict != "good"
+        """Whether the image is called defective or unknown; an unsure one is left to a person."""
+        return self.verdict in ("defective", "unknown")
 
 
 @dataclass(frozen=True)
@@ -117,7 +117,15 @@ class TestResults:
 
     def _verdicts(self) -> dict[str, Any]:
         """How often verdicts are wrong, and whether p-values and certainty are worth what they say."""
-        from blemish.metrics import false_alarm_rate, kept_rate, miss_rate, risk_coverage, uniformity, verdict_rate
+        from blemish.metrics import (
+            false_alarm_rate,
+            kept_rate,
+            miss_rate,
+            oracle_miss_rate,
+            risk_coverage,
+            uniformity,
+            verdict_rate,
+        )
 
         labels = np.array([sample.label for sample in self.samples])
         verdicts = [prediction.verdict for prediction in self.predictions]
@@ -128,6 +136,7 @@ class TestResults:
         return {
             "false_alarm_rate": alarms,
             "miss_rate": miss_rate(verdicts, labels),
+            "oracle_miss_rate": oracle_miss_rate([p.score for p in self.predictions], labels),
             "unknown_rate": verdict_rate(verdicts, "unknown"),
             "unsure_rate": verdict_rate(verdicts, "unsure"),
             "false_alarm_rate_low": kept.low,

@@ -66,18 +66,29 @@ class RiskCoverage(NamedTuple):
 
 
 def false_alarm_rate(verdicts: Sequence[Verdict], labels: ArrayLike) -> float:
-    """Share of normal images (label 0) whose verdict is not "good": "defective", "unsure" or "unknown".
+    """Share of normal images (label 0) that are called "defective" or "unknown"; an "unsure" one counts half.
 
     Both `(n,)`; nan without normal images. Raises DatasetError for lengths that differ or labels other than 0 and 1.
     """
     passed, defective = _passed(verdicts, labels)
-    return _share(~passed[~defective])
+    return _share(1 - passed[~defective])
 
 
 def miss_rate(verdicts: Sequence[Verdict], labels: ArrayLike) -> float:
-    """Share of defective images (label 1) whose verdict is "good"; nan without any. See `false_alarm_rate`."""
+    """Share of defective images (label 1) that are called "good"; an "unsure" one counts half; nan without any."""
     passed, defective = _passed(verdicts, labels)
     return _share(passed[defective])
+
+
+def oracle_miss_rate(scores: ArrayLike, labels: ArrayLike, rate: float = 0.05) -> float:
+    """Share of defective images at or below the threshold that lets through `rate` of these very normal ones.
+
+    What no threshold of the same scores does better, by hindsight; scores and labels `(n,)`, nan without both kinds.
+    """
+    values, defective = np.asarray(scores, dtype=np.float64), np.asarray(labels) == 1
+    if not defective.any() or defective.all():
+        return math.nan
+    return _share(values[defective] <= np.quantile(values[~defective], 1 - rate))
 
 
 def verdict_rate(verdicts: Sequence[Verdict], verdict: Verdict) -> float:
@@ -171,14 +182,14 @@ def risk_coverage(certainty: ArrayLike, is_wrong: ArrayLike) -> RiskCoverage:
 
 
 def _passed(verdicts: Sequence[Verdict], labels: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
-    """Which images pass as good, and which are defective: both `(n,)` bool."""
-    passed = np.array([verdict == "good" for verdict in verdicts], dtype=bool)
-    _, defective = checked(passed.astype(np.float64), labels)
+    """How far each image passes as good (1; unsure: ½; else 0) and which are defective: `(n,)` float and bool."""
+    passed = np.array([{"good": 1.0, "unsure": 0.5}.get(verdict, 0.0) for verdict in verdicts], dtype=np.float64)
+    _, defective = checked(passed, labels)
     return passed, defective
 
 
-def _share(flags: np.ndarray) -> float:
-    return float(flags.mean()) if len(flags) else math.nan
+def _share(weights: np.ndarray) -> float:
+    return float(weights.mean()) if len(weights) else math.nan
 
 
 def _checked_p_values(p_values: ArrayLike) -> np.ndarray:

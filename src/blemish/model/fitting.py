@@ -88,7 +88,10 @@ def fit(
         framings=normal.framings,
         recognition_framing=recognition,
         recogniser=recogniser,
-        calibrations={name or None: calibration for name, calibration in calibrations.items()},
+        calibrations={
+            name or None: calibration.at(settings.false_alarm_rate, settings.unsure_rate)
+            for name, calibration in calibrations.items()
+        },
         fingerprints=frozenset(normal.fingerprints[i] for i in plan.fitted),
         outliers=outliers,
         repeats=len(samples) - len(normal.samples) - len(outliers),

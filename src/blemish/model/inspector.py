@@ -22,7 +22,7 @@ from blemish.model.outliers import Outlier
 from blemish.model.prediction import Failure, Inspected
 from blemish.model.recalibration import Recalibration
 from blemish.model.settings import ModelSettings
-from blemish.scoring.calibration import Calibration
+from blemish.scoring.calibration import UNSURE_RATE, Calibration
 from blemish.types import Prediction
 from blemish.utils.threads import quiet_numpy
 
@@ -35,7 +35,8 @@ class Inspector:
     `encoder` and `detector` are names (see `blemish list`), a model folder for the encoder, or objects that keep their
     promises; "auto" takes the best that can be loaded. `image_size` is what the detector sees, in pixels of the short
     side (or of the square, where the detector needs one); None is the detector's own choice. `false_alarm_rate` is the
-    target share of good parts that are called defective. `layers` are the encoder's, None the detector's choice.
+    target share of good parts that are called defective, `unsure_rate` the further share of them that may be left to a
+    person. `layers` are the encoder's, None the detector's choice.
     `framing` is how images become the encoder's input ("plain": whole; "part": the part alone, in one pose), None the
     detector's choice. `text_encoder` embeds the sentences of detectors that learn from text; inspecting needs none.
     `precision` is the encoder's number format ("auto", "fp32", "bf16"): "auto" is what the machine is fast at, decided
@@ -55,6 +56,7 @@ class Inspector:
         detector: str | Detector = "auto",
         image_size: int | None = None,
         false_alarm_rate: float = 0.05,
+        unsure_rate: float = UNSURE_RATE,
         device: str = "auto",
         seed: int = 0,
         layers: Sequence[int] | None = None,
@@ -73,6 +75,7 @@ class Inspector:
             seed,
             settings,
             false_alarm_rate=false_alarm_rate,
+            unsure_rate=unsure_rate,
             device=device,
             layers=layers,
             text_encoder=text_encoder,
@@ -151,6 +154,7 @@ class Inspector:
         images: ImageInputs,
         category: str | None = None,
         false_alarm_rate: float | None = None,
+        unsure_rate: float | None = None,
         progress: Progress | None = None,
         replace: bool = False,
     ) -> Recalibration:
@@ -166,7 +170,8 @@ class Inspector:
         """
         model = self._fitted("calibrate")
         rate = model.settings.false_alarm_rate if false_alarm_rate is None else false_alarm_rate
-        model, change = recalibration.recalibrate(model, images, category, rate, not replace, progress)
+        unsure = model.settings.unsure_rate if unsure_rate is None else unsure_rate
+        model, change = recalibration.recalibrate(model, images, category, rate, unsure, not replace, progress)
         self._settings, self._model = model.settings, model
         return change
 
@@ -264,6 +269,10 @@ class Inspector:
     @property
     def false_alarm_rate(self) -> float:
         return self._settings.false_alarm_rate
+
+    @property
+    def unsure_rate(self) -> float:
+        return self._settings.unsure_rate
 
     @property
     def device(self) -> str:

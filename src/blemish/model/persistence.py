@@ -79,6 +79,7 @@ def saved_of(model: FittedModel, folder: Path) -> SavedModel:
         "framing": {"name": settings.framing, "settings": next(iter(model.framings.values())).settings},
         "image_size": settings.image_size,
         "false_alarm_rate": settings.false_alarm_rate,
+        "unsure_rate": settings.unsure_rate,
         "seed": settings.seed,
         "bit_depth": settings.bit_depth,
         "units": settings.units,
@@ -144,6 +145,7 @@ def settings_of(
         image_size=saved["image_size"],
         framing=saved["framing"]["name"],
         false_alarm_rate=saved["false_alarm_rate"],
+        unsure_rate=saved.get("unsure_rate", 0.0),  # models of earlier versions have none
         device=device,
         seed=saved["seed"],
         layers=saved["encoder"]["layers"],

@@ -26,7 +26,7 @@ from blemish.scoring.anomaly_map import full_map, regions
 from blemish.scoring.calibration import Calibration
 from blemish.scoring.describe import region_in_words
 from blemish.scoring.detector_scores import detector_scores
-from blemish.types import Features, ImageOrScan, Prediction, Region, Sample, Scan, Verdict
+from blemish.types import Features, ImageOrScan, Prediction, Region, Sample, Scan
 from blemish.utils.read_ahead import ReadAhead
 from blemish.utils.threads import quiet_numpy
 
@@ -76,13 +76,6 @@ class Encoded:
     frame: Frame
     features: Features
     recognised: Recognised
-
-
-def verdict_of(score: float, threshold: float, is_known: bool) -> Verdict:
-    """The one place that decides: an unknown part is never judged good, whatever it scores."""
-    if not is_known:
-        return "unknown"
-    return "defective" if score > threshold else "good"
 
 
 def inspect_stream(
@@ -202,20 +195,22 @@ def prediction_of(
 ) -> Prediction:
     """Map, regions and verdict of one image from its `score` and `patches` `(h, w)`."""
     frame, recognised = encoded.frame, encoded.recognised
-    threshold = calibration.threshold
+    verdict = calibration.verdict(score, recognised.is_known)
     anomaly_map = map_of_image(patches, frame)  # (H, W)
-    # A defective part has at least one place to look at: where none is over the limit, its strongest.
+    # Verdict and regions agree. A part that is not good has at least one place to look at: where none is over the
+    # limit, its strongest; a good part has none.
     peak_threshold = calibration.peak_threshold
-    if score > threshold:
+    if score > calibration.unsure_threshold:
         peak_threshold = min(peak_threshold, float(anomaly_map.max()))
     region_threshold = min(calibration.region_threshold, peak_threshold)
-    areas = regions(anomaly_map, region_threshold, peak_threshold)
+    areas = () if verdict == "good" else regions(anomaly_map, region_threshold, peak_threshold)
     found = with_modality_shares(areas, anomaly_map >= region_threshold, encoded, detector)
     return Prediction(
         score=score,
         p_value=calibration.p_value(score),
-        threshold=threshold,
-        verdict=verdict_of(score, threshold, recognised.is_known),
+        threshold=calibration.threshold,
+        unsure_threshold=calibration.unsure_threshold,
+        verdict=verdict,
         map=anomaly_map,
         regions=tuple(
             replace(region, words=region_in_words(region, frame.original_size, region_threshold)) for region in found

@@ -12,8 +12,8 @@ from blemish.detectors.base import Progress
 from blemish.errors import DatasetError
 from blemish.model.fitted import FittedModel
 from blemish.model.held_out_scores import scores_and_peaks, unimodal_of
-from blemish.model.prediction import Opened, encode_and_recognise, open_image, verdict_of
-from blemish.scoring.calibration import AddedScore, Calibration, check_rate
+from blemish.model.prediction import Opened, encode_and_recognise, open_image
+from blemish.scoring.calibration import AddedScore, Calibration, check_rates
 from blemish.types import Verdict
 
 NAMED = 5  # files that a message names
@@ -61,7 +61,7 @@ def flips_between(category: str | None, old: Calibration, new: Calibration) -> l
     files = {one.score: one.file for one in old.added}
     found = []
     for score in old.scores.tolist():
-        before, after = (verdict_of(score, one.threshold, is_known=True) for one in (old, new))
+        before, after = old.verdict(score), new.verdict(score)
         if before != after:
             found.append(Flip(category, files.get(score, ""), score, before, after))
     return found
@@ -72,6 +72,7 @@ def recalibrate(
     images: ImageInputs,
     category: str | None,
     false_alarm_rate: float,
+    unsure_rate: float,
     keep: bool,
     progress: Progress | None = None,
 ) -> tuple[FittedModel, Recalibration]:
@@ -79,7 +80,7 @@ def recalibrate(
 
     See `Inspector.calibrate` for the arguments and what it raises.
     """
-    check_rate(false_alarm_rate)
+    check_rates(false_alarm_rate, unsure_rate)
     samples = good_samples(images, category)
     for sample in samples:
         model.check_category(sample.category)
@@ -112,7 +113,10 @@ def recalibrate(
     for one in candidates:
         if one.is_known:
             fresh[one.category, one.only_modality].append(one.score)
-    after = {name: pooled(old, name, fresh, keep).at(false_alarm_rate) for name, old in model.calibrations.items()}
+    after = {
+        name: pooled(old, name, fresh, keep).at(false_alarm_rate, unsure_rate)
+        for name, old in model.calibrations.items()
+    }
     change = Recalibration(
         before=model.calibrations,
         after=after,
@@ -121,7 +125,7 @@ def recalibrate(
         repeated=repeated,
         unknown=tuple(unknown),
     )
-    settings = replace(model.settings, false_alarm_rate=false_alarm_rate)
+    settings = replace(model.settings, false_alarm_rate=false_alarm_rate, unsure_rate=unsure_rate)
     return replace(model, calibrations=after, settings=settings), change
 
 

@@ -15,7 +15,7 @@ from blemish.encoders.factory import absolute_name
 from blemish.encoders.precision import Precision, check_precision
 from blemish.errors import SettingsError
 from blemish.preprocessing.framing import FRAMINGS, Framing, PlainFraming, build_framing
-from blemish.scoring.calibration import check_rate
+from blemish.scoring.calibration import UNSURE_RATE, check_rates
 from blemish.types import POINTS, RGB, check_units
 
 SCAN = "scan"  # the framing of scans
@@ -39,6 +39,7 @@ class ModelSettings:
     image_size: int
     framing: str
     false_alarm_rate: float
+    unsure_rate: float = UNSURE_RATE
     device: str = "auto"
     seed: int = 0
     layers: Sequence[Any] | None = None
@@ -48,7 +49,7 @@ class ModelSettings:
     units: str | None = None
 
     def __post_init__(self) -> None:
-        check_rate(self.false_alarm_rate)
+        check_rates(self.false_alarm_rate, self.unsure_rate)
         check_precision(self.precision)
         check_units(self.units)
         if self.image_size < 1:

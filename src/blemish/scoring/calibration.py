@@ -7,11 +7,8 @@ images that nothing was fitted on. Scores from folds come from detectors that kn
 (there is no jackknife+ or CV+ correction; Barber et al., 2021), and framing and category recognition are fitted on all
 images: there the rate is approximate. After outliers were removed it holds for parts like those that remained.
 
-Order statistics are silent below 1/(n + 1). With n < 1/F − 1 the tail is therefore taken from a model: logarithms of
-normal scores are normally distributed, and a new one lies above mean + t·s·√(1 + 1/n) with probability F, where t is
-Student's quantile (the normal prediction bound; Hahn & Meeker, Statistical Intervals, 1991). Because a standard
-deviation from a handful of scores is hardly known, it is pooled with a prior one (`PRIOR_STD`, worth `PRIOR_WEIGHT`
-further scores). No torch.
+Order statistics are silent below 1/(n + 1). With n < 1/F − 1 the tail therefore comes from a model of log scores
+(tail_model.py), whose priors were fitted on further good images of products (benchmarks/development.py). No torch.
 """
 
 from __future__ import annotations
@@ -26,14 +23,13 @@ from numpy.typing import ArrayLike
 
 from blemish.errors import ModelError, SettingsError
 from blemish.scoring.describe import count_in_words
+from blemish.scoring.tail_model import TailModel, TailPrior
+from blemish.types import Verdict
 
-# Prior standard deviation of the logarithm of normal scores, and how many scores it is worth. Measured on normal images
-# of solar cells, bottles, screws, plates and cookies beyond those fitted on: .05 to .2, .12 as the root mean square
-# (benchmarks/development.py).
-PRIOR_STD, PRIOR_WEIGHT = 0.12, 4.0
-# The same where scores are those of copies: how much new parts score above those differs from product to product.
-COPIES_STD, COPIES_WEIGHT = 0.13, 8.0
-_TINY = 1e-12  # stands for a score of 0 under the logarithm
+# Of log scores, by where held-out scores come from (benchmarks/development.py).
+LEFT_OUT = TailPrior(std=0.12, weight=4.0, bias_std=0.0)  # images that a detector was not fitted on
+COPIES = TailPrior(std=0.13, weight=8.0, bias_std=0.0)  # perturbed copies: new parts differ from them by product
+UNSURE_RATE = 0.03  # share of normal parts beyond the false alarms that a person may be asked about
 
 
 @dataclass(frozen=True)
@@ -104,11 +100,12 @@ class AddedScore:
 
 @dataclass(frozen=True, eq=False)
 class Calibration:
-    """Held-out scores of one category, and the target false-alarm rate. `scores` and `peaks` are sorted, both (n,).
+    """Held-out scores of one category, and two accepted rates. `scores` and `peaks` are sorted, both (n,).
 
-    `scores` are image scores; `peaks` the largest value of each held-out image's map. `added` are those among them that
-    `calibrate` brought. `unimodal` holds the calibrations of scans with one modality only, "rgb" or "points", whose
-    scores follow another distribution.
+    `false_alarm_rate` is the share of normal parts that may be called defective, `unsure_rate` the further share that
+    may be called unsure. `scores` are image scores; `peaks` the largest value of each held-out image's map. `added` are
+    those among them that `calibrate` brought. `unimodal` holds the calibrations of scans with one modality only, "rgb"
+    or "points", whose scores follow another distribution.
     """
 
     scores: np.ndarray
@@ -117,6 +114,7 @@ class Calibration:
     source: CalibrationSource = field(default_factory=lambda: CalibrationSource(0, 0))
     unimodal: Mapping[str, Calibration] = field(default_factory=dict)
     added: tuple[AddedScore, ...] = ()
+    unsure_rate: float = 0.0
 
     @classmethod
     def of(
@@ -126,35 +124,37 @@ class Calibration:
         false_alarm_rate: float,
         source: CalibrationSource,
         added: Sequence[AddedScore] = (),
+        unsure_rate: float = 0.0,
     ) -> Calibration:
         """From held-out scores and map peaks in any order, `added` ones among them.
 
         Raises SettingsError for an impossible rate or no scores.
         """
-        check_rate(false_alarm_rate)
+        check_rates(false_alarm_rate, unsure_rate)
         values = np.sort(np.asarray(scores, dtype=np.float64))
         if not len(values) or not np.isfinite(values).all():
             raise SettingsError(
                 "at least one finite score of a good part", f"{values[:5].tolist()}", "give more good pictures"
             )
         sorted_peaks = np.sort(np.asarray(peaks, dtype=np.float64))
-        return cls(values, sorted_peaks, float(false_alarm_rate), source, added=tuple(added))
+        return cls(
+            values, sorted_peaks, float(false_alarm_rate), source, added=tuple(added), unsure_rate=float(unsure_rate)
+        )
 
     @property
     def threshold(self) -> float:
         """The image score above which a part is defective; normal parts exceed it with `false_alarm_rate`."""
-        return prediction_bound(self.scores, self.false_alarm_rate, *self._prior)
+        return self._bound(self.scores, self.false_alarm_rate)
 
     @property
-    def _prior(self) -> tuple[float, float]:
-        """Standard deviation of log scores known beforehand, and the number of scores that it is worth."""
-        std, weight = (COPIES_STD, COPIES_WEIGHT) if self.source.copies else (PRIOR_STD, PRIOR_WEIGHT)
-        return std * self.source.score_exponent, weight
+    def unsure_threshold(self) -> float:
+        """The image score up to which a part is good; `threshold` where no share of unsure ones is accepted."""
+        return self._bound(self.scores, self.false_alarm_rate + self.unsure_rate)
 
     @property
     def peak_threshold(self) -> float:
         """The map value that a region must reach somewhere: what normal parts' maps peak above equally rarely."""
-        return prediction_bound(self.peaks, self.false_alarm_rate, *self._prior) if len(self.peaks) else self.threshold
+        return self._bound(self.peaks, self.false_alarm_rate) if len(self.peaks) else self.threshold
 
     @property
     def region_threshold(self) -> float:
@@ -164,6 +164,26 @@ class Calibration:
         """
         return float(np.median(self.peaks)) if len(self.peaks) else self.threshold
 
+    def verdict(self, score: float, is_known: bool = True) -> Verdict:
+        """The one place that decides: an unknown part is never judged good, whatever it scores."""
+        if not is_known:
+            return "unknown"
+        if score > self.threshold:
+            return "defective"
+        return "unsure" if score > self.unsure_threshold else "good"
+
+    def _bound(self, scores: np.ndarray, rate: float) -> float:
+        """What a new one of `scores` (n,), sorted, exceeds with probability `rate`."""
+        count = len(scores)
+        if order_statistics_suffice(count, self.false_alarm_rate):
+            above = math.floor(rate * (count + 1) * (1 + 1e-12))
+            return float(scores[max(0, count - above)])
+        return self._tail(scores).bound(rate)
+
+    def _tail(self, scores: np.ndarray) -> TailModel:
+        prior = COPIES if self.source.copies else LEFT_OUT
+        return TailModel.of(scores, prior.scaled(self.source.score_exponent))
+
     def for_modalities(self, available: Sequence[str]) -> Calibration:
         """The calibration of images that have the modalities `available`."""
         return self.unimodal.get(available[0], self) if len(available) == 1 else self
@@ -171,13 +191,17 @@ class Calibration:
     def p_value(self, score: float) -> float:
         """The share of normal parts, in (0, 1], that score at least `score`; ≤ `false_alarm_rate` iff over the
         threshold."""
-        return tail_probability(self.scores, score, self.false_alarm_rate, *self._prior)
+        count = len(self.scores)
+        if order_statistics_suffice(count, self.false_alarm_rate):
+            return float((1 + count - np.searchsorted(self.scores, score, side="left")) / (count + 1))
+        return self._tail(self.scores).probability(score)
 
-    def at(self, false_alarm_rate: float) -> Calibration:
-        """The same held-out scores at another target false-alarm rate."""
-        check_rate(false_alarm_rate)
-        unimodal = {modality: own.at(false_alarm_rate) for modality, own in self.unimodal.items()}
-        return replace(self, false_alarm_rate=float(false_alarm_rate), unimodal=unimodal)
+    def at(self, false_alarm_rate: float, unsure_rate: float | None = None) -> Calibration:
+        """The same held-out scores at other accepted rates."""
+        unsure = self.unsure_rate if unsure_rate is None else unsure_rate
+        check_rates(false_alarm_rate, unsure)
+        unimodal = {modality: own.at(false_alarm_rate, unsure) for modality, own in self.unimodal.items()}
+        return replace(self, false_alarm_rate=float(false_alarm_rate), unsure_rate=float(unsure), unimodal=unimodal)
 
     def with_added(self, new: Sequence[AddedScore], keep: bool = True) -> Calibration:
         """These held-out scores pooled with `new` ones; an image that was added before counts once.
@@ -196,14 +220,16 @@ class Calibration:
             scores = [*self.scores, *(one.score for one in fresh)]
             peaks = [*self.peaks, *(one.peak for one in fresh)]
             source = replace(self.source, added=len(added))
-        pooled = Calibration.of(scores, peaks, self.false_alarm_rate, source, added)
+        pooled = Calibration.of(scores, peaks, self.false_alarm_rate, source, added, self.unsure_rate)
         return replace(pooled, unimodal=self.unimodal)
 
     def to_dict(self) -> dict[str, Any]:
         """Ready for JSON; numbers keep every bit."""
         return {
             "false_alarm_rate": self.false_alarm_rate,
+            "unsure_rate": self.unsure_rate,
             "threshold": self.threshold,
+            "unsure_threshold": self.unsure_threshold,
             "map_threshold": self.region_threshold,
             "scores": self.scores.tolist(),
             "peaks": self.peaks.tolist(),
@@ -222,7 +248,8 @@ class Calibration:
         try:
             source = CalibrationSource.from_dict(values["source"])
             added = [AddedScore(**one) for one in values.get("added", ())]
-            found = cls.of(values["scores"], values["peaks"], values["false_alarm_rate"], source, added)
+            unsure_rate = values.get("unsure_rate", 0.0)  # models of earlier versions have none
+            found = cls.of(values["scores"], values["peaks"], values["false_alarm_rate"], source, added, unsure_rate)
             unimodal = {modality: cls.from_dict(own) for modality, own in values.get("unimodal", {}).items()}
             return replace(found, unimodal=unimodal)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
@@ -238,43 +265,17 @@ def check_rate(rate: float) -> float:
     return rate
 
 
+def check_rates(false_alarm_rate: float, unsure_rate: float) -> None:
+    """Raise SettingsError unless both accepted rates, and their sum, are rates."""
+    check_rate(false_alarm_rate)
+    if not 0 <= unsure_rate < 1 - false_alarm_rate:
+        raise SettingsError(
+            "an unsure rate of 0 or more that leaves some parts good, such as 0.03",
+            repr(unsure_rate),
+            "set unsure_rate",
+        )
+
+
 def order_statistics_suffice(count: int, rate: float) -> bool:
     """Whether `count` scores reach down to `rate` on their own: 1/(n + 1) ≤ rate."""
     return rate * (count + 1) * (1 + 1e-12) >= 1
-
-
-def prediction_bound(scores: np.ndarray, rate: float, std: float = PRIOR_STD, weight: float = PRIOR_WEIGHT) -> float:
-    """What a new normal score exceeds with probability `rate`; `scores` (n,) sorted.
-
-    `std` and `weight` are the prior on the standard deviation of the scores' logarithms (see `PRIOR_STD`).
-    """
-    count = len(scores)
-    if order_statistics_suffice(count, rate):
-        above = math.floor(rate * (count + 1) * (1 + 1e-12))
-        return float(scores[count - above])
-    mean, scale, freedom = _tail(scores, std, weight)
-    from scipy.special import stdtrit
-
-    return float(math.exp(mean - scale * stdtrit(freedom, rate)))
-
-
-def tail_probability(
-    scores: np.ndarray, score: float, rate: float, std: float = PRIOR_STD, weight: float = PRIOR_WEIGHT
-) -> float:
-    """p-value of `score`: from the order of `scores` (n,), sorted, where it reaches `rate`, else the tail model's."""
-    count = len(scores)
-    if order_statistics_suffice(count, rate):
-        return float((1 + count - np.searchsorted(scores, score, side="left")) / (count + 1))
-    mean, scale, freedom = _tail(scores, std, weight)
-    from scipy.special import stdtr
-
-    return float(max(stdtr(freedom, (mean - math.log(max(score, _TINY))) / scale), np.finfo(np.float64).tiny))
-
-
-def _tail(scores: np.ndarray, std: float, weight: float) -> tuple[float, float, float]:
-    """Centre, scale and degrees of freedom of Student's t that a new log score follows."""
-    logs = np.log(np.maximum(scores, _TINY))
-    count = len(logs)
-    freedom = count - 1 + weight
-    variance = (((logs - logs.mean()) ** 2).sum() + weight * std**2) / freedom
-    return float(logs.mean()), math.sqrt(variance * (1 + 1 / count)), freedom
