@@ -264,13 +264,16 @@ class Batch:
 
     `altered` are the features of the same images after a synthetic anomaly was pasted in, `altered_mask` `(B, h, w)`
     bool says which patches it covers (finest grid). Both are None for detectors that are fitted on normal images alone.
-    `prompts` maps each category to its sentences, for detectors that asked for text.
+    `prompts` maps each category to its sentences, for detectors that asked for text. `images` is the number of the
+    normal image that each row shows, `originals` whether it shows it as it is, neither turned nor mirrored.
     """
 
     features: Features
     altered: Features | None = None
     altered_mask: torch.Tensor | None = None
     prompts: Mapping[str, Prompts] | None = None
+    images: tuple[int, ...] | None = None
+    originals: tuple[bool, ...] | None = None
 
 
 @dataclass(frozen=True, eq=False)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 
-from blemish.detectors.hybrid import Hybrid, as_rgb_features
-from blemish.errors import NotFittedError, SettingsError
+from blemish.detectors.hybrid import HALVES, HalfScores, Hybrid, as_rgb_features, joined_score
+from blemish.errors import ModelError, NotFittedError, SettingsError
+from blemish.numeric.pooling import image_score
 from blemish.types import CONTEXT, RGB, Batch, Features
 
 QUICK = {"local": {"layers": "deep", "neighbourhood_size": 1}}
@@ -57,14 +59,54 @@ def test_the_unit_of_a_half_does_not_matter() -> None:
     torch.testing.assert_close(found.images, expected.images, rtol=1e-4, atol=1e-5)
 
 
-def test_scores_count_in_distances_between_good_patches() -> None:
-    detector = learned()
-    fresh = detector.score(features(3, 4)).patches
-    assert 0.5 < float(fresh.median()) < 2
-    bank = detector._banks["local"]
-    rows = bank.patches_[""]
-    apart = torch.cdist(rows, rows).fill_diagonal_(torch.inf).min(1).values.median()
-    assert bank.banks_[""].median_nn_distance() == pytest.approx(float(apart), rel=0.05)
+def test_scores_count_in_what_unknown_normal_images_score() -> None:
+    found = learned().score(features(3, 8))
+    assert found.images is not None
+    assert 0.9 < float(found.images.median()) < 1.1
+    assert 0.5 < float(found.patches.median()) < 1.1
+
+
+def test_one_that_leaves_an_image_out_scores_as_one_that_never_knew_it() -> None:
+    plain = {"local": {"layers": "deep", "neighbourhood_size": 1, "standardise": False}}
+    normal = features(1, 5)
+    whole = Hybrid(**plain).fit([Batch(normal)])  # type: ignore[arg-type]
+    assert whole.can_leave_out("")
+    rest = Hybrid(**plain).fit([Batch(normal.take(slice(1, 5)), images=(1, 2, 3, 4), originals=(True,) * 4)])  # type: ignore[arg-type]
+    for half in HALVES:
+        one = as_rgb_features(features(2), half)
+        expected = rest._banks[half].score(one).patches
+        torch.testing.assert_close(whole._banks[half].score_without(one, (0,)).patches, expected)
+    loaded = Hybrid(**plain).load_state(whole.state())  # type: ignore[arg-type]
+    assert not loaded.can_leave_out("")
+
+
+def test_each_half_is_measured_by_images_it_does_not_know() -> None:
+    normal = features(1, 6)
+    detector = Hybrid(**QUICK).fit([Batch(normal)])  # type: ignore[arg-type]
+    for half in HALVES:
+        logs = []
+        for image in range(6):
+            one = as_rgb_features(normal.take(slice(image, image + 1)), half)
+            patches = detector._banks[half].score_without(one, (image,)).patches[0].numpy()
+            logs.append(np.log(image_score(patches, detector.pooling)))
+        assert detector.halves_[half][""].mean == pytest.approx(np.mean(logs), rel=1e-5)
+        assert detector.halves_[half][""].std == pytest.approx(HalfScores.of(logs).std, rel=1e-5)
+
+
+def test_the_joined_score_follows_the_half_that_is_surprised() -> None:
+    calm, noisy = HalfScores(0.0, 0.05), HalfScores(1.0, 0.2)
+    normal = joined_score([1.0, np.e], [calm, noisy])
+    assert normal == pytest.approx(1.0)
+    by_one, by_both = joined_score([1.5, np.e], [calm, noisy]), joined_score([1.5, 1.5 * np.e], [calm, noisy])
+    assert normal < by_one < by_both
+    assert by_one > joined_score([1.0, 1.5 * np.e], [calm, noisy])  # the same rise in a half that scatters more
+    assert joined_score([2.0, 3 * np.e], [HalfScores(0, 0), HalfScores(1, 0)]) == pytest.approx(6**0.5)
+
+
+def test_a_state_of_an_earlier_version_is_refused() -> None:
+    state = {key: tensor for key, tensor in learned().state().items() if "half" not in key}
+    with pytest.raises(ModelError, match="fit it again"):
+        Hybrid(**QUICK).load_state(state)  # type: ignore[arg-type]
 
 
 def test_an_encoder_of_one_part_is_refused() -> None:

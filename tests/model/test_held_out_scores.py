@@ -8,7 +8,14 @@ from dataclasses import replace
 import pytest
 
 from blemish.detectors.base import Needs
-from blemish.model.held_out_scores import COPIES_CORRECTION, LEAVE_ONE_OUT_BIAS, HeldOutScores, calibrate
+from blemish.model.held_out_scores import (
+    COPIES_CORRECTION,
+    DEFAULT_SLOPE,
+    SLOPE_SHRINKAGE,
+    HeldOutScores,
+    calibrate,
+    leave_one_out_bias,
+)
 from blemish.scoring.calibration import CalibrationSource
 from blemish.scoring.held_out_plan import FEW, FOLDS, TARGET, plan_held_out
 
@@ -18,10 +25,21 @@ SCORES = HeldOutScores([1.0, 2.0, 3.0], [1.0, 2.0, 3.0])
 def test_scores_of_images_left_out_one_by_one_are_lowered_for_the_image_missed() -> None:
     for images in (2, 4, FEW - 1):
         found = calibrate(SCORES, 0.05, CalibrationSource(images, 3, folds=images))
-        assert found.scores.tolist() == pytest.approx(
-            [math.exp(-LEAVE_ONE_OUT_BIAS / images) * s for s in SCORES.scores]
-        )
-        assert f"times {math.exp(-LEAVE_ONE_OUT_BIAS / images):.2f}" in found.source.words
+        lowered = (images / (images - 1)) ** (-SLOPE_SHRINKAGE * DEFAULT_SLOPE)
+        assert found.scores.tolist() == pytest.approx([lowered * s for s in SCORES.scores])
+        assert f"times {lowered:.2f}" in found.source.words
+
+
+@pytest.mark.parametrize("exponent", [1, 2])
+@pytest.mark.parametrize("images", [3, 4, 9])
+def test_the_bias_follows_the_learning_curve_that_two_left_out_show(images: int, exponent: int) -> None:
+    """Scores that fall as a power of the number of images: the bias is that power's, shrunk."""
+    power = 0.3 * exponent
+    grown = [math.log((images - 2) ** -power / (images - 1) ** -power)] * 2
+    source = CalibrationSource(images, images, folds=images, score_exponent=exponent)
+    expected = SLOPE_SHRINKAGE * math.log((images - 1) ** -power / images**-power)
+    assert leave_one_out_bias(grown, source) == pytest.approx(expected)
+    assert leave_one_out_bias([-0.1, 0.0], source) == 0  # one image more never makes normal images more anomalous
 
 
 def test_scores_of_copies_are_raised_and_those_of_enough_images_stand() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol, Self, TypeVar, runtime_checkable
 
@@ -66,6 +66,19 @@ class Needs:
         return replace(self, rotations=rotations, flips=self.flips and rotations * sides * images <= self.max_copies)
 
 
+class Scorer(Protocol):
+    """What scores the patches of images: a fitted detector, or one without some of its normal images."""
+
+    @property
+    def needs(self) -> Needs:
+        """What features it takes, and how an image score comes from its patch scores."""
+        ...
+
+    def score(self, features: Features) -> PatchScores:
+        """Patch scores `(B, h, w)` float32 ≥ 0, larger is more anomalous."""
+        ...
+
+
 @runtime_checkable
 class Detector(Protocol):
     """Is fitted to patch features of normal images and scores the patches of others.
@@ -113,6 +126,34 @@ class Explains(Protocol):
     def explain(self, features: Features) -> Mapping[str, torch.Tensor]:
         """What each modality ("rgb", "points", "text") adds to the patch scores: maps `(B, h, w)` ≥ 0 by modality."""
         ...
+
+
+@runtime_checkable
+class LeavesOut(Scorer, Protocol):
+    """What a detector offers that can score as if it had been fitted without some of its normal images."""
+
+    def can_leave_out(self, category: str) -> bool:
+        """Whether `score_without` holds for a category as it is fitted now; never after `load_state`."""
+        ...
+
+    def score_without(self, features: Features, left_out: Collection[int]) -> PatchScores:
+        """As `score`, by what was fitted on the other images; `left_out` are numbers as in `Batch.images`."""
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class WithoutImages:
+    """A fitted detector as it would be without the normal images of some numbers."""
+
+    detector: LeavesOut
+    left_out: tuple[int, ...]
+
+    @property
+    def needs(self) -> Needs:
+        return self.detector.needs
+
+    def score(self, features: Features) -> PatchScores:
+        return self.detector.score_without(features, self.left_out)
 
 
 def strip_prefix(state: Mapping[str, Value], prefix: str) -> dict[str, Value]:

@@ -26,6 +26,7 @@ class CloseUp(PatchCore):
     min_patches: Count = 16384
     reservoir_size: Count = 65536
     reweighting_neighbours: CountOrZero = 0
+    keep_originals: bool = True
     rotations: Count = 8
     pooling: Pooling = SEVERAL_SHARES
     image_size: Count = 512

@@ -5,13 +5,14 @@ Transformers for Anomaly Detection: A Survey", Information Fusion 126, 2026, htt
 that are good at local and at global defects. Convolutional features find what is wrong with a texture or an edge,
 attention what is wrong with the place it stands in. Each half is PatchCore (Roth et al., CVPR 2022,
 https://arxiv.org/abs/2106.08265) over its own encoder's patches, the second with settings of AnomalyDINO (Damm et al.,
-WACV 2025, https://arxiv.org/abs/2405.14529). Their distances are of different scales, so each is divided by the
-distance between neighbouring normal patches before they are averaged.
+WACV 2025, https://arxiv.org/abs/2405.14529). Their distances are of different scales and scatter differently, so each
+half is measured by what it gives normal images that it does not know.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Self
 
@@ -20,10 +21,10 @@ import torch
 from torch import Tensor
 
 from blemish.detectors.base import Needs, Progress, add_prefix, strip_prefix
-from blemish.detectors.categories import categories_of
+from blemish.detectors.categories import by_category, categories_of, state_key
 from blemish.detectors.patchcore import PatchCore
 from blemish.detectors.settings import Configurable, Count, FractionAboveZero, ImageFraming, Pooling, Seed
-from blemish.errors import NotFittedError, SettingsError
+from blemish.errors import ModelError, NotFittedError, SettingsError
 from blemish.numeric.pooling import SEVERAL_SHARES, image_score
 from blemish.types import CONTEXT, RGB, Batch, Features, PatchScores, resize_to_finest
 
@@ -31,6 +32,44 @@ HALVES = {"local": RGB, "context": CONTEXT}  # the modality of each half
 _LOCAL = {"layers": "pair", "neighbourhood_size": 3, "standardise": True, "grid": "coarsest"}
 _CONTEXT = {"layers": "deep", "neighbourhood_size": 1, "unit_layers": True}
 _SHARED = ("coreset_ratio", "min_patches", "max_patches", "reservoir_size", "rotations", "max_copies", "seed")
+LEFT_OUT = 16  # normal images of a category that are left out in turn to see how each half scores unknown ones
+# Prior standard deviation of a half's log scores of normal images, and how many images it is worth: as seen on further
+# good images of products (benchmarks/development.py).
+PRIOR_STD, PRIOR_WEIGHT = 0.07, 6.0
+
+
+@dataclass(frozen=True)
+class HalfScores:
+    """How one half scores normal images of a category that it does not know: mean and `std` of log scores.
+
+    `std` 0: not known, for there is one image only; `mean` is then that of the distance between neighbours in its bank.
+    """
+
+    mean: float
+    std: float
+
+    @classmethod
+    def of(cls, logs: Sequence[float]) -> HalfScores:
+        """From the log scores of two and more images, each left out."""
+        values = np.asarray(logs)
+        freedom = len(values) - 1 + PRIOR_WEIGHT
+        variance = (((values - values.mean()) ** 2).sum() + PRIOR_WEIGHT * PRIOR_STD**2) / freedom
+        return cls(float(values.mean()), float(np.sqrt(variance)))
+
+
+def joined_score(scores: Sequence[float], halves: Sequence[HalfScores]) -> float:
+    """The image score from each half's, near 1 for a normal image.
+
+    Each log score is standardised, z = (log s − mean) / std, and the image's is the soft maximum log Σ exp z, back in
+    units of a log score: what one half sees clearly counts whatever the other sees, and a half that scatters more has
+    less to say. Without known `std` it is the geometric mean.
+    """
+    centred = [float(np.log(max(score, 1e-12))) - half.mean for score, half in zip(scores, halves, strict=True)]
+    stds = [half.std for half in halves]
+    if min(stds) <= 0:
+        return float(np.exp(np.mean(centred)))
+    soft = np.logaddexp.reduce([one / std for one, std in zip(centred, stds, strict=True)]) - np.log(len(halves))
+    return float(np.exp(np.exp(np.mean(np.log(stds))) * soft))
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
@@ -38,10 +77,10 @@ class Hybrid(Configurable):
     """A bank of convolutional patches beside a bank of transformer patches; needs two joined encoders.
 
     `local` and `context` are settings of the two `PatchCore`s, over this class's own. With l and c a patch's distances
-    in both, and l₀, c₀ the scales of both banks (`scales_`, the median distance of a bank's patches to their nearest
-    other), its score is (l/l₀ + c/c₀)/2, on the finer half's grid. The image's score is the geometric
-    mean of the two halves' scores by `pooling`: a defect that one half sees well must not drown in the other's noise.
-    `rotations`, `max_copies`, `pooling`, `image_size`, `framing`: see `Needs`; all others as in `PatchCore`.
+    in both, and l₀, c₀ the scores that either half gives normal images it does not know (`halves_`), its score is
+    (l/l₀ + c/c₀)/2, on the finer half's grid. The image's score joins the two halves' scores by `pooling`
+    (`joined_score`). `rotations`, `max_copies`, `pooling`, `image_size`, `framing`: see `Needs`; all others as in
+    `PatchCore`.
     """
 
     local: Mapping[str, Any] | None = None
@@ -60,7 +99,7 @@ class Hybrid(Configurable):
     def __post_init__(self) -> None:
         super().__post_init__()
         self.local, self.context = dict(self.local or {}), dict(self.context or {})
-        shared = {name: getattr(self, name) for name in _SHARED} | {"reweighting_neighbours": 0}
+        shared = {name: getattr(self, name) for name in _SHARED} | {"reweighting_neighbours": 0, "keep_originals": True}
         self._banks = {
             "local": PatchCore(**{**shared, **_LOCAL, **self.local}),
             "context": PatchCore(**{**shared, **_CONTEXT, **self.context}),
@@ -85,45 +124,111 @@ class Hybrid(Configurable):
         )
 
     def fit(self, batches: Iterable[Batch], progress: Progress | None = None) -> Self:
-        """Fill both banks for each category; one epoch over `batches` a bank."""
+        """Fill both banks for each category; one epoch over `batches` a bank, and one to see how each half scores."""
         for half, bank in self._banks.items():
             bank.fit((replace(batch, features=as_rgb_features(batch.features, half)) for batch in batches), progress)
-        return self._fit_scales()
-
-    def score(self, features: Features) -> PatchScores:
-        """Mean of both distances `(B, h, w)` on the finer half's grid, in units of the banks' `scales_`."""
-        if not hasattr(self, "scales_"):
-            raise NotFittedError("banks that have learned", "empty ones", "call fit first")
-        halves = [self._half(half, features) for half in HALVES]  # each (B, h, w)
-        patches = torch.cat(resize_to_finest([one[..., None] for one in halves]), dim=-1).mean(-1)  # (B, h, w)
-        pooled = np.array([[image_score(p, self.pooling) for p in one.cpu().numpy()] for one in halves])  # (2, B)
-        images = torch.from_numpy(np.sqrt(pooled[0] * pooled[1])).to(patches)
-        return PatchScores(patches, images)
-
-    def _half(self, half: str, features: Features) -> Tensor:
-        """Distances in one bank `(B, h, w)`, in units of its scale."""
-        bank = self._banks[half]
-        patches = bank.score(as_rgb_features(features, half)).patches  # (B, h, w)
-        scales = [self.scales_[half][bank.category_for(name)] for name in categories_of(features)]  # B
-        return patches / torch.tensor(scales, device=patches.device)[:, None, None]
-
-    def state(self) -> dict[str, Tensor]:
-        """Both banks, under `local.…` and `context.…`."""
-        return {key: t for half, bank in self._banks.items() for key, t in add_prefix(bank.state(), half).items()}
-
-    def load_state(self, state: Mapping[str, Tensor]) -> Self:
-        """Take back what `state` gave."""
-        for half, bank in self._banks.items():
-            bank.load_state(strip_prefix(state, half))
-        return self._fit_scales()
-
-    def _fit_scales(self) -> Self:
-        """Measure the median distance between neighbours of each half and category, once the banks are filled."""
-        self.scales_ = {
-            half: {name: own.median_nn_distance() for name, own in bank.banks_.items()}
+        logs = self._logs_of_left_out(batches)
+        self.halves_ = {
+            half: {
+                name: HalfScores.of(logs[half, name])
+                if len(logs[half, name]) > 1
+                else HalfScores(float(np.log(own.median_nn_distance())), 0.0)
+                for name, own in bank.banks_.items()
+            }
             for half, bank in self._banks.items()
         }
         return self
+
+    def score(self, features: Features) -> PatchScores:
+        """Mean of both distances `(B, h, w)` on the finer half's grid, in units of what normal images score."""
+        self._check_fitted()
+        return self._joined(
+            [self._banks[half].score(as_rgb_features(features, half)).patches for half in HALVES], features
+        )
+
+    def can_leave_out(self, category: str) -> bool:
+        """As `PatchCore`, of both banks."""
+        return all(bank.can_leave_out(category) for bank in self._banks.values())
+
+    def score_without(self, features: Features, left_out: Collection[int]) -> PatchScores:
+        """As `PatchCore`, of both banks."""
+        self._check_fitted()
+        distances = [self._distances_without(half, features, left_out) for half in HALVES]  # each (B, h, w)
+        return self._joined(distances, features)
+
+    def _distances_without(self, half: str, features: Features, left_out: Collection[int]) -> Tensor:
+        return self._banks[half].score_without(as_rgb_features(features, half), left_out).patches  # (B, h, w)
+
+    def _joined(self, distances: Sequence[Tensor], features: Features) -> PatchScores:
+        """Patch and image scores from each half's distances `(B, h, w)`."""
+        names = [self._banks["local"].category_for(name) for name in categories_of(features)]  # B
+        known = [[self.halves_[half][name] for name in names] for half in HALVES]  # (2, B)
+        units = [torch.tensor([np.exp(one.mean) for one in own], dtype=torch.float32) for own in known]
+        scaled = [
+            one / unit.to(one.device)[:, None, None] for one, unit in zip(distances, units, strict=True)
+        ]  # each (B, h, w)
+        patches = torch.cat(resize_to_finest([one[..., None] for one in scaled]), dim=-1).mean(-1)  # (B, h, w)
+        pooled = [[image_score(p, self.pooling) for p in one.cpu().numpy()] for one in distances]  # (2, B)
+        images = [joined_score(*pair) for pair in zip(zip(*pooled, strict=True), zip(*known, strict=True), strict=True)]
+        return PatchScores(patches, torch.tensor(images, dtype=patches.dtype, device=patches.device))
+
+    def _logs_of_left_out(self, batches: Iterable[Batch]) -> dict[tuple[str, str], list[float]]:
+        """Log scores by half and category of up to `LEFT_OUT` normal images, each by a bank without it."""
+        bank = self._banks["local"]
+        waiting = {name: min(LEFT_OUT, own.count) for name, own in bank.rows_of_.items()}
+        logs: dict[tuple[str, str], list[float]] = defaultdict(list)
+        number = 0
+        for batch in batches:
+            for row, name in enumerate(categories_of(batch.features)):
+                image = batch.images[row] if batch.images else number
+                number += 1
+                if (
+                    waiting[name]
+                    and (batch.originals is None or batch.originals[row])
+                    and bank.rows_of_[name].count > 1
+                ):
+                    waiting[name] -= 1
+                    one = batch.features.take(slice(row, row + 1))
+                    for half in HALVES:
+                        (distances,) = self._distances_without(half, one, (image,)).cpu().numpy()  # (h, w)
+                        logs[half, name].append(float(np.log(max(image_score(distances, self.pooling), 1e-12))))
+            if not any(waiting.values()):
+                break
+        return logs
+
+    def state(self) -> dict[str, Tensor]:
+        """Both banks, under `local.…` and `context.…`, and there `half/…` `(2,)`: mean and std of log scores."""
+        self._check_fitted()
+        return {
+            key: tensor
+            for half, bank in self._banks.items()
+            for key, tensor in add_prefix(bank.state() | self._half_state(half), half).items()
+        }
+
+    def _half_state(self, half: str) -> dict[str, Tensor]:
+        return {
+            state_key("half", name): torch.tensor([own.mean, own.std], dtype=torch.float64)
+            for name, own in self.halves_[half].items()
+        }
+
+    def load_state(self, state: Mapping[str, Tensor]) -> Self:
+        """Take back what `state` gave. Raises ModelError for that of an earlier version, which scored otherwise."""
+        self.halves_ = {}
+        for half, bank in self._banks.items():
+            own = strip_prefix(state, half)
+            bank.load_state({key: tensor for key, tensor in own.items() if not key.startswith("half")})
+            self.halves_[half] = {
+                name: HalfScores(*tensor.tolist()) for name, tensor in by_category(own, "half").items()
+            }
+            if self.halves_[half].keys() != bank.banks_.keys():
+                raise ModelError(
+                    "a hybrid that knows how its halves score", "one of an earlier version", "fit it again"
+                )
+        return self
+
+    def _check_fitted(self) -> None:
+        if not hasattr(self, "halves_"):
+            raise NotFittedError("banks that have learned", "empty ones", "call fit first")
 
 
 def as_rgb_features(features: Features, half: str) -> Features:

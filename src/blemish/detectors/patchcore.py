@@ -9,16 +9,17 @@ The detectors anomalydino, closeup and closeup-vit are this one with other defau
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
+from functools import cache, partial
 from typing import Self
 
 import torch
 from torch import Tensor
-from torch.nn.functional import normalize
 
 from blemish.detectors.base import Needs, Progress
 from blemish.detectors.categories import by_category, categories_of, matching_category, state_key
+from blemish.detectors.collected_patches import BankRows, CollectedPatches, Coreset, PatchesByImage, PooledPatches
 from blemish.detectors.patches import Grid, concatenate_layers
 from blemish.detectors.settings import (
     Configurable,
@@ -33,9 +34,7 @@ from blemish.detectors.settings import (
 from blemish.encoders.base import LayerRole
 from blemish.errors import NotFittedError, SettingsError
 from blemish.numeric.background import fit_background, foreground
-from blemish.numeric.coreset import k_centre
 from blemish.numeric.neighbours import Metric, Neighbours
-from blemish.numeric.sampling import ReservoirSample
 from blemish.types import RGB, Batch, Features, PatchScores
 
 BACKGROUND_IMAGES = 32  # images of a category that the background is learned from; bounds memory and time
@@ -65,6 +64,8 @@ class PatchCore(Configurable):
     `reweighting_neighbours`: b of equation 7, the neighbours in the re-weighted image score (0: the score is
     `pooling`'s).
     `background`: patches that look like the background of the normal images score 0, where these agree on what that is.
+    `keep_originals`: the patches of every normal image as it is stay in the bank, as long as they fill at most half of
+    it, and only those of turned copies are thinned: few images are then known whole.
     `rotations` (and `flips`): copies of every normal image; `max_copies`: with more images fewer copies of each are
     taken. `pooling`, `image_size`, `square`, `framing`: see `Needs`. `seed`: of sample and coreset.
     """
@@ -81,6 +82,7 @@ class PatchCore(Configurable):
     reservoir_size: Count = 131072
     reweighting_neighbours: CountOrZero = 9
     background: bool = False
+    keep_originals: bool = False
     rotations: Count = 8
     flips: bool = False
     max_copies: Count = 128
@@ -106,37 +108,73 @@ class PatchCore(Configurable):
 
     def fit(self, batches: Iterable[Batch], progress: Progress | None = None) -> Self:
         """Fill a memory bank for each category; one epoch over `batches`."""
-        samples: dict[str, ReservoirSample] = {}
+        collected: dict[str, CollectedPatches] = {}
         images: dict[str, list[Tensor]] = {}  # patches (h, w, D) that the background is learned from
+        count = 0
         for batch in batches:
-            for name, patches in zip(
-                categories_of(batch.features), self._patches(batch.features), strict=True
+            every = self._patches(batch.features)  # (B, h, w, D)
+            shown = batch.images or range(count, count + len(every))
+            count += len(every)
+            originals = batch.originals or (True,) * len(every)
+            for name, patches, image, is_original in zip(
+                categories_of(batch.features), every, shown, originals, strict=True
             ):  # (h, w, D)
-                samples.setdefault(name, ReservoirSample(self.reservoir_size, self.seed)).add(patches.flatten(0, 1))
+                if name not in collected:
+                    collected[name] = (PatchesByImage if self.keep_originals else PooledPatches)(
+                        self.reservoir_size, self.seed
+                    )
+                collected[name].add(patches.flatten(0, 1), image, is_original)
                 if self.background and len(own := images.setdefault(name, [])) < BACKGROUND_IMAGES:
                     own.append(patches)
-        if not samples:
+        if not collected:
             raise SettingsError("at least one good picture", "none", "give good pictures to learn from")
         self.banks_: dict[str, Neighbours] = {}
         self.patches_: dict[str, Tensor] = {}
         self.scales_: dict[str, Tensor] = {}
+        self.rows_of_: dict[str, BankRows] = {}  # of the banks: which normal image each row is from
         backgrounds = {name: fit_background(own) for name, own in images.items()}
         self.backgrounds_ = {name: axis for name, axis in backgrounds.items() if axis is not None}
-        for done, (name, sample) in enumerate(samples.items(), start=1):
-            rows = sample.rows()  # (N, D)
+        coreset = Coreset(self.coreset_ratio, self.min_patches, self.max_patches, self.metric == "cosine", self.seed)
+        for done, (name, patches_of) in enumerate(collected.items(), start=1):
             if self.standardise:
+                rows = patches_of.rows()  # (N, D)
                 self.scales_[name] = (rows.std(0, correction=0) + STD_OFFSET) * rows.shape[1] ** 0.5  # (D,)
-            self._store(name, self._coreset(self._scaled(name, rows)))
+            self.rows_of_[name] = patches_of.bank(coreset, partial(self._scaled, name))
+            self._store(name, self.rows_of_[name].rows)
             if progress:
-                progress(done, len(samples), {"patches": float(len(self.patches_[name]))})
+                progress(done, len(collected), {"patches": float(len(self.patches_[name]))})
         return self
 
     def score(self, features: Features) -> PatchScores:
         """Distances to the nearest patch in the bank `(B, h, w)`; also image scores where these are re-weighted."""
+        return self._score(features, self.bank_for)
+
+    def can_leave_out(self, category: str) -> bool:
+        """Whether banks without some of the category's images are known: `keep_originals`, and few images."""
+        found = self.rows_of_.get(self.category_for(category))
+        return found is not None and found.is_separable
+
+    def score_without(self, features: Features, left_out: Collection[int]) -> PatchScores:
+        """As `score`, by banks without what the images of these numbers (`Batch.images`) gave.
+
+        Exact where `can_leave_out`; elsewhere a little high, as what is left was chosen beside those images.
+        """
+        gone = torch.tensor(sorted(left_out))
+
+        def bank_without(category: str, device: torch.device) -> Neighbours:
+            images = self.rows_of_[category].images
+            if images is None:
+                raise NotFittedError("banks that know their images", "others", "set keep_originals, and fit again")
+            stays = ~torch.isin(images, gone)  # (M,)
+            return Neighbours(self.patches_[category][stays].to(device), self.metric)
+
+        return self._score(features, cache(bank_without))
+
+    def _score(self, features: Features, bank_of: Callable[[str, torch.device], Neighbours]) -> PatchScores:
         scores, images = [], []
         for name, patches in zip(categories_of(features), self._patches(features), strict=True):  # (h, w, D)
             category = self.category_for(name)
-            bank = self.bank_for(category, patches.device)
+            bank = bank_of(category, patches.device)
             rows = self._scaled(category, patches.flatten(0, 1))  # (h·w, D)
             distance, index = bank.search(rows)  # (h·w, 1) each
             if self.reweighting_neighbours:
@@ -155,7 +193,7 @@ class PatchCore(Configurable):
 
     def load_state(self, state: Mapping[str, Tensor]) -> Self:
         """Take back what `state` gave."""
-        self.banks_, self.patches_ = {}, {}
+        self.banks_, self.patches_, self.rows_of_ = {}, {}, {}
         self.backgrounds_, self.scales_ = by_category(state, "background"), by_category(state, "scale")
         for name, rows in by_category(state, "bank").items():
             self._store(name, rows)
@@ -175,15 +213,6 @@ class PatchCore(Configurable):
         """`rows` `(N, D)`, standardised where the category has a scale."""
         scale = self.scales_.get(category)
         return rows if scale is None else rows / scale.to(rows.device)
-
-    def _coreset(self, rows: Tensor) -> Tensor:
-        """The rows `(M, D)` of `rows` `(N, D)` that are kept."""
-        count = max(round(self.coreset_ratio * len(rows)), min(self.min_patches, len(rows)))
-        count = min(count, self.max_patches)
-        if count >= len(rows):
-            return rows
-        compared = normalize(rows, dim=1) if self.metric == "cosine" else rows
-        return rows[k_centre(compared, count, seed=self.seed).to(rows.device)]
 
     def _store(self, category: str, rows: Tensor) -> None:
         self.patches_[category] = rows.detach().float().contiguous()  # (M, D)

@@ -186,10 +186,15 @@ class FeatureLoader:
         normal = self.views.encode([one.normal for one in views])
         categories = None if self.categories is None else [self.categories[one.index] for one in views]
         features = Features.cat([found for found, _ in normal]).with_categories(categories)  # layers (B, h, w, D)
+        shown = tuple(one.index for one in views), tuple(not one.degrees and not one.mirrored for one in views)
         if not self.needs.synthetic_anomalies:
-            return Batch(features, prompts=self.prompts)
+            return Batch(features, None, None, self.prompts, *shown)
         altered = self.views.encode(views)
         covered = torch.stack([mask for _, mask in altered if mask is not None])  # (B, h, w)
         return Batch(
-            features, Features.cat([found for found, _ in altered]).with_categories(categories), covered, self.prompts
+            features,
+            Features.cat([found for found, _ in altered]).with_categories(categories),
+            covered,
+            self.prompts,
+            *shown,
         )

@@ -27,8 +27,8 @@ from blemish.scoring.tail_model import TailModel, TailPrior
 from blemish.types import Verdict
 
 # Of log scores, by where held-out scores come from (benchmarks/development.py).
-LEFT_OUT = TailPrior(std=0.12, weight=4.0, bias_std=0.0)  # images that a detector was not fitted on
-COPIES = TailPrior(std=0.13, weight=8.0, bias_std=0.0)  # perturbed copies: new parts differ from them by product
+LEFT_OUT = TailPrior(std=0.05, weight=4.0, bias_std=0.05)  # images that a detector was not fitted on
+COPIES = TailPrior(std=0.075, weight=8.0, bias_std=0.14)  # perturbed copies: new parts differ from them by product
 UNSURE_RATE = 0.03  # share of normal parts beyond the false alarms that a person may be asked about
 
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 
-from blemish.detectors.base import Detector
+from blemish.detectors.base import Scorer
 from blemish.errors import WeightsError
 from blemish.numeric.pooling import image_score
 from blemish.types import Features
 
 
-def detector_scores(detector: Detector, features: Features) -> tuple[np.ndarray, np.ndarray]:
+def detector_scores(detector: Scorer, features: Features) -> tuple[np.ndarray, np.ndarray]:
     """Image scores `(B,)` and patch scores `(B, h, w)`, both float32, ≥ 0, larger is more anomalous.
 
     Patch scores are pooled as the detector's needs say, unless it has image scores of its own. Raises WeightsError when
