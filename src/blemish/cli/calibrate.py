@@ -27,6 +27,14 @@ def calibrate(
         float | None,
         typer.Option("--unsure-rate", metavar="U", help="Good parts left to a person; the model's own if unset."),
     ] = None,
+    unlabelled: Annotated[
+        bool,
+        typer.Option("--unlabelled", help="The pictures are of unknown state; most of them show good parts."),
+    ] = False,
+    expected_defects: Annotated[
+        float,
+        typer.Option("--expected-defects", metavar="D", help="With --unlabelled: the share of defects to expect."),
+    ] = 0.1,
     replace: Annotated[
         bool,
         typer.Option("--replace", help="Let the new pictures take the place of all that the limit rests on so far."),
@@ -39,44 +47,52 @@ def calibrate(
     """Renew the limit with good pictures that the model has not seen, without learning again.
 
     Their scores are added to those that the limit rests on already. Pictures that the model learned from, that repeat
-    one another or that show unknown parts do not count. What changes is shown.
+    one another or that show unknown parts do not count. What changes is shown. With --unlabelled the pictures may hold
+    some defects: how good parts score is then estimated from all of them.
     """
     from blemish.cli.console import say, say_where
     from blemish.cli.progress import progress_bar
     from blemish.cli.summaries import model_in_words
     from blemish.data.data_warnings import collected_warnings, summary
-    from blemish.data.folder import find_normal
+    from blemish.data.folder import find_inspection, find_normal
     from blemish.data.path_lists import expand_lists
+    from blemish.errors import SettingsError
     from blemish.model.inspector import Inspector
 
+    if unlabelled and replace:
+        raise SettingsError("--unlabelled or --replace", "both", "give --replace with good pictures alone")
     with collected_warnings() as warnings:
-        found = find_normal(expand_lists(paths), assume_good=assume_good, pages=pages, category=category)
+        listed = expand_lists(paths)
+        if unlabelled:
+            found = find_inspection(listed, pages=pages)
+        else:
+            found = find_normal(listed, assume_good=assume_good, pages=pages, category=category)
         inspector = Inspector.load(model, device=device.value, encoder=encoder)
         before = inspector.false_alarm_rate
-        with progress_bar("inspecting good pictures", len(found.samples)) as progress:
-            change = inspector.calibrate(
-                found.samples,
-                category=category,
-                false_alarm_rate=false_alarm_rate,
-                unsure_rate=unsure_rate,
-                progress=progress,
-                replace=replace,
-            )
+        rates = {"false_alarm_rate": false_alarm_rate, "unsure_rate": unsure_rate}
+        with progress_bar("inspecting pictures", len(found.samples)) as progress:
+            if unlabelled:
+                change = inspector.calibrate_unlabelled(
+                    found.samples, category, expected_defects, progress=progress, **rates
+                )
+            else:
+                change = inspector.calibrate(found.samples, category, progress=progress, replace=replace, **rates)
     inspector.save(model)
     for line in [*found.contents.words(), *summary(warnings)]:
         say(line, err=True)
-    for line in [*counted_in_words(change), *changes_in_words(change, before, inspector.false_alarm_rate)]:
+    kind = "picture of unknown state" if unlabelled else "good picture"
+    for line in [*counted_in_words(change, kind), *changes_in_words(change, before, inspector.false_alarm_rate)]:
         say(line)
     for line in model_in_words(inspector):
         say(line)
     say_where("Saved", model)
 
 
-def counted_in_words(change: Recalibration) -> Iterator[str]:
+def counted_in_words(change: Recalibration, kind: str = "good picture") -> Iterator[str]:
     """Which pictures counted, and why others did not."""
     from blemish.scoring.describe import count_in_words
 
-    yield f"{count_in_words(sum(change.added.values()), 'good picture')} added."
+    yield f"{count_in_words(sum(change.added.values()), kind)} added."
     if change.fitted_on:
         yield f"Not counted, learned from: {change.fitted_on}."
     if change.repeated:

@@ -25,7 +25,7 @@ def model_in_words(inspector: Inspector) -> list[str]:
     ]
     for category, calibration in inspector.calibrations.items():
         name = f"{category}: " if category else ""
-        lines.append(f"{name}{calibration.source.words} {limits_in_words(calibration)}")
+        lines.append(f"{name}{calibration.words} {limits_in_words(calibration)}")
         if unimodal := [
             f"{own.threshold:.4g} with {_MODALITY_NAMES[side]} alone" for side, own in calibration.unimodal.items()
         ]:

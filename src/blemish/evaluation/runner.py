@@ -141,4 +141,4 @@ def threshold_source(inspector: Inspector, category: str) -> str:
     """One sentence on what the category's threshold rests on."""
     calibrations = inspector.calibrations
     calibration = calibrations.get(category) or next(iter(calibrations.values()))
-    return str(calibration.source.words)
+    return str(calibration.words)

@@ -175,6 +175,35 @@ class Inspector:
         self._settings, self._model = model.settings, model
         return change
 
+    @quiet_numpy()
+    def calibrate_unlabelled(
+        self,
+        images: ImageInputs,
+        category: str | None = None,
+        expected_defects: float = 0.1,
+        false_alarm_rate: float | None = None,
+        unsure_rate: float | None = None,
+        progress: Progress | None = None,
+    ) -> Recalibration:
+        """Renew the thresholds with images of unknown state, such as the first hours of a line give.
+
+        Assumes that most of them show good parts, taken as those learned from; `expected_defects` is the share of
+        defective ones to expect. How good parts score is estimated from all of them together with the scores that the
+        thresholds rest on already (scoring/unlabelled.py). Images given so before are replaced. Categories of which
+        fewer than ten are given keep their thresholds.
+
+        What has changed is returned, and holds from now on. Raises DatasetError for too few images, or where the scores
+        contradict what is assumed: about a third of defects or more, or good parts that score unlike those before.
+        """
+        model = self._fitted("calibrate")
+        rate = model.settings.false_alarm_rate if false_alarm_rate is None else false_alarm_rate
+        unsure = model.settings.unsure_rate if unsure_rate is None else unsure_rate
+        model, change = recalibration.recalibrate_unlabelled(
+            model, images, category, rate, unsure, expected_defects, progress
+        )
+        self._settings, self._model = model.settings, model
+        return change
+
     def save(self, folder: str | Path) -> Path:
         """Write the model to `folder` (see model_folder.py), in place of an older one; returns the full path.
 

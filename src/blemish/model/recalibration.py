@@ -7,14 +7,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from blemish.data.duplicates import Signature, fingerprint, near_duplicates, signature
-from blemish.data.loading import ImageInputs, good_samples
+from blemish.data.loading import ImageInputs, good_samples, samples_of
 from blemish.detectors.base import Progress
 from blemish.errors import DatasetError
 from blemish.model.fitted import FittedModel
 from blemish.model.held_out_scores import scores_and_peaks, unimodal_of
 from blemish.model.prediction import Opened, encode_and_recognise, open_image
 from blemish.scoring.calibration import AddedScore, Calibration, check_rates
-from blemish.types import Verdict
+from blemish.scoring.unlabelled import MIN_IMAGES
+from blemish.types import Sample, Verdict
 
 NAMED = 5  # files that a message names
 
@@ -76,17 +77,90 @@ def recalibrate(
     keep: bool,
     progress: Progress | None = None,
 ) -> tuple[FittedModel, Recalibration]:
-    """The model with its calibrations pooled with scores of further images, or replaced by them unless `keep`.
+    """The model with its calibrations pooled with scores of further normal images, or replaced by them unless `keep`.
 
     See `Inspector.calibrate` for the arguments and what it raises.
     """
     check_rates(false_alarm_rate, unsure_rate)
-    samples = good_samples(images, category)
+    seen = fingerprints_added(model.calibrations) if keep else frozenset()
+    new = collect_candidates(model, good_samples(images, category), seen, progress)
+    if not new.candidates and not new.repeated:
+        raise DatasetError(
+            "good pictures that the model did not learn from", f"{new.fitted_on} it learned from", "give others"
+        )
+    check_known(new.unknown, len(new.candidates))
+    after = {
+        name: pooled(old, name, new.scores, keep).at(false_alarm_rate, unsure_rate)
+        for name, old in model.calibrations.items()
+    }
+    return with_calibrations(model, after, new, false_alarm_rate, unsure_rate)
+
+
+def recalibrate_unlabelled(
+    model: FittedModel,
+    images: ImageInputs,
+    category: str | None,
+    false_alarm_rate: float,
+    unsure_rate: float,
+    expected_defects: float,
+    progress: Progress | None = None,
+) -> tuple[FittedModel, Recalibration]:
+    """The model with its calibrations joined with scores of images of unknown state, most of which are normal.
+
+    See `Inspector.calibrate_unlabelled` for the arguments and what it raises.
+    """
+    check_rates(false_alarm_rate, unsure_rate)
+    samples = [sample for sample in samples_of(images) if isinstance(sample, Sample)]
+    given = [sample if category is None else replace(sample, category=category) for sample in samples]
+    new = collect_candidates(model, given, frozenset(), progress)
+    check_known(new.unknown, len(new.candidates))
+    counted = {name: new.scores.get((name, ""), []) for name in model.calibrations}
+    if max(map(len, counted.values())) < MIN_IMAGES:
+        raise DatasetError(
+            f"at least {MIN_IMAGES} pictures of one product that the model did not learn from",
+            f"{max(map(len, counted.values()))}",
+            "give more of them",
+        )
+    after = {name: old.at(false_alarm_rate, unsure_rate) for name, old in model.calibrations.items()}
+    for name, scores in counted.items():
+        if len(scores) >= MIN_IMAGES:
+            after[name] = after[name].with_unlabelled(
+                [one.score for one in scores], [one.peak for one in scores], expected_defects
+            )
+    return with_calibrations(model, after, new, false_alarm_rate, unsure_rate)
+
+
+@dataclass(frozen=True, eq=False)
+class NewImages:
+    """Images that may count, and how many do not because the model was `fitted_on` them or they are `repeated`."""
+
+    candidates: Sequence[Candidate]
+    fitted_on: int
+    repeated: int
+
+    @property
+    def unknown(self) -> list[str]:
+        """The names of those that show an unknown part."""
+        return [one.name for one in self.candidates if not one.is_known]
+
+    @property
+    def scores(self) -> Mapping[tuple[str | None, str], list[AddedScore]]:
+        """Those of known parts, by category and, of scans with one modality alone, by that."""
+        found: dict[tuple[str | None, str], list[AddedScore]] = defaultdict(list)
+        for one in self.candidates:
+            if one.is_known:
+                found[one.category, one.only_modality].append(one.score)
+        return found
+
+
+def collect_candidates(
+    model: FittedModel, samples: Sequence[Sample], known: frozenset[str], progress: Progress | None = None
+) -> NewImages:
+    """Score the images that the model has not seen; those whose fingerprint is `known`, and repeats, do not count."""
     for sample in samples:
         model.check_category(sample.category)
-    before = fingerprints_added(model.calibrations) if keep else frozenset()
     candidates: list[Candidate] = []
-    seen = set(before)
+    seen = set(known)
     fitted_on = repeated = 0
     for done, sample in enumerate(samples, start=1):
         opened = open_image(model, sample, sample.category)
@@ -101,29 +175,25 @@ def recalibrate(
         if progress:
             progress(done, len(samples), {})
     distinct = [i == first for i, first in enumerate(near_duplicates([one.signature for one in candidates]))]
-    repeated += distinct.count(False)
-    candidates = [one for one, is_distinct in zip(candidates, distinct, strict=True) if is_distinct]
-    if not candidates and not repeated:
-        raise DatasetError(
-            "good pictures that the model did not learn from", f"{fitted_on} it learned from", "give others"
-        )
-    unknown = [one.name for one in candidates if not one.is_known]
-    check_known(unknown, len(candidates))
-    fresh: dict[tuple[str | None, str], list[AddedScore]] = defaultdict(list)
-    for one in candidates:
-        if one.is_known:
-            fresh[one.category, one.only_modality].append(one.score)
-    after = {
-        name: pooled(old, name, fresh, keep).at(false_alarm_rate, unsure_rate)
-        for name, old in model.calibrations.items()
-    }
+    kept = [one for one, is_distinct in zip(candidates, distinct, strict=True) if is_distinct]
+    return NewImages(kept, fitted_on, repeated + distinct.count(False))
+
+
+def with_calibrations(
+    model: FittedModel,
+    after: Mapping[str | None, Calibration],
+    new: NewImages,
+    false_alarm_rate: float,
+    unsure_rate: float,
+) -> tuple[FittedModel, Recalibration]:
+    """The model with other calibrations, and what that changes."""
     change = Recalibration(
         before=model.calibrations,
         after=after,
-        added={name: sum(len(some) for (category, _), some in fresh.items() if category == name) for name in after},
-        fitted_on=fitted_on,
-        repeated=repeated,
-        unknown=tuple(unknown),
+        added={name: sum(len(some) for (known, _), some in new.scores.items() if known == name) for name in after},
+        fitted_on=new.fitted_on,
+        repeated=new.repeated,
+        unknown=tuple(new.unknown),
     )
     settings = replace(model.settings, false_alarm_rate=false_alarm_rate, unsure_rate=unsure_rate)
     return replace(model, calibrations=after, settings=settings), change

@@ -16,6 +16,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,7 @@ from numpy.typing import ArrayLike
 from blemish.errors import ModelError, SettingsError
 from blemish.scoring.describe import count_in_words
 from blemish.scoring.tail_model import TailModel, TailPrior
+from blemish.scoring.unlabelled import fit_unlabelled
 from blemish.types import Verdict
 
 # Of log scores, by where held-out scores come from (benchmarks/development.py).
@@ -99,13 +101,37 @@ class AddedScore:
 
 
 @dataclass(frozen=True, eq=False)
+class UnlabelledScores:
+    """Scores and map peaks `(n,)` of images of unknown state, and the share of defective ones expected among them."""
+
+    scores: np.ndarray
+    peaks: np.ndarray
+    expected_defects: float
+
+    def to_dict(self) -> dict[str, Any]:
+        """Ready for JSON; numbers keep every bit."""
+        return {
+            "scores": self.scores.tolist(),
+            "peaks": self.peaks.tolist(),
+            "expected_defects": self.expected_defects,
+        }
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> UnlabelledScores:
+        """Take back what `to_dict` gave."""
+        scores, peaks = (np.asarray(values[name], dtype=np.float64) for name in ("scores", "peaks"))
+        return cls(scores, peaks, float(values["expected_defects"]))
+
+
+@dataclass(frozen=True, eq=False)
 class Calibration:
     """Held-out scores of one category, and two accepted rates. `scores` and `peaks` are sorted, both (n,).
 
     `false_alarm_rate` is the share of normal parts that may be called defective, `unsure_rate` the further share that
     may be called unsure. `scores` are image scores; `peaks` the largest value of each held-out image's map. `added` are
     those among them that `calibrate` brought. `unimodal` holds the calibrations of scans with one modality only, "rgb"
-    or "points", whose scores follow another distribution.
+    or "points", whose scores follow another distribution. `unlabelled` are scores of images of unknown state: with the
+    held-out ones they say how normal images score (unlabelled.py).
     """
 
     scores: np.ndarray
@@ -115,6 +141,7 @@ class Calibration:
     unimodal: Mapping[str, Calibration] = field(default_factory=dict)
     added: tuple[AddedScore, ...] = ()
     unsure_rate: float = 0.0
+    unlabelled: UnlabelledScores | None = None
 
     @classmethod
     def of(
@@ -144,17 +171,17 @@ class Calibration:
     @property
     def threshold(self) -> float:
         """The image score above which a part is defective; normal parts exceed it with `false_alarm_rate`."""
-        return self._bound(self.scores, self.false_alarm_rate)
+        return self._bound(self.scores, self._image_tail, self.false_alarm_rate)
 
     @property
     def unsure_threshold(self) -> float:
         """The image score up to which a part is good; `threshold` where no share of unsure ones is accepted."""
-        return self._bound(self.scores, self.false_alarm_rate + self.unsure_rate)
+        return self._bound(self.scores, self._image_tail, self.false_alarm_rate + self.unsure_rate)
 
     @property
     def peak_threshold(self) -> float:
         """The map value that a region must reach somewhere: what normal parts' maps peak above equally rarely."""
-        return self._bound(self.peaks, self.false_alarm_rate) if len(self.peaks) else self.threshold
+        return self._bound(self.peaks, self._peak_tail, self.false_alarm_rate) if len(self.peaks) else self.threshold
 
     @property
     def region_threshold(self) -> float:
@@ -172,17 +199,53 @@ class Calibration:
             return "defective"
         return "unsure" if score > self.unsure_threshold else "good"
 
-    def _bound(self, scores: np.ndarray, rate: float) -> float:
-        """What a new one of `scores` (n,), sorted, exceeds with probability `rate`."""
-        count = len(scores)
-        if order_statistics_suffice(count, self.false_alarm_rate):
-            above = math.floor(rate * (count + 1) * (1 + 1e-12))
-            return float(scores[max(0, count - above)])
-        return self._tail(scores).bound(rate)
+    def _bound(self, scores: np.ndarray, tail: TailModel | None, rate: float) -> float:
+        """What a new one of `scores` (n,), sorted, exceeds with probability `rate`: by `tail`, else by their order."""
+        if tail is not None:
+            return tail.bound(rate)
+        above = math.floor(rate * (len(scores) + 1) * (1 + 1e-12))
+        return float(scores[max(0, len(scores) - above)])
 
-    def _tail(self, scores: np.ndarray) -> TailModel:
-        prior = COPIES if self.source.copies else LEFT_OUT
-        return TailModel.of(scores, prior.scaled(self.source.score_exponent))
+    @cached_property
+    def _image_tail(self) -> TailModel | None:
+        """The distribution of a normal image's score; None where the order of scores reaches down to the rate."""
+        return self._tail(self.scores, None if self.unlabelled is None else self.unlabelled.scores)
+
+    @cached_property
+    def _peak_tail(self) -> TailModel | None:
+        """The same of the largest value of its map."""
+        return self._tail(self.peaks, None if self.unlabelled is None else self.unlabelled.peaks)
+
+    def _tail(self, scores: np.ndarray, unlabelled: np.ndarray | None) -> TailModel | None:
+        if unlabelled is None and order_statistics_suffice(len(scores), self.false_alarm_rate):
+            return None
+        prior = (COPIES if self.source.copies else LEFT_OUT).scaled(self.source.score_exponent)
+        # Scores that `calibrate` added are those of new images: they have no bias against them.
+        prior = replace(prior, bias_std=prior.bias_std * (1 - min(1.0, self.source.added / len(scores))))
+        if unlabelled is None:
+            return TailModel.of(scores, prior)
+        return fit_unlabelled(
+            unlabelled, scores, prior, self.unlabelled.expected_defects if self.unlabelled else 0
+        ).tail
+
+    @property
+    def estimated_defects(self) -> float | None:
+        """The share of the `unlabelled` images that is estimated to be defective; None where there are none."""
+        if self.unlabelled is None:
+            return None
+        prior = (COPIES if self.source.copies else LEFT_OUT).scaled(self.source.score_exponent)
+        return fit_unlabelled(self.unlabelled.scores, self.scores, prior, self.unlabelled.expected_defects).defects
+
+    @property
+    def words(self) -> str:
+        """One sentence on what the threshold rests on."""
+        if self.unlabelled is None:
+            return self.source.words
+        count = len(self.unlabelled.scores)
+        return (
+            f"{self.source.words.removesuffix('.')}, and from {count_in_words(count, 'picture')} of unknown state, "
+            f"of which about {round(100 * (self.estimated_defects or 0))} % look defective."
+        )
 
     def for_modalities(self, available: Sequence[str]) -> Calibration:
         """The calibration of images that have the modalities `available`."""
@@ -191,10 +254,10 @@ class Calibration:
     def p_value(self, score: float) -> float:
         """The share of normal parts, in (0, 1], that score at least `score`; ≤ `false_alarm_rate` iff over the
         threshold."""
+        if self._image_tail is not None:
+            return self._image_tail.probability(score)
         count = len(self.scores)
-        if order_statistics_suffice(count, self.false_alarm_rate):
-            return float((1 + count - np.searchsorted(self.scores, score, side="left")) / (count + 1))
-        return self._tail(self.scores).probability(score)
+        return float((1 + count - np.searchsorted(self.scores, score, side="left")) / (count + 1))
 
     def at(self, false_alarm_rate: float, unsure_rate: float | None = None) -> Calibration:
         """The same held-out scores at other accepted rates."""
@@ -221,7 +284,17 @@ class Calibration:
             peaks = [*self.peaks, *(one.peak for one in fresh)]
             source = replace(self.source, added=len(added))
         pooled = Calibration.of(scores, peaks, self.false_alarm_rate, source, added, self.unsure_rate)
-        return replace(pooled, unimodal=self.unimodal)
+        return replace(pooled, unimodal=self.unimodal, unlabelled=self.unlabelled if keep else None)
+
+    def with_unlabelled(self, scores: ArrayLike, peaks: ArrayLike, expected_defects: float) -> Calibration:
+        """Joined with scores and map peaks `(n,)` of images of unknown state, in place of such ones given before.
+
+        Raises DatasetError where they contradict what is assumed of them (see unlabelled.py).
+        """
+        given = UnlabelledScores(np.asarray(scores, float), np.asarray(peaks, float), float(expected_defects))
+        found = replace(self, unlabelled=given)
+        _ = found.threshold, found.peak_threshold  # raises
+        return found
 
     def to_dict(self) -> dict[str, Any]:
         """Ready for JSON; numbers keep every bit."""
@@ -235,6 +308,7 @@ class Calibration:
             "peaks": self.peaks.tolist(),
             "source": asdict(self.source),
             **({"added": [asdict(one) for one in self.added]} if self.added else {}),
+            **({} if self.unlabelled is None else {"unlabelled": self.unlabelled.to_dict()}),
             **(
                 {"unimodal": {modality: own.to_dict() for modality, own in self.unimodal.items()}}
                 if self.unimodal
@@ -251,7 +325,8 @@ class Calibration:
             unsure_rate = values.get("unsure_rate", 0.0)  # models of earlier versions have none
             found = cls.of(values["scores"], values["peaks"], values["false_alarm_rate"], source, added, unsure_rate)
             unimodal = {modality: cls.from_dict(own) for modality, own in values.get("unimodal", {}).items()}
-            return replace(found, unimodal=unimodal)
+            unlabelled = UnlabelledScores.from_dict(values["unlabelled"]) if "unlabelled" in values else None
+            return replace(found, unimodal=unimodal, unlabelled=unlabelled)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise ModelError(
                 "a calibration with scores, peaks, rate and source", repr(error), "fit the model again"

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-_TINY = 1e-12  # stands for a score of 0 under the logarithm
+TINY = 1e-12  # stands for a score of 0 under the logarithm
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class TailModel:
     @classmethod
     def of(cls, scores: np.ndarray, prior: TailPrior) -> TailModel:
         """From held-out scores `(n,)`, n ≥ 1."""
-        logs = np.log(np.maximum(scores, _TINY))
+        logs = np.log(np.maximum(scores, TINY))
         freedom = len(logs) - 1 + prior.weight
         variance = (((logs - logs.mean()) ** 2).sum() + prior.weight * prior.std**2) / freedom
         return cls(float(logs.mean()), math.sqrt(variance * (1 + 1 / len(logs)) + prior.bias_std**2), freedom)
@@ -60,5 +60,5 @@ class TailModel:
         """The probability, in (0, 1], that a new normal image scores at least `score`."""
         from scipy.special import stdtr
 
-        below = (self.mean - math.log(max(score, _TINY))) / self.scale
+        below = (self.mean - math.log(max(score, TINY))) / self.scale
         return float(max(stdtr(self.freedom, below), np.finfo(np.float64).tiny))
