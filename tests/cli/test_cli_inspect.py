@@ -12,6 +12,7 @@ from cli_parts import METHOD, Blemish, Process, write_category
 from PIL import Image
 
 from blemish.cli.results import COLUMNS
+from blemish.scoring.false_discovery import benjamini_hochberg
 
 
 def rows_of(out: Path) -> list[dict[str, Any]]:
@@ -282,6 +283,43 @@ def test_calibrate_renews_the_limit_and_keeps_what_was_learned(
     assert before != after
     assert (model / "weights.safetensors").read_bytes() == (disc_model / "weights.safetensors").read_bytes()
     assert blemish("inspect", model, new, "-o", tmp_path / "out").exit_code == 0
+
+
+def test_calibrate_takes_pictures_of_unknown_state(blemish: Blemish, disc_model: Path, tmp_path: Path) -> None:
+    model = shutil.copytree(disc_model, tmp_path / "model")
+    new = write_category(tmp_path / "new", "disc", train=0, test=27) / "test"
+    line = tmp_path / "line"
+    shutil.copytree(new / "good", line)
+    for i in range(3):
+        shutil.copy(new / "scratch" / f"{i:03}.png", line / f"bad{i}.png")
+    result = blemish("calibrate", model, line, "--unlabelled", "--expected-defects", "0.1")
+    assert result.exit_code == 0, result.output
+    assert "30 pictures of unknown state added." in result.stdout
+    assert "30 pictures of unknown state, of which about 10 % look defective" in result.stdout.replace("\n", " ")
+    assert blemish("inspect", model, line, "-o", tmp_path / "out").exit_code == 0
+    verdicts = {Path(row["file"]).stem: row["verdict"] for row in rows_of(tmp_path / "out")}
+    assert all(verdicts[f"bad{i}"] == "defective" for i in range(3))
+    assert list(verdicts.values()).count("defective") <= 3 + 4
+    few = blemish("calibrate", model, line / "001.png", "--unlabelled")
+    assert few.exit_code == 2
+    assert "at least 10" in few.stderr
+    assert blemish("calibrate", model, line, "--unlabelled", "--replace").exit_code == 2
+
+
+def test_alarms_of_a_batch_are_marked(blemish: Blemish, parts: Path, disc_model: Path, tmp_path: Path) -> None:
+    broken = tmp_path / "broken.png"
+    broken.write_bytes(b"no picture")
+    out = tmp_path / "out"
+    result = blemish("inspect", disc_model, parts / "disc", broken, "-o", out, "--false-discovery-rate", "0.2")
+    rows = rows_of(out)
+    assert [row["alarm"] for row in rows if row["error"]] == [None]
+    marked = [row["alarm"] for row in rows if not row["error"]]
+    expected = benjamini_hochberg([row["p_value"] for row in rows if not row["error"]], 0.2)
+    assert marked == expected.tolist()
+    assert 0 < sum(marked) < len(marked)
+    assert f"{sum(marked)} alarms of which at most 20 % should be good parts" in result.stdout.replace("\n", " ")
+    assert [row["alarm"] for row in table_of(out)].count("true") == sum(marked)
+    assert blemish("inspect", disc_model, parts / "disc", "-o", out, "--false-discovery-rate", "2").exit_code == 2
 
 
 def test_calibrate_refuses_the_images_it_learned_from(

@@ -498,9 +498,10 @@ def test_an_inspection_shows_the_surface(pooled: Inspector, tmp_path: Path) -> N
     lines = [json.loads(line) for line in (tmp_path / "out" / "results.jsonl").read_text().splitlines()]
     assert lines[1]["regions"][0]["modalities"]["points"] > 0.5
     assert lines[2]["file"].endswith("1.npy")
-    beside, alone = (Image.open(tmp_path / "out" / lines[i]["overlay"]) for i in (1, 2))
-    assert beside.width > 2 * SIDE
-    assert alone.width == SIDE
+    with Image.open(tmp_path / "out" / lines[1]["overlay"]) as beside:
+        assert beside.width > 2 * SIDE
+    with Image.open(tmp_path / "out" / lines[2]["overlay"]) as alone:
+        assert alone.width == SIDE
     report = (tmp_path / "out" / "report.html").read_text()
     assert "measured surface" in report
     assert "mostly the surface" in report

@@ -80,7 +80,7 @@ def calibrate(
     inspector.save(model)
     for line in [*found.contents.words(), *summary(warnings)]:
         say(line, err=True)
-    kind = "picture of unknown state" if unlabelled else "good picture"
+    kind = "picture{} of unknown state" if unlabelled else "good picture{}"
     for line in [*counted_in_words(change, kind), *changes_in_words(change, before, inspector.false_alarm_rate)]:
         say(line)
     for line in model_in_words(inspector):
@@ -88,11 +88,11 @@ def calibrate(
     say_where("Saved", model)
 
 
-def counted_in_words(change: Recalibration, kind: str = "good picture") -> Iterator[str]:
-    """Which pictures counted, and why others did not."""
+def counted_in_words(change: Recalibration, kind: str = "good picture{}") -> Iterator[str]:
+    """Which pictures counted, and why others did not; `kind` names them, {} stands for the plural's s."""
     from blemish.scoring.describe import count_in_words
 
-    yield f"{count_in_words(sum(change.added.values()), kind)} added."
+    yield f"{count_in_words(sum(change.added.values()), kind.format(''), kind.format('s'))} added."
     if change.fitted_on:
         yield f"Not counted, learned from: {change.fitted_on}."
     if change.repeated:

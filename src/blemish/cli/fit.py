@@ -43,7 +43,7 @@ def fit(
     ] = None,
     seed: Annotated[int, typer.Option("--seed", metavar="S", min=0, help="Decides the shots and all randomness.")] = 0,
     false_alarm_rate: FalseAlarmRate = 0.05,
-    unsure_rate: UnsureRate = 0.03,
+    unsure_rate: UnsureRate = None,
     category: Category = None,
     device: DeviceName = Device.auto,
     settings: Settings = None,

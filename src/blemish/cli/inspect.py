@@ -38,6 +38,14 @@ def inspect(
     append: Annotated[
         bool, typer.Option("--append", help="Keep the results of other pictures that are in OUT already.")
     ] = False,
+    false_discovery_rate: Annotated[
+        float | None,
+        typer.Option(
+            "--false-discovery-rate",
+            metavar="Q",
+            help="Mark as alarms as many pictures as possible of which about a share Q is good; column alarm.",
+        ),
+    ] = None,
     pages: Pages = False,
     encoder: ModelEncoder = None,
     device: DeviceName = Device.auto,
@@ -50,15 +58,21 @@ def inspect(
     Exit code 0: all inspected; 1: --fail-on-defect, and a picture is not good (defective, unsure or an unknown part);
     2: wrong usage; 3: some pictures could not be read (they are named, all others are done; this goes before 1).
     """
+    from blemish.cli.console import say
     from blemish.cli.inspection import Job, inspect_into
     from blemish.cli.result_folder import Origin, Wanted, check_choice
+    from blemish.cli.results import mark_alarms
     from blemish.data.data_warnings import collected_warnings
     from blemish.data.folder import find_inspection
     from blemish.data.path_lists import expand_lists
     from blemish.model.inspector import Inspector
     from blemish.model.model_folder import read_settings
+    from blemish.scoring.describe import count_in_words
+    from blemish.scoring.false_discovery import benjamini_hochberg
 
     check_choice(restart, append)
+    if false_discovery_rate is not None:
+        benjamini_hochberg([], false_discovery_rate)  # refuses an impossible rate before anything is read
     with collected_warnings() as warnings:
         found = find_inspection(expand_lists(paths), pages=pages)
         inspector = Inspector.load(model, device=device.value, encoder=encoder)
@@ -73,6 +87,9 @@ def inspect(
         )
         done = inspect_into(out, inspector, job)
     done.say(out)
+    if false_discovery_rate is not None:
+        alarms = mark_alarms(out, false_discovery_rate)
+        say(f"{count_in_words(alarms, 'alarm')} of which at most {100 * false_discovery_rate:g} % should be good parts")
     if done.failures:
         raise typer.Exit(SOME_UNREADABLE)
     if fail_on_defect and not done.all_good:

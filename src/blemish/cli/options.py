@@ -124,6 +124,10 @@ FalseAlarmRate = Annotated[
     float, typer.Option("--false-alarm-rate", metavar="F", help="The share of good parts that may be called defective.")
 ]
 UnsureRate = Annotated[
-    float,
-    typer.Option("--unsure-rate", metavar="U", help="The further share of good parts that may be left to a person."),
+    float | None,
+    typer.Option(
+        "--unsure-rate",
+        metavar="U",
+        help="The further share of good parts that may be left to a person; 0.03 if unset, 0.1 for one picture.",
+    ),
 ]

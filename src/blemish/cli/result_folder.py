@@ -6,7 +6,6 @@ the last one stopped; those of another are refused, unless the folder is to begi
 
 from __future__ import annotations
 
-import csv
 import json
 import os
 import re
@@ -16,11 +15,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from blemish.cli.results import COLUMNS, MAPS, OVERLAYS, ROWS, TABLE, Row, cells_of, line_of, read_rows
+from blemish.cli.results import MAPS, OVERLAYS, ROWS, Row, read_rows, written_anew
 from blemish.data.decoding import split_page
 from blemish.errors import OutputError, SettingsError
 from blemish.types import Sample
-from blemish.utils.atomic import atomic_file, is_alive, output_errors, remove, remove_leftovers, write_text
+from blemish.utils.atomic import is_alive, output_errors, remove, remove_leftovers, write_text
 from blemish.utils.hashing import text_sha256
 from blemish.utils.locking import exclusive
 from blemish.utils.paths import shown
@@ -130,20 +129,12 @@ def begin_results(
     by_identity = {identity: sample for sample in samples if (identity := identity_of(sample))} if known else {}
     given = {sample.name for sample in samples}
     used: dict[str, set[str]] = {OVERLAYS: set(), MAPS: set()}
-    with (
-        atomic_file(out / ROWS, durable=False) as lines,
-        atomic_file(out / TABLE, durable=False) as table,
-        lines.open("w", encoding="utf-8") as line_file,
-        table.open("w", encoding="utf-8", newline="", errors="backslashreplace") as table_file,
-    ):
-        cells = csv.DictWriter(table_file, COLUMNS)
-        cells.writeheader()
+    with written_anew(out) as write:
         for row in read_rows(out) if known else ():
             sample = by_identity.get(row["identity"])
             if not _stays(row, sample, given, out, wanted, kept):
                 continue
-            line_file.write(line_of(row))
-            cells.writerow(cells_of(row))
+            write(row)
             kept.rows += 1
             kept.identities |= {row["identity"] or ""} - {""}
             for name, files in used.items():

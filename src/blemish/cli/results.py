@@ -8,7 +8,8 @@ from __future__ import annotations
 import csv
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -17,13 +18,14 @@ import numpy as np
 
 from blemish.data.samples import as_rgb
 from blemish.types import VERDICTS, ImageOrScan, Prediction, Region, Scan
-from blemish.utils.atomic import output_errors
+from blemish.utils.atomic import atomic_file, output_errors
 from blemish.utils.spreadsheet import cell
 
 # `regions` is JSON inside its cell; what follows `error` was added for people and may grow.
 COLUMNS = (
     *("file", "category", "score", "p_value", "is_defective", "regions", "seconds", "error"),
     *("threshold", "is_known", "overlay", "map", "verdict", "map_threshold", "identity"),
+    *("unsure_threshold", "alarm"),
 )
 ROWS, TABLE, OVERLAYS, MAPS = "results.jsonl", "results.csv", "overlays", "maps"
 NO_MAP = np.zeros((0, 0), dtype=np.float32)  # of a prediction that was read back from its row
@@ -62,7 +64,7 @@ class ResultWriter:
     def write(self, prediction: Prediction, image: ImageOrScan, identity: str = "") -> Row:
         """Write the row, overlay and map of one prediction about a decoded image; gives back the row."""
         row = prediction.to_dict() | {"error": None, "overlay": None, "map": None}
-        row |= {"map_threshold": prediction.region_threshold, "identity": identity}
+        row |= {"map_threshold": prediction.region_threshold, "identity": identity, "alarm": None}
         with output_errors(self.folder):
             name = self._free_name(prediction.source) if self.overlays or self.maps else ""
             if self.overlays:
@@ -127,6 +129,41 @@ def read_rows(folder: Path) -> Iterator[Row]:
         return
 
 
+def mark_alarms(folder: Path, rate: float) -> int:
+    """Fill the column `alarm` of all rows: which images raise one where at most `rate` of the alarms may be false.
+
+    Returns how many do. Unreadable images have none. Raises OutputError.
+    """
+    from blemish.scoring.false_discovery import benjamini_hochberg
+
+    p_values = np.array([np.nan if row["error"] is not None else row["p_value"] for row in read_rows(folder)])
+    alarms = np.zeros(len(p_values), dtype=bool)
+    alarms[~np.isnan(p_values)] = benjamini_hochberg(p_values[~np.isnan(p_values)], rate)
+    with output_errors(folder), written_anew(folder) as write:
+        for row, alarm in zip(read_rows(folder), alarms.tolist(), strict=True):
+            write(row | {"alarm": None if row["error"] is not None else alarm})
+    return int(alarms.sum())
+
+
+@contextmanager
+def written_anew(folder: Path) -> Iterator[Callable[[Mapping[str, Any]], None]]:
+    """Gives a function that writes one row into both files of results; they replace the old ones at the end."""
+    with (
+        atomic_file(folder / ROWS, durable=False) as lines,
+        atomic_file(folder / TABLE, durable=False) as table,
+        lines.open("w", encoding="utf-8") as line_file,
+        table.open("w", encoding="utf-8", newline="", errors="backslashreplace") as table_file,
+    ):
+        cells = csv.DictWriter(table_file, COLUMNS)
+        cells.writeheader()
+
+        def write(row: Mapping[str, Any]) -> None:
+            line_file.write(line_of(row))
+            cells.writerow(cells_of(row))
+
+        yield write
+
+
 def prediction_of_row(row: Mapping[str, Any]) -> Prediction:
     """What a row says, as the prediction that it was, without its map."""
     regions = tuple(
@@ -150,6 +187,7 @@ def prediction_of_row(row: Mapping[str, Any]) -> Prediction:
         regions=regions,
         category=row["category"],
         region_threshold=row["map_threshold"],
+        unsure_threshold=row["unsure_threshold"],
         seconds=row["seconds"],
         source=row["file"],
     )

@@ -47,7 +47,7 @@ def model_facts(inspector: Inspector) -> dict[str, object]:
         "encoder": inspector.encoder_name,
         "image size": f"{inspector.image_size} px",
         "false alarms accepted": f"{100 * inspector.false_alarm_rate:g} %",
-        "good parts that may be unsure": f"{100 * inspector.unsure_rate:g} %",
+        "good parts that may be unsure": f"{100 * max(own.unsure_rate for own in inspector.calibrations.values()):g} %",
     }
     if categories:
         facts["categories"] = categories

@@ -22,7 +22,7 @@ from blemish.model.outliers import Outlier
 from blemish.model.prediction import Failure, Inspected
 from blemish.model.recalibration import Recalibration
 from blemish.model.settings import ModelSettings
-from blemish.scoring.calibration import UNSURE_RATE, Calibration
+from blemish.scoring.calibration import Calibration
 from blemish.types import Prediction
 from blemish.utils.threads import quiet_numpy
 
@@ -36,13 +36,14 @@ class Inspector:
     promises; "auto" takes the best that can be loaded. `image_size` is what the detector sees, in pixels of the short
     side (or of the square, where the detector needs one); None is the detector's own choice. `false_alarm_rate` is the
     target share of good parts that are called defective, `unsure_rate` the further share of them that may be left to a
-    person. `layers` are the encoder's, None the detector's choice.
-    `framing` is how images become the encoder's input ("plain": whole; "part": the part alone, in one pose), None the
-    detector's choice. `text_encoder` embeds the sentences of detectors that learn from text; inspecting needs none.
-    `precision` is the encoder's number format ("auto", "fp32", "bf16"): "auto" is what the machine is fast at, decided
-    by `fit` and kept by the model wherever it runs. `bit_depth` is that of images with 16 bits a channel, None learns
-    it from them. `units` is that of measured points ("m", "mm", …), None assumes metres and refuses what cannot be.
-    Further settings go to the detector; an unknown one is a SettingsError that names those there are.
+    person (None: 3 %, or 10 % where the thresholds rest on perturbed copies alone). `layers` are the encoder's, None
+    the detector's choice. `framing` is how images become the encoder's input ("plain": whole; "part": the part alone,
+    in one pose), None the detector's choice. `text_encoder` embeds the sentences of detectors that learn from text;
+    inspecting needs none. `precision` is the encoder's number format ("auto", "fp32", "bf16"): "auto" is what the
+    machine is fast at, decided by `fit` and kept by the model wherever it runs. `bit_depth` is that of images with 16
+    bits a channel, None learns it from them. `units` is that of measured points ("m", "mm", …), None assumes metres and
+    refuses what cannot be. Further settings go to the detector; an unknown one is a SettingsError that names those
+    there are.
 
     After `fit` or `load`, `model_` is the `FittedModel`.
 
@@ -56,7 +57,7 @@ class Inspector:
         detector: str | Detector = "auto",
         image_size: int | None = None,
         false_alarm_rate: float = 0.05,
-        unsure_rate: float = UNSURE_RATE,
+        unsure_rate: float | None = None,
         device: str = "auto",
         seed: int = 0,
         layers: Sequence[int] | None = None,
@@ -300,7 +301,7 @@ class Inspector:
         return self._settings.false_alarm_rate
 
     @property
-    def unsure_rate(self) -> float:
+    def unsure_rate(self) -> float | None:
         return self._settings.unsure_rate
 
     @property

@@ -73,7 +73,7 @@ def recalibrate(
     images: ImageInputs,
     category: str | None,
     false_alarm_rate: float,
-    unsure_rate: float,
+    unsure_rate: float | None,
     keep: bool,
     progress: Progress | None = None,
 ) -> tuple[FittedModel, Recalibration]:
@@ -101,7 +101,7 @@ def recalibrate_unlabelled(
     images: ImageInputs,
     category: str | None,
     false_alarm_rate: float,
-    unsure_rate: float,
+    unsure_rate: float | None,
     expected_defects: float,
     progress: Progress | None = None,
 ) -> tuple[FittedModel, Recalibration]:
@@ -184,7 +184,7 @@ def with_calibrations(
     after: Mapping[str | None, Calibration],
     new: NewImages,
     false_alarm_rate: float,
-    unsure_rate: float,
+    unsure_rate: float | None,
 ) -> tuple[FittedModel, Recalibration]:
     """The model with other calibrations, and what that changes."""
     change = Recalibration(

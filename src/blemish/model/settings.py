@@ -15,7 +15,7 @@ from blemish.encoders.factory import absolute_name
 from blemish.encoders.precision import Precision, check_precision
 from blemish.errors import SettingsError
 from blemish.preprocessing.framing import FRAMINGS, Framing, PlainFraming, build_framing
-from blemish.scoring.calibration import UNSURE_RATE, check_rates
+from blemish.scoring.calibration import check_rates
 from blemish.types import POINTS, RGB, check_units
 
 SCAN = "scan"  # the framing of scans
@@ -39,7 +39,7 @@ class ModelSettings:
     image_size: int
     framing: str
     false_alarm_rate: float
-    unsure_rate: float = UNSURE_RATE
+    unsure_rate: float | None = None
     device: str = "auto"
     seed: int = 0
     layers: Sequence[Any] | None = None

@@ -188,7 +188,7 @@ def _kinds(details: Sequence[RunDetail], names: Names, most: int) -> dict[str, o
     for detail in details:
         for image in (one for one in detail.images if one.label):
             kinds = hits.setdefault(names.category(detail.row), {}).setdefault(image.defect or "defect", {})
-            kinds.setdefault(names.method(detail.row), []).append(image.is_alarm)
+            kinds.setdefault(names.method(detail.row), []).append(image.verdict != "good")
     methods = list(dict.fromkeys(names.method(d.row) for d in details))
     some = list(hits.items())[:most]
     alone = len(methods) == 1

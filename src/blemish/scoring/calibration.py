@@ -25,13 +25,14 @@ from numpy.typing import ArrayLike
 from blemish.errors import ModelError, SettingsError
 from blemish.scoring.describe import count_in_words
 from blemish.scoring.tail_model import TailModel, TailPrior
-from blemish.scoring.unlabelled import fit_unlabelled
+from blemish.scoring.unlabelled import UnlabelledFit, fit_unlabelled
 from blemish.types import Verdict
 
 # Of log scores, by where held-out scores come from (benchmarks/development.py).
 LEFT_OUT = TailPrior(std=0.05, weight=4.0, bias_std=0.05)  # images that a detector was not fitted on
 COPIES = TailPrior(std=0.075, weight=8.0, bias_std=0.14)  # perturbed copies: new parts differ from them by product
-UNSURE_RATE = 0.03  # share of normal parts beyond the false alarms that a person may be asked about
+# Share of normal parts beyond the false alarms that a person may be asked about; more where less is known.
+UNSURE_RATE, COPIES_UNSURE_RATE = 0.03, 0.1
 
 
 @dataclass(frozen=True)
@@ -209,32 +210,37 @@ class Calibration:
     @cached_property
     def _image_tail(self) -> TailModel | None:
         """The distribution of a normal image's score; None where the order of scores reaches down to the rate."""
-        return self._tail(self.scores, None if self.unlabelled is None else self.unlabelled.scores)
+        return self._tail(self.scores, None if self._unlabelled_fit is None else self._unlabelled_fit.tail)
 
     @cached_property
     def _peak_tail(self) -> TailModel | None:
-        """The same of the largest value of its map."""
-        return self._tail(self.peaks, None if self.unlabelled is None else self.unlabelled.peaks)
+        """The same of the largest value of its map. That images fit together is checked by their scores alone."""
+        if self.unlabelled is None:
+            return self._tail(self.peaks, None)
+        given = self.unlabelled
+        return fit_unlabelled(given.peaks, self.peaks, self._prior, given.expected_defects, is_checked=False).tail
 
-    def _tail(self, scores: np.ndarray, unlabelled: np.ndarray | None) -> TailModel | None:
-        if unlabelled is None and order_statistics_suffice(len(scores), self.false_alarm_rate):
+    @cached_property
+    def _unlabelled_fit(self) -> UnlabelledFit | None:
+        if self.unlabelled is None:
             return None
+        return fit_unlabelled(self.unlabelled.scores, self.scores, self._prior, self.unlabelled.expected_defects)
+
+    @property
+    def _prior(self) -> TailPrior:
+        """Of log scores. Those that `calibrate` added are of new images: they have no bias against them."""
         prior = (COPIES if self.source.copies else LEFT_OUT).scaled(self.source.score_exponent)
-        # Scores that `calibrate` added are those of new images: they have no bias against them.
-        prior = replace(prior, bias_std=prior.bias_std * (1 - min(1.0, self.source.added / len(scores))))
-        if unlabelled is None:
-            return TailModel.of(scores, prior)
-        return fit_unlabelled(
-            unlabelled, scores, prior, self.unlabelled.expected_defects if self.unlabelled else 0
-        ).tail
+        return replace(prior, bias_std=prior.bias_std * (1 - min(1.0, self.source.added / len(self.scores))))
+
+    def _tail(self, scores: np.ndarray, estimated: TailModel | None) -> TailModel | None:
+        if estimated is None and order_statistics_suffice(len(scores), self.false_alarm_rate):
+            return None
+        return estimated or TailModel.of(scores, self._prior)
 
     @property
     def estimated_defects(self) -> float | None:
         """The share of the `unlabelled` images that is estimated to be defective; None where there are none."""
-        if self.unlabelled is None:
-            return None
-        prior = (COPIES if self.source.copies else LEFT_OUT).scaled(self.source.score_exponent)
-        return fit_unlabelled(self.unlabelled.scores, self.scores, prior, self.unlabelled.expected_defects).defects
+        return None if self._unlabelled_fit is None else self._unlabelled_fit.defects
 
     @property
     def words(self) -> str:
@@ -260,8 +266,9 @@ class Calibration:
         return float((1 + count - np.searchsorted(self.scores, score, side="left")) / (count + 1))
 
     def at(self, false_alarm_rate: float, unsure_rate: float | None = None) -> Calibration:
-        """The same held-out scores at other accepted rates."""
-        unsure = self.unsure_rate if unsure_rate is None else unsure_rate
+        """The same held-out scores at other accepted rates; an `unsure_rate` of None is what their source suggests."""
+        suggested = COPIES_UNSURE_RATE if self.source.copies and self.unlabelled is None else UNSURE_RATE
+        unsure = min(suggested, (1 - false_alarm_rate) / 2) if unsure_rate is None else unsure_rate
         check_rates(false_alarm_rate, unsure)
         unimodal = {modality: own.at(false_alarm_rate, unsure) for modality, own in self.unimodal.items()}
         return replace(self, false_alarm_rate=float(false_alarm_rate), unsure_rate=float(unsure), unimodal=unimodal)
@@ -340,10 +347,10 @@ def check_rate(rate: float) -> float:
     return rate
 
 
-def check_rates(false_alarm_rate: float, unsure_rate: float) -> None:
-    """Raise SettingsError unless both accepted rates, and their sum, are rates."""
+def check_rates(false_alarm_rate: float, unsure_rate: float | None) -> None:
+    """Raise SettingsError unless both accepted rates, and their sum, are rates; an `unsure_rate` may be left open."""
     check_rate(false_alarm_rate)
-    if not 0 <= unsure_rate < 1 - false_alarm_rate:
+    if unsure_rate is not None and not 0 <= unsure_rate < 1 - false_alarm_rate:
         raise SettingsError(
             "an unsure rate of 0 or more that leaves some parts good, such as 0.03",
             repr(unsure_rate),

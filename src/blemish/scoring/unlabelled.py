@@ -41,14 +41,18 @@ class UnlabelledFit:
 
 
 def fit_unlabelled(
-    scores: ArrayLike, held_out: ArrayLike, prior: TailPrior, expected_defects: float = 0.1
+    scores: ArrayLike,
+    held_out: ArrayLike,
+    prior: TailPrior,
+    expected_defects: float = 0.1,
+    is_checked: bool = True,
 ) -> UnlabelledFit:
     """The distribution of normal scores from `scores` `(n,)` of unknown state, joined with `held_out` `(k,)` of normal
     images and their prior.
 
     `expected_defects` in [0, MOST_DEFECTIVE] is the share of defective images that is expected. Raises DatasetError for
-    fewer than MIN_IMAGES scores, and where they contradict what is assumed: too many lie where defects would, or normal
-    ones are not where the held-out scores say.
+    fewer than MIN_IMAGES scores and, where `is_checked`, for scores that contradict what is assumed: too many lie where
+    defects would, or normal ones are not where the held-out scores say.
     """
     logs = np.sort(np.log(np.maximum(np.asarray(scores, dtype=np.float64), TINY)))
     if len(logs) < MIN_IMAGES:
@@ -79,7 +83,8 @@ def fit_unlabelled(
         if moved < 1e-9:
             break
     defects = 1.0 if std > SCATTERED * start_std else float((1 - normal).mean())
-    _check(mean, defects, known, len(logs))
+    if is_checked:
+        _check(mean, defects, known, len(logs))
     scale = math.sqrt(std**2 + 1 / (1 / mean_variance + float(normal.sum()) / std**2))
     freedom = float(normal.sum()) + known.freedom - 1
     return UnlabelledFit(TailModel(mean, TAIL_FACTOR * scale, freedom), float((1 - normal).mean()), len(logs))
