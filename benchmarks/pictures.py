@@ -15,11 +15,20 @@ CATEGORIES = {
     "metal_plate": "mpdd",
     "cookie": "aws_cookie",
 }
+MORE = {
+    "pill": "mvtec_ad",
+    "transistor": "mvtec_ad",
+    "macaroni1": "visa",
+    "kos": "kolektorsdd",
+    "wood": "wood_planks",
+}
+# Products with good training images beyond the few that are learned from.
+WITH_FURTHER = ("bottle", "screw", "metal_plate", "cookie", "pill", "transistor", "macaroni1", "kos", "wood")
 
 
 def folder_of(category: str) -> Path:
     """The folder of a category, with train, test and ground_truth in it."""
-    return DATA / CATEGORIES[category] / category
+    return DATA / (CATEGORIES | MORE)[category] / category
 
 
 def good_files(category: str) -> list[Path]:

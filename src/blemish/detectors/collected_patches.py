@@ -92,7 +92,7 @@ class PatchesByImage:
     """Patches kept apart by image, those of the original apart from its turned copies; about 2 · `size` at most.
 
     Few images (their originals fill at most half of the bank) stay whole in the bank, joined by a coreset of each one's
-    copies. Of more images one coreset is drawn from all.
+    copies. Of more images one coreset is drawn from `size` patches of all.
     """
 
     size: int
@@ -114,10 +114,12 @@ class PatchesByImage:
         return torch.cat([sample.rows() for kind in (self.originals, self.copies) for sample in kind.values()])
 
     def bank(self, coreset: Coreset, scaled: Scaled) -> BankRows:
+        whole = sum(len(sample.rows()) for sample in self.originals.values())
+        is_few = whole == self.seen and 2 * whole <= coreset.max_patches
+        if not is_few:
+            self._limit()
         held = [(image, scaled(sample.rows())) for image, sample in self.originals.items()]  # (N, D) each
         turned = [(image, scaled(sample.rows())) for image, sample in self.copies.items()]
-        whole = sum(len(rows) for _, rows in held)
-        is_few = whole == self.seen and 2 * whole <= coreset.max_patches
         if is_few:
             total = whole + sum(len(rows) for _, rows in turned)
             if total > coreset.min_patches:
@@ -132,3 +134,9 @@ class PatchesByImage:
             return BankRows(rows, images, is_separable=True)
         kept = coreset.chosen(rows, coreset.count(len(rows)))
         return BankRows(rows[kept.to(rows.device)], images[kept])
+
+    def _limit(self) -> None:
+        """Keep `size` patches of all views."""
+        samples = [*self.originals.values(), *self.copies.values()]
+        for sample in samples:
+            sample.limit(max(1, self.size // len(samples)))

@@ -20,7 +20,7 @@ CHANCE = 0.01  # probability at which more false alarms than the target are no a
 def overfitting(material: Material, identity: Sign, thresholds: Thresholds) -> Sign:
     """Whether held-out normal images look like training images. Not measurable where `identity` warns."""
     gap, why = generalisation_gap(material, identity)
-    alarms = [one.prediction.verdict != "good" for one in material.known]
+    alarms = [one.prediction.verdict in ("defective", "unknown") for one in material.known]
     target = material.inspector.false_alarm_rate
     most = most_alarms_by_chance(len(alarms), target)
     shown: tuple[tuple[str, InspectedImage], ...] = ()

@@ -112,7 +112,7 @@ def recalibrate_unlabelled(
     check_rates(false_alarm_rate, unsure_rate)
     samples = [sample for sample in samples_of(images) if isinstance(sample, Sample)]
     given = [sample if category is None else replace(sample, category=category) for sample in samples]
-    new = collect_candidates(model, given, frozenset(), progress)
+    new = collect_candidates(model, given, fingerprints_added(model.calibrations), progress)
     check_known(new.unknown, len(new.candidates))
     counted = {name: new.scores.get((name, ""), []) for name in model.calibrations}
     if max(map(len, counted.values())) < MIN_IMAGES:
