@@ -1,7 +1,8 @@
 """Whether verdicts, and the p-values behind them, keep the promised false-alarm rate on images that set no threshold.
 
 A normal image whose verdict is "defective" or "unknown" is a false alarm, a defective one that is called "good" is
-missed; "unsure", which is left to a person, counts half in either. The p-values of normal images must be uniform: at a target false-alarm rate a, a share a of them has p <= a.
+missed; "unsure", which is left to a person, counts half in either. The p-values of normal images must be uniform: at a
+target false-alarm rate a, a share a of them has p <= a.
 
 Sources: Vovk, Gammerman and Shafer, "Algorithmic Learning in a Random World", Springer 2005 (conformal p-values);
 Massart, "The Tight Constant in the Dvoretzky-Kiefer-Wolfowitz Inequality", Annals of Probability 1990; Clopper and
