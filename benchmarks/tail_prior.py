@@ -3,10 +3,10 @@
     python benchmarks/tail_prior.py scores            # measures; writes results/tail_prior.csv
     python benchmarks/tail_prior.py fit               # chooses the priors, each product left out in turn
 
-`scores`: the default learns from 4 good *training* images (RandomState(draw) over the sorted names) and scores, as log
-scores: each of them with one, two and three of the four left out ("left out 1" … "left out 3"), perturbed copies of each
-by a model of that image alone ("copy", whose `further` are the "further alone"), and up to 12 further good training
-images ("further"). No test image is looked at.
+`scores`: the default learns from 4 good *training* images (RandomState(draw) over the sorted names). Written are log
+scores of each of them with one, two and three of the four left out ("left out 1" … "left out 3"), of up to 12 further
+good training images ("further"), and by a model of the first image alone of its perturbed copies ("copy") and of the
+further images ("further alone"). No test image is looked at.
 
 `fit`: the prior standard deviation and its weight, the standard deviation of the bias and the shrinkage of the learning
 curve that make the further images' log scores most likely (Student's t of tail_model.py), over a grid, chosen on all
@@ -121,11 +121,8 @@ def fit() -> None:
     kept = []
     for product in products:
         choice = best([key for key in found if key[0] != product])
-        over = [
-            float(np.mean(np.exp(s["further"]) > tail(s, *choice).bound(0.05)))
-            for k, s in found.items()
-            if k[0] == product
-        ]
+        own = [scores for key, scores in found.items() if key[0] == product]
+        over = [float(np.mean(np.exp(s["further"]) > tail(s, *choice).bound(0.05))) for s in own]
         kept += over
         print(f"{product:12} {choice}    {np.mean(over):.3f}")
     print(f"mean over the limit: {np.mean(kept):.3f}; chosen on all: {best(list(found))}")

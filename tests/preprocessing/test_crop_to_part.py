@@ -214,6 +214,31 @@ def test_find_part_against_the_drawing() -> None:
     assert part.shrink == pytest.approx(SIZE[1] / size[0], rel=0.01)
 
 
+@pytest.mark.parametrize("scale", [0.5, 0.75, 1.5, 2, 3])
+def test_another_resolution_of_the_same_view_is_framed_alike(of_bars: PartFraming, scale: float) -> None:
+    image = bar(30)
+    size = round(scale * image.shape[1]), round(scale * image.shape[0])
+    scaled = np.asarray(Image.fromarray(image).resize(size, Image.Resampling.LANCZOS))
+    expected, found = of_bars.frame(image), of_bars.frame(scaled)
+    assert found.encoder_input.shape == expected.encoder_input.shape
+    left, right = (metal(frame.encoder_input) for frame in (expected, found))
+    assert (left & right).sum() / (left | right).sum() > 0.9
+    assert np.abs(found.encoder_input.astype(float) - expected.encoder_input).mean() < 12
+    assert in_image(found, 100, 60) == pytest.approx(scale * in_image(expected, 100, 60), abs=3 * scale)
+
+
+def test_another_shape_or_learned_sizes_that_differ_are_no_other_resolution(of_bars: PartFraming) -> None:
+    """A part of the same size in pixels, in a larger picture, is the same part with more ground around it."""
+    image = bar(30)
+    wide = np.pad(image, ((0, 0), (40, 40), (0, 0)), mode="edge")
+    assert of_bars.frame(wide).encoder_input.shape == of_bars.frame(image).encoder_input.shape
+    of_two_sizes = PartFraming(*of_bars.settings.values()).fit(
+        [bar(30), np.pad(bar(60), ((9, 9), (12, 12), (0, 0)), "edge")]
+    )
+    large = np.pad(image, ((24, 24), (32, 32), (0, 0)), mode="edge")
+    assert of_two_sizes.frame(large).encoder_input.shape == of_two_sizes.frame(image).encoder_input.shape
+
+
 def test_cutting_without_turning_is_slicing() -> None:
     image = texture()
     shift = np.array([[1.0, 0, 30], [0, 1.0, 20]])

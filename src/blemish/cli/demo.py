@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -61,14 +62,16 @@ def summary(rows: Iterable[Row], samples: Sequence[Sample], rate: float) -> Tabl
     from blemish.metrics import auroc
 
     labels = {sample.name: int(sample.label or 0) for sample in samples}
-    judged = [(labels[row["file"]], row["is_defective"], row["score"]) for row in rows if row["error"] is None]
+    judged = [(labels[row["file"]], row["verdict"], row["score"]) for row in rows if row["error"] is None]
     truth = [label for label, _, _ in judged]
-    found = sum(bool(label and flagged) for label, flagged, _ in judged)
-    alarms = sum(bool(flagged and not label) for label, flagged, _ in judged)
+    counts = Counter((label, verdict) for label, verdict, _ in judged)
+    found, missed, alarms = counts[1, "defective"], counts[1, "good"], counts[0, "defective"]
+    rest = len(judged) - found - missed - alarms - counts[0, "good"]
     table = Table(title="Solar cells", box=box.SIMPLE_HEAD, show_header=False)
     table.add_row("defective cells found", f"{found} of {sum(truth)}")
-    table.add_row("defective cells missed", f"{sum(truth) - found} of {sum(truth)}")
+    table.add_row("defective cells missed", f"{missed} of {sum(truth)}")
     table.add_row("false alarms", f"{alarms} of {len(truth) - sum(truth)}")
+    table.add_row("left to a person", f"{rest}, {sum(truth) - found - missed} of them defective")
     table.add_row("AUROC", f"{auroc([score for _, _, score in judged], truth):.3f}")
     table.add_row("pictures a second", f"{rate:.1f}")
     return table

@@ -28,6 +28,7 @@ WORTH = 0.5  # share of the image that a crop may cover at most to be worth what
 GROWN = (1.0, 1.25, 1.5)  # sizes of crop, in fitted extents: the smallest that holds the part (few sizes are fast)
 MOST_IMAGES = 32  # normal images that the crop is fitted on, at most
 LEAST = 4  # patches a side
+SAME_SIZE = 0.02  # relative difference of image sides, and of aspect ratios, up to which they count as one
 WITNESSES = 2  # normal images with a clean background before debris on it counts: one may be so by chance
 
 
@@ -39,7 +40,11 @@ class PartFraming:
 
     Fitted: `crops_` (whether there is a part to crop to), `levels_` (whether it is long, and laid level), `clean_`
     (whether nothing lies beside it; then whatever does belongs into the frame), `extent_` (its largest length and width
-    in image pixels, margins included), `zoom_` (input pixels an image pixel).
+    in image pixels, margins included), `zoom_` (input pixels an image pixel), `size_` (height and width of the normal
+    images, 0 where they differ).
+
+    Normal images of one size show one resolution. An image of the same shape in another size is then taken for the same
+    view at another resolution (binning, a scaled copy), and its pixels are counted in those of the normal images.
     """
 
     def __init__(self, image_size: int = 448, multiple: int = 14, square: bool = False) -> None:
@@ -47,6 +52,7 @@ class PartFraming:
         self.multiple = multiple
         self.square = square
         self.crops_, self.levels_, self.clean_, self.extent_, self.zoom_ = False, False, False, np.zeros(2), 1.0
+        self.size_ = np.zeros(2)
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -59,15 +65,18 @@ class PartFraming:
 
     def fit(self, images: Iterable[np.ndarray]) -> Self:
         """Measure the part's size, and whether it is long. All normal images must show one, or none is cropped."""
-        parts, area = [], 0.0
+        parts, area, sizes = [], 0.0, []
         for image in islice(images, MOST_IMAGES):
             part = find_part(image)
             if part is None:
                 return self
             parts.append(part)
+            sizes.append(image.shape[:2])
             area = max(area, float(image.shape[0] * image.shape[1]))
         if not parts:
             return self
+        first, last = np.min(sizes, axis=0), np.max(sizes, axis=0)
+        self.size_ = first.astype(float) if (last <= first * (1 + SAME_SIZE)).all() else np.zeros(2)
         self.levels_ = min(axis(part)[1] for part in parts) > LONG
         self.clean_ = len(parts) >= WITNESSES and not any(part.debris.any() for part in parts)
         extents = [box(part, axis(part)[0] if self.levels_ else 0.0)[1] for part in parts]
@@ -84,16 +93,25 @@ class PartFraming:
             return Frame(resize_image(image, self._whole(*size)), size)
         angle = axis(part)[0] if self.levels_ else 0.0
         centre, extent = box(part, angle, debris=self.clean_)
-        wanted = float((extent / self.extent_).max())
+        resolution = self._resolution(*size)
+        zoom = self.zoom_ / resolution
+        wanted = float((extent / (self.extent_ * resolution)).max())
         grown = next((size for size in GROWN if wanted <= size), GROWN[-1])
         width, height = (
             max(LEAST, round(side * grown * self.zoom_ / self.multiple)) * self.multiple for side in self.extent_
         )
         if not angle:
-            centre = kept_inside(centre, np.array([width, height]) / self.zoom_, np.array([size[1], size[0]]))
-        turn = rotation(angle).T / self.zoom_  # (2, 2): input → image
+            centre = kept_inside(centre, np.array([width, height]) / zoom, np.array([size[1], size[0]]))
+        turn = rotation(angle).T / zoom  # (2, 2): input → image
         to_image = np.column_stack([turn, centre - turn @ np.array([width / 2, height / 2])])
         return Frame(cut(image, to_image, (height, width)), size, to_image)
+
+    def _resolution(self, height: int, width: int) -> float:
+        """How many pixels of an image of this size one pixel of the normal images is, on a side; 1 where unknown."""
+        if not self.size_.all():
+            return 1.0
+        down, across = np.array([height, width]) / self.size_
+        return float(np.sqrt(down * across)) if abs(down / across - 1) <= SAME_SIZE else 1.0
 
     def _whole(self, height: int, width: int) -> tuple[int, int]:
         """The input size for a whole image: its aspect ratio (at most 4:1), about `image_size`² pixels."""
@@ -109,11 +127,13 @@ class PartFraming:
             "clean": np.array(self.clean_),
             "extent": self.extent_,
             "zoom": np.array(self.zoom_),
+            "size": self.size_,
         }
 
     def load_state(self, state: Mapping[str, np.ndarray]) -> Self:
         self.crops_, self.levels_, self.clean_ = (bool(state[name]) for name in ("crops", "levels", "clean"))
         self.extent_, self.zoom_ = np.asarray(state["extent"]), float(state["zoom"])
+        self.size_ = np.asarray(state.get("size", np.zeros(2)))  # models of earlier versions have none
         return self
 
 
