@@ -1,7 +1,8 @@
-"""Writes the README's accuracy table from measured results: `python benchmarks/readme_tables.py [--check]`
+"""Writes the README's tables from measured results: `python benchmarks/readme_tables.py [--check]`
 
-`results/accuracy.csv` is what `blemish evaluate` writes, several files of it one below the other if need be. The table
-stands between the markers `<!-- table:accuracy -->` and `<!-- /table -->`; `--check` only tells whether it is current.
+`results/accuracy.csv` and `results/verdicts.csv` are what `blemish evaluate` writes, several files of it one below the
+other if need be. A table stands between the markers `<!-- table:accuracy -->` or `<!-- table:verdicts -->` and
+`<!-- /table -->`; `--check` only tells whether they are current.
 """
 
 from __future__ import annotations
@@ -14,8 +15,15 @@ from pathlib import Path
 from statistics import fmean, median, stdev
 
 ROOT = Path(__file__).resolve().parent.parent
-RESULTS = ROOT / "benchmarks" / "results" / "accuracy.csv"
-BEGIN, END = "<!-- table:accuracy -->", "<!-- /table -->"
+RESULTS = ROOT / "benchmarks" / "results"
+END = "<!-- /table -->"
+VERDICTS = {
+    "image_auroc": "AUROC",
+    "false_alarm_rate": "false alarms",
+    "miss_rate": "missed",
+    "oracle_miss_rate": "missed by hindsight",
+    "unsure_rate": "unsure",
+}
 MEASURES = ("image_auroc", "aupro_30")
 METHOD = ("detector", "encoder", "image_size", "pooled")
 
@@ -95,33 +103,51 @@ def short(value: float) -> str:
     return f"{value:.3f}".removeprefix("0")
 
 
-def replaced(text: str, content: str) -> str:
-    """`text` with `content` between the markers."""
-    head, begin, rest = text.partition(BEGIN)
+def verdict_tables(rows: Sequence[Row]) -> str:
+    """A table for each number of good images: categories × measures of verdicts, and their mean."""
+    tables = []
+    for shots in sorted({row["shots"] for row in rows}, key=lambda text: (text == "all", text.zfill(9)), reverse=True):
+        own = [row for row in rows if row["shots"] == shots]
+        good = "All good pictures" if shots == "all" else f"{shots} good picture{'s' * (shots != '1')}"
+        lines = [["", *VERDICTS.values()], ["---"] * (1 + len(VERDICTS))]
+        for category in dict.fromkeys(row["category"] for row in own):
+            some = [row for row in own if row["category"] == category]
+            lines.append([category, *(mean_and_spread(numbers(some, measure)) for measure in VERDICTS)])
+        lines.append(["**mean**", *(short(fmean(numbers(own, measure))) for measure in VERDICTS)])
+        tables.append("\n".join([f"{good}\n", *(f"| {' | '.join(line)} |" for line in lines)]))
+    return "\n\n".join(tables)
+
+
+def replaced(text: str, content: str, name: str = "accuracy") -> str:
+    """`text` with `content` between the markers of the table of that name."""
+    marker = f"<!-- table:{name} -->"
+    head, begin, rest = text.partition(marker)
     _, end, tail = rest.partition(END)
     if not begin or not end:
-        raise SystemExit(f"expected the markers {BEGIN} and {END}; got a text without them; put them back")
-    return f"{head}{BEGIN}\n\n{content}\n\n{END}{tail}"
+        raise SystemExit(f"expected the markers {marker} and {END}; got a text without them; put them back")
+    return f"{head}{marker}\n\n{content}\n\n{END}{tail}"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--results", type=Path, default=RESULTS)
+    parser.add_argument("--results", type=Path, default=RESULTS, help="a folder with accuracy.csv and verdicts.csv")
     parser.add_argument("--readme", type=Path, default=ROOT / "README.md")
     parser.add_argument("--check", action="store_true", help="write nothing; exit with 1 when the table is outdated")
     arguments = parser.parse_args()
-    if not arguments.results.is_file():
-        print(f"no results at {arguments.results}: the README stays as it is")
-        return
-    old = arguments.readme.read_text(encoding="utf-8")
-    new = replaced(old, accuracy_tables(read_rows(arguments.results)))
+    old = new = arguments.readme.read_text(encoding="utf-8")
+    for name, made in (("accuracy", accuracy_tables), ("verdicts", verdict_tables)):
+        results = arguments.results / f"{name}.csv"
+        if results.is_file():
+            new = replaced(new, made(read_rows(results)), name)
+        else:
+            print(f"no results at {results}: that table stays as it is")
     if new == old:
-        print("the table is current")
+        print("the tables are current")
     elif arguments.check:
-        raise SystemExit("the table is outdated: run benchmarks/readme_tables.py")
+        raise SystemExit("a table is outdated: run benchmarks/readme_tables.py")
     else:
         arguments.readme.write_text(new, encoding="utf-8")
-        print(f"wrote the table into {arguments.readme}")
+        print(f"wrote the tables into {arguments.readme}")
 
 
 if __name__ == "__main__":

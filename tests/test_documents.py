@@ -77,8 +77,8 @@ def tables(*arguments: object) -> subprocess.CompletedProcess[str]:
 
 
 def test_the_table_states_mean_and_spread_over_seeds(tmp_path: Path) -> None:
-    csv = results(
-        tmp_path / "a.csv",
+    results(
+        tmp_path / "accuracy.csv",
         [
             "d,nut,one,e,224,1,0,false,0.9,0.8,100",
             "d,nut,one,e,224,1,1,false,0.7,0.6,100",
@@ -89,8 +89,8 @@ def test_the_table_states_mean_and_spread_over_seeds(tmp_path: Path) -> None:
     )
     readme = tmp_path / "README.md"
     readme.write_text("before\n<!-- table:accuracy -->\nold\n<!-- /table -->\nafter\n", encoding="utf-8")
-    assert tables("--results", csv, "--readme", readme, "--check").returncode == 1
-    assert tables("--results", csv, "--readme", readme).returncode == 0
+    assert tables("--results", tmp_path, "--readme", readme, "--check").returncode == 1
+    assert tables("--results", tmp_path, "--readme", readme).returncode == 0
     text = readme.read_text(encoding="utf-8")
     assert "| nut | .800 ± .141 / .700 ± .141 | 1.000 / .900 |" in text
     assert "| screw | .750 ± .354 / – | – / – |" in text  # one seed has no AUPRO, two never saw a screw
@@ -98,7 +98,21 @@ def test_the_table_states_mean_and_spread_over_seeds(tmp_path: Path) -> None:
     assert "| ms a picture (median) | 150 | 50 |" in text
     assert text.startswith("before\n")
     assert text.endswith("<!-- /table -->\nafter\n")
-    assert tables("--results", csv, "--readme", readme, "--check").returncode == 0
+    assert tables("--results", tmp_path, "--readme", readme, "--check").returncode == 0
+
+
+def test_the_table_of_verdicts_has_a_row_for_each_product_and_their_mean(tmp_path: Path) -> None:
+    head = "category,shots,seed,image_auroc,false_alarm_rate,miss_rate,oracle_miss_rate,unsure_rate"
+    rows = ["nut,4,0,0.9,0.05,0.2,0.1,0.02", "nut,4,1,0.7,0.05,0.4,0.1,0.02", "screw,4,0,0.5,0,1,0.6,0.1"]
+    (tmp_path / "verdicts.csv").write_text("\n".join([head, *rows]) + "\n", encoding="utf-8")
+    readme = tmp_path / "README.md"
+    readme.write_text("<!-- table:verdicts -->\n<!-- /table -->\n", encoding="utf-8")
+    assert tables("--results", tmp_path, "--readme", readme).returncode == 0
+    text = readme.read_text(encoding="utf-8")
+    assert "4 good pictures" in text
+    assert "| nut | .800 ± .141 | .050 ± .000 | .300 ± .141 | .100 ± .000 | .020 ± .000 |" in text
+    assert "| screw | .500 | .000 | 1.000 | .600 | .100 |" in text
+    assert "| **mean** | .700 |" in text
 
 
 def test_the_readme_shows_the_results_that_are_there() -> None:

@@ -32,9 +32,9 @@ HALVES = {"local": RGB, "context": CONTEXT}  # the modality of each half
 _LOCAL = {"layers": "pair", "neighbourhood_size": 3, "standardise": True, "grid": "coarsest"}
 _CONTEXT = {"layers": "deep", "neighbourhood_size": 1, "unit_layers": True}
 _SHARED = ("coreset_ratio", "min_patches", "max_patches", "reservoir_size", "rotations", "max_copies", "seed")
-LEFT_OUT = 16  # normal images of a category that are left out in turn to see how each half scores unknown ones
-# Prior standard deviation of a half's log scores of normal images, and how many images it is worth: as seen on further
-# good images of products (benchmarks/development.py).
+MEASURED_ON = 16  # normal images of a category that are left out in turn to see how each half scores unknown ones
+# Prior standard deviation of a half's log scores of normal images, and how many images it is worth: set by hand inside
+# the .04 to .17 seen on further good images of thirteen products.
 PRIOR_STD, PRIOR_WEIGHT = 0.07, 6.0
 
 
@@ -173,9 +173,9 @@ class Hybrid(Configurable):
         return PatchScores(patches, torch.tensor(images, dtype=patches.dtype, device=patches.device))
 
     def _logs_of_left_out(self, batches: Iterable[Batch]) -> dict[tuple[str, str], list[float]]:
-        """Log scores by half and category of up to `LEFT_OUT` normal images, each by a bank without it."""
+        """Log scores by half and category of up to `MEASURED_ON` normal images, each by a bank without it."""
         bank = self._banks["local"]
-        waiting = {name: min(LEFT_OUT, own.count) for name, own in bank.rows_of_.items()}
+        waiting = {name: min(MEASURED_ON, own.count) for name, own in bank.rows_of_.items()}
         logs: dict[tuple[str, str], list[float]] = defaultdict(list)
         number = 0
         for batch in batches:

@@ -8,7 +8,7 @@ images that nothing was fitted on. Scores from folds come from detectors that kn
 images: there the rate is approximate. After outliers were removed it holds for parts like those that remained.
 
 Order statistics are silent below 1/(n + 1). With n < 1/F − 1 the tail therefore comes from a model of log scores
-(tail_model.py), whose priors were fitted on further good images of products (benchmarks/development.py). No torch.
+(tail_model.py), whose priors were fitted on further good images of products (benchmarks/tail_prior.py). No torch.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from blemish.scoring.tail_model import TailModel, TailPrior
 from blemish.scoring.unlabelled import UnlabelledFit, fit_unlabelled
 from blemish.types import Verdict
 
-# Of log scores, by where held-out scores come from (benchmarks/development.py).
+# Of log scores, by where held-out scores come from (benchmarks/tail_prior.py).
 LEFT_OUT = TailPrior(std=0.05, weight=4.0, bias_std=0.05)  # images that a detector was not fitted on
 COPIES = TailPrior(std=0.075, weight=8.0, bias_std=0.14)  # perturbed copies: new parts differ from them by product
 # Share of normal parts beyond the false alarms that a person may be asked about; more where less is known.
