@@ -12,8 +12,8 @@ import csv
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 from pictures import folder_of, good_files
+from PIL import Image
 
 from blemish import Inspector
 from blemish.data import load_image
