@@ -239,6 +239,17 @@ def test_another_shape_or_learned_sizes_that_differ_are_no_other_resolution(of_b
     assert of_two_sizes.frame(large).encoder_input.shape == of_two_sizes.frame(image).encoder_input.shape
 
 
+@pytest.mark.parametrize(("aspect", "seen"), [(4, 64), (8, 64), (31, 64), (200, 64)])
+def test_a_strip_is_seen_as_wide_as_one_of_four_to_one_up_to_a_limit(aspect: int, seen: int) -> None:
+    strip = np.random.default_rng(0).integers(0, 256, (32, 32 * aspect, 3), dtype=np.uint8)
+    framing = learned([strip, strip])
+    shape = framing.frame(strip).encoder_input.shape
+    assert shape[:2] == (seen, seen * min(aspect, 64))
+    upright = learned([strip.swapaxes(0, 1)]).frame(strip.swapaxes(0, 1)).encoder_input.shape
+    assert upright[:2] == shape[1::-1]
+    assert (framing.poses is None) == (aspect <= 4)
+
+
 def test_cutting_without_turning_is_slicing() -> None:
     image = texture()
     shift = np.array([[1.0, 0, 30], [0, 1.0, 20]])

@@ -28,6 +28,7 @@ WORTH = 0.5  # share of the image that a crop may cover at most to be worth what
 GROWN = (1.0, 1.25, 1.5)  # sizes of crop, in fitted extents: the smallest that holds the part (few sizes are fast)
 MOST_IMAGES = 32  # normal images that the crop is fitted on, at most
 LEAST = 4  # patches a side
+STRIP, LONGEST = 4.0, 64.0  # aspect ratios: from which an image is a strip, and beyond which it is squeezed
 SAME_SIZE = 0.02  # relative difference of image sides, and of aspect ratios, up to which they count as one
 WITNESSES = 2  # normal images with a clean background before debris on it counts: one may be so by chance
 
@@ -41,7 +42,7 @@ class PartFraming:
     Fitted: `crops_` (whether there is a part to crop to), `levels_` (whether it is long, and laid level), `clean_`
     (whether nothing lies beside it; then whatever does belongs into the frame), `extent_` (its largest length and width
     in image pixels, margins included), `zoom_` (input pixels an image pixel), `size_` (height and width of the normal
-    images, 0 where they differ).
+    images, 0 where they differ), `is_strip_` (whether the last of them is a strip).
 
     Normal images of one size show one resolution. An image of the same shape in another size is then taken for the same
     view at another resolution (binning, a scaled copy), and its pixels are counted in those of the normal images.
@@ -52,7 +53,7 @@ class PartFraming:
         self.multiple = multiple
         self.square = square
         self.crops_, self.levels_, self.clean_, self.extent_, self.zoom_ = False, False, False, np.zeros(2), 1.0
-        self.size_ = np.zeros(2)
+        self.size_, self.is_strip_ = np.zeros(2), False
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -60,13 +61,16 @@ class PartFraming:
 
     @property
     def poses(self) -> tuple[tuple[float, bool], ...] | None:
-        """Which copies of a frame make sense as references: a level part has no end that must lie left or right."""
-        return ((0.0, False), (180.0, False), (0.0, True), (180.0, True)) if self.levels_ else None
+        """Which copies of a frame make sense as references: a level part has no end that must lie left or right, and a
+        strip is never seen at an angle."""
+        return ((0.0, False), (180.0, False), (0.0, True), (180.0, True)) if self.levels_ or self.is_strip_ else None
 
     def fit(self, images: Iterable[np.ndarray]) -> Self:
         """Measure the part's size, and whether it is long. All normal images must show one, or none is cropped."""
         parts, area, sizes = [], 0.0, []
         for image in islice(images, MOST_IMAGES):
+            height, width = image.shape[:2]
+            self.is_strip_ = not self.square and max(height, width) > STRIP * min(height, width)
             part = find_part(image)
             if part is None:
                 return self
@@ -114,9 +118,14 @@ class PartFraming:
         return float(np.sqrt(down * across)) if abs(down / across - 1) <= SAME_SIZE else 1.0
 
     def _whole(self, height: int, width: int) -> tuple[int, int]:
-        """The input size for a whole image: its aspect ratio (at most 4:1), about `image_size`² pixels."""
-        aspect = 1.0 if self.square else min(4.0, max(0.25, height / width))
-        sides = self.image_size * math.sqrt(aspect), self.image_size / math.sqrt(aspect)
+        """The input size for a whole image: its aspect ratio, about `image_size`² pixels.
+
+        Of strips, over `STRIP` times as long as wide, the short side stays what it is at that ratio, up to `LONGEST`:
+        the cost grows with their length, instead of what is seen of their width shrinking.
+        """
+        aspect = 1.0 if self.square else min(LONGEST, max(1 / LONGEST, height / width))
+        area = max(1.0, aspect / STRIP, 1 / (aspect * STRIP))  # in image_size²
+        sides = self.image_size * math.sqrt(area * aspect), self.image_size * math.sqrt(area / aspect)
         down, across = (max(1, round(side / self.multiple)) * self.multiple for side in sides)
         return down, across
 
@@ -128,12 +137,14 @@ class PartFraming:
             "extent": self.extent_,
             "zoom": np.array(self.zoom_),
             "size": self.size_,
+            "strip": np.array(self.is_strip_),
         }
 
     def load_state(self, state: Mapping[str, np.ndarray]) -> Self:
         self.crops_, self.levels_, self.clean_ = (bool(state[name]) for name in ("crops", "levels", "clean"))
         self.extent_, self.zoom_ = np.asarray(state["extent"]), float(state["zoom"])
-        self.size_ = np.asarray(state.get("size", np.zeros(2)))  # models of earlier versions have none
+        self.size_ = np.asarray(state.get("size", np.zeros(2)))  # models of earlier versions have neither
+        self.is_strip_ = bool(state.get("strip", False))
         return self
 
 

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from blemish.encoders.image.tiling import encode_in_tiles, is_long
 from blemish.encoders.precision import Precision, prepare, resolve_device, resolve_precision
 from blemish.errors import SettingsError
 from blemish.types import RGB, Features
@@ -21,8 +22,9 @@ class FrozenEncoder:
     """An `Encoder` made of a network and the facts about it.
 
     `network` maps normalised images `(B, 3, H, W)` to a tuple of layers, each `(B, h, w, D)`. `mean` and `std`
-    normalise RGB in [0, 1]. On a CPU images go through one at a time: it costs no speed there, keeps memory flat, and
-    makes an image's features bit-identical whatever else is in its batch.
+    normalise RGB in [0, 1]. Images over four times as long as wide are encoded in tiles (tiling.py). On a CPU images go
+    through one at a time: it costs no speed there, keeps memory flat, and makes an image's features bit-identical
+    whatever else is in its batch.
     """
 
     def __init__(
@@ -66,7 +68,7 @@ class FrozenEncoder:
         """
         self._check(images)
         starts = range(0, len(images), self.chunk)
-        parts = [self._encode_chunk(images[start : start + self.chunk]) for start in starts]
+        parts = [self._encode_sized(images[start : start + self.chunk]) for start in starts]
         # Joined outside of inference mode, so that detectors may use the features in a graph of their own.
         layers = tuple(torch.cat(same) for same in zip(*parts, strict=True))  # each (B, h, w, D)
         return Features(layers={RGB: layers})
@@ -75,6 +77,12 @@ class FrozenEncoder:
         """`(B, H, W, 3)` uint8 → `(B, 3, H, W)` float32 on the encoder's device."""
         pixels = torch.from_numpy(images.astype(np.float32)).to(self.device)  # (B, H, W, 3), in [0, 255]
         return pixels.permute(0, 3, 1, 2) * self._scale + self._shift  # (B, 3, H, W)
+
+    def _encode_sized(self, images: np.ndarray) -> NetworkOutput:
+        """Layers of images of any length."""
+        if is_long(images):
+            return encode_in_tiles(images, self.size_multiple, self._encode_chunk)
+        return self._encode_chunk(images)
 
     def _encode_chunk(self, images: np.ndarray) -> NetworkOutput:
         bf16 = self.precision == "bf16"
