@@ -73,7 +73,8 @@ def measure(products: list[str], draws: list[int]) -> None:
             table.writerow(("product", "draw", "kind", "log_score"))
         for draw, product in itertools.product(draws, products):
             if (product, draw) not in known:
-                table.writerows((product, draw, kind, f"{score:.5f}") for kind, score in measured(product, draw))
+                found = list(measured(product, draw))  # whole products alone are written
+                table.writerows((product, draw, kind, f"{score:.5f}") for kind, score in found)
                 file.flush()
                 print(product, draw, flush=True)
 
