@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -89,7 +89,7 @@ class PooledPatches:
 
 @dataclass
 class PatchesByImage:
-    """Patches kept apart by image, those of the original apart from its turned copies; about 2 · `size` at most.
+    """Patches kept apart by image, those of the original apart from its turned copies; `size` of either kind.
 
     Few images (their originals fill at most half of the bank) stay whole in the bank, joined by a coreset of each one's
     copies. Of more images one coreset is drawn from `size` patches of all.
@@ -103,21 +103,23 @@ class PatchesByImage:
 
     def add(self, rows: Tensor, image: int, is_original: bool) -> None:
         kind = self.originals if is_original else self.copies
-        if image not in kind:
-            kind[image] = ReservoirSample(self.size, self.seed + image)
-            for sample in kind.values():
-                sample.limit(max(1, self.size // len(kind)))
-        kind[image].add(rows)
+        kind.setdefault(image, ReservoirSample(self.size, self.seed + image)).add(rows)
         self.seen += len(rows) if is_original else 0
+        if sum(sample.held for sample in kind.values()) > 2 * self.size:
+            self._limit(kind.values())
 
     def rows(self) -> Tensor:
+        self._limit(self.originals.values())
+        self._limit(self.copies.values())
         return torch.cat([sample.rows() for kind in (self.originals, self.copies) for sample in kind.values()])
 
     def bank(self, coreset: Coreset, scaled: Scaled) -> BankRows:
+        self._limit(self.originals.values())
+        self._limit(self.copies.values())
         whole = sum(len(sample.rows()) for sample in self.originals.values())
         is_few = whole == self.seen and 2 * whole <= coreset.max_patches
         if not is_few:
-            self._limit()
+            self._limit([*self.originals.values(), *self.copies.values()])
         held = [(image, scaled(sample.rows())) for image, sample in self.originals.items()]  # (N, D) each
         turned = [(image, scaled(sample.rows())) for image, sample in self.copies.items()]
         if is_few:
@@ -135,8 +137,7 @@ class PatchesByImage:
         kept = coreset.chosen(rows, coreset.count(len(rows)))
         return BankRows(rows[kept.to(rows.device)], images[kept])
 
-    def _limit(self) -> None:
-        """Keep `size` patches of all views."""
-        samples = [*self.originals.values(), *self.copies.values()]
+    def _limit(self, samples: Collection[ReservoirSample]) -> None:
+        """Keep `size` patches of all these together, as many of each."""
         for sample in samples:
             sample.limit(max(1, self.size // len(samples)))
