@@ -22,6 +22,7 @@ RGB = "rgb"  # the key of the image's own features; further modalities bring the
 CONTEXT = "context"  # the same image as a second encoder sees it (encoders/composite/two_image.py)
 Verdict = Literal["good", "defective", "unsure", "unknown"]
 VERDICTS: tuple[Verdict, ...] = get_args(Verdict)
+ALARMS: tuple[Verdict, ...] = ("defective", "unknown")  # "unsure" is left to a person
 POINTS = "points"  # the key of the measured surface's features
 
 

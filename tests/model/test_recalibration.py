@@ -11,7 +11,13 @@ from PIL import Image
 
 from blemish import Inspector, Sample
 from blemish.errors import DatasetError, SettingsError
-from blemish.scoring.calibration import AddedScore, Calibration, CalibrationSource
+from blemish.scoring.calibration import (
+    COPIES_UNSURE_RATE,
+    UNSURE_RATE,
+    AddedScore,
+    Calibration,
+    CalibrationSource,
+)
 
 Draw = Any
 
@@ -146,3 +152,17 @@ def test_copies_are_stand_ins_until_as_many_images_have_been_added(toy: str, par
     three = two.with_added([AddedScore("2", "", 9.0, 2.0)])
     assert (three.source.copies, three.scores.tolist()) == (False, [2, 3, 9])
     assert three.with_added([AddedScore("2", "", 7.0, 2.0)]).scores.tolist() == [2, 3, 9]  # again the same image
+
+
+def test_the_unsure_rate_follows_what_the_threshold_rests_on(toy: str, part: Draw) -> None:
+    """Copies alone leave more to a person than copies with pictures of unknown state do."""
+    alone = fresh(toy).fit([part(seed=0)])
+    assert alone.calibrations[None].unsure_rate == COPIES_UNSURE_RATE
+    joined = Calibration.of([1.0], [1.0], 0.05, CalibrationSource(1, 1, copies=True)).with_unlabelled(
+        np.linspace(0.9, 1.1, 30), np.linspace(0.9, 1.1, 30), 0.1
+    )
+    assert joined.at(0.05).unsure_rate == UNSURE_RATE
+    line = [part(seed=i) for i in range(300, 330)]
+    alone.calibrate_unlabelled(line, expected_defects=0.0)
+    assert alone.calibrations[None].unlabelled is not None
+    assert alone.calibrations[None].unsure_rate == UNSURE_RATE

@@ -60,7 +60,7 @@ def inspect(
     """
     from blemish.cli.console import say
     from blemish.cli.inspection import Job, inspect_into
-    from blemish.cli.result_folder import Origin, Wanted, check_choice
+    from blemish.cli.result_folder import Origin, Wanted, check_choice, result_folder
     from blemish.cli.results import mark_alarms
     from blemish.data.data_warnings import collected_warnings
     from blemish.data.folder import find_inspection
@@ -88,7 +88,8 @@ def inspect(
         done = inspect_into(out, inspector, job)
     done.say(out)
     if false_discovery_rate is not None:
-        alarms = mark_alarms(out, false_discovery_rate)
+        with result_folder(out):
+            alarms = mark_alarms(out, false_discovery_rate)
         say(f"{count_in_words(alarms, 'alarm')} of which at most {100 * false_discovery_rate:g} % should be good parts")
     if done.failures:
         raise typer.Exit(SOME_UNREADABLE)

@@ -26,6 +26,7 @@ from blemish.detectors.patchcore import PatchCore
 from blemish.detectors.settings import Configurable, Count, FractionAboveZero, ImageFraming, Pooling, Seed
 from blemish.errors import ModelError, NotFittedError, SettingsError
 from blemish.numeric.pooling import SEVERAL_SHARES, image_score
+from blemish.numeric.shrinkage import shrunk_std
 from blemish.types import CONTEXT, RGB, Batch, Features, PatchScores, resize_to_finest
 
 HALVES = {"local": RGB, "context": CONTEXT}  # the modality of each half
@@ -52,9 +53,12 @@ class HalfScores:
     def of(cls, logs: Sequence[float]) -> HalfScores:
         """From the log scores of two and more images, each left out."""
         values = np.asarray(logs)
-        freedom = len(values) - 1 + PRIOR_WEIGHT
-        variance = (((values - values.mean()) ** 2).sum() + PRIOR_WEIGHT * PRIOR_STD**2) / freedom
-        return cls(float(values.mean()), float(np.sqrt(variance)))
+        return cls(float(values.mean()), shrunk_std(values, PRIOR_STD, PRIOR_WEIGHT))
+
+
+def log_of(score: float) -> float:
+    """The logarithm of a score ≥ 0; of 0 that of next to nothing."""
+    return float(np.log(max(score, 1e-12)))
 
 
 def joined_score(scores: Sequence[float], halves: Sequence[HalfScores]) -> float:
@@ -64,7 +68,7 @@ def joined_score(scores: Sequence[float], halves: Sequence[HalfScores]) -> float
     units of a log score: what one half sees clearly counts whatever the other sees, and a half that scatters more has
     less to say. Without known `std` it is the geometric mean.
     """
-    centred = [float(np.log(max(score, 1e-12))) - half.mean for score, half in zip(scores, halves, strict=True)]
+    centred = [log_of(score) - half.mean for score, half in zip(scores, halves, strict=True)]
     stds = [half.std for half in halves]
     if min(stds) <= 0:
         return float(np.exp(np.mean(centred)))
@@ -175,23 +179,20 @@ class Hybrid(Configurable):
     def _logs_of_left_out(self, batches: Iterable[Batch]) -> dict[tuple[str, str], list[float]]:
         """Log scores by half and category of up to `MEASURED_ON` normal images, each by a bank without it."""
         bank = self._banks["local"]
-        waiting = {name: min(MEASURED_ON, own.count) for name, own in bank.rows_of_.items()}
+        counts = {name: own.count for name, own in bank.rows_of_.items()}
+        waiting = {name: min(MEASURED_ON, count) for name, count in counts.items() if count > 1}
         logs: dict[tuple[str, str], list[float]] = defaultdict(list)
         number = 0
         for batch in batches:
             for row, name in enumerate(categories_of(batch.features)):
                 image = batch.images[row] if batch.images else number
                 number += 1
-                if (
-                    waiting[name]
-                    and (batch.originals is None or batch.originals[row])
-                    and bank.rows_of_[name].count > 1
-                ):
+                if waiting.get(name) and (batch.originals is None or batch.originals[row]):
                     waiting[name] -= 1
                     one = batch.features.take(slice(row, row + 1))
                     for half in HALVES:
                         (distances,) = self._distances_without(half, one, (image,)).cpu().numpy()  # (h, w)
-                        logs[half, name].append(float(np.log(max(image_score(distances, self.pooling), 1e-12))))
+                        logs[half, name].append(log_of(image_score(distances, self.pooling)))
             if not any(waiting.values()):
                 break
         return logs

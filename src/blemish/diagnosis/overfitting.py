@@ -12,6 +12,7 @@ import numpy as np
 from blemish.diagnosis.advice import advice_for
 from blemish.diagnosis.material import Material
 from blemish.diagnosis.signs import InspectedImage, Measure, Sign, Thresholds
+from blemish.types import ALARMS
 
 NAME = "over-fitting"
 CHANCE = 0.01  # probability at which more false alarms than the target are no accident
@@ -20,7 +21,7 @@ CHANCE = 0.01  # probability at which more false alarms than the target are no a
 def overfitting(material: Material, identity: Sign, thresholds: Thresholds) -> Sign:
     """Whether held-out normal images look like training images. Not measurable where `identity` warns."""
     gap, why = generalisation_gap(material, identity)
-    alarms = [one.prediction.verdict in ("defective", "unknown") for one in material.known]
+    alarms = [one.prediction.verdict in ALARMS for one in material.known]
     target = material.inspector.false_alarm_rate
     most = most_alarms_by_chance(len(alarms), target)
     shown: tuple[tuple[str, InspectedImage], ...] = ()

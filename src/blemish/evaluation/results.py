@@ -14,7 +14,7 @@ import numpy as np
 from blemish.data.masks import is_turn_doubtful
 from blemish.errors import DatasetError
 from blemish.evaluation.runs import CategoryData
-from blemish.types import Prediction, Sample, Verdict
+from blemish.types import ALARMS, Prediction, Sample, Verdict
 
 MOSTLY_DEFECT = 0.5  # of an image: a mask that covers more is probably inverted
 SAME_SHAPE = 0.02  # relative difference of two aspect ratios that rounding a scaled mask's size can explain
@@ -37,7 +37,7 @@ class ScoredImage:
     @property
     def is_alarm(self) -> bool:
         """Whether the image is called defective or unknown; an unsure one is left to a person."""
-        return self.verdict in ("defective", "unknown")
+        return self.verdict in ALARMS
 
 
 @dataclass(frozen=True)

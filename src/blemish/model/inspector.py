@@ -170,11 +170,8 @@ class Inspector:
         of them show unknown parts.
         """
         model = self._fitted("calibrate")
-        rate = model.settings.false_alarm_rate if false_alarm_rate is None else false_alarm_rate
-        unsure = model.settings.unsure_rate if unsure_rate is None else unsure_rate
-        model, change = recalibration.recalibrate(model, images, category, rate, unsure, not replace, progress)
-        self._settings, self._model = model.settings, model
-        return change
+        rates = accepted_rates(model.settings, false_alarm_rate, unsure_rate)
+        return self._renew(recalibration.recalibrate(model, images, category, *rates, not replace, progress))
 
     @quiet_numpy()
     def calibrate_unlabelled(
@@ -197,12 +194,15 @@ class Inspector:
         contradict what is assumed: about a third of defects or more, or good parts that score unlike those before.
         """
         model = self._fitted("calibrate")
-        rate = model.settings.false_alarm_rate if false_alarm_rate is None else false_alarm_rate
-        unsure = model.settings.unsure_rate if unsure_rate is None else unsure_rate
-        model, change = recalibration.recalibrate_unlabelled(
-            model, images, category, rate, unsure, expected_defects, progress
+        rates = accepted_rates(model.settings, false_alarm_rate, unsure_rate)
+        return self._renew(
+            recalibration.recalibrate_unlabelled(model, images, category, *rates, expected_defects, progress)
         )
-        self._settings, self._model = model.settings, model
+
+    def _renew(self, renewed: tuple[FittedModel, Recalibration]) -> Recalibration:
+        """Take a model with other thresholds; returns what has changed."""
+        self._model, change = renewed
+        self._settings = self._model.settings
         return change
 
     def save(self, folder: str | Path) -> Path:
@@ -336,3 +336,13 @@ class Inspector:
                 f"a fitted inspector for {verb!r}", "one that has not learned", "call fit or load first"
             )
         return self._model
+
+
+def accepted_rates(
+    settings: ModelSettings, false_alarm_rate: float | None, unsure_rate: float | None
+) -> tuple[float, float | None]:
+    """The false-alarm and the unsure rate: those given, or else the model's own."""
+    return (
+        settings.false_alarm_rate if false_alarm_rate is None else false_alarm_rate,
+        settings.unsure_rate if unsure_rate is None else unsure_rate,
+    )

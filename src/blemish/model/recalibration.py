@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 from blemish.data.duplicates import Signature, fingerprint, near_duplicates, signature
 from blemish.data.loading import ImageInputs, good_samples, samples_of
@@ -121,12 +122,13 @@ def recalibrate_unlabelled(
             f"{max(map(len, counted.values()))}",
             "give more of them",
         )
-    after = {name: old.at(false_alarm_rate, unsure_rate) for name, old in model.calibrations.items()}
+    joined = dict(model.calibrations)
     for name, scores in counted.items():
         if len(scores) >= MIN_IMAGES:
-            after[name] = after[name].with_unlabelled(
+            joined[name] = joined[name].with_unlabelled(
                 [one.score for one in scores], [one.peak for one in scores], expected_defects
             )
+    after = {name: one.at(false_alarm_rate, unsure_rate) for name, one in joined.items()}
     return with_calibrations(model, after, new, false_alarm_rate, unsure_rate)
 
 
@@ -138,12 +140,12 @@ class NewImages:
     fitted_on: int
     repeated: int
 
-    @property
+    @cached_property
     def unknown(self) -> list[str]:
         """The names of those that show an unknown part."""
         return [one.name for one in self.candidates if not one.is_known]
 
-    @property
+    @cached_property
     def scores(self) -> Mapping[tuple[str | None, str], list[AddedScore]]:
         """Those of known parts, by category and, of scans with one modality alone, by that."""
         found: dict[tuple[str | None, str], list[AddedScore]] = defaultdict(list)

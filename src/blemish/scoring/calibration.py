@@ -210,32 +210,32 @@ class Calibration:
     @cached_property
     def _image_tail(self) -> TailModel | None:
         """The distribution of a normal image's score; None where the order of scores reaches down to the rate."""
-        return self._tail(self.scores, None if self._unlabelled_fit is None else self._unlabelled_fit.tail)
+        return self._held_out_tail(self.scores) if self._unlabelled_fit is None else self._unlabelled_fit.tail
 
     @cached_property
     def _peak_tail(self) -> TailModel | None:
         """The same of the largest value of its map. That images fit together is checked by their scores alone."""
-        if self.unlabelled is None:
-            return self._tail(self.peaks, None)
         given = self.unlabelled
+        if given is None:
+            return self._held_out_tail(self.peaks)
         return fit_unlabelled(given.peaks, self.peaks, self._prior, given.expected_defects, is_checked=False).tail
 
     @cached_property
     def _unlabelled_fit(self) -> UnlabelledFit | None:
-        if self.unlabelled is None:
+        given = self.unlabelled
+        if given is None:
             return None
-        return fit_unlabelled(self.unlabelled.scores, self.scores, self._prior, self.unlabelled.expected_defects)
+        return fit_unlabelled(given.scores, self.scores, self._prior, given.expected_defects)
+
+    def _held_out_tail(self, scores: np.ndarray) -> TailModel | None:
+        suffices = order_statistics_suffice(len(scores), self.false_alarm_rate)
+        return None if suffices else TailModel.of(scores, self._prior)
 
     @property
     def _prior(self) -> TailPrior:
         """Of log scores. Those that `calibrate` added are of new images: they have no bias against them."""
         prior = (COPIES if self.source.copies else LEFT_OUT).scaled(self.source.score_exponent)
         return replace(prior, bias_std=prior.bias_std * (1 - min(1.0, self.source.added / len(self.scores))))
-
-    def _tail(self, scores: np.ndarray, estimated: TailModel | None) -> TailModel | None:
-        if estimated is None and order_statistics_suffice(len(scores), self.false_alarm_rate):
-            return None
-        return estimated or TailModel.of(scores, self._prior)
 
     @property
     def estimated_defects(self) -> float | None:

@@ -13,8 +13,16 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import ArrayLike
+
+from blemish.numeric.shrinkage import shrunk_std
 
 TINY = 1e-12  # stands for a score of 0 under the logarithm
+
+
+def log_scores(scores: ArrayLike) -> np.ndarray:
+    """Logarithms of scores ≥ 0 of any shape; 0 counts as `TINY`."""
+    return np.asarray(np.log(np.maximum(np.asarray(scores, dtype=np.float64), TINY)))
 
 
 @dataclass(frozen=True)
@@ -45,10 +53,10 @@ class TailModel:
     @classmethod
     def of(cls, scores: np.ndarray, prior: TailPrior) -> TailModel:
         """From held-out scores `(n,)`, n ≥ 1."""
-        logs = np.log(np.maximum(scores, TINY))
-        freedom = len(logs) - 1 + prior.weight
-        variance = (((logs - logs.mean()) ** 2).sum() + prior.weight * prior.std**2) / freedom
-        return cls(float(logs.mean()), math.sqrt(variance * (1 + 1 / len(logs)) + prior.bias_std**2), freedom)
+        logs = log_scores(scores)
+        std = shrunk_std(logs, prior.std, prior.weight)
+        scale = math.sqrt(std**2 * (1 + 1 / len(logs)) + prior.bias_std**2)
+        return cls(float(logs.mean()), scale, len(logs) - 1 + prior.weight)
 
     def bound(self, rate: float) -> float:
         """The score that a new normal image exceeds with probability `rate`."""

@@ -17,7 +17,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from blemish.errors import DatasetError
-from blemish.scoring.tail_model import TINY, TailModel, TailPrior
+from blemish.numeric.shrinkage import shrunk_std
+from blemish.scoring.tail_model import TailModel, TailPrior, log_scores
 
 MIN_IMAGES = 10
 MOST_DEFECTIVE = 0.35  # share of defects beyond which "most are normal" is no longer safe; chosen by hand
@@ -54,7 +55,7 @@ def fit_unlabelled(
     fewer than MIN_IMAGES scores and, where `is_checked`, for scores that contradict what is assumed: too many lie where
     defects would, or normal ones are not where the held-out scores say.
     """
-    logs = np.sort(np.log(np.maximum(np.asarray(scores, dtype=np.float64), TINY)))
+    logs = np.sort(log_scores(scores))
     if len(logs) < MIN_IMAGES:
         raise DatasetError(f"at least {MIN_IMAGES} pictures of unknown state", str(len(logs)), "give more of them")
     if not 0 <= expected_defects <= MOST_DEFECTIVE:
@@ -64,14 +65,15 @@ def fit_unlabelled(
             "set aside what is known to be defective first",
         )
     known = TailModel.of(np.asarray(held_out, dtype=np.float64), prior)
-    start_std = math.sqrt(max(known.scale**2 - prior.bias_std**2, 1e-12) / (1 + 1 / np.size(held_out)))
+    start_std = shrunk_std(log_scores(held_out), prior.std, prior.weight)
     mean_variance = known.scale**2 - start_std**2  # of the mean of normal scores, before any of these is seen
-    mean, std, share, excess = float(np.median(logs)), start_std, max(expected_defects, 1e-3), EXCESS * start_std
+    expected = max(expected_defects, 1e-3)  # a share of 0 would never be left
+    mean, std, share, excess = float(np.median(logs)), start_std, expected, EXCESS * start_std
     normal = np.ones_like(logs)
     for _ in range(_STEPS):
         normal = _normal_share(logs, mean, std, share, excess)  # (n,)
         count = float(normal.sum())
-        share = (max(expected_defects, 1e-3) * EXPECTED_WEIGHT + len(logs) - count) / (EXPECTED_WEIGHT + len(logs))
+        share = (expected * EXPECTED_WEIGHT + len(logs) - count) / (EXPECTED_WEIGHT + len(logs))
         precision = 1 / mean_variance + count / std**2
         new_mean = (known.mean / mean_variance + float(normal @ logs) / std**2) / precision
         squares = float(normal @ (logs - new_mean) ** 2)
