@@ -26,7 +26,7 @@ from blemish.detectors.patchcore import PatchCore
 from blemish.detectors.settings import Configurable, Count, FractionAboveZero, ImageFraming, Pooling, Seed
 from blemish.errors import ModelError, NotFittedError, SettingsError
 from blemish.numeric.pooling import SEVERAL_SHARES, image_score
-from blemish.numeric.shrinkage import shrunk_std
+from blemish.numeric.shrinkage import shrunk_variance
 from blemish.types import CONTEXT, RGB, Batch, Features, PatchScores, resize_to_finest
 
 HALVES = {"local": RGB, "context": CONTEXT}  # the modality of each half
@@ -53,7 +53,7 @@ class HalfScores:
     def of(cls, logs: Sequence[float]) -> HalfScores:
         """From the log scores of two and more images, each left out."""
         values = np.asarray(logs)
-        return cls(float(values.mean()), shrunk_std(values, PRIOR_STD, PRIOR_WEIGHT))
+        return cls(float(values.mean()), float(np.sqrt(shrunk_variance(values, PRIOR_STD, PRIOR_WEIGHT))))
 
 
 def log_of(score: float) -> float:

@@ -20,7 +20,7 @@ from blemish.scoring.anomaly_map import map_peak
 from blemish.scoring.calibration import Calibration, CalibrationSource
 from blemish.scoring.detector_scores import detector_scores
 from blemish.scoring.held_out_plan import FEW, HeldOutPlan
-from blemish.scoring.tail_model import log_scores
+from blemish.scoring.tail_model import TINY
 from blemish.types import POINTS, RGB, Features, ImageOrScan, Scan
 
 UNIMODAL_SCANS = 10  # held-out scans of a category that are scored by each modality alone as well: bounds the cost
@@ -205,8 +205,7 @@ def score_left_out(
         members = [i for i in pair if names[i] in few]
         for index, features in zip(members, loader.plain_features(members), strict=True):
             (score,), _ = scores_and_peaks(scorer, features, loader.encoder.stride)
-            two, one = log_scores([score, alone[index]])
-            into[names[index]].with_two_out.append(float(two - one))
+            into[names[index]].with_two_out.append(math.log(max(score, TINY) / max(alone[index], TINY)))
         if progress:
             progress(done, total, {})
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
-from blemish.numeric.shrinkage import shrunk_std
+from blemish.numeric.shrinkage import shrunk_variance
 
 TINY = 1e-12  # stands for a score of 0 under the logarithm
 
@@ -54,8 +54,8 @@ class TailModel:
     def of(cls, scores: np.ndarray, prior: TailPrior) -> TailModel:
         """From held-out scores `(n,)`, n ≥ 1."""
         logs = log_scores(scores)
-        std = shrunk_std(logs, prior.std, prior.weight)
-        scale = math.sqrt(std**2 * (1 + 1 / len(logs)) + prior.bias_std**2)
+        variance = shrunk_variance(logs, prior.std, prior.weight)
+        scale = math.sqrt(variance * (1 + 1 / len(logs)) + prior.bias_std**2)
         return cls(float(logs.mean()), scale, len(logs) - 1 + prior.weight)
 
     def bound(self, rate: float) -> float:

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from blemish.errors import DatasetError
-from blemish.numeric.shrinkage import shrunk_std
+from blemish.numeric.shrinkage import shrunk_variance
 from blemish.scoring.tail_model import TailModel, TailPrior, log_scores
 
 MIN_IMAGES = 10
@@ -65,7 +65,7 @@ def fit_unlabelled(
             "set aside what is known to be defective first",
         )
     known = TailModel.of(np.asarray(held_out, dtype=np.float64), prior)
-    start_std = shrunk_std(log_scores(held_out), prior.std, prior.weight)
+    start_std = math.sqrt(shrunk_variance(log_scores(held_out), prior.std, prior.weight))
     mean_variance = known.scale**2 - start_std**2  # of the mean of normal scores, before any of these is seen
     expected = max(expected_defects, 1e-3)  # a share of 0 would never be left
     mean, std, share, excess = float(np.median(logs)), start_std, expected, EXCESS * start_std
