@@ -325,6 +325,23 @@ def test_alarms_of_a_batch_are_marked(blemish: Blemish, parts: Path, disc_model:
     assert blemish("inspect", disc_model, parts / "disc", "-o", out, "--false-discovery-rate", "2").exit_code == 2
 
 
+def test_a_resumed_run_that_asks_for_no_alarms_leaves_none(
+    blemish: Blemish, parts: Path, disc_model: Path, tmp_path: Path
+) -> None:
+    """Those marked before belong to a smaller batch; the rows that are gone on from keep everything else."""
+    images = sorted((parts / "disc").rglob("*.png"))
+    out = tmp_path / "out"
+    assert blemish("inspect", disc_model, *images[:-1], "-o", out, "--false-discovery-rate", "0.2").exit_code == 0
+    marked = rows_of(out)
+    assert {row["alarm"] for row in marked} == {False, True}
+    resumed = blemish("inspect", disc_model, *images, "-o", out)
+    assert f"{len(marked)} of them inspected by an earlier run" in resumed.stdout
+    rows = rows_of(out)
+    assert [row | {"alarm": None} for row in marked] == rows[:-1]
+    assert {row["alarm"] for row in rows} == {None}
+    assert {row["alarm"] for row in table_of(out)} == {""}
+
+
 def test_calibrate_refuses_the_images_it_learned_from(
     blemish: Blemish, parts: Path, disc_model: Path, tmp_path: Path
 ) -> None:

@@ -119,8 +119,8 @@ def begin_results(
     """Bring the rows in `out` in order: those that stay are written anew, all other results go.
 
     Of rows about this run's `samples` those stay that were inspected, whose files have not changed since, and whose
-    overlays and maps are there where they are `wanted`; all others only with `append`. `each` is called with every row
-    that stays and its sample. Raises OutputError.
+    overlays and maps are there where they are `wanted`; all others only with `append`. Their alarms are withdrawn, as
+    other images may be in the batch now. `each` is called with every row that stays and its sample. Raises OutputError.
     """
     kept = Kept()
     if not wanted.restart:
@@ -134,7 +134,7 @@ def begin_results(
             sample = by_identity.get(row["identity"])
             if not _stays(row, sample, given, out, wanted, kept):
                 continue
-            write(row)
+            write(row | {"alarm": None})  # a property of a whole batch: whoever asks for alarms marks them at the end
             kept.rows += 1
             kept.identities |= {row["identity"] or ""} - {""}
             for name, files in used.items():
