@@ -190,12 +190,14 @@ class Features:
 
     `layers` maps a modality to one float32 tensor per encoder layer taken, each `(B, h, w, D)` on its own grid.
     `valid` maps a modality to a `(B, h, w)` bool tensor where that modality has holes. `categories` names the category
-    of each image, where it is given or recognised.
+    of each image, where it is given or recognised. `ignored` `(B, H, W)` bool marks the pixels of the encoder's inputs
+    that are not judged; None: all are.
     """
 
     layers: Mapping[str, tuple[torch.Tensor, ...]]
     valid: Mapping[str, torch.Tensor] = field(default_factory=dict)
     categories: tuple[str, ...] | None = None
+    ignored: torch.Tensor | None = None
 
     def __len__(self) -> int:
         return len(next(iter(self.layers.values()))[0])
@@ -226,7 +228,13 @@ class Features:
         valid = {m: torch.cat([p.valid[m] for p in parts]) for m in first.valid}
         names = [p.categories for p in parts]
         categories = None if None in names else tuple(name for own in names for name in own or ())
-        return cls(layers=layers, valid=valid, categories=categories)
+        masks = [p.ignored for p in parts]
+        known = next((mask for mask in masks if mask is not None), None)
+        ignored = None
+        if known is not None:
+            filled = [known.new_zeros(len(p), *known.shape[1:]) if p.ignored is None else p.ignored for p in parts]
+            ignored = torch.cat(filled)  # (B, H, W)
+        return cls(layers=layers, valid=valid, categories=categories, ignored=ignored)
 
     def to(self, dtype: torch.dtype) -> Features:
         """The same with layers of another number format."""
@@ -234,6 +242,35 @@ class Features:
 
     def with_categories(self, categories: Sequence[str] | None) -> Features:
         return replace(self, categories=None if categories is None else tuple(categories))
+
+    def with_ignored(self, pixels: np.ndarray | None) -> Features:
+        """The same of one image, where the `pixels` `(H, W)` bool of the encoder's input are not judged."""
+        import torch
+
+        return self if pixels is None else replace(self, ignored=torch.from_numpy(pixels)[None])
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """Height and width of the finest layer's grid."""
+        height, width = max(
+            (tensor.shape[1:3] for tensors in self.layers.values() for tensor in tensors), key=lambda g: g[0] * g[1]
+        )
+        return height, width
+
+    def ignored_on(self, grid: Sequence[int]) -> torch.Tensor | None:
+        """The patches `(B, h, w)` bool of a `grid` (h, w) that are not judged; None where all are.
+
+        They are those that ignored pixels touch, and their neighbours, whose features hold something of them, too; of
+        an image of which nothing would be left then, without the neighbours.
+        """
+        if self.ignored is None:
+            return None
+        from torch.nn.functional import adaptive_max_pool2d, max_pool2d
+
+        touched = adaptive_max_pool2d(self.ignored[:, None].float(), tuple(grid))  # (B, 1, h, w)
+        grown = max_pool2d(touched, 3, stride=1, padding=1)  # (B, 1, h, w)
+        is_nothing_left = grown.amin(dim=(1, 2, 3), keepdim=True) > 0  # (B, 1, 1, 1)
+        return touched.where(is_nothing_left, grown)[:, 0] > 0
 
     def take(self, index: Any) -> Features:
         """The images that `index` (a slice or an integer/bool tensor over B) selects."""
@@ -245,6 +282,7 @@ class Features:
             layers={m: tuple(t[index] for t in tensors) for m, tensors in self.layers.items()},
             valid={m: t[index] for m, t in self.valid.items()},
             categories=picked,
+            ignored=None if self.ignored is None else self.ignored[index],
         )
 
 

@@ -25,7 +25,7 @@ from blemish.detectors.categories import by_category, categories_of, state_key
 from blemish.detectors.patchcore import PatchCore
 from blemish.detectors.settings import Configurable, Count, FractionAboveZero, ImageFraming, Pooling, Seed
 from blemish.errors import ModelError, NotFittedError, SettingsError
-from blemish.numeric.pooling import SEVERAL_SHARES, image_score
+from blemish.numeric.pooling import SEVERAL_SHARES, image_scores
 from blemish.numeric.shrinkage import shrunk_variance
 from blemish.types import CONTEXT, RGB, Batch, Features, PatchScores, resize_to_finest
 
@@ -172,9 +172,14 @@ class Hybrid(Configurable):
             one / unit.to(one.device)[:, None, None] for one, unit in zip(distances, units, strict=True)
         ]  # each (B, h, w)
         patches = torch.cat(resize_to_finest([one[..., None] for one in scaled]), dim=-1).mean(-1)  # (B, h, w)
-        pooled = [[image_score(p, self.pooling) for p in one.cpu().numpy()] for one in distances]  # (2, B)
+        pooled = [self._pooled(one, features) for one in distances]  # (2, B)
         images = [joined_score(*pair) for pair in zip(zip(*pooled, strict=True), zip(*known, strict=True), strict=True)]
         return PatchScores(patches, torch.tensor(images, dtype=patches.dtype, device=patches.device))
+
+    def _pooled(self, distances: Tensor, features: Features) -> list[float]:
+        """One half's image scores, B of them, from its distances `(B, h, w)`."""
+        ignored = features.ignored_on(distances.shape[1:])
+        return image_scores(distances.cpu().numpy(), self.pooling, None if ignored is None else ignored.cpu().numpy())
 
     def _logs_of_left_out(self, batches: Iterable[Batch]) -> dict[tuple[str, str], list[float]]:
         """Log scores by half and category of up to `MEASURED_ON` normal images, each by a bank without it."""
@@ -191,8 +196,8 @@ class Hybrid(Configurable):
                     waiting[name] -= 1
                     one = batch.features.take(slice(row, row + 1))
                     for half in HALVES:
-                        (distances,) = self._distances_without(half, one, (image,)).cpu().numpy()  # (h, w)
-                        logs[half, name].append(log_of(image_score(distances, self.pooling)))
+                        distances = self._distances_without(half, one, (image,))  # (1, h, w)
+                        logs[half, name] += map(log_of, self._pooled(distances, one))
             if not any(waiting.values()):
                 break
         return logs

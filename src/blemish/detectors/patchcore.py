@@ -172,13 +172,18 @@ class PatchCore(Configurable):
 
     def _score(self, features: Features, bank_of: Callable[[str, torch.device], Neighbours]) -> PatchScores:
         scores, images = [], []
-        for name, patches in zip(categories_of(features), self._patches(features), strict=True):  # (h, w, D)
+        every = self._patches(features)  # (B, h, w, D)
+        ignored = features.ignored_on(every.shape[1:3])  # (B, h, w)
+        for i, (name, patches) in enumerate(zip(categories_of(features), every, strict=True)):  # (h, w, D)
             category = self.category_for(name)
             bank = bank_of(category, patches.device)
             rows = self._scaled(category, patches.flatten(0, 1))  # (h·w, D)
             distance, index = bank.search(rows)  # (h·w, 1) each
             if self.reweighting_neighbours:
-                images.append(self._reweighted(bank, rows, distance[:, 0], index[:, 0]))
+                judged = distance[:, 0]  # (h·w,)
+                if ignored is not None:
+                    judged = judged.masked_fill(ignored[i].flatten().to(judged.device), 0)
+                images.append(self._reweighted(bank, rows, judged, index[:, 0]))
             grid = distance.view(patches.shape[:2])  # (h, w)
             background = self.backgrounds_.get(category)
             scores.append(grid if background is None else grid * foreground(background, patches))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -27,6 +28,17 @@ def image_score(patches: np.ndarray, pooling: str = "top:0.01") -> float:
     if len(means) == 1:
         return means[0]
     return math.exp(sum(math.log(max(mean, 1e-12)) for mean in means) / len(means))
+
+
+def image_scores(patches: np.ndarray, pooling: str, ignored: np.ndarray | None = None) -> list[float]:
+    """One score for each image from patch scores `(B, h, w)`; `ignored` patches `(B, h, w)` bool count for nothing.
+
+    An image of which nothing is judged scores 0.
+    """
+    judged: Sequence[np.ndarray] = list(patches)
+    if ignored is not None:
+        judged = [one[~gone] for one, gone in zip(patches, ignored, strict=True)]  # (P,) each
+    return [image_score(one, pooling) if one.size else 0.0 for one in judged]
 
 
 def pooled_counts(pooling: str, patches: int) -> list[int]:

@@ -6,20 +6,24 @@ import numpy as np
 
 from blemish.detectors.base import Scorer
 from blemish.errors import WeightsError
-from blemish.numeric.pooling import image_score
+from blemish.numeric.pooling import image_scores
 from blemish.types import Features
 
 
 def detector_scores(detector: Scorer, features: Features) -> tuple[np.ndarray, np.ndarray]:
     """Image scores `(B,)` and patch scores `(B, h, w)`, both float32, ≥ 0, larger is more anomalous.
 
-    Patch scores are pooled as the detector's needs say, unless it has image scores of its own. Raises WeightsError when
-    they are not finite.
+    Patch scores are pooled as the detector's needs say, unless it has image scores of its own. Ignored patches score 0
+    and are not pooled. Raises WeightsError when scores are not finite.
     """
     scores = detector.score(features)
     patches = scores.patches.detach().float().cpu().numpy()  # (B, h, w)
     if not np.isfinite(patches).all():
         raise WeightsError("finite patch scores", "NaN or infinite ones", "check the encoder's weights, and fit again")
     own = None if scores.images is None else scores.images.detach().float().cpu().numpy()
-    pooled = own if own is not None else [image_score(one, detector.needs.pooling) for one in patches]
+    found = features.ignored_on(patches.shape[1:])
+    ignored = None if found is None else found.cpu().numpy()  # (B, h, w)
+    if ignored is not None:
+        patches = np.where(ignored, np.float32(0), patches)
+    pooled = own if own is not None else image_scores(patches, detector.needs.pooling, ignored)
     return np.asarray(pooled, dtype=np.float32), patches
