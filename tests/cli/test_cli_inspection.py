@@ -66,6 +66,28 @@ def test_an_image_is_decoded_once_for_score_overlay_and_report(
     assert (tmp_path / "out" / "report.html").read_text(encoding="utf-8").count("data:image/jpeg") >= 6
 
 
+def test_a_resumed_report_shows_twelve_bits_as_the_model_saw_them(
+    blemish: Blemish, incoming: Path, tmp_path: Path
+) -> None:
+    def saved(grey: np.ndarray, path: Path) -> None:
+        path.parent.mkdir(exist_ok=True)
+        Image.fromarray(grey.astype(np.uint16) << 4).save(path)
+
+    for i in range(6):
+        saved(part("disc", 20 + i)[0][..., 0], tmp_path / "good" / f"{i}.png")
+        saved(part("disc", i)[0][..., 0], incoming / f"{i}.png")
+    assert blemish("fit", tmp_path / "good", "-o", tmp_path / "model", *METHOD).exit_code == 0
+
+    def photos() -> set[str]:
+        assert blemish("inspect", tmp_path / "model", incoming, "-o", tmp_path / "out", "--no-overlays").exit_code == 0
+        page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+        return set(re.findall('src="(data:image/jpeg[^"]*)"', page))
+
+    while_seen = photos()
+    assert len(while_seen) == 6  # all are good: their pictures without heat
+    assert photos() == while_seen
+
+
 def test_counts_agree_everywhere_and_add_up(blemish: Blemish, disc_model: Path, incoming: Path, tmp_path: Path) -> None:
     (incoming / "broken.png").write_bytes(b"no picture")
     result = blemish("inspect", disc_model, incoming, "-o", tmp_path / "out")

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from evaluation_parts import toy_run, write_category
+from PIL import Image
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from blemish.evaluation import (
@@ -72,6 +73,16 @@ def test_progress_ends_where_it_should(tmp_path: Path, part, toy: str) -> None: 
     calls: list[tuple[object, ...]] = []
     list(evaluate_run(toy_run(write_category(tmp_path, part)), progress=lambda *call: calls.append(call)))
     assert calls[-1] == (6, 6, {"step": "testing disc"})
+
+
+def test_a_detail_says_which_level_is_white(tmp_path: Path, part, toy: str) -> None:  # type: ignore[no-untyped-def]
+    made = write_category(tmp_path, part)
+    for path in tmp_path.glob("*[0-9].png"):
+        grey = np.asarray(Image.open(path).convert("L"))
+        Image.fromarray(grey.astype(np.uint16) << 4).save(path)
+    (detail,) = evaluate_run(toy_run(made))
+    assert detail.full_scale is not None
+    assert detail.full_scale.bits == 12
 
 
 def test_a_detail_needs_no_more_than_its_row() -> None:

@@ -9,6 +9,7 @@ from importlib.resources import files
 import numpy as np
 import pytest
 
+from blemish.data.full_scale import FullScale
 from blemish.evaluation import COLUMNS, RunDetail, ScoredImage
 from blemish.report import write_evaluation_report
 from blemish.report.pivot import pivot
@@ -90,6 +91,20 @@ def test_the_whole_page(tmp_path, details, read):
     assert len(found.all("img")) == 4
     assert all(a["src"].startswith("data:") and a["alt"] for a in found.all("img"))
     assert "://" not in text.replace("http://www.w3.org/2000/svg", "")
+
+
+def test_twelve_bits_in_sixteen_are_shown_as_the_model_saw_them(tmp_path, details, grain, predict, read):
+    def shown(pixels, full_scale):
+        example = {"missed": ((Sample(pixels, label=1, defect="cut"), predict(score=0.3)),)}
+        detail = replace(details[0], examples=example, full_scale=full_scale)
+        page = read(write_evaluation_report(tmp_path / "r.html", [detail.row], [detail]).read_text("utf-8"))
+        (photo,) = (one["src"] for one in page.all("img"))
+        return photo
+
+    eight = grain()
+    twelve = eight.astype(np.uint16) << 4
+    assert shown(twelve, FullScale(bits=12)) == shown(eight, FullScale())
+    assert shown(twelve, FullScale(bits=14)) != shown(eight, FullScale())
 
 
 def test_coarse_aupro_is_named(tmp_path, details):

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from blemish.data.full_scale import FullScale
 from blemish.data.masks import is_turn_doubtful
 from blemish.errors import DatasetError
 from blemish.evaluation.runs import CategoryData
@@ -47,7 +48,8 @@ class RunDetail:
     `examples` are the most telling predictions, by kind: "found", "missed", "false alarm", the clearest first.
     `threshold_source` says in a sentence what the threshold rests on, `aupro_thresholds` is None where AUPRO is exact,
     `failures` are (file, error) of test images that could not be read and are in no measure. `notes` are sentences
-    that a reader of the row must know, such as masks that are missing.
+    that a reader of the row must know, such as masks that are missing. `full_scale` is which level of images with more
+    than 8 bits is white, as the model learned it.
     """
 
     row: dict[str, Any]
@@ -58,6 +60,7 @@ class RunDetail:
     failures: tuple[tuple[str, str], ...] = ()
     given_category: bool = False
     notes: tuple[str, ...] = ()
+    full_scale: FullScale | None = None
 
     @property
     def recognised_right(self) -> tuple[int, int] | None:

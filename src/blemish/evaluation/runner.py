@@ -90,6 +90,7 @@ def evaluate_run(
             failures=tuple(results.failures),
             given_category=run.given_category,
             notes=results.notes(),
+            full_scale=inspector.model_.full_scale,
         )
         del results
         gc.collect()

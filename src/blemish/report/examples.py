@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from blemish.data.full_scale import FullScale
 from blemish.data.images import load_mask
 from blemish.errors import ImageError
 from blemish.registry import joined_names, sees_points
@@ -59,7 +60,7 @@ def example_groups(
     groups, omitted = [], 0
     for kind in kinds:
         found = _distinct(kind, details, names)
-        shown = [_example(names, kind, *each, images or _image_of, masks or _mask_of) for each in found[:room]]
+        shown = [_example(names, kind, *each, images, masks or _mask_of) for each in found[:room]]
         omitted += len(found) - len(shown)
         if shown:
             groups.append(ExampleGroup(_HEADINGS.get(kind, kind), shown))
@@ -80,7 +81,13 @@ def _identity(sample: Sample) -> object:
 
 
 def _example(
-    names: Names, kind: str, detail: RunDetail, sample: Sample, prediction: Prediction, images: ImageOf, masks: ImageOf
+    names: Names,
+    kind: str,
+    detail: RunDetail,
+    sample: Sample,
+    prediction: Prediction,
+    images: ImageOf | None,
+    masks: ImageOf,
 ) -> Example:
     score = times_in_words(prediction.score, prediction.threshold)
     category, method = names.category(detail.row), names.method(detail.row)
@@ -95,10 +102,10 @@ def _example(
 
 
 def _drawn(
-    kind: str, detail: RunDetail, sample: Sample, prediction: Prediction, images: ImageOf, masks: ImageOf
+    kind: str, detail: RunDetail, sample: Sample, prediction: Prediction, images: ImageOf | None, masks: ImageOf
 ) -> np.ndarray | None:
     """The image with what the model saw, the true defect outlined; beside it the map of what was missed, the relief."""
-    image = images(sample)
+    image = images(sample) if images is not None else _image_of(sample, detail.full_scale)
     if image is None:
         return None
     small, mask = thumbnail(image, _SIDE), masks(sample)
@@ -112,9 +119,9 @@ def _drawn(
 
 
 # Images were read while evaluating; one that went away since is no reason to lose the report.
-def _image_of(sample: Sample) -> np.ndarray | None:
+def _image_of(sample: Sample, full_scale: FullScale | None) -> np.ndarray | None:
     try:
-        return image_view(sample)
+        return image_view(sample, full_scale)
     except (OSError, ImageError):
         return None
 

@@ -7,15 +7,19 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image
 
+from blemish.data.full_scale import FullScale
 from blemish.data.samples import image_of
 from blemish.data.scans import load_scan
 from blemish.types import Sample
 
 
-def image_view(sample: Sample) -> np.ndarray:
-    """The image `(H, W, 3)` uint8; the relief where there are points alone. Raises ImageError."""
+def image_view(sample: Sample, full_scale: FullScale | None = None) -> np.ndarray:
+    """The image `(H, W, 3)` uint8; the relief where there are points alone. Raises ImageError.
+
+    `full_scale` says which level of more than 8 bits is white: that of the model, so that people see what it saw.
+    """
     relief = relief_view(sample) if sample.image is None else None
-    return image_of(sample) if relief is None else relief
+    return image_of(sample, full_scale) if relief is None else relief
 
 
 def relief_view(sample: Sample) -> np.ndarray | None:
