@@ -303,6 +303,12 @@ def test_calibrate_takes_pictures_of_unknown_state(blemish: Blemish, disc_model:
     verdicts = {Path(row["file"]).stem: row["verdict"] for row in rows_of(tmp_path / "out")}
     assert all(verdicts[f"bad{i}"] == "defective" for i in range(3))
     assert list(verdicts.values()).count("defective") <= 3 + 4
+    (line / "broken.png").write_bytes(b"no picture")
+    with_broken = blemish("calibrate", model, line, "--unlabelled")
+    assert with_broken.exit_code == 3
+    assert "not read:" in with_broken.stderr
+    assert "broken.png" in with_broken.stderr
+    assert "30 pictures of unknown state added." in with_broken.stdout
     few = blemish("calibrate", model, line / "001.png", "--unlabelled")
     assert few.exit_code == 2
     assert "at least 10" in few.stderr

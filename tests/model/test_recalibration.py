@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from blemish import Inspector, Sample
-from blemish.errors import DatasetError, SettingsError
+from blemish.errors import DatasetError, ImageError, SettingsError
 from blemish.scoring.calibration import (
     COPIES_UNSURE_RATE,
     UNSURE_RATE,
@@ -166,3 +166,55 @@ def test_the_unsure_rate_follows_what_the_threshold_rests_on(toy: str, part: Dra
     alone.calibrate_unlabelled(line, expected_defects=0.0)
     assert alone.calibrations[None].unlabelled is not None
     assert alone.calibrations[None].unsure_rate == UNSURE_RATE
+
+
+def test_unlabelled_images_that_cannot_be_read_are_named_and_the_rest_counts(
+    inspector: Inspector, part: Draw, tmp_path: Path
+) -> None:
+    broken = tmp_path / "broken.png"
+    broken.write_bytes(b"no picture")
+    line = [part(seed=i) for i in range(300, 320)]
+    stream = iter([line[0], broken, *line[1:10], 7, *line[10:]])  # a live source has no length
+    seen: list[tuple[int, int]] = []
+    change = inspector.calibrate_unlabelled(stream, progress=lambda done, total, facts: seen.append((done, total)))
+    assert change.added == {None: 20}
+    assert [one.file for one in change.unreadable] == [str(broken), "array"]
+    assert "broken.png" in change.unreadable[0].error
+    assert "int" in change.unreadable[1].error
+    assert seen[-1] == (22, 22)
+    after = inspector.calibrations[None].threshold
+    inspector.calibrate_unlabelled(line)
+    assert inspector.calibrations[None].threshold == after  # as without the broken ones
+
+
+def test_a_stream_of_unlabelled_images_is_scored_while_it_comes(inspector: Inspector, part: Draw) -> None:
+    scored = 0
+    waiting: list[int] = []
+
+    def count(done: int, total: int, facts: object) -> None:
+        nonlocal scored
+        scored = done
+
+    def camera() -> Any:
+        for drawn in range(20):
+            waiting.append(drawn - scored)
+            yield part(seed=300 + drawn)
+
+    inspector.calibrate_unlabelled(camera(), progress=count)
+    assert waiting == [0] * 20  # no frame was drawn before the one before it had been scored
+
+
+def test_too_few_readable_unlabelled_images_are_named(inspector: Inspector, part: Draw, tmp_path: Path) -> None:
+    broken = tmp_path / "broken.png"
+    broken.touch()
+    with pytest.raises(DatasetError, match=r"got 9, and 1 that cannot be read: .*broken\.png"):
+        inspector.calibrate_unlabelled([*(part(seed=i) for i in range(300, 309)), broken])
+
+
+def test_a_broken_good_image_stops_before_anything_changes(inspector: Inspector, part: Draw, tmp_path: Path) -> None:
+    broken = tmp_path / "broken.png"
+    broken.touch()
+    before = inspector.calibrations[None]
+    with pytest.raises(ImageError, match=r"broken\.png"):
+        inspector.calibrate([*(part(seed=i) for i in range(100, 110)), broken])
+    assert inspector.calibrations[None] is before

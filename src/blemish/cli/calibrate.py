@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from blemish.model.recalibration import Flip, Recalibration
 
 NAMED = 10  # files that are listed
+SOME_UNREADABLE = 3  # exit code
 
 
 def calibrate(
@@ -48,7 +49,11 @@ def calibrate(
 
     Their scores are added to those that the limit rests on already. Pictures that the model learned from, that repeat
     one another or that show unknown parts do not count. What changes is shown. With --unlabelled the pictures may hold
-    some defects: how good parts score is then estimated from all of them.
+    some defects: how good parts score is then estimated from all of them, and files that cannot be read are named and
+    left out.
+
+    Exit code 0: done; 2: wrong usage, or pictures that contradict what is assumed, and nothing has changed;
+    3: done, but some pictures could not be read.
     """
     from blemish.cli.console import say, say_where
     from blemish.cli.progress import progress_bar
@@ -78,7 +83,7 @@ def calibrate(
             else:
                 change = inspector.calibrate(found.samples, category, progress=progress, replace=replace, **rates)
     inspector.save(model)
-    for line in [*found.contents.words(), *summary(warnings)]:
+    for line in [*found.contents.words(), *summary(warnings), *unreadable_in_words(change)]:
         say(line, err=True)
     kind = "picture{} of unknown state" if unlabelled else "good picture{}"
     for line in [*counted_in_words(change, kind), *changes_in_words(change, before, inspector.false_alarm_rate)]:
@@ -86,6 +91,8 @@ def calibrate(
     for line in model_in_words(inspector):
         say(line)
     say_where("Saved", model)
+    if change.unreadable:
+        raise typer.Exit(SOME_UNREADABLE)
 
 
 def counted_in_words(change: Recalibration, kind: str = "good picture{}") -> Iterator[str]:
@@ -100,6 +107,14 @@ def counted_in_words(change: Recalibration, kind: str = "good picture{}") -> Ite
     if change.unknown:
         more = [f"and {len(change.unknown) - NAMED} more"] if len(change.unknown) > NAMED else []
         yield f"Not counted, unlike any part that the model learned: {', '.join([*change.unknown[:NAMED], *more])}."
+
+
+def unreadable_in_words(change: Recalibration) -> Iterator[str]:
+    """Which files could not be read, and why."""
+    for failure in change.unreadable[:NAMED]:
+        yield f"not read: {failure.error}"
+    if len(change.unreadable) > NAMED:
+        yield f"not read: {len(change.unreadable) - NAMED} more"
 
 
 def changes_in_words(change: Recalibration, rate_before: float, rate_after: float) -> Iterator[str]:

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
 from dataclasses import dataclass, replace
 from functools import cached_property
 
 from blemish.data.duplicates import Signature, fingerprint, near_duplicates, signature
 from blemish.data.loading import ImageInputs, good_samples, samples_of
 from blemish.detectors.base import Progress
-from blemish.errors import DatasetError
+from blemish.errors import BlemishError, DatasetError
 from blemish.model.fitted import FittedModel
 from blemish.model.held_out_scores import scores_and_peaks, unimodal_of
-from blemish.model.prediction import Opened, encode_and_recognise, open_image
+from blemish.model.prediction import Failure, Opened, encode_and_recognise, open_image, open_or_fail
 from blemish.scoring.calibration import AddedScore, Calibration, check_rates
 from blemish.scoring.unlabelled import MIN_IMAGES
 from blemish.types import Sample, Verdict
@@ -36,8 +36,9 @@ class Flip:
 class Recalibration:
     """What `calibrate` has changed: the calibrations by category `before` and `after`.
 
-    `added` images counted, by category. Not counted were: those the model was `fitted_on`, `repeated` ones, and files
-    of `unknown` parts. `flips` are held-out scores known before whose verdict is another now.
+    `added` images counted, by category. Not counted were: those the model was `fitted_on`, `repeated` ones, files of
+    `unknown` parts, and, of unlabelled ones, what is `unreadable`. `flips` are held-out scores known before whose
+    verdict is another now.
     """
 
     before: Mapping[str | None, Calibration]
@@ -46,6 +47,7 @@ class Recalibration:
     fitted_on: int
     repeated: int
     unknown: tuple[str, ...]
+    unreadable: tuple[Failure, ...] = ()
 
     @property
     def calibrations(self) -> Mapping[str | None, Calibration]:
@@ -84,7 +86,10 @@ def recalibrate(
     """
     check_rates(false_alarm_rate, unsure_rate)
     seen = fingerprints_added(model.calibrations) if keep else frozenset()
-    new = collect_candidates(model, good_samples(images, category), seen, progress)
+    samples = good_samples(images, category)
+    for sample in samples:
+        model.check_category(sample.category)
+    new = collect_candidates(model, samples, seen, progress, len(samples))
     if not new.candidates and not new.repeated:
         raise DatasetError(
             "good pictures that the model did not learn from", f"{new.fitted_on} it learned from", "give others"
@@ -111,15 +116,17 @@ def recalibrate_unlabelled(
     See `Inspector.calibrate_unlabelled` for the arguments and what it raises.
     """
     check_rates(false_alarm_rate, unsure_rate)
-    samples = [sample for sample in samples_of(images) if isinstance(sample, Sample)]
-    given = [sample if category is None else replace(sample, category=category) for sample in samples]
-    new = collect_candidates(model, given, fingerprints_added(model.calibrations), progress)
+    model.check_category(category)
+    total = len(images) if isinstance(images, Sized) else 0
+    given = of_category(samples_of(images), category)
+    known = fingerprints_added(model.calibrations)
+    new = collect_candidates(model, given, known, progress, total, skip_unreadable=True)
     check_known(new.unknown, len(new.candidates))
     counted = {name: new.scores.get((name, ""), []) for name in model.calibrations}
     if max(map(len, counted.values())) < MIN_IMAGES:
         raise DatasetError(
             f"at least {MIN_IMAGES} pictures of one product that the model did not learn from",
-            f"{max(map(len, counted.values()))}",
+            f"{max(map(len, counted.values()))}{unreadable_in_words(new.unreadable)}",
             "give more of them",
         )
     joined = dict(model.calibrations)
@@ -139,6 +146,7 @@ class NewImages:
     candidates: Sequence[Candidate]
     fitted_on: int
     repeated: int
+    unreadable: Sequence[Failure] = ()
 
     @cached_property
     def unknown(self) -> list[str]:
@@ -155,19 +163,38 @@ class NewImages:
         return found
 
 
-def collect_candidates(
-    model: FittedModel, samples: Sequence[Sample], known: frozenset[str], progress: Progress | None = None
-) -> NewImages:
-    """Score the images that the model has not seen; those whose fingerprint is `known`, and repeats, do not count."""
+def of_category(samples: Iterable[Sample | BlemishError], category: str | None) -> Iterator[Sample | BlemishError]:
+    """The samples, with `category` in place of their own where one is given."""
     for sample in samples:
-        model.check_category(sample.category)
+        if category is not None and isinstance(sample, Sample):
+            yield replace(sample, category=category)
+        else:
+            yield sample
+
+
+def collect_candidates(
+    model: FittedModel,
+    samples: Iterable[Sample | BlemishError],
+    known: frozenset[str],
+    progress: Progress | None = None,
+    total: int = 0,
+    skip_unreadable: bool = False,
+) -> NewImages:
+    """Score the images that the model has not seen; those whose fingerprint is `known`, and repeats, do not count.
+
+    They are taken one by one, so that a stream never lies in memory; `total` is how many will come, 0 where that is not
+    known. With `skip_unreadable` what cannot be read does not count either, else it raises its ImageError.
+    """
     candidates: list[Candidate] = []
+    unreadable: list[Failure] = []
     seen = set(known)
     fitted_on = repeated = 0
     for done, sample in enumerate(samples, start=1):
-        opened = open_image(model, sample, sample.category)
-        mark = fingerprint(opened.image)
-        if mark in model.fingerprints:
+        opened = opened_for_calibration(model, sample, skip_unreadable)
+        mark = "" if isinstance(opened, Failure) else fingerprint(opened.image)
+        if isinstance(opened, Failure):
+            unreadable.append(opened)
+        elif mark in model.fingerprints:
             fitted_on += 1
         elif mark in seen:
             repeated += 1
@@ -175,10 +202,25 @@ def collect_candidates(
             seen.add(mark)
             candidates.append(candidate(model, opened, mark))
         if progress:
-            progress(done, len(samples), {})
+            progress(done, max(done, total), {})
     distinct = [i == first for i, first in enumerate(near_duplicates([one.signature for one in candidates]))]
     kept = [one for one, is_distinct in zip(candidates, distinct, strict=True) if is_distinct]
-    return NewImages(kept, fitted_on, repeated + distinct.count(False))
+    return NewImages(kept, fitted_on, repeated + distinct.count(False), tuple(unreadable))
+
+
+def opened_for_calibration(
+    model: FittedModel, sample: Sample | BlemishError, skip_unreadable: bool
+) -> Opened | Failure:
+    """A decoded image, or with `skip_unreadable` why it is none; else that is raised."""
+    if isinstance(sample, Sample):
+        model.check_category(sample.category)
+        if not skip_unreadable:
+            return open_image(model, sample, sample.category)
+    opened = open_or_fail(model, sample, sample.category if isinstance(sample, Sample) else None)
+    if isinstance(opened, Opened):
+        return opened
+    assert opened.failure is not None  # an image was opened, or it failed
+    return opened.failure
 
 
 def with_calibrations(
@@ -196,6 +238,7 @@ def with_calibrations(
         fitted_on=new.fitted_on,
         repeated=new.repeated,
         unknown=tuple(new.unknown),
+        unreadable=tuple(new.unreadable),
     )
     settings = replace(model.settings, false_alarm_rate=false_alarm_rate, unsure_rate=unsure_rate)
     return replace(model, calibrations=after, settings=settings), change
@@ -242,6 +285,14 @@ def pooled(
             known = old.unimodal.get(modality)
             unimodal[modality] = (known or replace(old, unimodal={})).with_added(scores, keep and known is not None)
     return replace(found, unimodal=unimodal)
+
+
+def unreadable_in_words(failures: Sequence[Failure]) -> str:
+    """What an error message says of images that could not be read."""
+    if not failures:
+        return ""
+    more = f" and {len(failures) - NAMED} more" if len(failures) > NAMED else ""
+    return f", and {len(failures)} that cannot be read: {', '.join(one.file for one in failures[:NAMED])}{more}"
 
 
 def all_added(calibration: Calibration) -> list[AddedScore]:
