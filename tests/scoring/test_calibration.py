@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from blemish.errors import ModelError, SettingsError
 from blemish.scoring.calibration import LEFT_OUT, Calibration, CalibrationSource, order_statistics_suffice
@@ -95,6 +96,49 @@ def test_three_zones_from_two_rates(count: int) -> None:
         assert made.verdict(score, is_known=False) == "unknown"
     alone = made.at(0.05, 0.0)
     assert (alone.threshold, alone.unsure_threshold) == (made.threshold, made.threshold)
+
+
+@pytest.mark.parametrize("tail", ["uniform", "lognormal", "exponential"])
+@pytest.mark.parametrize("count", [19, 21, 23, 24, 40])
+def test_rates_of_both_thresholds_are_kept_where_order_statistics_are_coarse(count: int, tail: str) -> None:
+    """Of 19 to 23 scores 5 % and 8 % are the same order statistic: still some good parts are unsure, and not too many.
+
+    The probabilities that a new score exceeds each are known, so that their means are sharp.
+    """
+    random = np.random.default_rng(count)
+    drawn = random.uniform(size=(3000, count))  # of every distribution, the probability to score less
+    quantile = {
+        "uniform": lambda u: 3 + u,
+        "lognormal": lambda u: np.exp(0.1 * stats.norm.ppf(u)),
+        "exponential": lambda u: 1 - np.log1p(-u),
+    }[tail]
+    below = {
+        "uniform": lambda s: s - 3,
+        "lognormal": lambda s: stats.norm.cdf(np.log(s) / 0.1),
+        "exponential": lambda s: -np.expm1(1 - s),
+    }[tail]
+    made = [calibration(row, 0.05, 0.03) for row in quantile(drawn)]
+    alarms = 1 - below(np.array([one.threshold for one in made]))
+    flagged = 1 - below(np.array([one.unsure_threshold for one in made]))
+    assert alarms.mean() == pytest.approx(np.floor(0.05 * (count + 1)) / (count + 1), abs=0.004)
+    assert (flagged > alarms).all()
+    assert flagged.mean() < 0.08 + 0.004
+    if count < 24:
+        assert flagged.mean() > alarms.mean() + 0.5 * (0.08 - 1 / (count + 1))
+        assert tail != "uniform" or flagged.mean() == pytest.approx(0.08, abs=0.004)
+    else:
+        assert flagged.mean() == pytest.approx(np.floor(0.08 * (count + 1)) / (count + 1), abs=0.004)
+
+
+def test_interpolated_thresholds_lie_between_order_statistics() -> None:
+    scores = np.arange(1.0, 20.0)
+    assert calibration(scores, 0.05, 0.03).threshold == 19
+    assert calibration(scores, 0.05, 0.03).unsure_threshold == pytest.approx(19 - 0.6)  # 8 % of 20 are 1.6
+    assert calibration(scores, 0.05, 0.0).unsure_threshold == 19
+    assert calibration(scores, 0.05, 0.05).unsure_threshold == 18
+    assert calibration(scores, 0.05, 0.94).unsure_threshold == 1
+    assert calibration(scores[:1], 0.5, 0.4).unsure_threshold == 1  # there is no lower one
+    assert calibration(np.ones(19), 0.05, 0.03).unsure_threshold == 1
 
 
 def test_the_thresholds_themselves_belong_below() -> None:
