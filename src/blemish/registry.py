@@ -235,6 +235,12 @@ DETECTORS: dict[str, DetectorEntry] = {
         "few-shot memory bank of deep patches of turned references, background removed",
         _ANOMALYDINO,
     ),
+    "subspace": DetectorEntry(
+        "blemish.detectors.subspace:SubspaceAD",
+        "principal subspace of good middle-layer patches; the residual outside it is the score; small and fast",
+        "Lendering et al., SubspaceAD: Training-Free Few-Shot Anomaly Detection via Subspace Modeling, CVPR 2026, "
+        "arXiv 2602.23013",
+    ),
     "sa-patchcore": DetectorEntry(
         "blemish.detectors.sa_patchcore:SAPatchCore",
         "memory bank of patches that attend to the whole picture: wrong number, wrong pairing",

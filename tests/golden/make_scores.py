@@ -25,6 +25,7 @@ ENCODERS = {
     "hybrid": f"{CONVOLUTIONAL}+{TRANSFORMER}",
     "patchcore": CONVOLUTIONAL,
     "anomalydino": TRANSFORMER,
+    "subspace": TRANSFORMER,
     "sa-patchcore": CONVOLUTIONAL,
     "padim": CONVOLUTIONAL,
     "reverse-distillation": CONVOLUTIONAL,

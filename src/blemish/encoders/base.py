@@ -12,9 +12,10 @@ from blemish.types import Features
 #   deep        the one layer that describes patches best (AnomalyDINO; the last block of a healthy ViT)
 #   projection  the layer FoundAD learns on (third-last block)
 #   pair        two mid-level layers (PatchCore: stages 2 and 3 of a CNN)
+#   middle      neighbouring layers in the middle of a transformer (SubspaceAD); of other networks, what `pair` takes
 #   several     a handful of neighbouring mid-to-deep layers
 #   many        eight layers across the middle of a transformer (Dinomaly); of other networks, what `several` takes
-LayerRole = Literal["deep", "projection", "pair", "several", "many"]
+LayerRole = Literal["deep", "projection", "pair", "middle", "several", "many"]
 
 
 @runtime_checkable

@@ -25,6 +25,7 @@ def token_roles(depth: int) -> dict[LayerRole, tuple[int, ...]]:
         "deep": (last,),
         "projection": (max(0, depth - 3),),
         "pair": (depth // 2 - 1 if depth > 1 else 0, depth * 3 // 4),
+        "middle": tuple(sorted({min(last, round(depth * twelfths / 12)) for twelfths in range(5, 9)})),
         "several": tuple(sorted({max(0, round(depth * share) - 1) for share in (8 / 12, 9 / 12, 10 / 12, 11 / 12)})),
         "many": tuple(sorted({min(last, round(depth * twelfths / 12)) for twelfths in range(2, 10)})),
     }
@@ -37,6 +38,7 @@ def stage_roles(depth: int) -> dict[LayerRole, tuple[int, ...]]:
         "deep": (middle,),
         "projection": (middle,),
         "pair": (max(0, middle - 1), middle),
+        "middle": (max(0, middle - 1), middle),
         "several": tuple(range(middle + 1)),
         "many": tuple(range(middle + 1)),
     }

@@ -48,6 +48,13 @@ def test_many_layers_are_eight_across_the_middle():
     assert all(0 <= layer < depth for depth in range(1, 13) for layer in token_roles(depth)["many"])
 
 
+def test_middle_layers_lie_around_the_middle():
+    assert token_roles(12)["middle"] == (5, 6, 7, 8)
+    assert token_roles(24)["middle"] == (10, 12, 14, 16)
+    assert token_roles(1)["middle"] == (0,)
+    assert all(0 <= layer < depth for depth in range(1, 41) for layer in token_roles(depth)["middle"])
+
+
 @pytest.mark.parametrize("family", TOKENS)
 def test_cut_transformer_equals_the_whole_one(family: str, model_folder: Folder, images: np.ndarray) -> None:
     folder = model_folder(family)

@@ -29,6 +29,7 @@ ROLES: dict[LayerRole, tuple[int, ...]] = {
     "deep": (7,),
     "projection": (7,),
     "pair": (5, 7),
+    "middle": (5, 6, 7, 8),
     "several": (5, 6, 7, 8),
     "many": tuple(range(1, 9)),
 }

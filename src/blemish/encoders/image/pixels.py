@@ -19,6 +19,7 @@ ROLES: dict[LayerRole, tuple[int, ...]] = {
     "deep": (0,),
     "projection": (0,),
     "pair": (0, 1),
+    "middle": (0, 1),
     "several": (0, 1),
     "many": (0, 1),
 }
