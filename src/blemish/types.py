@@ -250,12 +250,11 @@ class Features:
         return self if pixels is None else replace(self, ignored=torch.from_numpy(pixels)[None])
 
     @property
-    def grid(self) -> tuple[int, int]:
-        """Height and width of the finest layer's grid."""
-        height, width = max(
-            (tensor.shape[1:3] for tensors in self.layers.values() for tensor in tensors), key=lambda g: g[0] * g[1]
-        )
-        return height, width
+    def is_ignored(self) -> bool:
+        """Whether nothing of these images is judged, on the grid of any layer."""
+        grids = {tuple(tensor.shape[1:3]) for tensors in self.layers.values() for tensor in tensors}
+        found = [ignored for grid in grids if (ignored := self.ignored_on(grid)) is not None]
+        return any(bool(ignored.all()) for ignored in found)
 
     def ignored_on(self, grid: Sequence[int]) -> torch.Tensor | None:
         """The patches `(B, h, w)` bool of a `grid` (h, w) that are not judged; None where all are.
@@ -351,6 +350,7 @@ class Prediction:
     much; `threshold` the score above which a part is defective, `unsure_threshold` the one up to which it is good
     (None: the same); `map` `(H, W)` float32 the anomaly map at the image's own size, `region_threshold` the value above
     which it makes a region; `category` the one recognised or given, None for a model of a single unnamed category.
+    `ignored` `(h, w)` bool is the area that is not judged, of the whole image at any resolution; None: there is none.
     `verdict` is the one decision that everything downstream reads: "good"; "defective"; "unsure", which a person should
     look at; or "unknown" where the image lies far from every category the model was fitted on.
     """
@@ -366,6 +366,7 @@ class Prediction:
     unsure_threshold: float | None = None
     seconds: float = 0.0
     source: str = "array"
+    ignored: np.ndarray | None = None
 
     @property
     def is_defective(self) -> bool:
@@ -381,8 +382,13 @@ class Prediction:
         """The score in units of its threshold: above 1 where the score alone calls the part defective."""
         return self.score / self.threshold if self.threshold > 0 else self.score
 
+    @property
+    def ignored_share(self) -> float:
+        """The share of the image, in [0, 1), that is not judged."""
+        return 0.0 if self.ignored is None else float(self.ignored.mean())
+
     def to_dict(self) -> dict[str, Any]:
-        """Everything but the map, ready for JSON."""
+        """Everything but the maps, ready for JSON."""
         return {
             "file": self.source,
             "category": self.category,
@@ -406,4 +412,5 @@ class Prediction:
                 for r in self.regions
             ],
             "seconds": self.seconds,
+            "ignored_share": self.ignored_share,
         }

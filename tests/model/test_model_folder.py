@@ -18,7 +18,7 @@ import torch
 from blemish.errors import ModelError, OutputError
 from blemish.model.model_folder import (
     FILES,
-    FORMAT_VERSION,
+    WITH_IGNORED_AREAS,
     SavedModel,
     load_model,
     read_settings,
@@ -89,7 +89,7 @@ def test_settings_that_are_none_are_a_model_error(tmp_path: Path, content: str) 
 def test_a_newer_format_asks_for_an_update(tmp_path: Path) -> None:
     folder = save_model(tmp_path / "model", model())
     settings = json.loads((folder / "settings.json").read_text())
-    (folder / "settings.json").write_text(json.dumps(settings | {"format_version": FORMAT_VERSION + 1}))
+    (folder / "settings.json").write_text(json.dumps(settings | {"format_version": WITH_IGNORED_AREAS + 1}))
     with pytest.raises(ModelError, match="update blemish"):
         read_settings(folder)
 

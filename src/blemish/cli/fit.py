@@ -17,6 +17,7 @@ from blemish.cli.options import (
     DeviceName,
     EncoderName,
     FalseAlarmRate,
+    Ignore,
     ImageSize,
     NormalPaths,
     Pages,
@@ -56,6 +57,7 @@ def fit(
     bit_depth: BitDepth = None,
     units: Units = None,
     assume_good: AssumeGood = False,
+    ignore: Ignore = None,
     pages: Pages = False,
 ) -> None:
     """Learn from good pictures and save a model.
@@ -65,7 +67,7 @@ def fit(
     """
     from blemish.cli.console import say, say_where
     from blemish.cli.progress import progress_bar
-    from blemish.cli.settings import parse_settings
+    from blemish.cli.settings import parse_ignored, parse_settings
     from blemish.cli.summaries import model_in_words, set_aside_in_words
     from blemish.data import draw_shots
     from blemish.data.data_warnings import collected_warnings, summary
@@ -73,6 +75,7 @@ def fit(
     from blemish.data.path_lists import expand_lists
 
     chosen = parse_settings(settings or [])
+    ignored = parse_ignored(ignore or [])
     with collected_warnings() as warnings:
         found = find_normal(expand_lists(paths), assume_good=assume_good, pages=pages, category=category)
         samples = draw_shots(found.samples, shots, seed)
@@ -95,7 +98,13 @@ def fit(
         )
         with progress_bar("learning", len(samples)) as progress:
             inspector.fit(
-                samples, category=category, progress=progress, clean=clean, cache=cache, assume_good=assume_good
+                samples,
+                category=category,
+                progress=progress,
+                clean=clean,
+                cache=cache,
+                assume_good=assume_good,
+                ignore=ignored,
             )
     inspector.save(model)
     for line in [*found.contents.words(), *summary(warnings)]:

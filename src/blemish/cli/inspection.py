@@ -30,8 +30,8 @@ if TYPE_CHECKING:
     import numpy as np
 
     from blemish.data.files import FolderContents
-    from blemish.data.full_scale import FullScale
     from blemish.errors import DataWarning
+    from blemish.model.fitted import FittedModel
     from blemish.model.inspector import Inspector
     from blemish.model.prediction import Inspected
     from blemish.report import InspectionReport
@@ -121,11 +121,10 @@ def inspect_into(out: Path, inspector: Inspector, job: Job) -> Inspection:
 
     job = replace(job, samples=[sample.in_units(inspector.model_.settings.units) for sample in job.samples])
     facts, calibration = model_facts(inspector), calibration_facts(inspector)
-    full_scale = inspector.model_.full_scale
     done = Inspection(InspectionReport(title=job.title, model_facts=facts, calibration=calibration))
     with result_folder(out):
         kept = begin_results(
-            out, job.origin, job.samples, job.wanted, lambda row, sample: add_row(done, row, sample, full_scale)
+            out, job.origin, job.samples, job.wanted, lambda row, sample: add_row(done, row, sample, inspector.model_)
         )
         done.skipped = len(kept.identities)
         left = samples_left(job.samples, kept.identities)
@@ -174,18 +173,16 @@ def relief_beside(image: ImageOrScan) -> np.ndarray | None:
     return relief_of(image) if isinstance(image, Scan) and image.image is not None else None
 
 
-def add_row(done: Inspection, row: Row, sample: Sample, full_scale: FullScale | None = None) -> None:
-    """Take a row of an earlier run into the report; its image is decoded anew only where the report shows it.
-
-    `full_scale` is which level of images with more than 8 bits the model takes for white.
-    """
+def add_row(done: Inspection, row: Row, sample: Sample, model: FittedModel) -> None:
+    """Take a row of an earlier run of the `model` into the report; its image is decoded only where that shows it."""
     from blemish.report.views import image_view, relief_view
 
     if row["error"] is not None:
         done.add_failure(row["file"], row["error"])
         return
     relief = None if sample.image is None else lambda: relief_view(sample)
-    done.report.add(prediction_of_row(row), lambda: image_view(sample, full_scale), sample, relief=relief)
+    prediction = prediction_of_row(row, model.ignored.get(row["category"] or ""))
+    done.report.add(prediction, lambda: image_view(sample, model.full_scale), sample, relief=relief)
 
 
 class Publisher:

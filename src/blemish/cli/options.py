@@ -100,6 +100,15 @@ ImageSize = Annotated[
     typer.Option("--image-size", metavar="N", min=1, help="Short side in pixels; the detector's own if unset."),
 ]
 Category = Annotated[str | None, typer.Option("--category", metavar="NAME", help="The kind of part, if you know it.")]
+Ignore = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--ignore",
+        metavar="[NAME=]MASK|X,Y,W,H",
+        help="What not to judge: a mask, white there, or a box in pixels or percent, such as 10%,5%,20%,8%; of the "
+        "product NAME alone where it is given; may be repeated.",
+    ),
+]
 DeviceName = Annotated[Device, typer.Option("--device", help="Where the encoder runs.")]
 Settings = Annotated[
     list[str] | None,

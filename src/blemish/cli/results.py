@@ -25,7 +25,7 @@ from blemish.utils.spreadsheet import cell
 COLUMNS = (
     *("file", "category", "score", "p_value", "is_defective", "regions", "seconds", "error"),
     *("threshold", "is_known", "overlay", "map", "verdict", "map_threshold", "identity"),
-    *("unsure_threshold", "alarm"),
+    *("unsure_threshold", "alarm", "ignored_share"),
 )
 ROWS, TABLE, OVERLAYS, MAPS = "results.jsonl", "results.csv", "overlays", "maps"
 NO_MAP = np.zeros((0, 0), dtype=np.float32)  # of a prediction that was read back from its row
@@ -164,8 +164,8 @@ def written_anew(folder: Path) -> Iterator[Callable[[Mapping[str, Any]], None]]:
         yield write
 
 
-def prediction_of_row(row: Mapping[str, Any]) -> Prediction:
-    """What a row says, as the prediction that it was, without its map."""
+def prediction_of_row(row: Mapping[str, Any], ignored: np.ndarray | None = None) -> Prediction:
+    """What a row says, as the prediction that it was, without its map; `ignored` is its image's area not judged."""
     regions = tuple(
         Region(
             box=tuple(region["box"]),
@@ -190,6 +190,7 @@ def prediction_of_row(row: Mapping[str, Any]) -> Prediction:
         unsure_threshold=row["unsure_threshold"],
         seconds=row["seconds"],
         source=row["file"],
+        ignored=ignored,
     )
 
 

@@ -1,10 +1,11 @@
-"""`--set key=value` as Python values: whole numbers, fractions, true/false/null, lists, or else text."""
+"""`--set key=value` as Python values: whole numbers, fractions, true/false/null, lists, or else text; `--ignore`."""
 
 from __future__ import annotations
 
 import json
 import re
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 from blemish.errors import SettingsError
@@ -29,6 +30,18 @@ def parse_settings(pairs: Sequence[str]) -> dict[str, Any]:
             raise SettingsError("every setting once", f"--set {key}=… twice", "keep one of them")
         settings[key] = parse_value(text.strip())
     return settings
+
+
+def parse_ignored(texts: Sequence[str]) -> dict[str | None, list[str]]:
+    """`["10%,5%,20%,8%", "bolt=mask.png"]` → what to ignore by product; under None what to ignore of all."""
+    found: dict[str | None, list[str]] = {}
+    for text in texts:
+        name, sign, area = text.partition("=")
+        if sign and not Path(text).exists():
+            found.setdefault(name.strip(), []).append(area.strip())
+        else:
+            found.setdefault(None, []).append(text)
+    return found
 
 
 def _single_pairs(texts: Sequence[str]) -> Iterator[str]:

@@ -30,7 +30,15 @@ def model_in_words(inspector: Inspector) -> list[str]:
             f"{own.threshold:.4g} with {_MODALITY_NAMES[side]} alone" for side, own in calibration.unimodal.items()
         ]:
             lines.append(f"{name}Limit {', '.join(unimodal)}.")
+        if share := ignored_in_words(inspector, category):
+            lines.append(f"{name}Not judged: {share} of every picture.")
     return lines
+
+
+def ignored_in_words(inspector: Inspector, category: str | None) -> str:
+    """The share of a category's images that is not judged, such as "4.2 %"; "" where all of them is."""
+    area = inspector.model_.ignored.get(category or "")
+    return "" if area is None else f"{100 * area.mean():.2g} %"
 
 
 def limits_in_words(calibration: Calibration) -> str:
@@ -51,6 +59,9 @@ def model_facts(inspector: Inspector) -> dict[str, object]:
     }
     if categories:
         facts["categories"] = categories
+    ignored = {name: ignored_in_words(inspector, name) for name in inspector.calibrations}
+    if any(ignored.values()):
+        facts["not judged"] = [f"{share} of {name or 'every picture'}" for name, share in ignored.items() if share]
     if inspector.outliers_:
         facts["set aside while learning"] = [one.file for one in inspector.outliers_]
     return facts

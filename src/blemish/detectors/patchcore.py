@@ -113,17 +113,21 @@ class PatchCore(Configurable):
         count = 0
         for batch in batches:
             every = self._patches(batch.features)  # (B, h, w, D)
+            ignored = batch.features.ignored_on(every.shape[1:3])  # (B, h, w)
             shown = batch.images or range(count, count + len(every))
             count += len(every)
             originals = batch.originals or (True,) * len(every)
-            for name, patches, image, is_original in zip(
-                categories_of(batch.features), every, shown, originals, strict=True
+            for row, (name, patches, image, is_original) in enumerate(
+                zip(categories_of(batch.features), every, shown, originals, strict=True)
             ):  # (h, w, D)
                 if name not in collected:
                     collected[name] = (PatchesByImage if self.keep_originals else PooledPatches)(
                         self.reservoir_size, self.seed
                     )
-                collected[name].add(patches.flatten(0, 1), image, is_original)
+                judged = patches.flatten(0, 1)  # (N, D)
+                if ignored is not None:
+                    judged = judged[~ignored[row].flatten().to(judged.device)]
+                collected[name].add(judged, image, is_original)
                 if self.background and len(own := images.setdefault(name, [])) < BACKGROUND_IMAGES:
                     own.append(patches)
         if not collected:

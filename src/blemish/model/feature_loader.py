@@ -17,6 +17,7 @@ from blemish.model.decoded_images import DecodedImages
 from blemish.model.feature_store import FeatureStore, TrainingViewEncoder
 from blemish.model.training_views import (
     MIN_POOL,
+    Ignored,
     Poses,
     Prepare,
     TrainingView,
@@ -82,10 +83,12 @@ class FeatureLoader:
         memory: int = MEMORY,
         poses: Sequence[Poses | None] | None = None,
         prompts: Mapping[str, Prompts] | None = None,
+        ignored: Sequence[Ignored | None] | None = None,
     ) -> Self:
         """A loader of all `images`, any sequence of `(H, W, 3)` uint8 arrays or scans, also one that decodes lazily.
 
-        `prepare` makes the encoder's input `(h, w, 3)` uint8 of an image: one function for all, or one for each.
+        `prepare` makes the encoder's input `(h, w, 3)` uint8 of an image: one function for all, or one for each;
+        `ignored` says for each which pixels of it are not judged, which features of plain copies then know.
         Memory stays under `memory` bytes plus one batch.
         """
         if len(images) < max(1, needs.min_images):
@@ -96,7 +99,8 @@ class FeatureLoader:
             raise SettingsError(
                 f"one category for each of {len(images)} pictures", f"{len(categories)} categories", "name them all"
             )
-        generator = ViewGenerator(images, [prepare] * len(images) if callable(prepare) else list(prepare), seed)
+        prepares = [prepare] * len(images) if callable(prepare) else list(prepare)
+        generator = ViewGenerator(images, prepares, seed, ignored)
         keep_inputs = needs.augmentation or needs.synthetic_anomalies
         return cls(
             views=TrainingViewEncoder(generator, encoder, FeatureStore(memory), keep_inputs),

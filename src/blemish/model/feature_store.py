@@ -12,7 +12,9 @@ from torch.nn.functional import adaptive_max_pool2d
 
 from blemish.data.samples import batch_of
 from blemish.encoders.base import Encoder
+from blemish.model.decoded_images import DecodedImages
 from blemish.model.training_views import TrainingView, ViewGenerator
+from blemish.preprocessing.ignored_area import nothing_left
 from blemish.types import Features, ImageOrScan
 
 
@@ -76,7 +78,8 @@ class TrainingViewEncoder:
     def encode(self, views: Sequence[TrainingView]) -> list[tuple[Features, Tensor | None]]:
         """Features `(1, h, w, D)` of each of the `views` of one shape, and which patches the anomaly covers.
 
-        What is not in the store is encoded together.
+        What is not in the store is encoded together. Those of plain copies know what of them is ignored. Raises
+        DatasetError where nothing of a normal image is left to judge.
         """
         found = {one: self.store.features(one) for one in dict.fromkeys(views)}
         missing = [one for one, features in found.items() if features is None]
@@ -85,6 +88,10 @@ class TrainingViewEncoder:
             features = self.encoder.encode(batch_of([image for image, _ in generated]))
             for row, (view, (_, mask)) in enumerate(zip(missing, generated, strict=True)):
                 one = features.take(slice(row, row + 1))
+                if view == view.plain:
+                    one = one.with_ignored(self.generator.ignored_pixels(view))
+                    if one.is_ignored and view == TrainingView(view.index):
+                        raise nothing_left(image=name_of(self.generator.images, view.index))
                 covered = None if mask is None else covered_patches(mask, one)
                 found[view] = self.store.keep_features(view, one, covered), covered
         return [pair for one in views if (pair := found[one]) is not None]
@@ -102,6 +109,11 @@ class TrainingViewEncoder:
         if self.keep_inputs:
             self.store.keep_input(copy, image)
         return image
+
+
+def name_of(images: Sequence[ImageOrScan], index: int) -> str:
+    """The name of the image at `index`, "" where it is not known."""
+    return images.samples[index].name if isinstance(images, DecodedImages) else ""
 
 
 def covered_patches(mask: np.ndarray, features: Features) -> Tensor:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -27,7 +27,8 @@ class FittedModel:
     is "" among the framings and None among the calibrations. `recognition_framing` shows images to the `recogniser`,
     None where all categories are framed alike. `fingerprints` are those of the images the detector was fitted on;
     `outliers` those that were left out; `repeats` says how many more were given that repeat others. `thumbnails`
-    `(H, W, 3)` uint8 is a sheet of the normal images.
+    `(H, W, 3)` uint8 is a sheet of the normal images. `ignored` are the areas `(h, w)` bool of images, at any
+    resolution, that are not judged, of the categories that have one.
     """
 
     settings: ModelSettings
@@ -42,6 +43,7 @@ class FittedModel:
     outliers: tuple[Outlier, ...]
     repeats: int
     thumbnails: np.ndarray
+    ignored: Mapping[str, np.ndarray] = field(default_factory=dict)
 
     @property
     def modalities(self) -> tuple[str, ...]:

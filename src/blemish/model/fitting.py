@@ -28,9 +28,10 @@ from blemish.model.outliers import Outlier, find_outliers
 from blemish.model.settings import ModelSettings, check_compatible
 from blemish.model.survey import NormalImages, survey
 from blemish.preprocessing.framing import Framing, encoder_input_of
+from blemish.preprocessing.ignored_area import IgnoreInput, ignored_pixels, read_ignored
 from blemish.scoring.calibration import Calibration
 from blemish.scoring.held_out_plan import plan_held_out
-from blemish.types import POINTS, Prompts
+from blemish.types import POINTS, ImageOrScan, Prompts
 
 if TYPE_CHECKING:
     from blemish.encoders.text.factory import TextEncoder
@@ -44,6 +45,7 @@ def fit(
     clean: bool = False,
     cache: str | Path | None = None,
     assume_good: bool = False,
+    ignore: IgnoreInput | None = None,
 ) -> FittedModel:
     """Fit a model on normal images; see `Inspector.fit` for the arguments and what it raises.
 
@@ -53,13 +55,14 @@ def fit(
     given = [sample.in_units(settings.units) for sample in good_samples(images, category, assume_good)]
     samples = complete_samples(given, needs.modalities)
     check_enough(len(samples), needs)
+    ignored = read_ignored(ignore)
     encoder = settings.build_encoder()
     check_compatible(needs, encoder, settings.framing, settings.detector_name)
     prompts, text_encoder = embedded_prompts([sample.category or "" for sample in samples], settings)
     learning = encoder if cache is None else with_disk_cache(encoder, Path(cache))
     full_scale = learn_full_scale(samples, settings.bit_depth)
     load = partial(load_sample, modalities=needs.modalities, full_scale=full_scale)
-    normal = survey(samples, load, partial(settings.build_framing, encoder), assume_good)
+    normal = survey(samples, load, partial(settings.build_framing, encoder), assume_good).without(ignored)
     check_enough(len(normal.samples), needs)
     loader = feature_loader(normal, learning, settings, prompts, progress)
     outliers: tuple[Outlier, ...] = ()
@@ -69,7 +72,8 @@ def fit(
     detector = unfitted(settings.detector).fit(loader.subset(plan.fitted), progress)
     framings = [normal.framings[name] for name in normal.categories]
     recognition = settings.recognition_framing(encoder, len(normal.framings))
-    held_out = HeldOutEncoder(loader, framings, encoder, recognition, settings.seed)
+    areas = [normal.ignored.get(name) for name in normal.categories]
+    held_out = HeldOutEncoder(loader, framings, encoder, recognition, settings.seed, areas)
     calibrations: Mapping[str, Calibration] = held_out_calibrations(
         loader, plan, detector, partial(unfitted, settings.detector), held_out, settings.false_alarm_rate, progress
     )
@@ -96,6 +100,7 @@ def fit(
         outliers=outliers,
         repeats=len(samples) - len(normal.samples) - len(outliers),
         thumbnails=thumbnail_sheet([one for _, one in sorted(normal.thumbnails.items())]),
+        ignored=normal.ignored,
     )
 
 
@@ -130,7 +135,16 @@ def feature_loader(
         progress=progress,
         poses=[framing.poses for framing in framings],
         prompts=prompts,
+        ignored=[
+            partial(ignored_in_image, framing, normal.ignored[name]) if name in normal.ignored else None
+            for name, framing in zip(names, framings, strict=True)
+        ],
     )
+
+
+def ignored_in_image(framing: Framing, area: np.ndarray, image: ImageOrScan) -> np.ndarray:
+    """The pixels `(h, w)` bool of the encoder's input for an image that show its ignored `area`."""
+    return ignored_pixels(area, framing.frame(image))
 
 
 def without_outliers(

@@ -16,6 +16,7 @@ from blemish.encoders.base import Encoder
 from blemish.encoders.composite.two_image import rgb_encoder
 from blemish.model.feature_loader import FeatureLoader
 from blemish.preprocessing.framing import Framing
+from blemish.preprocessing.ignored_area import ignored_pixels
 from blemish.scoring.anomaly_map import map_peak
 from blemish.scoring.calibration import Calibration, CalibrationSource
 from blemish.scoring.detector_scores import detector_scores
@@ -69,7 +70,8 @@ class HeldOutScores:
 class HeldOutEncoder:
     """Encodes single normal images, perturbed copies of them, and scans with one modality left out.
 
-    `framings` are those of the images; `recognition_framing` is for what is only to be recognised, where that differs.
+    `framings` are those of the images; `recognition_framing` is for what is only to be recognised, where that differs;
+    `ignored` are the areas of the images that are not judged, if any.
     """
 
     loader: FeatureLoader
@@ -77,6 +79,7 @@ class HeldOutEncoder:
     encoder: Encoder
     recognition_framing: Framing | None
     seed: int
+    ignored: Sequence[np.ndarray | None] | None = None
 
     def copies(self, index: int, count: int, modality: str = "") -> Iterable[Features]:
         """`count` perturbed copies of the image at `index`, one by one; of a scan this `modality` alone."""
@@ -101,7 +104,9 @@ class HeldOutEncoder:
     def _encode(self, index: int, image: ImageOrScan, modality: str) -> Features:
         if modality and isinstance(image, Scan):
             image = image.only(modality)
-        return self.encoder.encode(batch_of([self.framings[index].frame(image).encoder_input]))
+        frame, area = self.framings[index].frame(image), self.ignored[index] if self.ignored else None
+        features = self.encoder.encode(batch_of([frame.encoder_input]))
+        return features.with_ignored(None if area is None else ignored_pixels(area, frame))
 
 
 def scores_and_peaks(detector: Scorer, features: Features, stride: int) -> tuple[list[float], list[float]]:

@@ -22,6 +22,7 @@ from blemish.model.outliers import Outlier
 from blemish.model.prediction import Failure, Inspected
 from blemish.model.recalibration import Recalibration
 from blemish.model.settings import ModelSettings
+from blemish.preprocessing.ignored_area import IgnoreInput
 from blemish.scoring.calibration import Calibration
 from blemish.types import Prediction
 from blemish.utils.threads import quiet_numpy
@@ -102,6 +103,7 @@ class Inspector:
         clean: bool = False,
         cache: str | Path | None = None,
         assume_good: bool = False,
+        ignore: IgnoreInput | None = None,
     ) -> Self:
         """Learn from good images: files, folders, dataset roots, arrays `(H, W, 3)`, PIL images or samples.
 
@@ -109,13 +111,15 @@ class Inspector:
         `clean` leaves out those that are probably defective (see outliers.py); `outliers_` names them. `cache` is a
         folder where features are kept, rounded to float16, for learning again from the same images.
         `assume_good` says that all images are good even where their levels are like those of masks.
+        `ignore` says what of every image is not judged: masks (files or arrays, white there) of the images' aspect
+        ratio, boxes "x,y,width,height" in pixels or percent, one or several, or such by category. The model keeps it.
         `progress(done, total, facts)` is called while encoding, fitting, and scoring held-out images. An interrupted
         fit changes nothing. Images that repeat one another, exactly or nearly, count once.
 
-        Raises DatasetError when there are no good images, some that are known to be defective or look like masks, or
-        too few with the points that the detector needs.
+        Raises DatasetError when there are no good images, some that are known to be defective or look like masks, too
+        few with the points that the detector needs, or nothing is left to judge.
         """
-        self._model = fitting.fit(self._settings, images, category, progress, clean, cache, assume_good)
+        self._model = fitting.fit(self._settings, images, category, progress, clean, cache, assume_good, ignore)
         return self
 
     @quiet_numpy()

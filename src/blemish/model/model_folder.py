@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     import torch
 
 FORMAT_VERSION = 2
+WITH_IGNORED_AREAS = 3  # the version of models that ignore an area: a reader that knows 2 alone would judge all of it
 SETTINGS, WEIGHTS, CALIBRATION, THUMBNAILS = (
     "settings.json",
     "weights.safetensors",
@@ -178,13 +179,13 @@ def _read_settings(path: Path) -> dict[str, Any]:
 
 
 def _check_version(path: Path, version: int, written_by: str) -> None:
-    if version == FORMAT_VERSION:
+    if version in (FORMAT_VERSION, WITH_IGNORED_AREAS):
         return
     by = f", written by blemish {written_by}" if written_by else ""
     raise ModelError(
         f"a model of format {FORMAT_VERSION} in '{shown(path)}'",
         f"format {version}{by}",
-        "update blemish: pip install -U blemish" if version > FORMAT_VERSION else "fit the model again",
+        "update blemish: pip install -U blemish" if version > WITH_IGNORED_AREAS else "fit the model again",
     )
 
 
@@ -214,7 +215,8 @@ def _write_files(folder: Path, model: SavedModel) -> None:
     save_file({name: tensor.contiguous() for name, tensor in model.tensors.items()}, folder / WEIGHTS)
     (folder / CALIBRATION).write_text(_json({"categories": model.calibration}), encoding="utf-8")
     Image.fromarray(model.thumbnails).save(folder / THUMBNAILS)
-    settings = {"format_version": FORMAT_VERSION} | {k: v for k, v in model.settings.items() if k != "settings_sha256"}
+    version = WITH_IGNORED_AREAS if model.settings.get("ignored_share") else FORMAT_VERSION
+    settings = {"format_version": version} | {k: v for k, v in model.settings.items() if k != "settings_sha256"}
     hashes = {}
     for name in (WEIGHTS, CALIBRATION, THUMBNAILS):
         with (folder / name).open("rb") as file:

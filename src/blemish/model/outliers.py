@@ -79,7 +79,9 @@ def find_outliers(
             )
         patches = []
         for done, features in enumerate(loader.plain_features(members), start=1):
-            patches.append(patches_of(features).flatten(0, 1))  # (P, D)
+            own = patches_of(features)  # (h, w, D)
+            ignored = features.ignored_on(own.shape[:2])  # (1, h, w)
+            patches.append(own.flatten(0, 1) if ignored is None else own[~ignored[0]])  # (P, D)
             if progress:
                 progress(done, len(members), {})
         found |= {members[i]: facts for i, facts in outlying(compare(patches)).items()}

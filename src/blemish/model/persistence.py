@@ -61,6 +61,7 @@ def saved_of(model: FittedModel, folder: Path) -> SavedModel:
     arrays = add_prefix(model.recogniser.state(), "recogniser")
     for number, framing in enumerate(model.framings.values()):
         arrays |= add_prefix(framing.state(), f"framing.{number}")
+    arrays |= {f"ignored.{n}": model.ignored[name] for n, name in enumerate(model.framings) if name in model.ignored}
     tensors |= {name: torch.from_numpy(np.array(array)) for name, array in arrays.items()}
     saved = {
         "blemish": blemish.__version__,
@@ -89,6 +90,8 @@ def saved_of(model: FittedModel, folder: Path) -> SavedModel:
         "outliers": [one.to_dict() for one in model.outliers],
         "repeats": model.repeats,
     }
+    if model.ignored:
+        saved["ignored_share"] = {name: float(area.mean()) for name, area in model.ignored.items()}
     if model.detector.needs.prompts is not None:
         saved["text_encoder"] = settings.text_encoder
     calibration = [{"category": name} | one.to_dict() for name, one in model.calibrations.items()]
@@ -124,6 +127,11 @@ def fitted_of(
         outliers=tuple(Outlier(**one) for one in saved.settings["outliers"]),
         repeats=saved.settings["repeats"],
         thumbnails=saved.thumbnails,
+        ignored={
+            name or "": saved.tensors[f"ignored.{number}"].numpy()
+            for number, name in enumerate(names)
+            if (name or "") in saved.settings.get("ignored_share", {})
+        },
     )
 
 

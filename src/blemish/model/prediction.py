@@ -22,6 +22,7 @@ from blemish.errors import BlemishError
 from blemish.model.category_recognition import Recognised, group_indices
 from blemish.model.fitted import FittedModel
 from blemish.preprocessing.framing import Frame
+from blemish.preprocessing.ignored_area import ignored_pixels, resized_area
 from blemish.scoring.anomaly_map import full_map, regions
 from blemish.scoring.calibration import Calibration
 from blemish.scoring.describe import region_in_words
@@ -71,11 +72,16 @@ class Opened:
 
 @dataclass(frozen=True, eq=False)
 class Encoded:
-    """One image as the encoder sees it: its frame, features `(1, h, w, D)`, and the category it shows."""
+    """One image as the encoder sees it: its frame, features `(1, h, w, D)`, and the category it shows.
+
+    `ignored` `(h, w)` bool is the area of it that is not judged, if any. An image of which nothing else is in the frame
+    counts as unknown.
+    """
 
     frame: Frame
     features: Features
     recognised: Recognised
+    ignored: np.ndarray | None = None
 
 
 def inspect_stream(
@@ -173,9 +179,18 @@ def encode_and_recognise(model: FittedModel, batch: Sequence[Opened], category: 
         ]
         features = encode_frames(model, frames)
     return [
-        Encoded(frame, one.with_categories([known.category]), known)
+        without_ignored(Encoded(frame, one.with_categories([known.category]), known), model.ignored.get(known.category))
         for frame, one, known in zip(frames, features, recognised, strict=True)
     ]
+
+
+def without_ignored(encoded: Encoded, area: np.ndarray | None) -> Encoded:
+    """The same image, where an `area` `(h, w)` bool of it, if there is one, is not judged."""
+    if area is None:
+        return encoded
+    features = encoded.features.with_ignored(ignored_pixels(area, encoded.frame))
+    is_known = encoded.recognised.is_known and not features.is_ignored
+    return Encoded(encoded.frame, features, replace(encoded.recognised, is_known=is_known), area)
 
 
 def encode_frames(model: FittedModel, frames: Sequence[Frame], for_recognition: bool = False) -> list[Features]:
@@ -197,6 +212,8 @@ def prediction_of(
     frame, recognised = encoded.frame, encoded.recognised
     verdict = calibration.verdict(score, recognised.is_known)
     anomaly_map = map_of_image(patches, frame)  # (H, W)
+    if encoded.ignored is not None:
+        anomaly_map[resized_area(encoded.ignored, frame.original_size)] = 0
     # Verdict and regions agree. A part that is not good has at least one place to look at: where none is over the
     # limit, its strongest; a good part has none.
     peak_threshold = calibration.peak_threshold
@@ -217,6 +234,7 @@ def prediction_of(
         ),
         category=recognised.category or None,
         region_threshold=region_threshold,
+        ignored=encoded.ignored,
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -16,6 +16,7 @@ from blemish.model.category_recognition import evenly_spaced, group_indices
 from blemish.model.decoded_images import DecodedImages
 from blemish.model.model_folder import thumbnail
 from blemish.preprocessing.framing import Framing
+from blemish.preprocessing.ignored_area import Box, Mask, ignored_areas
 from blemish.types import ImageOrScan, Sample, Scan
 
 THUMBNAILS = 64  # normal images shown in a saved model
@@ -25,13 +26,16 @@ THUMBNAILS = 64  # normal images shown in a saved model
 class NormalImages:
     """Different normal images, ready to be encoded: their decoded pixels, fingerprints, framings and thumbnails.
 
-    `framings` are by category; `thumbnails` by index, of some of them.
+    `sizes` are their (height, width); `framings` are by category; `thumbnails` by index, of some of them; `ignored` are
+    the areas `(h, w)` bool that are not judged, of the categories that have one.
     """
 
     images: DecodedImages
     fingerprints: Sequence[str]
+    sizes: Sequence[tuple[int, int]]
     framings: Mapping[str, Framing]
     thumbnails: Mapping[int, np.ndarray]
+    ignored: Mapping[str, np.ndarray] = field(default_factory=dict)
 
     @property
     def samples(self) -> Sequence[Sample]:
@@ -42,13 +46,20 @@ class NormalImages:
         """The category of each image, "" for the unnamed one."""
         return [sample.category or "" for sample in self.samples]
 
+    def without(self, given: Mapping[str | None, Sequence[Box | Mask]]) -> NormalImages:
+        """The same images with the areas to ignore that were `given`; raises as `ignored_areas`."""
+        sizes = {name: [self.sizes[i] for i in members] for name, members in group_indices(self.categories).items()}
+        return replace(self, ignored=ignored_areas(given, sizes))
+
     def subset(self, indices: Sequence[int], framings: Mapping[str, Framing]) -> NormalImages:
         """The images at `indices` alone, framed anew."""
         return NormalImages(
             self.images.subset(indices),
             [self.fingerprints[i] for i in indices],
+            [self.sizes[i] for i in indices],
             framings,
             {new: self.thumbnails[old] for new, old in enumerate(indices) if old in self.thumbnails},
+            self.ignored,
         )
 
 
@@ -79,7 +90,8 @@ def survey(
         warnings.warn(warning, stacklevel=2)
     kept = sorted(i for members in groups.values() for i in notes.without_near_duplicates(members))
     marks = [notes.fingerprints.get(i, "") for i in range(len(samples))]
-    return NormalImages(images, marks, framings, notes.thumbnails).subset(kept, framings)
+    sizes = [notes.sizes.get(i, (0, 0)) for i in range(len(samples))]
+    return NormalImages(images, marks, sizes, framings, notes.thumbnails).subset(kept, framings)
 
 
 class Notes:
@@ -88,6 +100,7 @@ class Notes:
     def __init__(self, samples: Sequence[Sample], chosen: frozenset[int]) -> None:
         self.samples, self.chosen = samples, chosen
         self.fingerprints: dict[int, str] = {}
+        self.sizes: dict[int, tuple[int, int]] = {}
         self.signatures: dict[int, Signature | None] = {}
         self.contents: dict[int, Content] = {}
         self.thumbnails: dict[int, np.ndarray] = {}
@@ -102,6 +115,7 @@ class Notes:
                 continue
             seen.add(mark)
             self.fingerprints[i] = mark
+            self.sizes[i] = (image.shape[0], image.shape[1])
             self.signatures[i] = signature(image)
             if not isinstance(image, Scan) or image.rgb is not None:
                 self.contents[i] = Content.of(as_rgb(image), self.samples[i].name)

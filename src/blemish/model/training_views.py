@@ -20,6 +20,7 @@ ANOMALIES_PER_AUGMENTATION = 4  # synthetic anomalies that share one augmented n
 PREPARED = 32  # encoder inputs that are kept between planning a batch and encoding it
 Poses = tuple[tuple[float, bool], ...]  # (degrees, mirrored) of each copy of a normal image, the original first
 Prepare = Callable[[ImageOrScan], ImageOrScan]  # an image as the encoder's input
+Ignored = Callable[[ImageOrScan], np.ndarray]  # the pixels (h, w) bool of the encoder's input that are not judged
 
 
 @dataclass(frozen=True)
@@ -86,13 +87,22 @@ class TrainingViewPool:
 class ViewGenerator:
     """Makes the encoder's inputs of normal images.
 
-    `images` is any sequence, also one that decodes in `__getitem__`; `prepare` makes the encoder's input of each. The
-    last `PREPARED` inputs are kept, so that an image is not decoded a second time between planning and encoding.
+    `images` is any sequence, also one that decodes in `__getitem__`; `prepare` makes the encoder's input of each, and
+    `ignored` says which pixels of it are not judged (None: all are). The last `PREPARED` inputs are kept, so that an
+    image is not decoded a second time between planning and encoding.
     """
 
-    def __init__(self, images: Sequence[ImageOrScan], prepare: Sequence[Prepare], seed: int) -> None:
+    def __init__(
+        self,
+        images: Sequence[ImageOrScan],
+        prepare: Sequence[Prepare],
+        seed: int,
+        ignored: Sequence[Ignored | None] | None = None,
+    ) -> None:
         self.images, self.prepare, self.seed = images, prepare, seed
+        self.ignored = [None] * len(images) if ignored is None else ignored
         self._framed: tuple[int, ImageOrScan] | None = None
+        self._ignored: tuple[int, np.ndarray] | None = None
         self._prepared: OrderedDict[TrainingView, ImageOrScan] = OrderedDict()
         self._shapes: dict[TrainingView, tuple[int, ...]] = {}
 
@@ -116,6 +126,19 @@ class ViewGenerator:
         if len(self._prepared) > PREPARED:
             self._prepared.popitem(last=False)
         return image
+
+    def ignored_pixels(self, copy: TrainingView) -> np.ndarray | None:
+        """The pixels `(h, w)` bool of a plain copy that are not judged; None where all are."""
+        find = self.ignored[copy.index]
+        if find is None:
+            return None
+        if self._ignored is None or self._ignored[0] != copy.index:
+            self._ignored = copy.index, find(self.images[copy.index])
+        pixels = self._ignored[1]
+        if copy.degrees:
+            levels = np.repeat(pixels[..., None].astype(np.uint8) * 255, 3, axis=2)  # as an image: (h, w, 3)
+            pixels = rotate(levels, copy.degrees)[..., 0] > 127
+        return np.ascontiguousarray(pixels[:, ::-1] if copy.mirrored else pixels)
 
     def generate(self, view: TrainingView, plain: ImageOrScan) -> tuple[ImageOrScan, np.ndarray | None]:
         """The encoder's input made of its `plain` copy, and the mask `(h, w)` of the synthetic anomaly, if any."""
