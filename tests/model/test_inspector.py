@@ -55,6 +55,7 @@ def test_a_defect_is_found_and_outlined(inspector: Inspector, part: Draw) -> Non
     assert bad.seconds > 0
 
 
+@pytest.mark.filterwarnings("ignore:.*another shape:blemish.errors.DataWarning")
 def test_save_and_load_give_bit_identical_predictions(inspector: Inspector, part: Draw, tmp_path: Path) -> None:
     folder = inspector.save(tmp_path / "model")
     back = Inspector.load(folder, device="cpu")
@@ -83,6 +84,7 @@ def test_fitting_twice_gives_the_same(toy: str, part: Draw) -> None:
     assert same(one, other)
 
 
+@pytest.mark.filterwarnings("ignore:.*another shape:blemish.errors.DataWarning")
 def test_many_images_come_in_order_and_a_broken_one_is_named(inspector: Inspector, part: Draw, tmp_path: Path) -> None:
     broken = tmp_path / "broken.png"
     broken.write_bytes(b"no picture")

@@ -16,6 +16,7 @@ _SUMMARIES = {
     "range": ("picture uses a few per cent of its range", "pictures use a few per cent of their range"),
     "constant": ("picture is of one single colour", "pictures are of one single colour"),
     "two-level": ("picture has two levels alone, as a mask has", "pictures have two levels alone, as masks have"),
+    "resolution": ("picture is of another resolution or shape", "pictures are of another resolution or shape"),
     "pages": ("file has more pages than the one looked at", "files have more pages than the one looked at"),
     "incomplete": ("scan lacks its picture or its points", "scans lack their picture or their points"),
     "near-duplicate": ("picture is nearly the same as another", "pictures are nearly the same as others"),

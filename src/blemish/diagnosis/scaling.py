@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import time
+import warnings
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,7 @@ import numpy as np
 from blemish.diagnosis.advice import advice_for
 from blemish.diagnosis.material import Material
 from blemish.diagnosis.signs import Measure, Sign, Thresholds
+from blemish.errors import DataWarning
 from blemish.model.category_recognition import evenly_spaced
 
 if TYPE_CHECKING:
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
 
     from blemish.detectors.base import Detector
     from blemish.model.fitted import FittedModel
+    from blemish.types import ImageOrScan
 
 NAME = "growth"
 SHARES = (0.25, 0.5, 1.0)  # of the stored patches that the time is measured with
@@ -39,7 +42,7 @@ def scaling(material: Material, thresholds: Thresholds) -> Sign:
     category = inspected[0].prediction.category if inspected else next(iter(model.calibrations))
     spent = detector_milliseconds(model, image, category, SHARES if rows else SHARES[-1:])
     growing = max(0.0, 2 * (spent[-1] - spent[-2])) if rows else 0.0
-    whole = [one.prediction.seconds for one in inspected] or [material.inspector.inspect(image, category).seconds]
+    whole = [one.prediction.seconds for one in inspected] or [seconds_of(material, image, category)]
     facts: dict[str, object] = {
         "milliseconds a picture, all in all": 1000 * float(np.median(whole)),
         "milliseconds of these in the detector": spent[-1],
@@ -57,6 +60,13 @@ def scaling(material: Material, thresholds: Thresholds) -> Sign:
         advice_for(NAME, model.detector),
         facts=facts | (facts_of_growth(spent) if rows else {}),
     )
+
+
+def seconds_of(material: Material, image: ImageOrScan, category: str | None) -> float:
+    """Seconds to inspect an image, whose own size is of no importance here."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DataWarning)
+        return material.inspector.inspect(image, category).seconds
 
 
 def facts_of_growth(spent: Sequence[float]) -> dict[str, object]:

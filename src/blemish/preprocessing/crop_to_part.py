@@ -9,16 +9,15 @@ image's resolution allows, and a long part lies along the horizontal. Images wit
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import islice
 from typing import Any, Self
 
 import numpy as np
 from PIL import Image
 
-from blemish.data.images import resize_image
 from blemish.preprocessing.foreground import Part, find_part
-from blemish.preprocessing.framing import Frame
+from blemish.preprocessing.framing import MOST_IMAGES, SAME_SIZE, Frame, ViewSize, size_of, whole_frame
 
 # Chosen by eye on images of parts on plain backgrounds; no benchmark set them.
 LONG = 1.6  # length over width from which a part has a direction
@@ -26,10 +25,8 @@ ZOOM = 1.75  # input pixels an image pixel, at most: enlarging further adds no d
 MARGIN = 0.06  # of the part's length and width that is kept on each side
 WORTH = 0.5  # share of the image that a crop may cover at most to be worth what it leaves out
 GROWN = (1.0, 1.25, 1.5)  # sizes of crop, in fitted extents: the smallest that holds the part (few sizes are fast)
-MOST_IMAGES = 32  # normal images that the crop is fitted on, at most
 LEAST = 4  # patches a side
 STRIP, LONGEST = 4.0, 64.0  # aspect ratios: from which an image is a strip, and beyond which it is squeezed
-SAME_SIZE = 0.02  # relative difference of image sides, and of aspect ratios, up to which they count as one
 WITNESSES = 2  # normal images with a clean background before debris on it counts: one may be so by chance
 
 
@@ -39,13 +36,10 @@ class PartFraming:
     `image_size`: the input has about `image_size`² pixels, whatever its shape, so that every image costs the same.
     `multiple`: what its sides must be a multiple of. `square`: whole images become squares.
 
-    Fitted: `crops_` (whether there is a part to crop to), `levels_` (whether it is long, and laid level), `clean_`
-    (whether nothing lies beside it; then whatever does belongs into the frame), `extent_` (its largest length and width
-    in image pixels, margins included), `zoom_` (input pixels an image pixel), `size_` (height and width of the normal
-    images, 0 where they differ), `is_strip_` (whether the last of them is a strip).
-
-    Normal images of one size show one resolution. An image of the same shape in another size is then taken for the same
-    view at another resolution (binning, a scaled copy), and its pixels are counted in those of the normal images.
+    Fitted: `view_` (the size of the normal images), `crops_` (whether there is a part to crop to), `levels_` (whether
+    it is long, and laid level), `clean_` (whether nothing lies beside it; then whatever does belongs into the frame),
+    `extent_` (its largest length and width in pixels of the view, margins included), `zoom_` (input pixels a pixel of
+    the view), `is_strip_` (whether the images are strips).
     """
 
     def __init__(self, image_size: int = 448, multiple: int = 14, square: bool = False) -> None:
@@ -53,7 +47,7 @@ class PartFraming:
         self.multiple = multiple
         self.square = square
         self.crops_, self.levels_, self.clean_, self.extent_, self.zoom_ = False, False, False, np.zeros(2), 1.0
-        self.size_, self.is_strip_ = np.zeros(2), False
+        self.view_, self.is_strip_ = ViewSize(), False
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -67,55 +61,49 @@ class PartFraming:
 
     def fit(self, images: Iterable[np.ndarray]) -> Self:
         """Measure the part's size, and whether it is long. All normal images must show one, or none is cropped."""
-        parts, area, sizes = [], 0.0, []
+        parts: list[Part] = []
+        sizes: list[tuple[int, int]] = []
         for image in islice(images, MOST_IMAGES):
-            height, width = image.shape[:2]
-            self.is_strip_ = not self.square and max(height, width) > STRIP * min(height, width)
-            part = find_part(image)
-            if part is None:
-                return self
-            parts.append(part)
-            sizes.append(image.shape[:2])
-            area = max(area, float(image.shape[0] * image.shape[1]))
-        if not parts:
+            sizes.append(size_of(image))
+            part = find_part(image) if len(parts) == len(sizes) - 1 else None
+            parts += [] if part is None else [part]
+        self.view_ = ViewSize.common(sizes)
+        self.is_strip_ = not self.square and any(max(size) > STRIP * min(size) for size in sizes)
+        if not parts or len(parts) < len(sizes):
             return self
-        first, last = np.min(sizes, axis=0), np.max(sizes, axis=0)
-        self.size_ = first.astype(float) if (last <= first * (1 + SAME_SIZE)).all() else np.zeros(2)
         self.levels_ = min(axis(part)[1] for part in parts) > LONG
         self.clean_ = len(parts) >= WITNESSES and not any(part.debris.any() for part in parts)
-        extents = [box(part, axis(part)[0] if self.levels_ else 0.0)[1] for part in parts]
-        self.extent_ = np.max(extents, axis=0) * (1 + 2 * MARGIN)  # (width, height)
+        extents = np.array([box(part, axis(part)[0] if self.levels_ else 0.0)[1] for part in parts])  # (N, 2)
+        if self.view_.size is None and (size := stable_size(sizes, extents)):
+            self.view_ = ViewSize(size)
+        scales = np.array([self.view_.resolution(*size) for size in sizes])  # (N,)
+        area = float((np.prod(sizes, axis=1) / scales**2).max())
+        self.extent_ = (extents / scales[:, None]).max(axis=0) * (1 + 2 * MARGIN)  # (width, height)
         self.crops_ = self.levels_ or float(self.extent_.prod()) <= WORTH * area
         self.zoom_ = min(ZOOM, self.image_size / math.sqrt(float(self.extent_.prod())))
         return self
 
     def frame(self, image: np.ndarray) -> Frame:
         """The part in the image; the whole image where none is to be cropped, or this one shows none."""
-        size = (int(image.shape[0]), int(image.shape[1]))
+        original, image = size_of(image), self.view_.at_size(image)
+        size = size_of(image)
         part = find_part(image, expected=True) if self.crops_ else None
         if part is None:
-            return Frame(resize_image(image, self._whole(*size)), size)
+            return whole_frame(image, self._whole(*size), original, self.view_)
         angle = axis(part)[0] if self.levels_ else 0.0
         centre, extent = box(part, angle, debris=self.clean_)
-        resolution = self._resolution(*size)
-        zoom = self.zoom_ / resolution
-        wanted = float((extent / (self.extent_ * resolution)).max())
+        wanted = float((extent / self.extent_).max())
         grown = next((size for size in GROWN if wanted <= size), GROWN[-1])
         width, height = (
             max(LEAST, round(side * grown * self.zoom_ / self.multiple)) * self.multiple for side in self.extent_
         )
         if not angle:
-            centre = kept_inside(centre, np.array([width, height]) / zoom, np.array([size[1], size[0]]))
-        turn = rotation(angle).T / zoom  # (2, 2): input → image
-        to_image = np.column_stack([turn, centre - turn @ np.array([width / 2, height / 2])])
-        return Frame(cut(image, to_image, (height, width)), size, to_image)
-
-    def _resolution(self, height: int, width: int) -> float:
-        """How many pixels of an image of this size one pixel of the normal images is, on a side; 1 where unknown."""
-        if not self.size_.all():
-            return 1.0
-        down, across = np.array([height, width]) / self.size_
-        return float(np.sqrt(down * across)) if abs(down / across - 1) <= SAME_SIZE else 1.0
+            centre = kept_inside(centre, np.array([width, height]) / self.zoom_, np.array([size[1], size[0]]))
+        turn = rotation(angle).T / self.zoom_  # (2, 2): input → view
+        to_view = np.column_stack([turn, centre - turn @ np.array([width / 2, height / 2])])
+        pixels = cut(image, to_view, (height, width))
+        to_image = to_view * (np.array(original) / np.array(size))[::-1, None]  # (2, 3)
+        return Frame(pixels, original, to_image, self.view_.note(*original, self.zoom_))
 
     def _whole(self, height: int, width: int) -> tuple[int, int]:
         """The input size for a whole image: its aspect ratio, about `image_size`² pixels.
@@ -136,16 +124,33 @@ class PartFraming:
             "clean": np.array(self.clean_),
             "extent": self.extent_,
             "zoom": np.array(self.zoom_),
-            "size": self.size_,
+            "size": self.view_.state(),
             "strip": np.array(self.is_strip_),
         }
 
     def load_state(self, state: Mapping[str, np.ndarray]) -> Self:
         self.crops_, self.levels_, self.clean_ = (bool(state[name]) for name in ("crops", "levels", "clean"))
         self.extent_, self.zoom_ = np.asarray(state["extent"]), float(state["zoom"])
-        self.size_ = np.asarray(state.get("size", np.zeros(2)))  # models of earlier versions have neither
+        self.view_ = ViewSize.from_state(state.get("size"))  # models of earlier versions have neither
         self.is_strip_ = bool(state.get("strip", False))
         return self
+
+
+def stable_size(sizes: Sequence[tuple[int, int]], extents: np.ndarray) -> tuple[int, int] | None:
+    """The middle one of different `sizes` (height, width), where images of all of them show one view.
+
+    They do where they have one shape, and the parts' `extents` `(N, 2)` differ less as shares of their images than in
+    pixels: pictures of one part taken at several resolutions. None otherwise.
+    """
+    sides = np.array(sizes, dtype=float)  # (N, 2)
+    aspects = sides[:, 0] / sides[:, 1]
+    if aspects.max() > aspects.min() * (1 + SAME_SIZE):
+        return None
+    lengths = np.sqrt(extents.prod(axis=1))  # (N,)
+    shares = lengths / np.sqrt(sides.prod(axis=1))
+    if np.log(shares).std() >= np.log(lengths).std():
+        return None
+    return sorted(sizes)[len(sizes) // 2]
 
 
 def axis(part: Part) -> tuple[float, float]:
