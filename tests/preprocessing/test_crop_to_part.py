@@ -275,6 +275,7 @@ def test_too_low_a_resolution_and_another_shape_are_named(of_bars: PartFraming) 
     assert [of_bars.frame(at_scale(bar(30), scale)).note for scale in (0.75, 1, 1.01, 2)] == [""] * 4
     assert "has 160x120 pixels instead of 320x240" in of_bars.frame(at_scale(bar(30), 0.5)).note
     assert "another shape" in of_bars.frame(wide).note
+    assert of_bars.frame(wide[:, 30:-30]).note == ""  # hardly another one
     assert PartFraming(128, 16).fit([bar(30), wide]).frame(at_scale(bar(30), 0.5)).note == ""  # nothing to go by
 
 

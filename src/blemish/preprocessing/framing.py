@@ -21,6 +21,7 @@ from blemish.types import ImageOrScan
 
 MOST_IMAGES = 32  # normal images that a framing is fitted on, at most
 SAME_SIZE = 0.02  # relative difference of image sides, and of aspect ratios, up to which they count as one; by eye
+OTHER_SHAPE = 1.1  # ratio of aspect ratios from which an image is named; cuts of one line differ by 4 % (kos)
 LEAST_DETAIL = 0.6  # of the resolution of normal images' frames; what has less is named (benchmarks/resolution.py)
 
 
@@ -80,7 +81,8 @@ class ViewSize:
         if self.size is None:
             return ""
         good = f"{self.size[1]}x{self.size[0]} pixels as the good pictures"
-        if abs(height * self.size[1] / (width * self.size[0]) - 1) > SAME_SIZE:
+        aspect = height * self.size[1] / (width * self.size[0])  # over the view's
+        if max(aspect, 1 / aspect) > OTHER_SHAPE:
             return f"has {width}x{height} pixels, another shape than {good}: its resolution is taken to be theirs"
         detail = self.resolution(height, width) / min(1.0, zoom)
         if detail > LEAST_DETAIL:
