@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -61,6 +62,27 @@ def test_wrong_usage(blemish: Blemish, disc_model: Path, parts: Path, tmp_path: 
     )
     assert wrong.exit_code == 2
     assert not (tmp_path / "o").exists()
+
+
+def test_fit_says_which_good_pictures_stand_out(blemish: Blemish, tmp_path: Path) -> None:
+    (tmp_path / "good").mkdir()
+    for i in range(16):
+        Image.fromarray(part("disc", i, defective=i == 4)[0]).save(tmp_path / "good" / f"{i}.png")
+    result = blemish("fit", tmp_path / "good", "-o", tmp_path / "model", *METHOD)
+    assert result.exit_code == 0, result.output
+    said = " ".join(result.stdout.split())
+    assert "Look at 1 good picture that stands out from the others:" in said
+    found = re.search(r"good/4\.png ([0-9.]+)× the median picture, the others at most ([0-9.]+)×", said)
+    assert found
+    assert float(found[1]) > float(found[2]) >= 1
+    limits = re.search(r"The limit is ([0-9.]+); it would be ([0-9.]+) without\.", said)
+    assert limits
+    assert float(limits[1]) > float(limits[2])
+    assert "Remove what shows a defect, and learn again." in said
+    assert blemish("inspect", tmp_path / "model", tmp_path / "good", "-o", tmp_path / "o").exit_code == 0
+    assert "learned, but stood out" in (tmp_path / "o" / "report.html").read_text()
+    clean = [tmp_path / "good" / f"{i}.png" for i in range(16) if i != 4]
+    assert "stand" not in blemish("fit", *clean, "-o", tmp_path / "clean", *METHOD).stdout
 
 
 def test_fit_sets_aside_what_stands_out_and_says_so(blemish: Blemish, tmp_path: Path) -> None:

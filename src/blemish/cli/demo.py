@@ -35,7 +35,7 @@ def demo(
     from blemish.cli.progress import progress_bar
     from blemish.cli.result_folder import REPORT, Wanted
     from blemish.cli.results import read_rows
-    from blemish.cli.summaries import model_in_words
+    from blemish.cli.summaries import model_in_words, standing_out_in_words
     from blemish.data import draw_cells
     from blemish.model.inspector import Inspector
     from blemish.types import Sample
@@ -45,7 +45,7 @@ def demo(
     inspector = Inspector(encoder=encoder, detector=detector, device=device.value)
     with progress_bar("learning", len(good)) as progress:
         inspector.fit([Sample(sample.image) for sample in good], progress=progress)
-    for line in model_in_words(inspector):
+    for line in [*model_in_words(inspector), *standing_out_in_words(inspector)]:
         say(line)
     say(f"Inspecting {len(others)} others …")
     done = inspect_into(out, inspector, Job(samples=others, title="Solar cells", wanted=Wanted(restart=True)))

@@ -68,7 +68,7 @@ def fit(
     from blemish.cli.console import say, say_where
     from blemish.cli.progress import progress_bar
     from blemish.cli.settings import parse_ignored, parse_settings
-    from blemish.cli.summaries import model_in_words, set_aside_in_words
+    from blemish.cli.summaries import model_in_words, set_aside_in_words, standing_out_in_words
     from blemish.data import draw_shots
     from blemish.data.data_warnings import collected_warnings, summary
     from blemish.data.folder import find_normal
@@ -109,6 +109,7 @@ def fit(
     inspector.save(model)
     for line in [*found.contents.words(), *summary(warnings)]:
         say(line, err=True)
-    for line in [*model_in_words(inspector), *(set_aside_in_words(inspector) if clean else ())]:
+    aside = set_aside_in_words(inspector) if clean else ()
+    for line in [*model_in_words(inspector), *aside, *standing_out_in_words(inspector)]:
         say(line)
     say_where("Saved", model)

@@ -64,6 +64,8 @@ def model_facts(inspector: Inspector) -> dict[str, object]:
         facts["not judged"] = [f"{share} of {name or 'every picture'}" for name, share in ignored.items() if share]
     if inspector.outliers_:
         facts["set aside while learning"] = [one.file for one in inspector.outliers_]
+    if inspector.standing_out_:
+        facts["learned, but stood out"] = [one.file for one in inspector.standing_out_]
     return facts
 
 
@@ -72,6 +74,24 @@ def set_aside_in_words(inspector: Inspector) -> list[str]:
     aside, learned = inspector.outliers_, len(inspector.model_.fingerprints)
     lines = [f"Set aside: {count_in_words(len(aside), 'picture')} that stood out from the others; {learned} learned."]
     return lines + [f"  {shown(Path(one.file))}  {one.score:.2f}× (limit {one.threshold:.2f}×)" for one in aside]
+
+
+def standing_out_in_words(inspector: Inspector) -> list[str]:
+    """Which learned pictures stand out and by how much, and what to do; nothing where none do."""
+    found = inspector.standing_out_
+    if not found:
+        return []
+    stand = "stands" if len(found) == 1 else "stand"
+    lines = [f"Look at {count_in_words(len(found), 'good picture')} that {stand} out from the others:"]
+    for one in found:
+        times = f"{one.score:.2f}× the median picture, the others at most {one.others:.2f}×"
+        lines.append(f"  {shown(Path(one.file))}  {times}")
+    for category, without in {one.category: one.threshold_without for one in found}.items():
+        if without is not None:
+            name = f"{category}: " if category else ""
+            now = f"{inspector.calibrations[category].threshold:.4g}"
+            lines.append(f"  {name}The limit is {now}; it would be {without:.4g} without.")
+    return [*lines, "  Remove what shows a defect, and learn again. What is good but rare stays."]
 
 
 def calibration_facts(inspector: Inspector) -> list[CalibrationFacts]:

@@ -14,6 +14,7 @@ from blemish.errors import SettingsError
 from blemish.model.category_recognition import CategoryRecognisers
 from blemish.model.outliers import Outlier
 from blemish.model.settings import ModelSettings
+from blemish.model.standing_out import StandingOut
 from blemish.preprocessing.framing import Framing
 from blemish.scoring.calibration import Calibration
 
@@ -26,9 +27,9 @@ class FittedModel:
     images with more than 8 bits is white. `framings` and `calibrations` have one entry a category; the unnamed category
     is "" among the framings and None among the calibrations. `recognition_framing` shows images to the `recogniser`,
     None where all categories are framed alike. `fingerprints` are those of the images the detector was fitted on;
-    `outliers` those that were left out; `repeats` says how many more were given that repeat others. `thumbnails`
-    `(H, W, 3)` uint8 is a sheet of the normal images. `ignored` are the areas `(h, w)` bool of images, at any
-    resolution, that are not judged, of the categories that have one.
+    `outliers` those that were left out, `standing_out` others that score apart from the rest; `repeats` says how many
+    more were given that repeat others. `thumbnails` `(H, W, 3)` uint8 is a sheet of the normal images. `ignored` are
+    the areas `(h, w)` bool of images, at any resolution, that are not judged, of the categories that have one.
     """
 
     settings: ModelSettings
@@ -41,6 +42,7 @@ class FittedModel:
     calibrations: Mapping[str | None, Calibration]
     fingerprints: frozenset[str]
     outliers: tuple[Outlier, ...]
+    standing_out: tuple[StandingOut, ...]
     repeats: int
     thumbnails: np.ndarray
     ignored: Mapping[str, np.ndarray] = field(default_factory=dict)

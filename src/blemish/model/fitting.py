@@ -22,14 +22,14 @@ from blemish.errors import DatasetError
 from blemish.model.category_recognition import CategoryRecognisers, group_indices
 from blemish.model.feature_loader import FeatureLoader
 from blemish.model.fitted import FittedModel
-from blemish.model.held_out_scores import HeldOutEncoder, held_out_calibrations
+from blemish.model.held_out_scores import HeldOutEncoder, calibrations_of, score_held_out
 from blemish.model.model_folder import thumbnail_sheet
 from blemish.model.outliers import Outlier, find_outliers
 from blemish.model.settings import ModelSettings, check_compatible
+from blemish.model.standing_out import find_standing_out, scores_to_compare
 from blemish.model.survey import NormalImages, survey
 from blemish.preprocessing.framing import Framing, encoder_input_of
 from blemish.preprocessing.ignored_area import IgnoreInput, ignored_pixels, read_ignored
-from blemish.scoring.calibration import Calibration
 from blemish.scoring.held_out_plan import plan_held_out
 from blemish.types import POINTS, ImageOrScan, Prompts
 
@@ -74,9 +74,9 @@ def fit(
     recognition = settings.recognition_framing(encoder, len(normal.framings))
     areas = [normal.ignored.get(name) for name in normal.categories]
     held_out = HeldOutEncoder(loader, framings, encoder, recognition, settings.seed, areas)
-    calibrations: Mapping[str, Calibration] = held_out_calibrations(
-        loader, plan, detector, partial(unfitted, settings.detector), held_out, settings.false_alarm_rate, progress
-    )
+    scores = score_held_out(plan, detector, partial(unfitted, settings.detector), held_out, progress)
+    calibrations = calibrations_of(scores, plan, loader, settings.false_alarm_rate)
+    compared = scores_to_compare(scores, calibrations, loader, clean, progress)
     recogniser = CategoryRecognisers().fit(
         normal.categories,
         normal.images,
@@ -98,6 +98,7 @@ def fit(
         },
         fingerprints=frozenset(normal.fingerprints[i] for i in plan.fitted),
         outliers=outliers,
+        standing_out=find_standing_out(compared, calibrations, normal.samples, normal.fingerprints),
         repeats=len(samples) - len(normal.samples) - len(outliers),
         thumbnails=thumbnail_sheet([one for _, one in sorted(normal.thumbnails.items())]),
         ignored=normal.ignored,

@@ -41,12 +41,13 @@ DEFAULT_SLOPE = 0.1
 class HeldOutScores:
     """Scores of held-out images of one category, and the largest value of each one's map.
 
-    `unimodal`: the same of scans with one modality only, by that. `with_two_out`: how much the logarithms of scores
-    grow when one more image is left out.
+    `images` are their indices, of those that are not perturbed copies. `unimodal`: the same of scans with one modality
+    only, by that. `with_two_out`: how much the logarithms of scores grow when one more image is left out.
     """
 
     scores: list[float] = field(default_factory=list)
     peaks: list[float] = field(default_factory=list)
+    images: list[int] = field(default_factory=list)
     with_two_out: list[float] = field(default_factory=list)
     unimodal: dict[str, HeldOutScores] = field(default_factory=dict)
 
@@ -117,25 +118,31 @@ def scores_and_peaks(detector: Scorer, features: Features, stride: int) -> tuple
     return scores.tolist(), [map_peak(one, input_size) for one in patches]
 
 
-def held_out_calibrations(
-    loader: FeatureLoader,
+def score_held_out(
     plan: HeldOutPlan,
     detector: Detector,
     unfitted: Callable[[], Detector],
     encoder: HeldOutEncoder,
-    rate: float,
     progress: Progress | None = None,
-) -> dict[str, Calibration]:
-    """One calibration a category, as `plan` says, and of scans one for each modality alone.
+) -> dict[str, HeldOutScores]:
+    """The held-out scores of each category, as `plan` says, and of scans those of each modality alone.
 
     `detector` was fitted on `plan.fitted`; `unfitted()` gives a new one of the same settings for a fold.
     """
-    names = loader.categories or ("",) * len(loader)
+    names = encoder.loader.categories or ("",) * len(encoder.loader)
     found = {name: HeldOutScores() for name in names}
     add_scores(found, detector, plan.split, encoder)
     score_left_out(found, detector, unfitted, plan, encoder, progress)
     for index in plan.copied:
         add_scores_of_copies(found[names[index]], detector, index, names[index], encoder)
+    return found
+
+
+def calibrations_of(
+    found: Mapping[str, HeldOutScores], plan: HeldOutPlan, loader: FeatureLoader, rate: float
+) -> dict[str, Calibration]:
+    """One calibration a category from its held-out scores, which were gained as `plan` says."""
+    names = loader.categories or ("",) * len(loader)
     given, copied = Counter(names), {names[i] for i in plan.copied}
     folds = {name: sum(any(names[i] == name for i in fold) for fold in plan.folds) for name in found}
     return {
@@ -237,6 +244,7 @@ def add_scores(
     for index, features in zip(indices, loader.plain_features(indices), strict=True):
         name = "" if loader.categories is None else loader.categories[index]
         into[name].add(detector, features, loader.encoder.stride)
+        into[name].images.append(index)
         scores.append(into[name].scores[-1])
         for modality in unimodal_of(loader.needs) if len(into[name].scores) <= UNIMODAL_SCANS else ():
             alone = encoder.unimodal(index, modality).with_categories([name])

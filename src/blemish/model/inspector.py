@@ -22,6 +22,7 @@ from blemish.model.outliers import Outlier
 from blemish.model.prediction import Failure, Inspected
 from blemish.model.recalibration import Recalibration
 from blemish.model.settings import ModelSettings
+from blemish.model.standing_out import StandingOut
 from blemish.preprocessing.ignored_area import IgnoreInput
 from blemish.scoring.calibration import Calibration
 from blemish.types import Prediction
@@ -264,6 +265,11 @@ class Inspector:
     def outliers_(self) -> tuple[Outlier, ...]:
         """The images that `fit(clean=True)` left out."""
         return self.model_.outliers
+
+    @property
+    def standing_out_(self) -> tuple[StandingOut, ...]:
+        """Images that were fitted on though they score apart from the others: look at them (see standing_out.py)."""
+        return self.model_.standing_out
 
     @property
     def calibrations(self) -> dict[str | None, Calibration]:

@@ -77,19 +77,30 @@ def find_outliers(
                 str(len(members)),
                 "give more pictures, or look through them yourself and fit without cleaning",
             )
-        patches = []
-        for done, features in enumerate(loader.plain_features(members), start=1):
-            own = patches_of(features)  # (h, w, D)
-            ignored = features.ignored_on(own.shape[:2])  # (1, h, w)
-            patches.append(own.flatten(0, 1) if ignored is None else own[~ignored[0]])  # (P, D)
-            if progress:
-                progress(done, len(members), {})
-        found |= {members[i]: facts for i, facts in outlying(compare(patches)).items()}
+        found |= {members[i]: facts for i, facts in outlying(compared(loader, members, progress)).items()}
     outliers = [
         Outlier(samples[i].name, samples[i].category, score, threshold, fingerprints[i])
         for i, (score, threshold) in found.items()
     ]
     return tuple(sorted(outliers, key=lambda one: -one.score))
+
+
+def mutual_scores(loader: FeatureLoader, members: Sequence[int], progress: Progress | None = None) -> dict[int, float]:
+    """The mutual score of each of the images at `members`, one category's, by its index."""
+    comparisons = compared(loader, members, progress)
+    return {index: mutual_score(one.distances) for index, one in zip(members, comparisons, strict=True)}
+
+
+def compared(loader: FeatureLoader, members: Sequence[int], progress: Progress | None = None) -> list[Comparison]:
+    """The images at `members` compared with one another."""
+    patches = []
+    for done, features in enumerate(loader.plain_features(members), start=1):
+        own = patches_of(features)  # (h, w, D)
+        ignored = features.ignored_on(own.shape[:2])  # (1, h, w)
+        patches.append(own.flatten(0, 1) if ignored is None else own[~ignored[0]])  # (P, D)
+        if progress:
+            progress(done, len(members), {})
+    return compare(patches)
 
 
 def patches_of(features: Features) -> Tensor:

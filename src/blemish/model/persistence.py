@@ -22,6 +22,7 @@ from blemish.model.fitted import FittedModel
 from blemish.model.model_folder import SavedModel, load_model, save_model
 from blemish.model.outliers import Outlier
 from blemish.model.settings import ModelSettings
+from blemish.model.standing_out import StandingOut
 from blemish.preprocessing.framing import build_framing
 from blemish.registry import ENCODERS, joined_names
 from blemish.scoring.calibration import Calibration
@@ -88,6 +89,7 @@ def saved_of(model: FittedModel, folder: Path) -> SavedModel:
         "categories": list(model.calibrations),
         "fingerprints": sorted(model.fingerprints),
         "outliers": [one.to_dict() for one in model.outliers],
+        "standing_out": [one.to_dict() for one in model.standing_out],
         "repeats": model.repeats,
     }
     if model.ignored:
@@ -125,6 +127,7 @@ def fitted_of(
         calibrations={entry["category"]: Calibration.from_dict(entry) for entry in saved.calibration},
         fingerprints=frozenset(saved.settings["fingerprints"]),
         outliers=tuple(Outlier(**one) for one in saved.settings["outliers"]),
+        standing_out=tuple(StandingOut(**one) for one in saved.settings.get("standing_out", ())),  # not in earlier ones
         repeats=saved.settings["repeats"],
         thumbnails=saved.thumbnails,
         ignored={
