@@ -1,8 +1,9 @@
-"""Writes the README's tables from measured results: `python benchmarks/readme_tables.py [--check]`
+"""Writes the tables of README and docs from measured results: `python benchmarks/readme_tables.py [--check]`
 
 `results/accuracy.csv` and `results/verdicts.csv` are what `blemish evaluate` writes, several files of it one below the
-other if need be. A table stands between the markers `<!-- table:accuracy -->` or `<!-- table:verdicts -->` and
-`<!-- /table -->`; `--check` only tells whether they are current.
+other if need be; `results/unlabelled.csv` is what `benchmarks/unlabelled.py table` writes, and goes into
+docs/methods/calibration.md. A table stands between the markers `<!-- table:accuracy -->`, `<!-- table:verdicts -->` or
+`<!-- table:unlabelled -->` and `<!-- /table -->`; `--check` only tells whether they are current.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import argparse
 import csv
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from statistics import fmean, median, stdev
 
@@ -34,6 +35,12 @@ def read_rows(path: Path) -> list[dict[str, str]]:
     """The rows of a results file; header lines in its middle, as joined files have them, are left out."""
     with path.open(encoding="utf-8", newline="") as file:
         return [row for row in csv.DictReader(file) if row["seed"] != "seed"]
+
+
+def read_plain_rows(path: Path) -> list[dict[str, str]]:
+    """The rows of a file with one header."""
+    with path.open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
 
 
 def accuracy_tables(rows: Sequence[Row]) -> str:
@@ -118,6 +125,35 @@ def verdict_tables(rows: Sequence[Row]) -> str:
     return "\n\n".join(tables)
 
 
+def unlabelled_table(rows: Sequence[Row]) -> str:
+    """Numbers of images × shares of defective ones: false alarms / misses beyond hindsight's, mean over products."""
+    expected = "0.1"
+    shares = sorted({row["defects"] for row in rows if row["images"] != "0"}, key=float)
+    own = [row for row in rows if row["expected"] == expected]
+    lines = [["pictures", "products", *(f"{100 * float(share):g} % defective" for share in shares)]]
+    lines.append(["---"] * len(lines[0]))
+    for images in sorted({int(row["images"]) for row in own}):
+        some = [row for row in own if row["images"] == str(images)]
+        products = {row["product"] for row in some}
+        by_share = [[row for row in some if row["defects"] == share or not images] for share in shares]
+        lines.append([str(images), str(len(products)), *map(unlabelled_cell, by_share)])
+    return "\n".join(
+        [
+            "Each cell: false alarms / missed / missed by hindsight, an unsure part counting half; in brackets how\n"
+            "often the p-values of new good parts pass for uniform. Products with too few pictures are left out.\n",
+            *(f"| {' | '.join(line)} |" for line in lines),
+        ]
+    )
+
+
+def unlabelled_cell(rows: Sequence[Row]) -> str:
+    """Mean rates of some rows; a dash of none."""
+    if not rows:
+        return "–"
+    rates = [short(fmean(numbers(rows, name))) for name in ("false_alarm_rate", "miss_rate", "oracle_miss_rate")]
+    return f"{' / '.join(rates)} ({100 * fmean(numbers(rows, 'uniform')):.0f} %)"
+
+
 def replaced(text: str, content: str, name: str = "accuracy") -> str:
     """`text` with `content` between the markers of the table of that name."""
     marker = f"<!-- table:{name} -->"
@@ -130,24 +166,35 @@ def replaced(text: str, content: str, name: str = "accuracy") -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--results", type=Path, default=RESULTS, help="a folder with accuracy.csv and verdicts.csv")
+    parser.add_argument("--results", type=Path, default=RESULTS, help="a folder with the results")
     parser.add_argument("--readme", type=Path, default=ROOT / "README.md")
-    parser.add_argument("--check", action="store_true", help="write nothing; exit with 1 when the table is outdated")
+    parser.add_argument("--calibration", type=Path, default=ROOT / "docs" / "methods" / "calibration.md")
+    parser.add_argument("--check", action="store_true", help="write nothing; exit with 1 when a table is outdated")
     arguments = parser.parse_args()
-    old = new = arguments.readme.read_text(encoding="utf-8")
-    for name, made in (("accuracy", accuracy_tables), ("verdicts", verdict_tables)):
-        results = arguments.results / f"{name}.csv"
-        if results.is_file():
-            new = replaced(new, made(read_rows(results)), name)
-        else:
-            print(f"no results at {results}: that table stays as it is")
-    if new == old:
+    tables = (
+        (arguments.readme, "accuracy", lambda path: accuracy_tables(read_rows(path))),
+        (arguments.readme, "verdicts", lambda path: verdict_tables(read_rows(path))),
+        (arguments.calibration, "unlabelled", lambda path: unlabelled_table(read_plain_rows(path))),
+    )
+    outdated = [update(page, name, made, arguments.results, arguments.check) for page, name, made in tables]
+    if not any(outdated):
         print("the tables are current")
     elif arguments.check:
         raise SystemExit("a table is outdated: run benchmarks/readme_tables.py")
-    else:
-        arguments.readme.write_text(new, encoding="utf-8")
-        print(f"wrote the tables into {arguments.readme}")
+
+
+def update(page: Path, name: str, made: Callable[[Path], str], folder: Path, only_check: bool) -> bool:
+    """Write a table into a page unless it is current; returns whether it was not."""
+    results = folder / f"{name}.csv"
+    if not results.is_file():
+        print(f"no results at {results}: that table stays as it is")
+        return False
+    old = page.read_text(encoding="utf-8")
+    new = replaced(old, made(results), name)
+    if new != old and not only_check:
+        page.write_text(new, encoding="utf-8")
+        print(f"wrote the table of {name} into {page}")
+    return new != old
 
 
 if __name__ == "__main__":

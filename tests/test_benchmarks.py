@@ -6,6 +6,7 @@ import importlib
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
@@ -46,3 +47,36 @@ def test_searches_that_are_compared_find_the_same_distances(tmp_path: Path) -> N
         assert {"blemish", "torch.cdist in chunks"} <= set(rows)
         assert rows["blemish"]["wrong"] == "0 of 64"
         assert float(rows["blemish"]["times_ours"]) == 1
+
+
+def test_trials_of_unlabelled_images_draw_different_images_and_keep_those_that_judge_apart() -> None:
+    module = importlib.import_module("unlabelled")
+    scores = module.Measured(
+        *(
+            np.stack([start + np.arange(count), np.ones(count)], axis=1)
+            for start, count in ((0, 4), (100, 30), (200, 20), (300, 20))
+        )
+    )
+    for unlabelled, good, defective in scores.trials(20, 0.2, 5):
+        drawn = unlabelled[:, 0]
+        assert (len(np.unique(drawn)), (drawn >= 300).sum(), drawn.min() >= 100) == (20, 4, True)
+        assert not set(drawn) & {*good[:, 0], *defective[:, 0]}
+        assert (len(good), len(defective)) == (10, 16)
+        assert set(good[:, 0]) <= set(scores.good[:, 0])
+    assert list(scores.trials(60, 0.0, 5)) == []  # there are no 60 good ones
+
+
+def test_a_row_of_unlabelled_images_is_that_of_a_calibrated_line() -> None:
+    module = importlib.import_module("unlabelled")
+    random = np.random.default_rng(0)
+
+    def drawn(count: int, mean: float) -> np.ndarray:
+        return np.exp(np.repeat(random.normal(mean, 0.05, count)[:, None], 2, axis=1))
+
+    scores = module.Measured(drawn(4, 0.1), drawn(60, 0), drawn(40, 0), drawn(40, 0.5))
+    before, after = (module.row_of(scores, number, 0.1, 0.1, 4) for number in (0, 50))
+    assert after["false_alarm_rate"] == pytest.approx(0.06, abs=0.05)
+    assert before["false_alarm_rate"] < after["false_alarm_rate"]  # held-out scores lie too high
+    assert after["miss_rate"] == after["oracle_miss_rate"] == after["refused"] == 0
+    assert after["uniform"] > before["uniform"]
+    assert module.row_of(scores, 200, 0.1, 0.1, 4) is None

@@ -115,6 +115,23 @@ def test_the_table_of_verdicts_has_a_row_for_each_product_and_their_mean(tmp_pat
     assert "| **mean** | .700 |" in text
 
 
+def test_the_table_of_unlabelled_images_goes_into_its_page(tmp_path: Path) -> None:
+    head = "product,draw,images,defects,expected,false_alarm_rate,miss_rate,oracle_miss_rate,uniform"
+    rows = ["nut,0,0,0,0.1,0.2,0.4,0.1,0", "nut,0,50,0,0.1,0.05,0.2,0.1,1", "nut,1,50,0,0.1,0.03,0.1,0.1,0.5"]
+    rows += ["screw,0,50,0.1,0.1,0,0.6,0.5,1", "screw,0,50,0.1,0.2,0,0.9,0.5,1"]  # the last one expects another share
+    (tmp_path / "unlabelled.csv").write_text("\n".join([head, *rows]) + "\n", encoding="utf-8")
+    page = tmp_path / "page.md"
+    page.write_text("<!-- table:unlabelled -->\n<!-- /table -->\n", encoding="utf-8")
+    arguments = ("--results", tmp_path, "--calibration", page)
+    assert tables(*arguments, "--check").returncode == 1
+    assert tables(*arguments).returncode == 0
+    text = page.read_text(encoding="utf-8")
+    assert "| pictures | products | 0 % defective | 10 % defective |" in text
+    assert "| 0 | 1 | .200 / .400 / .100 (0 %) | .200 / .400 / .100 (0 %) |" in text
+    assert "| 50 | 2 | .040 / .150 / .100 (75 %) | .000 / .600 / .500 (100 %) |" in text
+    assert tables(*arguments, "--check").returncode == 0
+
+
 def test_the_readme_shows_the_results_that_are_there() -> None:
     ended = tables("--check")
     assert ended.returncode == 0, ended.stderr

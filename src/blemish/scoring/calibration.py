@@ -25,7 +25,7 @@ from numpy.typing import ArrayLike
 from blemish.errors import ModelError, SettingsError
 from blemish.scoring.describe import count_in_words
 from blemish.scoring.tail_model import TailModel, TailPrior
-from blemish.scoring.unlabelled import UnlabelledFit, fit_unlabelled
+from blemish.scoring.unlabelled import TabulatedTail, UnlabelledFit, fit_unlabelled
 from blemish.types import Verdict
 
 # Of log scores, by where held-out scores come from (benchmarks/tail_prior.py).
@@ -212,7 +212,7 @@ class Calibration:
             return "defective"
         return "unsure" if score > self.unsure_threshold else "good"
 
-    def _bound(self, scores: np.ndarray, tail: TailModel | None, rate: float) -> float:
+    def _bound(self, scores: np.ndarray, tail: TailModel | TabulatedTail | None, rate: float) -> float:
         """What a new one of `scores` (n,), sorted, exceeds with probability `rate`: by `tail`, else by their order."""
         if tail is not None:
             return tail.bound(rate)
@@ -220,12 +220,12 @@ class Calibration:
         return float(scores[max(0, len(scores) - above)])
 
     @cached_property
-    def _image_tail(self) -> TailModel | None:
+    def _image_tail(self) -> TailModel | TabulatedTail | None:
         """The distribution of a normal image's score; None where the order of scores reaches down to the rate."""
         return self._held_out_tail(self.scores) if self._unlabelled_fit is None else self._unlabelled_fit.tail
 
     @cached_property
-    def _peak_tail(self) -> TailModel | None:
+    def _peak_tail(self) -> TailModel | TabulatedTail | None:
         """The same of the largest value of its map. That images fit together is checked by their scores alone."""
         given = self.unlabelled
         if given is None:
@@ -239,7 +239,7 @@ class Calibration:
             return None
         return fit_unlabelled(given.scores, self.scores, self._prior, given.expected_defects)
 
-    def _held_out_tail(self, scores: np.ndarray) -> TailModel | None:
+    def _held_out_tail(self, scores: np.ndarray) -> TailModel | TabulatedTail | None:
         suffices = order_statistics_suffice(len(scores), self.false_alarm_rate)
         return None if suffices else TailModel.of(scores, self._prior)
 
