@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import warnings
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +14,7 @@ import pytest
 from PIL import Image
 
 from blemish import Failure, Inspector, Prediction, Sample
+from blemish.errors import DataWarning
 
 Draw = Any
 
@@ -106,3 +108,13 @@ def test_one_buffer_for_all_frames_will_do(inspector: Inspector, part: Draw) -> 
 def test_a_constant_image_is_warned_of(inspector: Inspector) -> None:
     with pytest.warns(UserWarning, match="one single colour"):
         inspector.inspect(np.full((64, 80, 3), 90, np.uint8))
+
+
+def test_a_picture_of_half_the_resolution_is_named(inspector: Inspector, part: Draw) -> None:
+    image = part(seed=1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        inspector.inspect(image)
+        inspector.inspect(np.kron(image, np.ones((2, 2, 1), dtype=np.uint8)))  # twice is no less
+    with pytest.warns(DataWarning, match="fine defects may be missed"):
+        inspector.inspect(image[::2, ::2])

@@ -18,7 +18,7 @@ from blemish.data.content import content_warnings
 from blemish.data.samples import batch_of
 from blemish.detectors.base import Detector, Explains
 from blemish.encoders.composite.two_image import rgb_encoder
-from blemish.errors import BlemishError
+from blemish.errors import BlemishError, DataWarning
 from blemish.model.category_recognition import Recognised, group_indices
 from blemish.model.fitted import FittedModel
 from blemish.preprocessing.framing import Frame
@@ -155,6 +155,8 @@ def predict(model: FittedModel, batch: Sequence[Opened], category: str | None = 
     found = []
     for opened, one, (scores, patches) in zip(batch, encoded, scored, strict=True):
         started = time.perf_counter()
+        if one.frame.note:
+            warnings.warn(DataWarning("resolution", opened.sample.name, one.frame.note), stacklevel=2)
         calibration = model.calibrations[one.recognised.category or None].for_modalities(one.features.available)
         prediction = prediction_of(one, float(scores[0]), patches[0], model.detector, calibration)
         seconds = opened.seconds + shared + time.perf_counter() - started
