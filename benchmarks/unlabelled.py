@@ -63,7 +63,7 @@ CHOICES = {
         expected_weight=weight,
     )
     for shapes, sizes, weight in itertools.product(
-        ("normal", "skew", "several"), ("3 to 14", "5 to 14", "5"), (5.0, 10.0, 20.0)
+        ("normal", "skew", "several"), ("3 to 14", "5 to 14", "5"), (5.0, 10.0, 20.0, 40.0)
     )
 }
 

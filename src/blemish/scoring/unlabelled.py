@@ -50,7 +50,7 @@ class Mixture:
 
     shapes: tuple[float, ...] = (1.0, 2.0, 4.0, math.inf)
     defects: tuple[tuple[float, float], ...] = ((3.0, 1.3), (5.0, 2.0), (8.0, 3.0), (14.0, 6.0))
-    expected_weight: float = 10.0
+    expected_weight: float = 20.0
 
 
 MIXTURE = Mixture()
