@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 import torch
 
-from blemish.detectors.hybrid import HALVES, HalfScores, Hybrid, as_rgb_features, joined_score
+from blemish.detectors.hybrid import EXPONENT, HALVES, Hybrid, as_rgb_features
 from blemish.errors import ModelError, NotFittedError, SettingsError
 from blemish.numeric.pooling import image_score
-from blemish.types import CONTEXT, RGB, Batch, Features
+from blemish.scoring.detector_scores import detector_scores
+from blemish.types import CONTEXT, RGB, Batch, Features, resize_to_finest
 
 QUICK = {"local": {"layers": "deep", "neighbourhood_size": 1}}
 
@@ -35,14 +36,13 @@ def test_a_defect_that_one_half_alone_sees_is_found_where_it_is(modality: str) -
     side = layer.shape[1]
     layer[:, : side // 4, : side // 4] = -40 * torch.sign(layer[:, : side // 4, : side // 4].mean())
     bad = replace(good, layers={**good.layers, modality: (layer,)})
-    before, after = detector.score(good), detector.score(bad)
-    assert before.images is not None
-    assert after.images is not None
-    assert after.images[0] > 1.2 * before.images[0]
-    row, column = divmod(int(after.patches[0].argmax()), after.patches.shape[2])
+    (before,), _ = detector_scores(detector, good)
+    (after,), (patches,) = detector_scores(detector, bad)
+    assert after > 1.2 * before
+    row, column = divmod(int(patches.argmax()), patches.shape[1])
     assert row < 4
     assert column < 4
-    assert after.patches.shape == (1, 16, 16)
+    assert patches.shape == (16, 16)
 
 
 def test_the_unit_of_a_half_does_not_matter() -> None:
@@ -60,10 +60,21 @@ def test_the_unit_of_a_half_does_not_matter() -> None:
 
 
 def test_scores_count_in_what_unknown_normal_images_score() -> None:
-    found = learned().score(features(3, 8))
-    assert found.images is not None
-    assert 0.9 < float(found.images.median()) < 1.1
-    assert 0.5 < float(found.patches.median()) < 1.1
+    scores, _ = detector_scores(learned(), features(3, 8))
+    assert 0.8 < float(np.median(scores)) < 1.2
+
+
+def test_a_patch_scores_the_power_mean_of_both_distances_in_units_of_normal_ones() -> None:
+    detector, one = learned(), features(4)
+    parts = []
+    for half in HALVES:
+        distances = detector._banks[half].score(as_rgb_features(one, half)).patches  # (B, h, w)
+        parts.append((distances / detector.units_[half][""])[..., None])
+    both = torch.cat(resize_to_finest(parts), dim=-1).numpy().astype(np.float64)  # (B, h, w, 2)
+    expected = ((both**EXPONENT).sum(-1) / 2) ** (1 / EXPONENT)
+    np.testing.assert_allclose(detector.score(one).patches.numpy(), expected, rtol=1e-4)
+    assert (expected <= both.max(-1) + 1e-9).all()
+    assert (expected >= both.mean(-1) - 1e-9).all()
 
 
 def test_one_that_leaves_an_image_out_scores_as_one_that_never_knew_it() -> None:
@@ -89,22 +100,11 @@ def test_each_half_is_measured_by_images_it_does_not_know() -> None:
             one = as_rgb_features(normal.take(slice(image, image + 1)), half)
             patches = detector._banks[half].score_without(one, (image,)).patches[0].numpy()
             logs.append(np.log(image_score(patches, detector.pooling)))
-        assert detector.halves_[half][""].mean == pytest.approx(np.mean(logs), rel=1e-5)
-        assert detector.halves_[half][""].std == pytest.approx(HalfScores.of(logs).std, rel=1e-5)
-
-
-def test_the_joined_score_follows_the_half_that_is_surprised() -> None:
-    calm, noisy = HalfScores(0.0, 0.05), HalfScores(1.0, 0.2)
-    normal = joined_score([1.0, np.e], [calm, noisy])
-    assert normal == pytest.approx(1.0)
-    by_one, by_both = joined_score([1.5, np.e], [calm, noisy]), joined_score([1.5, 1.5 * np.e], [calm, noisy])
-    assert normal < by_one < by_both
-    assert by_one > joined_score([1.0, 1.5 * np.e], [calm, noisy])  # the same rise in a half that scatters more
-    assert joined_score([2.0, 3 * np.e], [HalfScores(0, 0), HalfScores(1, 0)]) == pytest.approx(6**0.5)
+        assert np.log(detector.units_[half][""]) == pytest.approx(np.mean(logs), rel=1e-5)
 
 
 def test_a_state_of_an_earlier_version_is_refused() -> None:
-    state = {key: tensor for key, tensor in learned().state().items() if "half" not in key}
+    state = {key: tensor for key, tensor in learned().state().items() if "unit" not in key}
     with pytest.raises(ModelError, match="fit it again"):
         Hybrid(**QUICK).load_state(state)  # type: ignore[arg-type]
 

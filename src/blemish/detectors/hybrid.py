@@ -1,12 +1,13 @@
-"""Hybrid: two PatchCore memory banks, one of convolutional and one of transformer features, their maps averaged.
+"""Hybrid: two PatchCore memory banks, one of convolutional and one of transformer features, their distances joined.
 
 blemish's own answer to an open question of Ben Ammar, Mendoza, Belkhir, Manzanera, Franchi, "Foundation Models and
 Transformers for Anomaly Detection: A Survey", Information Fusion 126, 2026, https://arxiv.org/abs/2507.15905: hybrids
 that are good at local and at global defects. Convolutional features find what is wrong with a texture or an edge,
 attention what is wrong with the place it stands in. Each half is PatchCore (Roth et al., CVPR 2022,
 https://arxiv.org/abs/2106.08265) over its own encoder's patches, the second with settings of AnomalyDINO (Damm et al.,
-WACV 2025, https://arxiv.org/abs/2405.14529). Their distances are of different scales and scatter differently, so each
-half is measured by what it gives normal images that it does not know.
+WACV 2025, https://arxiv.org/abs/2405.14529). Their distances are of different scales, so each half is measured by what
+it gives normal images that it does not know. They are joined patch by patch, not image by image: at a defect both rise
+at one place, while on a normal image each has its largest distances elsewhere.
 """
 
 from __future__ import annotations
@@ -26,7 +27,6 @@ from blemish.detectors.patchcore import PatchCore
 from blemish.detectors.settings import Configurable, Count, FractionAboveZero, ImageFraming, Pooling, Seed
 from blemish.errors import ModelError, NotFittedError, SettingsError
 from blemish.numeric.pooling import SEVERAL_SHARES, image_scores
-from blemish.numeric.shrinkage import shrunk_variance
 from blemish.types import CONTEXT, RGB, Batch, Features, PatchScores, resize_to_finest
 
 HALVES = {"local": RGB, "context": CONTEXT}  # the modality of each half
@@ -34,26 +34,9 @@ _LOCAL = {"layers": "pair", "neighbourhood_size": 3, "standardise": True, "grid"
 _CONTEXT = {"layers": "deep", "neighbourhood_size": 1, "unit_layers": True}
 _SHARED = ("coreset_ratio", "min_patches", "max_patches", "reservoir_size", "rotations", "max_copies", "seed")
 MEASURED_ON = 16  # normal images of a category that are left out in turn to see how each half scores unknown ones
-# Prior standard deviation of a half's log scores of normal images, and how many images it is worth: set by hand inside
-# the .04 to .17 seen on further good images of thirteen products.
-PRIOR_STD, PRIOR_WEIGHT = 0.07, 6.0
-
-
-@dataclass(frozen=True)
-class HalfScores:
-    """How one half scores normal images of a category that it does not know: mean and `std` of log scores.
-
-    `std` 0: not known, for there is one image only; `mean` is then that of the distance between neighbours in its bank.
-    """
-
-    mean: float
-    std: float
-
-    @classmethod
-    def of(cls, logs: Sequence[float]) -> HalfScores:
-        """From the log scores of two and more images, each left out."""
-        values = np.asarray(logs)
-        return cls(float(values.mean()), float(np.sqrt(shrunk_variance(values, PRIOR_STD, PRIOR_WEIGHT))))
+# p of the power mean that joins two distances: 1 is their mean, ∞ the larger one. Chosen among 1, 2 and 4 on synthetic
+# anomalies on normal images (docs/methods/hybrid.md).
+EXPONENT = 4.0
 
 
 def log_of(score: float) -> float:
@@ -61,30 +44,14 @@ def log_of(score: float) -> float:
     return float(np.log(max(score, 1e-12)))
 
 
-def joined_score(scores: Sequence[float], halves: Sequence[HalfScores]) -> float:
-    """The image score from each half's, near 1 for a normal image.
-
-    Each log score is standardised, z = (log s − mean) / std, and the image's is the soft maximum log Σ exp z, back in
-    units of a log score: what one half sees clearly counts whatever the other sees, and a half that scatters more has
-    less to say. Without known `std` it is the geometric mean.
-    """
-    centred = [log_of(score) - half.mean for score, half in zip(scores, halves, strict=True)]
-    stds = [half.std for half in halves]
-    if min(stds) <= 0:
-        return float(np.exp(np.mean(centred)))
-    soft = np.logaddexp.reduce([one / std for one, std in zip(centred, stds, strict=True)]) - np.log(len(halves))
-    return float(np.exp(np.exp(np.mean(np.log(stds))) * soft))
-
-
 @dataclass(kw_only=True, eq=False, repr=False)
 class Hybrid(Configurable):
     """A bank of convolutional patches beside a bank of transformer patches; needs two joined encoders.
 
     `local` and `context` are settings of the two `PatchCore`s, over this class's own. With l and c a patch's distances
-    in both, and l₀, c₀ the scores that either half gives normal images it does not know (`halves_`), its score is
-    (l/l₀ + c/c₀)/2, on the finer half's grid. The image's score joins the two halves' scores by `pooling`
-    (`joined_score`). `rotations`, `max_copies`, `pooling`, `image_size`, `framing`: see `Needs`; all others as in
-    `PatchCore`.
+    in both, and l₀, c₀ the scores that either half gives normal images it does not know (`units_`), its score is the
+    power mean (((l/l₀)⁴ + (c/c₀)⁴)/2)^¼, on the finer half's grid; the image's score pools these. `rotations`,
+    `max_copies`, `pooling`, `image_size`, `framing`: see `Needs`; all others as in `PatchCore`.
     """
 
     local: Mapping[str, Any] | None = None
@@ -132,11 +99,9 @@ class Hybrid(Configurable):
         for half, bank in self._banks.items():
             bank.fit((replace(batch, features=as_rgb_features(batch.features, half)) for batch in batches), progress)
         logs = self._logs_of_left_out(batches)
-        self.halves_ = {
+        self.units_ = {
             half: {
-                name: HalfScores.of(logs[half, name])
-                if len(logs[half, name]) > 1
-                else HalfScores(float(np.log(own.median_nn_distance())), 0.0)
+                name: float(np.exp(np.mean(logs[half, name]))) if logs[half, name] else own.median_nn_distance()
                 for name, own in bank.banks_.items()
             }
             for half, bank in self._banks.items()
@@ -144,7 +109,7 @@ class Hybrid(Configurable):
         return self
 
     def score(self, features: Features) -> PatchScores:
-        """Mean of both distances `(B, h, w)` on the finer half's grid, in units of what normal images score."""
+        """Power mean of both distances `(B, h, w)` on the finer half's grid, in units of what normal images score."""
         self._check_fitted()
         return self._joined(
             [self._banks[half].score(as_rgb_features(features, half)).patches for half in HALVES], features
@@ -164,17 +129,14 @@ class Hybrid(Configurable):
         return self._banks[half].score_without(as_rgb_features(features, half), left_out).patches  # (B, h, w)
 
     def _joined(self, distances: Sequence[Tensor], features: Features) -> PatchScores:
-        """Patch and image scores from each half's distances `(B, h, w)`."""
+        """Patch scores from each half's distances, both `(B, h, w)`."""
         names = [self._banks["local"].category_for(name) for name in categories_of(features)]  # B
-        known = [[self.halves_[half][name] for name in names] for half in HALVES]  # (2, B)
-        units = [torch.tensor([np.exp(one.mean) for one in own], dtype=torch.float32) for own in known]
-        scaled = [
-            one / unit.to(one.device)[:, None, None] for one, unit in zip(distances, units, strict=True)
-        ]  # each (B, h, w)
-        patches = torch.cat(resize_to_finest([one[..., None] for one in scaled]), dim=-1).mean(-1)  # (B, h, w)
-        pooled = [self._pooled(one, features) for one in distances]  # (2, B)
-        images = [joined_score(*pair) for pair in zip(zip(*pooled, strict=True), zip(*known, strict=True), strict=True)]
-        return PatchScores(patches, torch.tensor(images, dtype=patches.dtype, device=patches.device))
+        scaled = []
+        for half, own in zip(HALVES, distances, strict=True):
+            units = own.new_tensor([max(self.units_[half][name], 1e-12) for name in names])  # (B,)
+            scaled.append((own / units[:, None, None])[..., None])  # (B, h, w, 1)
+        both = torch.cat(resize_to_finest(scaled), dim=-1)  # (B, h, w, 2)
+        return PatchScores(both.pow(EXPONENT).mean(-1).pow(1 / EXPONENT))
 
     def _pooled(self, distances: Tensor, features: Features) -> list[float]:
         """One half's image scores, B of them, from its distances `(B, h, w)`."""
@@ -203,37 +165,37 @@ class Hybrid(Configurable):
         return logs
 
     def state(self) -> dict[str, Tensor]:
-        """Both banks, under `local.…` and `context.…`, and there `half/…` `(2,)`: mean and std of log scores."""
+        """Both banks, under `local.…` and `context.…`, and there `unit/…` `(1,)`: l₀ or c₀."""
         self._check_fitted()
         return {
             key: tensor
             for half, bank in self._banks.items()
-            for key, tensor in add_prefix(bank.state() | self._half_state(half), half).items()
+            for key, tensor in add_prefix(bank.state() | self._units_of(half), half).items()
         }
 
-    def _half_state(self, half: str) -> dict[str, Tensor]:
+    def _units_of(self, half: str) -> dict[str, Tensor]:
         return {
-            state_key("half", name): torch.tensor([own.mean, own.std], dtype=torch.float64)
-            for name, own in self.halves_[half].items()
+            state_key("unit", name): torch.tensor([unit], dtype=torch.float64)
+            for name, unit in self.units_[half].items()
         }
 
     def load_state(self, state: Mapping[str, Tensor]) -> Self:
         """Take back what `state` gave. Raises ModelError for that of an earlier version, which scored otherwise."""
-        self.halves_ = {}
+        self.units_ = {}
         for half, bank in self._banks.items():
             own = strip_prefix(state, half)
-            bank.load_state({key: tensor for key, tensor in own.items() if not key.startswith("half")})
-            self.halves_[half] = {
-                name: HalfScores(*tensor.tolist()) for name, tensor in by_category(own, "half").items()
-            }
-            if self.halves_[half].keys() != bank.banks_.keys():
+            self.units_[half] = {name: float(tensor) for name, tensor in by_category(own, "unit").items()}
+            bank.load_state(
+                {key: tensor for key, tensor in own.items() if key.startswith(("bank", "scale", "background"))}
+            )
+            if self.units_[half].keys() != bank.banks_.keys():
                 raise ModelError(
                     "a hybrid that knows how its halves score", "one of an earlier version", "fit it again"
                 )
         return self
 
     def _check_fitted(self) -> None:
-        if not hasattr(self, "halves_"):
+        if not hasattr(self, "units_"):
             raise NotFittedError("banks that have learned", "empty ones", "call fit first")
 
 
