@@ -129,6 +129,12 @@ def _snapshot(hub_id: str) -> Path | None:
     return None
 
 
+def revision_of(folder: Path) -> str:
+    """The commit of a hub model that a folder of the hub's cache is the snapshot of; "" for any other folder."""
+    is_snapshot = folder.parent.name == "snapshots" and folder.parent.parent.name.startswith("models--")
+    return folder.name if is_snapshot else ""
+
+
 def hub_cache() -> Path:
     """The folder in which Hugging Face tools keep downloads, by their environment variables."""
     for variable in ("HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE"):

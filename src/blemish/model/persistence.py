@@ -71,6 +71,7 @@ def saved_of(model: FittedModel, folder: Path) -> SavedModel:
             "layers": list(encoder.layers),
             "weights": encoder.weights_sha256,
             "precision": settings.precision,
+            **revisions_of(encoder),
             **folders_beside(encoder.name, folder),
         },
         "detector": {
@@ -210,11 +211,24 @@ def as_json(settings: Mapping[str, Any]) -> dict[str, Any]:
 def check_weights(encoder: Encoder, saved: Mapping[str, Any]) -> None:
     """Raise WeightsError where an encoder's weights are not those that a model was fitted with."""
     if encoder.weights_sha256 != saved["weights"]:
+        get = [
+            f"hf download {ENCODERS[name].hub if name in ENCODERS else name} --revision {revision} --local-dir FOLDER"
+            for name, revision in saved.get("revisions", {}).items()
+        ]
         raise WeightsError(
             f"the weights of {saved['name']!r} that the model learned with (sha256 {saved['weights'][:12]}…)",
             f"others (sha256 {encoder.weights_sha256[:12]}…)",
-            "install the weights it learned with, or fit again with these",
+            f"get them ({'; '.join(get)}) and name their folder as the encoder, or fit again with these"
+            if get
+            else "install the weights it learned with, or fit again with these",
         )
+
+
+def revisions_of(encoder: Encoder) -> dict[str, Any]:
+    """The commits that an encoder's weights from a hub are of, by name; empty where none are."""
+    parts = getattr(encoder, "parts", (encoder, getattr(encoder, "images", encoder)))
+    found = {part.name: part.revision for part in parts if getattr(part, "revision", "")}
+    return {"revisions": found} if found else {}
 
 
 def folders_beside(encoder: str, folder: Path) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from blemish.encoders.base import Encoder, LayerRole
 from blemish.encoders.layers import token_roles
 from blemish.encoders.weights import file_hash
 from blemish.errors import SettingsError, WeightsError
+from blemish.model.persistence import check_weights, revisions_of
 from blemish.types import RGB
 
 Folder = Callable[[str], Path]
@@ -40,6 +41,24 @@ def test_keeps_the_promise_of_an_encoder(family: str, model_folder: Folder, imag
         assert features.layers[RGB][0].shape[1:3] == (64 // stride, 96 // stride)
         # Features can be learned from.
         (features.layers[RGB][0] * torch.ones(encoder.dims[0], requires_grad=True)).sum().backward()
+
+
+def test_an_encoder_knows_which_commit_of_a_hub_it_is(
+    model_folder: Folder, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    snapshot = tmp_path / "models--facebook--dinov2-small" / "snapshots" / "ed25f3a31f01"
+    shutil.copytree(model_folder("dinov2"), snapshot)
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
+    encoder = encoders.build("dinov2-small")
+    assert encoder.revision == "ed25f3a31f01"
+    assert revisions_of(encoder) == {"revisions": {"dinov2-small": "ed25f3a31f01"}}
+    joined = encoders.build("pixels+dinov2-small")
+    assert revisions_of(joined) == revisions_of(encoder)
+    assert revisions_of(encoders.build(model_folder("dinov2"))) == {}
+    saved = {"name": encoder.name, "weights": "0" * 64, **revisions_of(encoder)}
+    with pytest.raises(WeightsError, match="hf download facebook/dinov2-small --revision ed25f3a31f01 "):
+        check_weights(encoder, saved)
+    check_weights(encoder, saved | {"weights": encoder.weights_sha256})
 
 
 def test_many_layers_are_eight_across_the_middle():

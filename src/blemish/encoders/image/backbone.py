@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from blemish.encoders.availability import revision_of
 from blemish.encoders.base import LayerRole
 from blemish.encoders.image.frozen import FrozenEncoder, NetworkOutput
 from blemish.encoders.image.hub import find_model, normalisation, weight_files
@@ -61,7 +62,7 @@ def load_backbone(
     else:
         network = BlockFeatures(model, blocks, taken, final_norm if norm else nn.Identity())
     mean, std = normalisation(folder, config.model_type)
-    return FrozenEncoder(
+    encoder = FrozenEncoder(
         network,
         name=name,
         layers=taken,
@@ -75,6 +76,8 @@ def load_backbone(
         device=device,
         precision="fp32" if is_staged and precision == "auto" else precision,  # measured for transformers only
     )
+    encoder.revision = revision_of(folder)
+    return encoder
 
 
 class BlockFeatures(nn.Module):

@@ -45,6 +45,7 @@ class FrozenEncoder:
         chunk: int | None = None,
     ) -> None:
         self.name, self.licence, self.weights_sha256 = name, licence, weights_sha256
+        self.revision = ""  # the commit that weights from a hub are of
         self.modalities: tuple[str, ...] = (RGB,)
         self.layers, self.dims = tuple(layers), tuple(dims)
         self.stride, self.size_multiple = stride, size_multiple
