@@ -31,6 +31,8 @@ from scipy.stats import t as student
 from blemish import Inspector
 from blemish.augmentation.perturb import slight_copies
 from blemish.data import load_image
+from blemish.detectors.base import WithoutImages
+from blemish.scoring.detector_scores import detector_scores
 from blemish.scoring.tail_model import TailModel, TailPrior
 
 RESULTS = Path(__file__).parent / "results" / "tail_prior.csv"
@@ -53,8 +55,8 @@ def measured(product: str, draw: int) -> Iterator[tuple[str, float]]:
         others = [i for i in range(SHOTS) if i != number]
         for out in (1, 2, 3):
             for more in itertools.combinations(others, out - 1):
-                scores = model.detector.score_without(features, (number, *more)).images
-                yield f"left out {out} of image {number}", math.log(float(scores[0]))
+                (score,), _ = detector_scores(WithoutImages(model.detector, (number, *more)), features)
+                yield f"left out {out} of image {number}", math.log(float(score))
     for image in further:
         yield "further", math.log(inspector.inspect(image).score)
     alone = Inspector().fit(learned[:1])

@@ -1,0 +1,191 @@
+"""How to join the halves of `hybrid`, and how finely its transformer should look, without a test image?
+
+    python benchmarks/joining.py scores               # measures; writes results/joining.csv
+    python benchmarks/joining.py choose               # the choice on all products, and with each left out
+
+Learns from 4 good *training* images (RandomState(0) over the sorted names). Normal are up to 8 further good training
+images, anomalous the same with defects made up on them: `stain` and `scar` of development.py, `swirl` (turned on
+itself), `transplant` (replaced by what lies elsewhere in the image), `erasure` (blurred away), each on a random 0.3 to
+3 % of the part. Ways: "largest" joins the pooled scores of both halves, standardised by what images that are left out
+score, by a soft maximum; "power P" joins the distances patch by patch by their power mean and pools that map.
+`image_auroc` by product, share of the transformer's patches a side (`context_scale`) and way.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+from development import blob, stain
+from pictures import WITH_FURTHER, good_files
+from scipy import ndimage
+from torch import Tensor
+from torch.nn.functional import interpolate
+
+from blemish import Inspector
+from blemish.augmentation.cutpaste import scar
+from blemish.data import load_image
+from blemish.detectors.hybrid import HALVES, Hybrid, as_rgb_features
+from blemish.encoders.composite.two_image import JointEncoder
+from blemish.metrics import auroc
+from blemish.model.fitted import FittedModel
+from blemish.numeric.pooling import image_score
+from blemish.preprocessing.foreground import from_pixels
+
+RESULTS = Path(__file__).parent / "results" / "joining.csv"
+SHOTS, FURTHER = 4, 8
+SCALES = (0.75, 1.0, 1.125)
+POWERS = (1, 2, 4, 8)
+PRIOR_STD, PRIOR_WEIGHT = 0.07, 6  # of a half's log scores of normal images
+Distances = tuple[np.ndarray, np.ndarray]  # of both halves, (h, w) on one grid each
+
+
+def swirl(image: np.ndarray, random: np.random.Generator) -> np.ndarray:
+    _, y, x, area = place(image, random)
+    radius = 1.6 * np.sqrt(area / np.pi)
+    down, right = np.mgrid[: image.shape[0], : image.shape[1]].astype(float)
+    inside = np.clip(1 - np.hypot(down - y, right - x) / radius, 0, 1) ** 0.5
+    angle = random.uniform(0.6, 1.5) * random.choice([-1, 1]) * inside
+    source = [
+        y + (down - y) * np.cos(angle) - (right - x) * np.sin(angle),
+        x + (down - y) * np.sin(angle) + (right - x) * np.cos(angle),
+    ]
+    planes = [ndimage.map_coordinates(image[..., c].astype(float), source, order=1, mode="reflect") for c in range(3)]
+    return np.asarray(np.stack(planes, axis=-1).clip(0, 255), dtype=np.uint8)
+
+
+def transplant(image: np.ndarray, random: np.random.Generator) -> np.ndarray:
+    part, y, x, area = place(image, random)
+    shift = tuple(int(random.integers(side)) for side in image.shape[:2])
+    return mixed(image, np.roll(image, shift, (0, 1)), blob(part.shape, area, (y, x), random))
+
+
+def erasure(image: np.ndarray, random: np.random.Generator) -> np.ndarray:
+    part, y, x, area = place(image, random)
+    width = max(2.0, 0.6 * np.sqrt(area / np.pi))
+    blurred = np.stack([ndimage.gaussian_filter(image[..., c].astype(float), width) for c in range(3)], axis=-1)
+    return mixed(image, blurred, blob(part.shape, area, (y, x), random))
+
+
+def place(image: np.ndarray, random: np.random.Generator) -> tuple[np.ndarray, int, int, float]:
+    """The part's mask, a place on it (y, x), and an area in pixels."""
+    part = from_pixels(image)
+    ys, xs = np.nonzero(part)
+    at = int(random.integers(len(ys)))
+    return part, int(ys[at]), int(xs[at]), float(part.sum() * np.exp(random.uniform(np.log(0.003), np.log(0.03))))
+
+
+def mixed(image: np.ndarray, other: np.ndarray, where: np.ndarray) -> np.ndarray:
+    soft = ndimage.gaussian_filter(where.astype(float), 1)[..., None]
+    return np.asarray((image * (1 - soft) + other * soft).clip(0, 255), dtype=np.uint8)
+
+
+KINDS: dict[str, Callable[[np.ndarray, np.random.Generator], np.ndarray]] = {
+    "stain": stain,
+    "scar": lambda image, random: scar(image, from_pixels(image), random)[0],
+    "swirl": swirl,
+    "transplant": transplant,
+    "erasure": erasure,
+}
+
+
+def measured(product: str, scale: float) -> Iterator[tuple[str, float]]:
+    """(way, AUROC) of one product and scale."""
+    files = good_files(product)
+    order = np.random.RandomState(0).permutation(len(files))
+    learned = [load_image(files[i]) for i in order[:SHOTS]]
+    normal = [load_image(files[i]) for i in order[SHOTS:][:FURTHER]]
+    random = np.random.default_rng(0)
+    anomalous = [make(image, random) for image in normal for make in KINDS.values()]
+    encoder = Inspector(detector="hybrid").built_encoder()
+    assert isinstance(encoder, JointEncoder)
+    model = Inspector(encoder=JointEncoder(encoder.parts, scale), detector="hybrid").fit(learned).model_
+    assert model is not None
+    left_out = [distances(model, image, (number,)) for number, image in enumerate(learned)]
+    units = np.mean([[log_score(one) for one in pair] for pair in left_out], axis=0)  # (2,)
+    spread = np.var([[log_score(one) for one in pair] for pair in left_out], axis=0)  # (2,)
+    stds = np.sqrt((PRIOR_WEIGHT * PRIOR_STD**2 + SHOTS * spread) / (PRIOR_WEIGHT + SHOTS - 1))  # (2,)
+
+    def largest(pair: Distances) -> float:
+        return float(np.logaddexp(*((np.array([log_score(one) for one in pair]) - units) / stds)))
+
+    def power(p: float) -> Callable[[Distances], float]:
+        return lambda pair: log_score(np.mean([(one / np.exp(u)) ** p for one, u in zip(pair, units, strict=True)], 0))
+
+    ways = {"largest": largest} | {f"power {p}": power(p) for p in POWERS}
+    ways |= {half: lambda pair, i=i: log_score(pair[i]) for i, half in enumerate(HALVES)}  # type: ignore[misc]
+    good, bad = ([distances(model, image) for image in images] for images in (normal, anomalous))
+    for way, score in ways.items():
+        yield way, auroc([score(pair) for pair in good + bad], [0] * len(good) + [1] * len(bad))
+
+
+def distances(model: FittedModel, image: np.ndarray, left_out: tuple[int, ...] = ()) -> Distances:
+    """The distances of an image's patches in both halves, on the finer one's grid."""
+    detector = model.detector
+    assert isinstance(detector, Hybrid)
+    features = model.encoder.encode(model.framing_of(None).frame(image).encoder_input[None]).with_categories([""])
+    found: list[Tensor] = []
+    for half, bank in detector._banks.items():
+        own = as_rgb_features(features, half)
+        found.append((bank.score_without(own, left_out) if left_out else bank.score(own)).patches)  # (1, h, w)
+    grid = max((one.shape[1:] for one in found), key=lambda shape: shape[0] * shape[1])
+    local, context = (interpolate(one[None], grid, mode="bilinear")[0, 0].numpy() for one in found)
+    return local, context
+
+
+def log_score(patches: np.ndarray) -> float:
+    return float(np.log(max(image_score(patches, Hybrid().pooling), 1e-12)))
+
+
+def measure(products: list[str]) -> None:
+    """Write the rows of all products that are not in the file yet."""
+    known = {row["product"] for row in rows()} if RESULTS.exists() else set()
+    with RESULTS.open("a", newline="") as file:
+        table = csv.writer(file, lineterminator="\n")
+        if not known:
+            table.writerow(("product", "context_scale", "way", "image_auroc"))
+        for product in products:
+            if product not in known:
+                found = [(scale, *row) for scale in SCALES for row in measured(product, scale)]
+                table.writerows((product, scale, way, f"{value:.4f}") for scale, way, value in found)
+                file.flush()
+                print(product, flush=True)
+
+
+def rows() -> list[dict[str, str]]:
+    with RESULTS.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def choose() -> None:
+    """Print the mean of each scale and way, and what is chosen with each product left out."""
+    found: dict[tuple[str, str], dict[str, float]] = defaultdict(dict)
+    for row in rows():
+        found[row["context_scale"], row["way"]][row["product"]] = float(row["image_auroc"])
+    means = {key: float(np.mean(list(values.values()))) for key, values in found.items()}
+    for (scale, way), mean in sorted(means.items(), key=lambda item: -item[1]):
+        print(f"{scale:>6} {way:10} {mean:.4f}")
+    for scale in sorted({scale for scale, _ in found}):
+        candidates = {key: values for key, values in found.items() if key[0] == scale and key[1] not in HALVES}
+        for out in sorted(next(iter(candidates.values()))):
+            best = max(candidates, key=lambda key: np.mean([v for p, v in candidates[key].items() if p != out]).item())
+            print(f"{scale:>6} without {out:12} {best[1]:10} {candidates[best][out]:.4f}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=("scores", "choose"))
+    parser.add_argument("--products", nargs="+", default=list(WITH_FURTHER))
+    options = parser.parse_args()
+    if options.what == "scores":
+        measure(options.products)
+    else:
+        choose()
+
+
+if __name__ == "__main__":
+    main()
