@@ -251,16 +251,16 @@ class Features:
 
     @property
     def is_ignored(self) -> bool:
-        """Whether nothing of these images is judged, on the grid of any layer."""
-        grids = {tuple(tensor.shape[1:3]) for tensors in self.layers.values() for tensor in tensors}
-        found = [ignored for grid in grids if (ignored := self.ignored_on(grid)) is not None]
-        return any(bool(ignored.all()) for ignored in found)
+        """Whether nothing of these images is judged, on the grid of the coarsest layer."""
+        shapes = [tensor.shape[1:3] for tensors in self.layers.values() for tensor in tensors]
+        ignored = self.ignored_on(min(shapes, key=lambda shape: shape[0] * shape[1]))
+        return ignored is not None and bool(ignored.all())
 
     def ignored_on(self, grid: Sequence[int]) -> torch.Tensor | None:
         """The patches `(B, h, w)` bool of a `grid` (h, w) that are not judged; None where all are.
 
-        They are those that ignored pixels touch, and their neighbours, whose features hold something of them, too; of
-        an image of which nothing would be left then, without the neighbours.
+        They are those that ignored pixels touch, and their neighbours, which see the edge of what is filled in; of an
+        image of which nothing would be left then, without the neighbours.
         """
         if self.ignored is None:
             return None
@@ -269,7 +269,7 @@ class Features:
         touched = adaptive_max_pool2d(self.ignored[:, None].float(), tuple(grid))  # (B, 1, h, w)
         grown = max_pool2d(touched, 3, stride=1, padding=1)  # (B, 1, h, w)
         is_nothing_left = grown.amin(dim=(1, 2, 3), keepdim=True) > 0  # (B, 1, 1, 1)
-        return touched.where(is_nothing_left, grown)[:, 0] > 0
+        return touched.where(is_nothing_left, grown)[:, 0] > 0  # (B, h, w)
 
     def take(self, index: Any) -> Features:
         """The images that `index` (a slice or an integer/bool tensor over B) selects."""

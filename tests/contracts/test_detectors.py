@@ -20,12 +20,15 @@ from blemish.encoders.base import LayerRole
 from blemish.errors import NotFittedError, SettingsError
 from blemish.model.feature_loader import FeatureLoader
 from blemish.numeric.pooling import image_score
+from blemish.scoring.detector_scores import detector_scores
 from blemish.types import POINTS, RGB, Features, Prompts
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 SIZE = 64  # pixels; small, so that every detector is through in seconds
 # Settings that make training short, given to those that have them.
 QUICK = {"steps": 4, "depth": 1, "decoder_depth": 1, "heads": 2, "width": 8, "rotations": 2, "image_size": SIZE}
+
+SEE_THE_WHOLE_IMAGE = {"sa-patchcore"}  # every patch: only filling the area in, as models do, hides what is there
 
 pytestmark = pytest.mark.parametrize("name", sorted(registry.DETECTORS))
 
@@ -150,6 +153,29 @@ def test_other_image_sizes_are_scored(name: str) -> None:
     wide = np.concatenate([np.stack(images(2))] * 2, axis=2)  # (2, 64, 128, 3)
     patches = detector.score(encoder.encode(wide).with_categories(["disc"] * 2)).patches
     assert patches.shape[2] == 2 * patches.shape[1]
+
+
+def test_ignored_patches_count_for_nothing(name: str) -> None:
+    """A large defect under the ignored half changes the score by what patches of the other half see of it alone; one in
+    the other half counts as ever."""
+    detector, encoder = fitted(name)
+    (normal,) = images(1, first=9)
+    ignored = np.zeros((SIZE, SIZE), dtype=bool)
+    ignored[:, : SIZE // 2] = True
+    left, right = normal.copy(), normal.copy()
+    left[24:40, :4], right[16:48, 40:56] = 0, 0
+
+    def scored(image: np.ndarray, area: np.ndarray | None) -> tuple[float, np.ndarray]:
+        features = encoder.encode(image[None]).with_categories(["disc"]).with_ignored(area)
+        scores, patches = detector_scores(detector, features)
+        return float(scores[0]), patches[0]
+
+    clean, patches = scored(normal, ignored)
+    assert not patches[:, : patches.shape[1] // 2].any()
+    assert not np.array_equal(scored(right, ignored)[1], patches)
+    if name not in SEE_THE_WHOLE_IMAGE:
+        assert abs(scored(left, ignored)[0] - clean) <= 0.2 * abs(scored(left, None)[0] - scored(normal, None)[0])
+    assert scored(normal, np.ones_like(ignored))[0] == 0
 
 
 def test_the_state_comes_back(name: str) -> None:

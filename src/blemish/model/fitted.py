@@ -61,6 +61,11 @@ class FittedModel:
         """The framing of a category, or of all where they are framed alike."""
         return self.framings.get(category or "", next(iter(self.framings.values())))
 
+    def ignored_in(self, category: str | None) -> np.ndarray | None:
+        """The area `(h, w)` bool that images of a category, or of the only one, ignore; None where there is none."""
+        names = [category or ""] if category or len(self.framings) > 1 else list(self.framings)
+        return self.ignored.get(names[0])
+
     def check_category(self, category: str | None) -> None:
         """Raise SettingsError for the name of a category that the model does not know."""
         if category is not None and category not in self.calibrations:

@@ -28,8 +28,8 @@ from blemish.model.outliers import Outlier, find_outliers
 from blemish.model.settings import ModelSettings, check_compatible
 from blemish.model.standing_out import find_standing_out, scores_to_compare
 from blemish.model.survey import NormalImages, survey
-from blemish.preprocessing.framing import Framing, encoder_input_of
-from blemish.preprocessing.ignored_area import IgnoreInput, ignored_pixels, read_ignored
+from blemish.preprocessing.framing import Framing
+from blemish.preprocessing.ignored_area import IgnoreInput, fill_ignored, ignored_pixels, read_ignored
 from blemish.scoring.held_out_plan import plan_held_out
 from blemish.types import POINTS, ImageOrScan, Prompts
 
@@ -55,14 +55,14 @@ def fit(
     given = [sample.in_units(settings.units) for sample in good_samples(images, category, assume_good)]
     samples = complete_samples(given, needs.modalities)
     check_enough(len(samples), needs)
-    ignored = read_ignored(ignore)
+    given_areas = read_ignored(ignore)
     encoder = settings.build_encoder()
     check_compatible(needs, encoder, settings.framing, settings.detector_name)
     prompts, text_encoder = embedded_prompts([sample.category or "" for sample in samples], settings)
     learning = encoder if cache is None else with_disk_cache(encoder, Path(cache))
     full_scale = learn_full_scale(samples, settings.bit_depth)
     load = partial(load_sample, modalities=needs.modalities, full_scale=full_scale)
-    normal = survey(samples, load, partial(settings.build_framing, encoder), assume_good).without(ignored)
+    normal = survey(samples, load, partial(settings.build_framing, encoder), assume_good, given_areas)
     check_enough(len(normal.samples), needs)
     loader = feature_loader(normal, learning, settings, prompts, progress)
     outliers: tuple[Outlier, ...] = ()
@@ -71,7 +71,7 @@ def fit(
     plan = plan_held_out(normal.categories, loader.needs, settings.false_alarm_rate, settings.seed)
     detector = unfitted(settings.detector).fit(loader.subset(plan.fitted), progress)
     framings = [normal.framings[name] for name in normal.categories]
-    recognition = settings.recognition_framing(encoder, len(normal.framings))
+    recognition = settings.recognition_framing(encoder, len(normal.framings), bool(normal.ignored))
     areas = [normal.ignored.get(name) for name in normal.categories]
     held_out = HeldOutEncoder(loader, framings, encoder, recognition, settings.seed, areas)
     scores = score_held_out(plan, detector, partial(unfitted, settings.detector), held_out, progress)
@@ -125,27 +125,33 @@ def feature_loader(
 ) -> FeatureLoader:
     """The normal images as batches for the detector."""
     names = normal.categories
-    framings = [normal.framings[name] for name in names]
+    framings, areas = [normal.framings[name] for name in names], [normal.ignored.get(name) for name in names]
     return FeatureLoader.of(
         normal.images,
         encoder,
         settings.detector.needs.limited_to_max_copies(max(Counter(names).values())),
-        [partial(encoder_input_of, framing) for framing in framings],
+        [partial(filled_input_of, framing, area) for framing, area in zip(framings, areas, strict=True)],
         names,
         settings.seed,
         progress=progress,
         poses=[framing.poses for framing in framings],
         prompts=prompts,
         ignored=[
-            partial(ignored_in_image, framing, normal.ignored[name]) if name in normal.ignored else None
-            for name, framing in zip(names, framings, strict=True)
+            None if area is None else partial(ignored_in_image, framing, area)
+            for framing, area in zip(framings, areas, strict=True)
         ],
     )
 
 
+def filled_input_of(framing: Framing, area: np.ndarray | None, image: ImageOrScan) -> ImageOrScan:
+    """The encoder's input for an image, its ignored `area`, if any, filled in."""
+    encoder_input: ImageOrScan = framing.frame(fill_ignored(image, area)).encoder_input
+    return encoder_input
+
+
 def ignored_in_image(framing: Framing, area: np.ndarray, image: ImageOrScan) -> np.ndarray:
     """The pixels `(h, w)` bool of the encoder's input for an image that show its ignored `area`."""
-    return ignored_pixels(area, framing.frame(image))
+    return ignored_pixels(area, framing.frame(fill_ignored(image, area)))
 
 
 def without_outliers(
@@ -164,7 +170,9 @@ def without_outliers(
     ]
     groups = group_indices([normal.categories[i] for i in left])
     framings = {
-        name: settings.build_framing(encoder).fit(normal.images[left[i]] for i in members)
+        name: settings.build_framing(encoder).fit(
+            fill_ignored(normal.images[left[i]], normal.ignored.get(name)) for i in members
+        )
         for name, members in groups.items()
     }
     unchanged = {name for name, framing in framings.items() if same_state(framing, normal.framings[name])}

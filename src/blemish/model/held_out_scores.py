@@ -16,7 +16,7 @@ from blemish.encoders.base import Encoder
 from blemish.encoders.composite.two_image import rgb_encoder
 from blemish.model.feature_loader import FeatureLoader
 from blemish.preprocessing.framing import Framing
-from blemish.preprocessing.ignored_area import ignored_pixels
+from blemish.preprocessing.ignored_area import fill_ignored, ignored_pixels
 from blemish.scoring.anomaly_map import map_peak
 from blemish.scoring.calibration import Calibration, CalibrationSource
 from blemish.scoring.detector_scores import detector_scores
@@ -84,7 +84,8 @@ class HeldOutEncoder:
 
     def copies(self, index: int, count: int, modality: str = "") -> Iterable[Features]:
         """`count` perturbed copies of the image at `index`, one by one; of a scan this `modality` alone."""
-        for copy in slight_copies(self.loader.images[index], count, seed=self.seed):
+        image = fill_ignored(self.loader.images[index], self._area(index))
+        for copy in slight_copies(image, count, seed=self.seed):
             yield self._encode(index, copy, modality)
 
     def unimodal(self, index: int, modality: str) -> Features:
@@ -93,8 +94,11 @@ class HeldOutEncoder:
 
     def encode_for_recognition(self, index: int, image: ImageOrScan) -> Features:
         """An image of the category of that at `index`, as category recognition takes it."""
-        framing = self.recognition_framing or self.framings[index]
-        return rgb_encoder(self.encoder).encode(batch_of([framing.frame(image).encoder_input]))
+        if self.recognition_framing is not None:  # what an image ignores is not known before its category is
+            frame = self.recognition_framing.frame(image)
+        else:
+            frame = self.framings[index].frame(fill_ignored(image, self._area(index)))
+        return rgb_encoder(self.encoder).encode(batch_of([frame.encoder_input]))
 
     def for_recognition(self, index: int) -> Features:
         """The image at `index` as category recognition takes it; encoded only if it has to be."""
@@ -105,9 +109,13 @@ class HeldOutEncoder:
     def _encode(self, index: int, image: ImageOrScan, modality: str) -> Features:
         if modality and isinstance(image, Scan):
             image = image.only(modality)
-        frame, area = self.framings[index].frame(image), self.ignored[index] if self.ignored else None
+        area = self._area(index)
+        frame = self.framings[index].frame(fill_ignored(image, area))
         features = self.encoder.encode(batch_of([frame.encoder_input]))
         return features.with_ignored(None if area is None else ignored_pixels(area, frame))
+
+    def _area(self, index: int) -> np.ndarray | None:
+        return self.ignored[index] if self.ignored else None
 
 
 def scores_and_peaks(detector: Scorer, features: Features, stride: int) -> tuple[list[float], list[float]]:

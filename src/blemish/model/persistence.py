@@ -116,6 +116,11 @@ def fitted_of(
         )
         for number, name in enumerate(names)
     }
+    ignored = {
+        name or "": saved.tensors[f"ignored.{number}"].numpy()
+        for number, name in enumerate(names)
+        if (name or "") in saved.settings.get("ignored_share", {})
+    }
     recogniser = {name: tensor.numpy() for name, tensor in strip_prefix(saved.tensors, "recogniser").items()}
     return FittedModel(
         settings=settings,
@@ -123,7 +128,7 @@ def fitted_of(
         detector=settings.detector.load_state(strip_prefix(saved.tensors, "detector")),
         full_scale=FullScale.from_dict(saved.settings["full_scale"]),
         framings=framings,
-        recognition_framing=settings.recognition_framing(built, len(framings)),
+        recognition_framing=settings.recognition_framing(built, len(framings), bool(ignored)),
         recogniser=CategoryRecognisers().load_state(recogniser),
         calibrations={entry["category"]: Calibration.from_dict(entry) for entry in saved.calibration},
         fingerprints=frozenset(saved.settings["fingerprints"]),
@@ -131,11 +136,7 @@ def fitted_of(
         standing_out=tuple(StandingOut(**one) for one in saved.settings.get("standing_out", ())),  # not in earlier ones
         repeats=saved.settings["repeats"],
         thumbnails=saved.thumbnails,
-        ignored={
-            name or "": saved.tensors[f"ignored.{number}"].numpy()
-            for number, name in enumerate(names)
-            if (name or "") in saved.settings.get("ignored_share", {})
-        },
+        ignored=ignored,
     )
 
 

@@ -22,7 +22,7 @@ from blemish.errors import BlemishError, DataWarning
 from blemish.model.category_recognition import Recognised, group_indices
 from blemish.model.fitted import FittedModel
 from blemish.preprocessing.framing import Frame
-from blemish.preprocessing.ignored_area import ignored_pixels, resized_area
+from blemish.preprocessing.ignored_area import fill_ignored, ignored_pixels, resized_area
 from blemish.scoring.anomaly_map import full_map, regions
 from blemish.scoring.calibration import Calibration
 from blemish.scoring.describe import region_in_words
@@ -74,8 +74,7 @@ class Opened:
 class Encoded:
     """One image as the encoder sees it: its frame, features `(1, h, w, D)`, and the category it shows.
 
-    `ignored` `(h, w)` bool is the area of it that is not judged, if any. An image of which nothing else is in the frame
-    counts as unknown.
+    `ignored` `(h, w)` bool is the area of it that is not judged, if any.
     """
 
     frame: Frame
@@ -141,8 +140,13 @@ def open_image(model: FittedModel, sample: Sample, category: str | None) -> Open
     for warning in [] if rgb is None else content_warnings(rgb, sample.name):
         warnings.warn(warning, stacklevel=2)
     is_certain = model.recognition_framing is None or category is not None
-    frame = model.framing_of(category).frame(image) if is_certain else None
+    frame = frame_of(model, image, category) if is_certain else None
     return Opened(sample, image, frame, time.perf_counter() - started)
+
+
+def frame_of(model: FittedModel, image: ImageOrScan, category: str | None) -> Frame:
+    """What the encoder sees of an image of a category, without what that ignores."""
+    return model.framing_of(category).frame(fill_ignored(image, model.ignored_in(category)))
 
 
 @quiet_numpy()
@@ -166,8 +170,8 @@ def predict(model: FittedModel, batch: Sequence[Opened], category: str | None = 
 
 def encode_and_recognise(model: FittedModel, batch: Sequence[Opened], category: str | None) -> list[Encoded]:
     """Frames and features of opened images, each with its category, given or recognised."""
-    if model.recognition_framing is None:  # all categories are framed alike: what is scored is what is recognised
-        frames = [opened.frame or model.framing_of(category).frame(opened.image) for opened in batch]
+    if model.recognition_framing is None:  # all categories are seen alike: what is scored is what is recognised
+        frames = [opened.frame or frame_of(model, opened.image, category) for opened in batch]
         features = encode_frames(model, frames)
         recognised = [model.recogniser.recognise(one, category) for one in features]
     else:
@@ -176,23 +180,23 @@ def encode_and_recognise(model: FittedModel, batch: Sequence[Opened], category: 
             model.recogniser.recognise(one, category) for one in encode_frames(model, small, for_recognition=True)
         ]
         frames = [
-            opened.frame or model.framings[one.category].frame(opened.image)
+            opened.frame or frame_of(model, opened.image, one.category)
             for opened, one in zip(batch, recognised, strict=True)
         ]
         features = encode_frames(model, frames)
     return [
-        without_ignored(Encoded(frame, one.with_categories([known.category]), known), model.ignored.get(known.category))
+        judged(Encoded(frame, one.with_categories([known.category]), known, model.ignored.get(known.category)))
         for frame, one, known in zip(frames, features, recognised, strict=True)
     ]
 
 
-def without_ignored(encoded: Encoded, area: np.ndarray | None) -> Encoded:
-    """The same image, where an `area` `(h, w)` bool of it, if there is one, is not judged."""
-    if area is None:
+def judged(encoded: Encoded) -> Encoded:
+    """The same image, its features knowing what of it is ignored; an unknown part where that is all."""
+    if encoded.ignored is None:
         return encoded
-    features = encoded.features.with_ignored(ignored_pixels(area, encoded.frame))
+    features = encoded.features.with_ignored(ignored_pixels(encoded.ignored, encoded.frame))
     is_known = encoded.recognised.is_known and not features.is_ignored
-    return Encoded(encoded.frame, features, replace(encoded.recognised, is_known=is_known), area)
+    return replace(encoded, features=features, recognised=replace(encoded.recognised, is_known=is_known))
 
 
 def encode_frames(model: FittedModel, frames: Sequence[Frame], for_recognition: bool = False) -> list[Features]:

@@ -129,10 +129,19 @@ class ModelSettings:
         square = {"square": True} if self.detector.needs.square else {}
         return build_framing(self.framing, image_size=self.image_size, multiple=encoder.size_multiple, **square)
 
-    def recognition_framing(self, encoder: Encoder, categories: int) -> Framing | None:
-        """How categories are recognised before their own framing is known; None where all are framed alike."""
-        if self.framing in SHARED_FRAMINGS or categories == 1:
+    def recognition_framing(self, encoder: Encoder, categories: int, ignores: bool = False) -> Framing | None:
+        """How categories are recognised before their framing is known, and, where one `ignores` an area, that.
+
+        None where all are alike in both. Raises SettingsError for scans of several categories with areas to ignore.
+        """
+        if categories == 1 or (self.framing in SHARED_FRAMINGS and not ignores):
             return None
+        if self.framing == SCAN:
+            raise SettingsError(
+                "one product a model, for pictures with points of which something is to be ignored",
+                f"{categories} products",
+                "fit a model for each",
+            )
         return PlainFraming(RECOGNITION_SIZE, encoder.size_multiple)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -16,7 +16,7 @@ from blemish.model.category_recognition import evenly_spaced, group_indices
 from blemish.model.decoded_images import DecodedImages
 from blemish.model.model_folder import thumbnail
 from blemish.preprocessing.framing import Framing
-from blemish.preprocessing.ignored_area import Box, Mask, ignored_areas
+from blemish.preprocessing.ignored_area import GivenAreas, fill_ignored, ignored_areas
 from blemish.types import ImageOrScan, Sample, Scan
 
 THUMBNAILS = 64  # normal images shown in a saved model
@@ -46,11 +46,6 @@ class NormalImages:
         """The category of each image, "" for the unnamed one."""
         return [sample.category or "" for sample in self.samples]
 
-    def without(self, given: Mapping[str | None, Sequence[Box | Mask]]) -> NormalImages:
-        """The same images with the areas to ignore that were `given`; raises as `ignored_areas`."""
-        sizes = {name: [self.sizes[i] for i in members] for name, members in group_indices(self.categories).items()}
-        return replace(self, ignored=ignored_areas(given, sizes))
-
     def subset(self, indices: Sequence[int], framings: Mapping[str, Framing]) -> NormalImages:
         """The images at `indices` alone, framed anew."""
         return NormalImages(
@@ -68,30 +63,46 @@ def survey(
     load: Callable[[Sample], ImageOrScan],
     build_framing: Callable[[], Framing],
     assume_good: bool = False,
+    ignore: GivenAreas | None = None,
 ) -> NormalImages:
     """Decode every image once: check what it holds, find repetitions, fit the framing of each category.
 
     An image that is given twice in a category would be compared with itself, and make thresholds far too low: images
     that repeat one another, exactly or nearly (saved again as JPEG), count once, with a DataWarning for the latter.
+    What is to `ignore` in them is filled in before a framing sees them.
     Raises ImageError for one that cannot be read, DatasetError where the images show nothing, or some are masks (the
-    latter unless they are to be `assume_good`).
+    latter unless they are to be `assume_good`); for what is to be ignored as `ignored_areas`.
     """
     images = DecodedImages(samples, load)
     groups = group_indices([sample.category or "" for sample in samples])
     images.expect(i for members in groups.values() for i in members)
     notes = Notes(samples, frozenset(evenly_spaced(len(samples), THUMBNAILS)))
     framings = {}
+    areas = first_areas(images, groups, ignore or {})
     for name, members in groups.items():
-        stream = notes.distinct(images, members)
+        stream = (fill_ignored(image, areas.get(name)) for image in notes.distinct(images, members))
         framings[name] = build_framing().fit(stream)
         for _ in stream:  # what the framing had no need to see
             pass
+    ignored_areas(
+        ignore or {}, {name: [notes.sizes[i] for i in own if i in notes.sizes] for name, own in groups.items()}
+    )
     for warning in check_normal_contents([notes.contents[i] for i in sorted(notes.contents)], assume_good):
         warnings.warn(warning, stacklevel=2)
     kept = sorted(i for members in groups.values() for i in notes.without_near_duplicates(members))
     marks = [notes.fingerprints.get(i, "") for i in range(len(samples))]
     sizes = [notes.sizes.get(i, (0, 0)) for i in range(len(samples))]
-    return NormalImages(images, marks, sizes, framings, notes.thumbnails).subset(kept, framings)
+    return NormalImages(images, marks, sizes, framings, notes.thumbnails, areas).subset(kept, framings)
+
+
+def first_areas(
+    images: Sequence[ImageOrScan], groups: Mapping[str, Sequence[int]], given: GivenAreas
+) -> dict[str, np.ndarray]:
+    """The areas `(h, w)` bool that categories ignore, by the size of the first image of each."""
+    if not given:
+        return {}
+    shapes = {name: images[members[0]].shape for name, members in groups.items()}
+    return ignored_areas(given, {name: [(shape[0], shape[1])] for name, shape in shapes.items()})
 
 
 class Notes:

@@ -1,7 +1,9 @@
 """The area of a product's images that is not judged: serial numbers, date codes, fixtures.
 
-It is given as masks and boxes, and kept as one array `(h, w)` bool that covers the whole image at any resolution. From
-there it is laid onto what the encoder sees of an image, wherever the framing put it.
+It is given as masks and boxes, and kept as one array `(h, w)` bool that covers the whole image at any resolution. First
+of all it is filled in with the colours around it, as an encoder's patches hold something of all that lies near them or,
+with attention, of the whole image; then it is laid onto what the encoder sees, wherever the framing put it, for patches
+that are left out of every score.
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ from PIL import Image
 from blemish.data.images import load_mask
 from blemish.errors import DatasetError, ImageError, SettingsError
 from blemish.preprocessing.framing import Frame
+from blemish.types import ImageOrScan, Scan
 
 AreaInput = str | Path | np.ndarray  # "x,y,width,height", the path of a mask, or a mask `(H, W)`
 AreaInputs = AreaInput | Sequence[AreaInput]
@@ -25,6 +28,8 @@ IgnoreInput = AreaInputs | Mapping[str, AreaInputs] | Mapping[str | None, AreaIn
 Size = tuple[int, int]  # height and width in pixels
 
 SHORT_SIDE = 512  # cells of a kept area, at most: what encoders see of an image is hardly finer
+FILL_CELLS = 64  # along the long side; chosen by hand, as are the blurs: smooth, and as local as can be
+FILL_BLURS = ((1.0, 1.0), (1e-3, 4.0))  # weights, and standard deviations in cells
 _NUMBER = r"\s*(\d+(?:\.\d+)?)\s*(%?)\s*"
 _BOX = re.compile(",".join([_NUMBER] * 4))
 _LOOKS_LIKE_A_BOX = re.compile(r"[-\d.,;%\s]+")
@@ -117,7 +122,10 @@ class Mask:
         area |= resized_area(self.pixels, (area.shape[0], area.shape[1]))
 
 
-def read_ignored(given: IgnoreInput | None) -> dict[str | None, list[Box | Mask]]:
+GivenAreas = Mapping[str | None, Sequence[Box | Mask]]  # by category; None: of all
+
+
+def read_ignored(given: IgnoreInput | None) -> GivenAreas:
     """The boxes and masks given, by category; under None those of all. Masks are read.
 
     Raises SettingsError for a text that is no box, ImageError for a file that is no mask.
@@ -137,9 +145,7 @@ def _read(given: AreaInput) -> Box | Mask:
     return Mask.of(given if isinstance(given, np.ndarray) else Path(given).expanduser())
 
 
-def ignored_areas(
-    given: Mapping[str | None, Sequence[Box | Mask]], sizes: Mapping[str, Sequence[Size]]
-) -> dict[str, np.ndarray]:
+def ignored_areas(given: GivenAreas, sizes: Mapping[str, Sequence[Size]]) -> dict[str, np.ndarray]:
     """The ignored area `(h, w)` bool of each category that has one, from what `read_ignored` gave and image sizes.
 
     Raises SettingsError for a category that there is none of, DatasetError where nothing is left to judge, and as
@@ -190,7 +196,56 @@ def ignored_pixels(area: np.ndarray, frame: Frame) -> np.ndarray:
     down, across = frame.original_size
     rows = _cells((yx * x + yy * y + y0) / down, area.shape[0])  # (h, w)
     columns = _cells((xx * x + xy * y + x0) / across, area.shape[1])  # (h, w)
-    return area[rows, columns]
+    shown: np.ndarray = area[rows, columns]
+    return shown
+
+
+def fill_ignored(image: ImageOrScan, area: np.ndarray | None) -> ImageOrScan:
+    """An image or scan of which nothing in an ignored `area` `(h, w)` bool is left; itself where there is none.
+
+    The image is filled in smoothly with the colours around; points in the area count as not measured.
+    """
+    if area is None:
+        return image
+    pixels = resized_area(area, (image.shape[0], image.shape[1]))
+    if not isinstance(image, Scan):
+        return filled_in(image, pixels)
+    return image.map(
+        rgb=lambda rgb: filled_in(rgb, pixels),
+        xyz=lambda xyz: np.where(pixels[..., None], np.float32(np.nan), xyz),
+    )
+
+
+def filled_in(image: np.ndarray, pixels: np.ndarray) -> np.ndarray:
+    """An image `(H, W, 3)` uint8 whose `pixels` `(H, W)` bool have the mean colour of the others near them.
+
+    Nothing of what they showed is left. Means are those of cells of a coarse grid, blurred and interpolated.
+    """
+    filled = image.copy()
+    filled[pixels] = 0
+    rows, columns = np.flatnonzero(pixels.any(axis=1)), np.flatnonzero(pixels.any(axis=0))
+    if not len(rows) or pixels.all():
+        return filled
+    from scipy.ndimage import gaussian_filter
+
+    height, width = pixels.shape
+    cell = max(1.0, max(height, width) / FILL_CELLS)  # pixels
+    cells = max(1, round(width / cell)), max(1, round(height / cell))
+    sums = np.asarray(Image.fromarray(filled).resize(cells, Image.Resampling.BOX), np.float32)  # (rows, columns, 3)
+    shares = Image.fromarray((~pixels).astype(np.uint8) * 255).resize(cells, Image.Resampling.BOX)
+    weights = np.asarray(shares, np.float32)[..., None] / 255  # (rows, columns, 1)
+    colours, known = 1e-6 * sums.sum(axis=(0, 1)) / weights.sum(), np.full_like(weights, 1e-6)  # where nothing is near
+    for share, blur in FILL_BLURS:
+        colours = colours + share * gaussian_filter(sums, (blur, blur, 0))
+        known += share * gaussian_filter(weights, (blur, blur, 0))
+    colours = colours / known  # (rows, columns, 3)
+    top, bottom, left, right = int(rows[0]), int(rows[-1]) + 1, int(columns[0]), int(columns[-1]) + 1
+    inside = (left / width * cells[0], top / height * cells[1], right / width * cells[0], bottom / height * cells[1])
+    smooth = Image.fromarray(colours.clip(0, 255).astype(np.uint8))
+    fill = np.asarray(smooth.resize((right - left, bottom - top), Image.Resampling.BILINEAR, box=inside))
+    window = slice(top, bottom), slice(left, right)
+    filled[window][pixels[window]] = fill[pixels[window]]
+    return filled
 
 
 def _cells(places: np.ndarray, count: int) -> np.ndarray:

@@ -11,7 +11,7 @@ import numpy as np
 
 from blemish.errors import ImageError
 from blemish.report.evidence import CalibrationFacts
-from blemish.report.overlays import draw_mask, draw_overlay, heat_image, strongest_regions, thumbnail
+from blemish.report.overlays import draw_ignored, draw_mask, draw_overlay, heat_image, strongest_regions, thumbnail
 from blemish.report.page import Cell, Photo, Table, photo
 from blemish.report.relief import shaded_relief
 from blemish.scoring.describe import count_in_words, number, rarity_in_words, region_in_words, times_in_words
@@ -101,8 +101,10 @@ def compact_card(prediction: Prediction, label: int | None, image: Picture) -> C
     shown = pixels(image)
     if shown is None:
         return card
-    small = photo(thumbnail(shown, _SMALL_SIDE), f"{card.name}, {card.outcome}, {card.times}")
-    return replace(card, views=(small,))
+    small = thumbnail(shown, _SMALL_SIDE)
+    if prediction.ignored is not None:
+        small = draw_ignored(small, prediction.ignored)
+    return replace(card, views=(photo(small, f"{card.name}, {card.outcome}, {card.times}"),))
 
 
 def full_card(

@@ -58,6 +58,7 @@ class InspectionReport:
         self.made = made
         self.counts: Counter[Verdict] = Counter()
         self.failures = 0
+        self.has_ignored = False  # whether something of any image is not judged
         self._failed: list[tuple[str, str]] = []
         self._groups: dict[str, Shortlist[Card]] = {
             name: Shortlist(most_good if name in _COMPACT else most_defective)
@@ -100,6 +101,7 @@ class InspectionReport:
     def _take(self, prediction: Prediction, label: int | None, image: Picture, relief: Picture, mask: Picture) -> None:
         label = None if label is None else int(bool(label))
         self.counts[prediction.verdict] += 1
+        self.has_ignored = self.has_ignored or prediction.ignored is not None
         if prediction.is_known:
             self._count_score(prediction, label)
         excess = prediction.excess
@@ -136,6 +138,7 @@ class InspectionReport:
             kind="inspection report",
             title=self.title,
             notes=self.notes,
+            has_ignored=self.has_ignored,
             verdict=self._verdict(),
             tiles=self._tiles(),
             shares=self._shares(),

@@ -14,12 +14,14 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from blemish.errors import ImageError
+from blemish.preprocessing.ignored_area import resized_area
 from blemish.report.colours import DEFECT, GOOD, HEAT, TRUTH, UNKNOWN, UNSURE
 from blemish.scoring.describe import count_in_words, times_in_words
 from blemish.types import Prediction, Region
 
 _MOST_BOXES = 12  # more numbers than this hide the part they point at
 _WHITE, _BLACK = (255, 255, 255), (0, 0, 0)
+_GREY, _HATCH = 120, 200  # levels of an area that is not judged, and of the lines across it
 _TONES = {"good": GOOD, "defective": DEFECT, "unsure": UNSURE, "unknown": UNKNOWN}
 _WORDS = {"good": "GOOD", "defective": "DEFECT", "unsure": "UNSURE", "unknown": "UNKNOWN PART"}
 
@@ -35,7 +37,8 @@ def draw_overlay(
     """The image with its verdict drawn on it, `(H, W, 3)` uint8, a new array of the image's own size.
 
     What rises above the map threshold is tinted, the stronger the score the denser, and outlined; `boxes` marks the
-    strongest regions with corners and a number; `strip` writes the verdict along the edge with the least to see.
+    strongest regions with corners and a number; `strip` writes the verdict along the edge with the least to see. An
+    area that is not judged is greyed and hatched.
     Lines and letters grow with the image, and by `scale` where it will be shown smaller.
 
     Raises ImageError when the image is not `(H, W, 3)` uint8.
@@ -44,6 +47,8 @@ def draw_overlay(
     height, width = canvas.shape[:2]
     scores = _map_at(prediction.map, (height, width))
     over = _inside_regions(scores, prediction)
+    if prediction.ignored is not None:
+        canvas = draw_ignored(canvas, prediction.ignored, scale)
     if over.any():
         stroke = _stroke(height, width, scale)
         window = _window(over, stroke + 2)
@@ -66,10 +71,51 @@ def heat_image(prediction: Prediction, size: tuple[int, int] | None = None) -> n
     limit = prediction.region_threshold
     top = 2 * limit if limit > 0 else float(scores.max(initial=0.0))
     canvas = HEAT[np.clip(scores * (255 / max(top, 1e-12)), 0, 255).astype(np.uint8)]  # (h, w, 3)
+    if prediction.ignored is not None:
+        canvas = draw_ignored(canvas, prediction.ignored)
     over = _inside_regions(scores, prediction)
     if over.any():
         _trace(canvas, over, _stroke(*size))
     return canvas
+
+
+def draw_ignored(image: np.ndarray, area: np.ndarray, scale: float = 1.0) -> np.ndarray:
+    """The image with an `area` `(h, w)` bool of it, at any resolution, greyed and hatched: it is not judged.
+
+    So it says in the largest connected part, where that has the room.
+    """
+    canvas = _checked(image).copy()
+    height, width = canvas.shape[:2]
+    inside = resized_area(area, (height, width))
+    if not inside.any():
+        return canvas
+    window = _window(inside, 0)
+    part, own = canvas[window], inside[window]
+    period = 6 * _stroke(height, width, scale)
+    y, x = np.ogrid[: own.shape[0], : own.shape[1]]
+    is_line = (x + y) % period < period // 3
+    grey = np.where(is_line, _HATCH, _GREY)[..., None]  # (h, w, 1)
+    part[own] = (0.4 * part + 0.6 * grey).astype(np.uint8)[own]
+    return _write_inside(canvas, inside, "not judged", _letters(height, width, scale))
+
+
+def _write_inside(canvas: np.ndarray, inside: np.ndarray, text: str, letters: int) -> np.ndarray:
+    """The image with a text in the middle of the largest connected part of an area, if that has the room."""
+    from scipy import ndimage
+
+    labels, count = ndimage.label(inside)
+    largest = 1 + int(np.argmax(ndimage.sum_labels(inside, labels, range(1, count + 1))))
+    rows, columns = ndimage.find_objects(labels)[largest - 1]
+    font = _font(letters)
+    wide, high = font.getlength(text) + letters, 1.5 * letters
+    if columns.stop - columns.start < wide or rows.stop - rows.start < high:
+        return canvas
+    image = Image.fromarray(canvas)
+    x, y = (columns.start + columns.stop) / 2, (rows.start + rows.stop) / 2
+    draw = ImageDraw.Draw(image)
+    draw.rectangle((x - wide / 2, y - high / 2, x + wide / 2, y + high / 2), fill=(_GREY // 2,) * 3)
+    draw.text((x, y), text, font=font, fill=_WHITE, anchor="mm")
+    return np.asarray(image).copy()
 
 
 def draw_mask(image: np.ndarray, mask: np.ndarray, tint: float = 0.15, scale: float = 1.0) -> np.ndarray:
