@@ -4,9 +4,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from blemish.errors import ImageError, SettingsError
-from blemish.types import POINTS, RGB, Sample, Scan
+from blemish.types import POINTS, RGB, Features, Sample, Scan
 
 
 @pytest.fixture
@@ -83,3 +84,44 @@ def test_a_sample_of_a_scan_in_memory(rgb: np.ndarray, xyz: np.ndarray) -> None:
     assert (sample.label, sample.category, sample.units, sample.name) == (1, "bolt", "m", "array")
     with pytest.raises(SettingsError, match="furlongs"):
         Sample(rgb, xyz, units="furlongs")
+
+
+def test_patches_that_ignored_pixels_touch_and_their_neighbours_are_not_judged() -> None:
+    pixels = np.zeros((32, 32), dtype=bool)
+    pixels[9, 9] = True
+    layers = {RGB: (torch.zeros(1, 8, 8, 2),)}
+    features = Features(layers).with_ignored(pixels)
+    ignored = features.ignored_on((8, 8))
+    assert ignored is not None
+    expected = torch.zeros(8, 8, dtype=torch.bool)
+    expected[1:4, 1:4] = True
+    assert torch.equal(ignored[0], expected)
+    assert not features.is_ignored
+    coarse = features.ignored_on((4, 4))
+    assert coarse is not None
+    assert int(coarse.sum()) == 9
+    assert Features(layers).ignored_on((8, 8)) is None
+    assert not Features(layers).is_ignored
+
+
+def test_without_neighbours_where_nothing_would_be_left() -> None:
+    pixels = np.ones((32, 32), dtype=bool)
+    pixels[:, :4] = False
+    features = Features({RGB: (torch.zeros(1, 8, 8, 2),)}).with_ignored(pixels)
+    ignored = features.ignored_on((8, 8))
+    assert ignored is not None
+    assert int((~ignored).sum()) == 8
+    assert not features.is_ignored
+    assert features.with_ignored(np.ones_like(pixels)).is_ignored
+
+
+def test_ignored_pixels_go_with_their_images() -> None:
+    pixels = np.eye(4, dtype=bool)
+    plain = Features({RGB: (torch.zeros(1, 2, 2, 1),)})
+    both = Features.cat([plain, plain.with_ignored(pixels)])
+    assert both.ignored is not None
+    assert not both.ignored[0].any()
+    second = both.take(slice(1, 2)).ignored
+    assert second is not None
+    assert np.array_equal(second[0].numpy(), pixels)
+    assert Features.cat([plain, plain]).ignored is None

@@ -305,3 +305,50 @@ def test_the_unit_of_points_reaches_the_model(blemish: Blemish, tmp_path: Path) 
     assert (wrong.exit_code, "m, cm, mm, um, in" in wrong.output) == (2, True)
     assert blemish("fit", good, "-o", tmp_path / "model", "--units", "mm", *METHOD).exit_code == 0
     assert json.loads((tmp_path / "model" / "settings.json").read_text())["units"] == "mm"
+
+
+def test_what_is_ignored_is_told_drawn_and_written(blemish: Blemish, tmp_path: Path) -> None:
+    from PIL import Image
+
+    parts = write_category(tmp_path / "disc", "disc")
+    mask = np.zeros((64, 80), dtype=np.uint8)
+    mask[:16, 60:] = 255
+    Image.fromarray(mask).save(tmp_path / "mask.png")
+    areas = ("--ignore", "0,0,20%,25%", "--ignore", f"disc={tmp_path / 'mask.png'}")
+    told = blemish("fit", parts, "-o", tmp_path / "model", *METHOD, *areas)
+    assert told.exit_code == 0, told.output
+    assert "disc: Not judged: 11 % of every picture." in " ".join(told.output.split())
+    image = np.array(Image.open(next((parts / "test" / "good").iterdir())).convert("RGB"))
+    image[:16, 60:] = (250, 10, 10)
+    Image.fromarray(image).save(tmp_path / "marked.png")
+    out = tmp_path / "out"
+    assert blemish("inspect", tmp_path / "model", tmp_path / "marked.png", "-o", out).exit_code == 0
+    row = json.loads((out / "results.jsonl").read_text())
+    assert row["verdict"] == "good"
+    assert row["ignored_share"] == pytest.approx((16 * 20 + 16 * 16) / (64 * 80))
+    page = (out / "report.html").read_text()
+    assert "Hatched areas are not judged" in page
+    assert "11 % of disc" in page
+    drawn = np.asarray(Image.open(out / "overlays" / "marked.jpg")).astype(int)
+    assert np.ptp(drawn[4:12, 64:76].mean(axis=(0, 1))) < np.ptp(image[4, 70].astype(int)) / 2  # greyed
+    again = blemish("inspect", tmp_path / "model", tmp_path / "marked.png", "-o", out)  # from the row alone
+    assert again.exit_code == 0
+    assert "Hatched areas are not judged" in (out / "report.html").read_text()
+
+
+@pytest.mark.parametrize(
+    ("area", "words"),
+    [
+        ("0,0,100%,100%", "left to judge"),
+        ("0,0,90,64", "lies inside"),
+        ("1,2,3", "x,y,width,height"),
+        ("ring=0,0,9,9", "disc"),
+        ("nowhere.png", "nowhere.png"),
+    ],
+)
+def test_an_impossible_area_is_refused(blemish: Blemish, tmp_path: Path, area: str, words: str) -> None:
+    parts = write_category(tmp_path / "disc", "disc", train=2, test=1)
+    told = blemish("fit", parts, "-o", tmp_path / "model", *METHOD, "--ignore", area)
+    assert told.exit_code == 2
+    assert words in " ".join(told.output.split())
+    assert not (tmp_path / "model").exists()

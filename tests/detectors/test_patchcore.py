@@ -191,3 +191,22 @@ def test_before_learning_it_says_so() -> None:
 def test_an_impossible_setting_is_named(name: str, value: object) -> None:
     with pytest.raises(SettingsError, match=name):
         PatchCore(**{name: value})
+
+
+def test_a_bank_and_a_reweighted_score_leave_ignored_patches_out() -> None:
+    """The bank is that of the other patches; the image score that of the largest distance among them."""
+    learned, other = deep(2), deep(1, seed=1)
+    height, width = learned[RGB].shape[1:3]
+    pixels = np.zeros((8 * height, 8 * width), dtype=bool)
+    pixels[: 8 * (height // 2 - 1)] = True
+    judged = slice(height // 2, None)
+    settings = COSINE | {"keep_originals": True, "min_patches": 10_000, "reweighting_neighbours": 3}
+    detector = PatchCore(**settings).fit([Batch(learned.take(slice(i, i + 1)).with_ignored(pixels)) for i in range(2)])
+    expected = learned[RGB][:, judged].flatten(0, 2)
+    assert len(detector.patches_[""]) == len(expected)
+    plain = PatchCore(**settings).fit([Batch(Features({RGB: (learned[RGB][:, judged],)}))])
+    one = detector.score(other.with_ignored(pixels)).images
+    two = plain.score(Features({RGB: (other[RGB][:, judged],)})).images
+    assert one is not None
+    assert two is not None
+    torch.testing.assert_close(one, two)

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from blemish.errors import ImageError
+from blemish.preprocessing.ignored_area import resized_area
 from blemish.report.colours import HEAT, from_oklab
-from blemish.report.overlays import draw_mask, draw_overlay, heat_image, thumbnail
+from blemish.report.overlays import draw_ignored, draw_mask, draw_overlay, heat_image, thumbnail
 from blemish.types import VERDICTS, Region
 
 
@@ -140,3 +141,29 @@ def test_an_overlay_is_quick(predict, grain):
         draw_overlay(image, bad)
         times.append(time.perf_counter() - start)
     assert min(times) < 0.06  # about 4 ms on one free core; room for a busy machine
+
+
+def test_an_ignored_area_is_hatched_and_named_and_the_rest_is_untouched(predict, grain):
+    image = grain((256, 320))
+    area = np.zeros((64, 80), dtype=bool)
+    area[8:32, 10:60] = True
+    prediction = replace(predict(size=(256, 320)), ignored=area)
+    for drawn, plain in (
+        (draw_overlay(image, prediction, strip=False), image),
+        (heat_image(prediction), heat_image(predict(size=(256, 320)))),
+        (draw_ignored(image, area), image),
+    ):
+        changed = (drawn != plain).any(axis=2)
+        assert not changed[~resized_area(area, (256, 320))].any()
+        assert changed[32:128, 40:240].mean() > 0.9
+        assert drawn[60:100, 100:180].min(axis=2).max() > 220  # letters
+    assert (draw_ignored(image, np.zeros((64, 80), dtype=bool)) == image).all()
+
+
+def test_no_letters_where_they_do_not_fit(grain):
+    image, area = np.zeros((256, 320, 3), np.uint8), np.zeros((256, 320), dtype=bool)
+    area[:, 10:20] = True
+    drawn = draw_ignored(image, area)
+    assert drawn[:, 10:20].any()
+    assert drawn.max() < 255
+    assert not drawn[:, 20:].any()
