@@ -227,7 +227,7 @@ def check_weights(encoder: Encoder, saved: Mapping[str, Any]) -> None:
 
 def revisions_of(encoder: Encoder) -> dict[str, Any]:
     """The commits that an encoder's weights from a hub are of, by name; empty where none are."""
-    parts = getattr(encoder, "parts", (encoder, getattr(encoder, "images", encoder)))
+    parts: tuple[Any, ...] = getattr(encoder, "parts", (encoder, getattr(encoder, "images", encoder)))
     found = {part.name: part.revision for part in parts if getattr(part, "revision", "")}
     return {"revisions": found} if found else {}
 
