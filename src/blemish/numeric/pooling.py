@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 
 import numpy as np
 
 from blemish.errors import SettingsError
 
+LONG = 4  # length over width up to which patches are pooled all together; longer images are encoded in tiles, too
 SEVERAL_SHARES = "top:0.001,0.003,0.01,0.03"  # small and large defects alike
 
 
@@ -33,12 +33,29 @@ def image_score(patches: np.ndarray, pooling: str = "top:0.01") -> float:
 def image_scores(patches: np.ndarray, pooling: str, ignored: np.ndarray | None = None) -> list[float]:
     """One score for each image from patch scores `(B, h, w)`; `ignored` patches `(B, h, w)` bool count for nothing.
 
-    An image of which nothing is judged scores 0.
+    An image of which nothing is judged scores 0. A strip scores what the most anomalous of its `windows` does: pooled
+    over all of it, a defect would be a smaller share, and count for less, the longer the strip is.
     """
-    judged: Sequence[np.ndarray] = list(patches)
-    if ignored is not None:
-        judged = [one[~gone] for one, gone in zip(patches, ignored, strict=True)]  # (P,) each
-    return [image_score(one, pooling) if one.size else 0.0 for one in judged]
+    places = windows(patches.shape[1:])
+    scores = []
+    for i, image in enumerate(patches):  # (h, w)
+        pieces = [image[place] if ignored is None else image[place][~ignored[i][place]] for place in places]
+        scores.append(max((image_score(piece, pooling) for piece in pieces if piece.size), default=0.0))
+    return scores
+
+
+def windows(shape: tuple[int, ...]) -> list[tuple[slice, slice]]:
+    """Where the patches `(h, w)` lie that are pooled together: all, or windows of `LONG` : 1 where they are longer.
+
+    Windows are evenly spaced and overlap by half, so that a defect at the end of one lies in the middle of another.
+    """
+    length, window = max(shape), LONG * min(shape)
+    if length <= window:
+        return [(slice(None), slice(None))]
+    count = math.ceil((length - window) / (window // 2)) + 1
+    starts = [round(i * (length - window) / (count - 1)) for i in range(count)]
+    along = [slice(start, start + window) for start in starts]
+    return [(one, slice(None)) if shape[0] > shape[1] else (slice(None), one) for one in along]
 
 
 def pooled_counts(pooling: str, patches: int) -> list[int]:
