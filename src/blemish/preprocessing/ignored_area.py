@@ -30,6 +30,7 @@ Size = tuple[int, int]  # height and width in pixels
 SHORT_SIDE = 512  # cells of a kept area, at most: what encoders see of an image is hardly finer
 FILL_CELLS = 64  # along the long side; chosen by hand, as are the blurs: smooth, and as local as can be
 FILL_BLURS = ((1.0, 1.0), (1e-3, 4.0))  # weights, and standard deviations in cells
+FILL_REACH = 8  # cells around the area that give it their colours
 _NUMBER = r"\s*(\d+(?:\.\d+)?)\s*(%?)\s*"
 _BOX = re.compile(",".join([_NUMBER] * 4))
 _LOOKS_LIKE_A_BOX = re.compile(r"[-\d.,;%\s]+")
@@ -176,9 +177,18 @@ def nothing_left(category: str = "", image: str = "") -> DatasetError:
 
 
 def resized_area(area: np.ndarray, size: Size) -> np.ndarray:
-    """An area `(h, w)` bool on an image of another `size`, `(H, W)` bool; a pixel that it touches belongs to it."""
+    """An area `(h, w)` bool on an image of another `size`, `(H, W)` bool.
+
+    Enlarged, a pixel belongs to the cell that holds its middle; shrunk, to the area if it touches it.
+    """
     if area.shape == size:
         return area
+    if area.shape[0] <= size[0] and area.shape[1] <= size[1]:
+        rows, columns = (
+            ((np.arange(pixels) + 0.5) * cells / pixels).astype(int)
+            for cells, pixels in zip(area.shape, size, strict=True)
+        )
+        return np.ascontiguousarray(area.take(columns, axis=1).take(rows, axis=0))
     levels = Image.fromarray(area.astype(np.uint8) * 255)
     return np.asarray(levels.resize((size[1], size[0]), Image.Resampling.BOX)) > 0
 
@@ -222,30 +232,38 @@ def filled_in(image: np.ndarray, pixels: np.ndarray) -> np.ndarray:
     Nothing of what they showed is left. Means are those of cells of a coarse grid, blurred and interpolated.
     """
     filled = image.copy()
-    filled[pixels] = 0
     rows, columns = np.flatnonzero(pixels.any(axis=1)), np.flatnonzero(pixels.any(axis=0))
-    if not len(rows) or pixels.all():
+    if not len(rows):
         return filled
+    cell = max(1.0, max(pixels.shape) / FILL_CELLS)  # pixels
+    reach = round(FILL_REACH * cell)
+    window = (
+        slice(max(0, int(rows[0]) - reach), int(rows[-1]) + 1 + reach),
+        slice(max(0, int(columns[0]) - reach), int(columns[-1]) + 1 + reach),
+    )
+    near, gone = filled[window], pixels[window]  # (h, w, 3), (h, w)
+    near[gone] = 0
+    if not gone.all():
+        near[gone] = _colours_around(near, gone, cell)[gone]
+    return filled
+
+
+def _colours_around(image: np.ndarray, gone: np.ndarray, cell: float) -> np.ndarray:
+    """Mean colours `(h, w, 3)` uint8 of an image `(h, w, 3)` uint8 that is 0 where `gone` `(h, w)`, by distance."""
     from scipy.ndimage import gaussian_filter
 
-    height, width = pixels.shape
-    cell = max(1.0, max(height, width) / FILL_CELLS)  # pixels
+    height, width = gone.shape
     cells = max(1, round(width / cell)), max(1, round(height / cell))
-    sums = np.asarray(Image.fromarray(filled).resize(cells, Image.Resampling.BOX), np.float32)  # (rows, columns, 3)
-    shares = Image.fromarray((~pixels).astype(np.uint8) * 255).resize(cells, Image.Resampling.BOX)
+    sums = np.asarray(Image.fromarray(image).resize(cells, Image.Resampling.BOX), np.float32)  # (rows, columns, 3)
+    shares = Image.fromarray((~gone).astype(np.uint8) * 255).resize(cells, Image.Resampling.BOX)
     weights = np.asarray(shares, np.float32)[..., None] / 255  # (rows, columns, 1)
-    colours, known = 1e-6 * sums.sum(axis=(0, 1)) / weights.sum(), np.full_like(weights, 1e-6)  # where nothing is near
+    # Where nothing is near, the mean of all.
+    colours, known = 1e-6 * sums.sum(axis=(0, 1)) / max(1e-6, weights.sum()), np.full_like(weights, 1e-6)
     for share, blur in FILL_BLURS:
         colours = colours + share * gaussian_filter(sums, (blur, blur, 0))
         known += share * gaussian_filter(weights, (blur, blur, 0))
-    colours = colours / known  # (rows, columns, 3)
-    top, bottom, left, right = int(rows[0]), int(rows[-1]) + 1, int(columns[0]), int(columns[-1]) + 1
-    inside = (left / width * cells[0], top / height * cells[1], right / width * cells[0], bottom / height * cells[1])
-    smooth = Image.fromarray(colours.clip(0, 255).astype(np.uint8))
-    fill = np.asarray(smooth.resize((right - left, bottom - top), Image.Resampling.BILINEAR, box=inside))
-    window = slice(top, bottom), slice(left, right)
-    filled[window][pixels[window]] = fill[pixels[window]]
-    return filled
+    smooth = Image.fromarray((colours / known).clip(0, 255).astype(np.uint8))
+    return np.asarray(smooth.resize((width, height), Image.Resampling.BILINEAR))
 
 
 def _cells(places: np.ndarray, count: int) -> np.ndarray:
