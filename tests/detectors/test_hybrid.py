@@ -103,6 +103,22 @@ def test_each_half_is_measured_by_images_it_does_not_know() -> None:
         assert np.log(detector.units_[half][""]) == pytest.approx(np.mean(logs), rel=1e-5)
 
 
+def test_of_a_single_image_each_half_is_measured_by_its_turned_copies() -> None:
+    both = features(1, 3)  # the image, and two copies of it
+    detector = Hybrid(**QUICK).fit([Batch(both, images=(0, 0, 0), originals=(True, False, False))])  # type: ignore[arg-type]
+    apart = Hybrid(**QUICK).fit([Batch(both, images=(0, 1, 1), originals=(True, False, False))])  # type: ignore[arg-type]
+    for half in HALVES:
+        one = as_rgb_features(both.take(slice(0, 1)), half)
+        patches = apart._banks[half].score_without(one, (0,)).patches[0].numpy()
+        assert detector.units_[half][""] == pytest.approx(image_score(patches, detector.pooling), rel=1e-5)
+
+
+def test_of_a_single_image_without_copies_each_half_is_measured_by_its_bank() -> None:
+    detector = Hybrid(**QUICK).fit([Batch(features(1))])  # type: ignore[arg-type]
+    for half, bank in detector._banks.items():
+        assert detector.units_[half][""] == bank.banks_[""].median_nn_distance()
+
+
 def test_a_state_of_an_earlier_version_is_refused() -> None:
     state = {key: tensor for key, tensor in learned().state().items() if "unit" not in key}
     with pytest.raises(ModelError, match="fit it again"):

@@ -41,11 +41,13 @@ class Coreset:
 class BankRows:
     """The rows `(M, D)` of a bank, and where known the number of the image `(M,)` that each is from.
 
-    `is_separable`: without an image's rows the bank is the one that would have been made without that image.
+    `is_turned` `(M,)` bool: which rows are from turned copies. `is_separable`: without an image's rows the bank is the
+    one that would have been made without that image.
     """
 
     rows: Tensor
     images: Tensor | None = None
+    is_turned: Tensor | None = None
     is_separable: bool = False
 
     @property
@@ -132,10 +134,11 @@ class PatchesByImage:
                 ]
         rows = torch.cat([rows for _, rows in held + turned])  # (N, D)
         images = torch.cat([torch.full((len(rows),), image) for image, rows in held + turned])  # (N,)
+        is_turned = torch.arange(len(rows)) >= sum(len(own) for _, own in held)  # (N,)
         if is_few:
-            return BankRows(rows, images, is_separable=True)
+            return BankRows(rows, images, is_turned, is_separable=True)
         kept = coreset.chosen(rows, coreset.count(len(rows)))
-        return BankRows(rows[kept.to(rows.device)], images[kept])
+        return BankRows(rows[kept.to(rows.device)], images[kept], is_turned[kept])
 
     def _limit(self, samples: Collection[ReservoirSample]) -> None:
         """Keep `size` patches of all these together, as many of each."""

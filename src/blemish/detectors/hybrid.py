@@ -23,6 +23,7 @@ from torch import Tensor
 
 from blemish.detectors.base import Needs, Progress, add_prefix, strip_prefix
 from blemish.detectors.categories import by_category, categories_of, state_key
+from blemish.detectors.collected_patches import BankRows
 from blemish.detectors.patchcore import PatchCore
 from blemish.detectors.settings import Configurable, Count, FractionAboveZero, ImageFraming, Pooling, Seed
 from blemish.errors import ModelError, NotFittedError, SettingsError
@@ -144,10 +145,13 @@ class Hybrid(Configurable):
         return image_scores(distances.cpu().numpy(), self.pooling, None if ignored is None else ignored.cpu().numpy())
 
     def _logs_of_left_out(self, batches: Iterable[Batch]) -> dict[tuple[str, str], list[float]]:
-        """Log scores by half and category of up to `MEASURED_ON` normal images, each by a bank without it."""
-        bank = self._banks["local"]
-        counts = {name: own.count for name, own in bank.rows_of_.items()}
-        waiting = {name: min(MEASURED_ON, count) for name, count in counts.items() if count > 1}
+        """Log scores by half and category of up to `MEASURED_ON` normal images, each by a bank without it.
+
+        A single image is scored by what its turned copies gave: these differ from it about as another image does, in
+        both halves alike. Without turned copies there is no score.
+        """
+        rows = self._banks["local"].rows_of_
+        waiting = {name: min(MEASURED_ON, own.count) for name, own in rows.items() if own.count > 1 or has_turned(own)}
         logs: dict[tuple[str, str], list[float]] = defaultdict(list)
         number = 0
         for batch in batches:
@@ -157,9 +161,11 @@ class Hybrid(Configurable):
                 if waiting.get(name) and (batch.originals is None or batch.originals[row]):
                     waiting[name] -= 1
                     one = batch.features.take(slice(row, row + 1))
-                    for half in HALVES:
-                        distances = self._distances_without(half, one, (image,))  # (1, h, w)
-                        logs[half, name] += map(log_of, self._pooled(distances, one))
+                    for half, bank in self._banks.items():
+                        own = as_rgb_features(one, half)
+                        is_single = rows[name].count == 1
+                        scored = bank.score_by_turned(own) if is_single else bank.score_without(own, (image,))
+                        logs[half, name] += map(log_of, self._pooled(scored.patches, one))
             if not any(waiting.values()):
                 break
         return logs
@@ -197,6 +203,11 @@ class Hybrid(Configurable):
     def _check_fitted(self) -> None:
         if not hasattr(self, "units_"):
             raise NotFittedError("banks that have learned", "empty ones", "call fit first")
+
+
+def has_turned(rows: BankRows) -> bool:
+    """Whether some rows of a bank are from turned copies."""
+    return rows.is_turned is not None and bool(rows.is_turned.any())
 
 
 def as_rgb_features(features: Features, half: str) -> Features:

@@ -164,15 +164,24 @@ class PatchCore(Configurable):
         Exact where `can_leave_out`; elsewhere a little high, as what is left was chosen beside those images.
         """
         gone = torch.tensor(sorted(left_out))
+        return self._score_by_rows(
+            features, lambda rows: None if rows.images is None else ~torch.isin(rows.images, gone)
+        )
 
-        def bank_without(category: str, device: torch.device) -> Neighbours:
-            images = self.rows_of_[category].images
-            if images is None:
+    def score_by_turned(self, features: Features) -> PatchScores:
+        """As `score`, by what the turned copies of the normal images gave alone. There must be some."""
+        return self._score_by_rows(features, lambda rows: rows.is_turned)
+
+    def _score_by_rows(self, features: Features, stays: Callable[[BankRows], Tensor | None]) -> PatchScores:
+        """As `score`, by the rows of each bank for which `stays` gives True, `(M,)`; None where that is not known."""
+
+        def bank_of(category: str, device: torch.device) -> Neighbours:
+            kept = stays(self.rows_of_[category])  # (M,)
+            if kept is None:
                 raise NotFittedError("banks that know their images", "others", "set keep_originals, and fit again")
-            stays = ~torch.isin(images, gone)  # (M,)
-            return Neighbours(self.patches_[category][stays].to(device), self.metric)
+            return Neighbours(self.patches_[category][kept].to(device), self.metric)
 
-        return self._score(features, cache(bank_without))
+        return self._score(features, cache(bank_of))
 
     def _score(self, features: Features, bank_of: Callable[[str, torch.device], Neighbours]) -> PatchScores:
         scores, images = [], []
