@@ -2,12 +2,15 @@
 
     python benchmarks/joining.py scores               # measures; writes results/joining.csv
     python benchmarks/joining.py choose               # the choice on all products, and with each left out
+    python benchmarks/joining.py single               # how to balance the halves from one image; prints
 
 Learns from 4 good *training* images (RandomState(0) over the sorted names). Normal are up to 8 further good training
 images, anomalous the same with defects made up on them: `stain` and `scar` of development.py, `swirl` (turned on
 itself), `transplant` (replaced by what lies elsewhere in the image), `erasure` (blurred away), each on a random 0.3 to
 3 % of the part. Ways: "largest" joins the pooled scores of both halves, standardised by what images that are left out
 score, by a soft maximum; "power P" joins the distances patch by patch by their power mean and pools that map.
+`single`: from the first image alone, how far the logarithm of the two halves' units' ratio, by turned copies and by the
+median distance between neighbours in the banks, lies from that of the scores of three further images.
 `image_auroc` by product, share of the transformer's patches a side (`context_scale`) and way.
 """
 
@@ -38,8 +41,8 @@ from blemish.preprocessing.foreground import from_pixels
 
 RESULTS = Path(__file__).parent / "results" / "joining.csv"
 SHOTS, FURTHER = 4, 8
-SCALES = (0.75, 1.0, 1.125)
-POWERS = (1, 2, 4, 8)
+SCALES = (0.75, 1.0)
+POWERS = (1, 2, 4)
 PRIOR_STD, PRIOR_WEIGHT = 0.07, 6  # of a half's log scores of normal images
 Distances = tuple[np.ndarray, np.ndarray]  # of both halves, (h, w) on one grid each
 
@@ -176,13 +179,31 @@ def choose() -> None:
             print(f"{scale:>6} without {out:12} {best[1]:10} {candidates[best][out]:.4f}")
 
 
+def single(products: list[str]) -> None:
+    """Print the error of the log ratio of the halves' units, from one image, for each product."""
+    for product in products:
+        files = good_files(product)
+        order = np.random.RandomState(0).permutation(len(files))
+        images = [load_image(files[i]) for i in order[:SHOTS]]
+        model = Inspector(detector="hybrid").fit(images[:1]).model_
+        assert model is not None
+        assert isinstance(model.detector, Hybrid)
+        further = np.mean([[log_score(one) for one in distances(model, image)] for image in images[1:]], axis=0)  # (2,)
+        turned = np.log([model.detector.units_[half][""] for half in HALVES])  # (2,)
+        neighbours = np.log([bank.banks_[""].median_nn_distance() for bank in model.detector._banks.values()])  # (2,)
+        errors = [float(np.diff(units - further)[0]) for units in (turned, neighbours)]
+        print(f"{product:12} turned copies {errors[0]:+.3f}  neighbours {errors[1]:+.3f}", flush=True)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("scores", "choose"))
+    parser.add_argument("what", choices=("scores", "choose", "single"))
     parser.add_argument("--products", nargs="+", default=list(WITH_FURTHER))
     options = parser.parse_args()
     if options.what == "scores":
         measure(options.products)
+    elif options.what == "single":
+        single(options.products)
     else:
         choose()
 
