@@ -7,8 +7,8 @@ prior around what is expected. All parameters are integrated out over a grid, so
 posterior predictive one: the less the images say, the wider it is (Gelman et al., Bayesian Data Analysis, 2013, §3).
 
 Assumed, and checked as far as scores can tell: most images are normal, of the same part, taken as before. Shapes, sizes
-of defects and the weight of the expected share were chosen on other products than those they were judged by, each
-product left out in turn (benchmarks/unlabelled.py). numpy and scipy only.
+of defects and the weight of the expected share were set on the scores of a few products (benchmarks/unlabelled.py,
+which also prints what would be chosen with each left out). numpy and scipy only.
 """
 
 from __future__ import annotations
