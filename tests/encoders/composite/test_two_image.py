@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from blemish import encoders
-from blemish.encoders.composite.two_image import JointEncoder, downsampled
+from blemish.encoders.composite.two_image import CONTEXT_SCALE, JointEncoder, downsampled
 from blemish.errors import SettingsError
 from blemish.types import CONTEXT, RGB
 
@@ -22,7 +22,7 @@ def test_each_part_answers_as_it_would_alone() -> None:
     seen = joint.encode(images())
     for one, same in zip(seen.layers[RGB], near.encode(images()).layers[RGB], strict=True):
         assert torch.equal(one, same)
-    small = downsampled(images(), 0.75 * far.size_multiple / near.size_multiple, far.size_multiple)
+    small = downsampled(images(), CONTEXT_SCALE * far.size_multiple / near.size_multiple, far.size_multiple)
     assert torch.equal(seen.layers[CONTEXT][0], far.encode(small).layers[RGB][0])
 
 
@@ -42,7 +42,8 @@ def test_layers_given_for_each_part_are_taken() -> None:
     assert again.layers == joint.layers
 
 
-def test_the_further_view_has_three_quarters_of_the_patches_a_side() -> None:
+def test_the_second_view_has_as_many_patches_a_side_as_its_scale_asks_for() -> None:
+    assert downsampled(images(1, 512, 256), CONTEXT_SCALE * 14 / 16, 14).shape == (1, 448, 224, 3)
     assert downsampled(images(1, 512, 256), 0.75 * 14 / 16, 14).shape == (1, 336, 168, 3)
     assert downsampled(images(1, 16, 16), 0.75 * 14 / 16, 14).shape == (1, 14, 14, 3)
     same = images(1, 28, 28)
