@@ -199,7 +199,7 @@ def test_a_bank_that_keeps_everything_grows(discs: list[np.ndarray]) -> None:
     facts = sign(found, "growth").facts
     assert facts["patches stored"] == 120_000
     assert facts["patches stored for each picture learned"] == 15_000
-    assert 0.4 < float(facts["growth of the time with the patches, as a power"]) < 2  # type: ignore[arg-type]
+    assert 0.4 < float(facts["growth of the time with the patches, as a power"]) < 3  # type: ignore[arg-type]
     assert any("coreset_ratio" in line for line in sign(found, "growth").advice)
 
 
