@@ -35,8 +35,8 @@ _LOCAL = {"layers": "pair", "neighbourhood_size": 3, "standardise": True, "grid"
 _CONTEXT = {"layers": "deep", "neighbourhood_size": 1, "unit_layers": True}
 _SHARED = ("coreset_ratio", "min_patches", "max_patches", "reservoir_size", "rotations", "max_copies", "seed")
 MEASURED_ON = 16  # normal images of a category that are left out in turn to see how each half scores unknown ones
-# p of the power mean that joins two distances: 1 is their mean, ∞ the larger one. Chosen among 1, 2 and 4 on synthetic
-# anomalies on normal images (docs/methods/hybrid.md).
+# p of the power mean that joins two distances: 1 is their mean, ∞ the larger one. Of 1, 2 and 4 best on synthetic
+# anomalies on normal images; docs/methods/hybrid.md says how little these tell it from other ways of joining.
 EXPONENT = 4.0
 
 
