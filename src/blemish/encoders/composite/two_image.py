@@ -19,8 +19,8 @@ from blemish.encoders.precision import precision_of
 from blemish.errors import SettingsError
 from blemish.types import CONTEXT, RGB, Features
 
-# Patches a side of the second encoder over those of the first: 1 gives both one grid. Fewer are quicker (.75: about half
-# the time of the transformer), and miss small defects on whole images (benchmarks/joining.py).
+# Patches a side of the second encoder over those of the first: 1 gives both one grid. Fewer are quicker (.75: about
+# half the time of the transformer), and miss small defects on whole images (benchmarks/joining.py).
 CONTEXT_SCALE = 1.0
 
 
