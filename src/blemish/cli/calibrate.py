@@ -7,13 +7,22 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from blemish.cli.options import AssumeGood, Category, Device, DeviceName, ModelEncoder, ModelFolder, NormalPaths, Pages
+from blemish.cli.options import (
+    SOME_UNREADABLE,
+    AssumeGood,
+    Category,
+    Device,
+    DeviceName,
+    ModelEncoder,
+    ModelFolder,
+    NormalPaths,
+    Pages,
+)
 
 if TYPE_CHECKING:
     from blemish.model.recalibration import Flip, Recalibration
 
 NAMED = 10  # files that are listed
-SOME_UNREADABLE = 3  # exit code
 
 
 def calibrate(

@@ -7,9 +7,16 @@ from typing import Annotated
 
 import typer
 
-from blemish.cli.options import Category, Device, DeviceName, ModelEncoder, ModelFolder, Out, given_path
-
-SOME_UNREADABLE = 3
+from blemish.cli.options import (
+    SOME_UNREADABLE,
+    Category,
+    Device,
+    DeviceName,
+    ModelEncoder,
+    ModelFolder,
+    Out,
+    given_path,
+)
 
 
 def diagnose(

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from blemish.cli.options import (
+    SOME_UNREADABLE,
     Cache,
     DetectorNames,
     Device,
@@ -31,8 +32,6 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from blemish.evaluation import CategoryData, Run, RunDetail
-
-SOME_UNREADABLE = 3
 
 
 def evaluate(

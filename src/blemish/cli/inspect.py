@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from blemish.cli.options import (
+    SOME_UNREADABLE,
     Category,
     Device,
     DeviceName,
@@ -17,7 +18,7 @@ from blemish.cli.options import (
     Pages,
 )
 
-NOT_ALL_GOOD, SOME_UNREADABLE = 1, 3
+NOT_ALL_GOOD = 1  # exit code
 
 
 def inspect(

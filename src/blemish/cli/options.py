@@ -1,4 +1,4 @@
-"""Options that several commands share; the names to choose from come from the registry."""
+"""Options and an exit code that several commands share; the names to choose from come from the registry."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ import typer
 
 from blemish.errors import SettingsError
 from blemish.registry import DETECTORS, ENCODERS
+
+SOME_UNREADABLE = 3  # exit code of a command that went on without files that cannot be read
 
 
 class Device(StrEnum):
