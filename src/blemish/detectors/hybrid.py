@@ -13,11 +13,10 @@ at one place, while on a normal image each has its largest distances elsewhere.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Self
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -25,9 +24,10 @@ from blemish.detectors.base import Needs, Progress, add_prefix, strip_prefix
 from blemish.detectors.categories import by_category, categories_of, state_key
 from blemish.detectors.collected_patches import BankRows
 from blemish.detectors.patchcore import PatchCore
+from blemish.detectors.patches import numbered
 from blemish.detectors.settings import Configurable, Count, FractionAboveZero, ImageFraming, Pooling, Seed
 from blemish.errors import ModelError, NotFittedError, SettingsError
-from blemish.numeric.pooling import SEVERAL_SHARES, image_scores
+from blemish.numeric.pooling import SEVERAL_SHARES, geometric_mean, image_scores
 from blemish.types import CONTEXT, RGB, Batch, Features, PatchScores, resize_to_finest
 
 HALVES = {"local": RGB, "context": CONTEXT}  # the modality of each half
@@ -38,11 +38,6 @@ MEASURED_ON = 16  # normal images of a category that are left out in turn to see
 # p of the power mean that joins two distances: 1 is their mean, ∞ the larger one. Of 1, 2 and 4 best on synthetic
 # anomalies on normal images; docs/methods/hybrid.md says how little these tell it from other ways of joining.
 EXPONENT = 4.0
-
-
-def log_of(score: float) -> float:
-    """The logarithm of a score ≥ 0; of 0 that of next to nothing."""
-    return float(np.log(max(score, 1e-12)))
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
@@ -99,10 +94,10 @@ class Hybrid(Configurable):
         """Fill both banks for each category; one epoch over `batches` a bank, and one to see how each half scores."""
         for half, bank in self._banks.items():
             bank.fit((replace(batch, features=as_rgb_features(batch.features, half)) for batch in batches), progress)
-        logs = self._logs_of_left_out(batches)
+        scores = self._scores_of_left_out(batches)
         self.units_ = {
             half: {
-                name: float(np.exp(np.mean(logs[half, name]))) if logs[half, name] else own.median_nn_distance()
+                name: geometric_mean(scores[half, name]) if scores[half, name] else own.median_nn_distance()
                 for name, own in bank.banks_.items()
             }
             for half, bank in self._banks.items()
@@ -111,10 +106,7 @@ class Hybrid(Configurable):
 
     def score(self, features: Features) -> PatchScores:
         """Power mean of both distances `(B, h, w)` on the finer half's grid, in units of what normal images score."""
-        self._check_fitted()
-        return self._joined(
-            [self._banks[half].score(as_rgb_features(features, half)).patches for half in HALVES], features
-        )
+        return self._joined(features, PatchCore.score)
 
     def can_leave_out(self, category: str) -> bool:
         """As `PatchCore`, of both banks."""
@@ -122,20 +114,17 @@ class Hybrid(Configurable):
 
     def score_without(self, features: Features, left_out: Collection[int]) -> PatchScores:
         """As `PatchCore`, of both banks."""
+        return self._joined(features, lambda bank, own: bank.score_without(own, left_out))
+
+    def _joined(self, features: Features, score: Callable[[PatchCore, Features], PatchScores]) -> PatchScores:
+        """Patch scores from the distances that `score` gives of each half."""
         self._check_fitted()
-        distances = [self._distances_without(half, features, left_out) for half in HALVES]  # each (B, h, w)
-        return self._joined(distances, features)
-
-    def _distances_without(self, half: str, features: Features, left_out: Collection[int]) -> Tensor:
-        return self._banks[half].score_without(as_rgb_features(features, half), left_out).patches  # (B, h, w)
-
-    def _joined(self, distances: Sequence[Tensor], features: Features) -> PatchScores:
-        """Patch scores from each half's distances, both `(B, h, w)`."""
         names = [self._banks["local"].category_for(name) for name in categories_of(features)]  # B
         scaled = []
-        for half, own in zip(HALVES, distances, strict=True):
-            units = own.new_tensor([max(self.units_[half][name], 1e-12) for name in names])  # (B,)
-            scaled.append((own / units[:, None, None])[..., None])  # (B, h, w, 1)
+        for half, bank in self._banks.items():
+            distances = score(bank, as_rgb_features(features, half)).patches  # (B, h, w)
+            units = distances.new_tensor([self.units_[half][name] for name in names])  # (B,)
+            scaled.append((distances / units[:, None, None])[..., None])  # (B, h, w, 1)
         both = torch.cat(resize_to_finest(scaled), dim=-1)  # (B, h, w, 2)
         return PatchScores(both.pow(EXPONENT).mean(-1).pow(1 / EXPONENT))
 
@@ -144,31 +133,28 @@ class Hybrid(Configurable):
         ignored = features.ignored_on(distances.shape[1:])
         return image_scores(distances.cpu().numpy(), self.pooling, None if ignored is None else ignored.cpu().numpy())
 
-    def _logs_of_left_out(self, batches: Iterable[Batch]) -> dict[tuple[str, str], list[float]]:
-        """Log scores by half and category of up to `MEASURED_ON` normal images, each by a bank without it.
+    def _scores_of_left_out(self, batches: Iterable[Batch]) -> dict[tuple[str, str], list[float]]:
+        """Scores by half and category of up to `MEASURED_ON` normal images, each by a bank without it.
 
         A single image is scored by what its turned copies gave: these differ from it about as another image does, in
         both halves alike. Without turned copies there is no score.
         """
         rows = self._banks["local"].rows_of_
         waiting = {name: min(MEASURED_ON, own.count) for name, own in rows.items() if own.count > 1 or has_turned(own)}
-        logs: dict[tuple[str, str], list[float]] = defaultdict(list)
-        number = 0
-        for batch in batches:
+        scores: dict[tuple[str, str], list[float]] = defaultdict(list)
+        for batch, images, originals in numbered(batches):
             for row, name in enumerate(categories_of(batch.features)):
-                image = batch.images[row] if batch.images else number
-                number += 1
-                if waiting.get(name) and (batch.originals is None or batch.originals[row]):
+                if waiting.get(name) and originals[row]:
                     waiting[name] -= 1
                     one = batch.features.take(slice(row, row + 1))
                     for half, bank in self._banks.items():
                         own = as_rgb_features(one, half)
                         is_single = rows[name].count == 1
-                        scored = bank.score_by_turned(own) if is_single else bank.score_without(own, (image,))
-                        logs[half, name] += map(log_of, self._pooled(scored.patches, one))
+                        scored = bank.score_by_turned(own) if is_single else bank.score_without(own, (images[row],))
+                        scores[half, name] += self._pooled(scored.patches, one)
             if not any(waiting.values()):
                 break
-        return logs
+        return scores
 
     def state(self) -> dict[str, Tensor]:
         """Both banks, under `local.…` and `context.…`, and there `unit/…` `(1,)`: l₀ or c₀."""

@@ -20,7 +20,7 @@ from torch import Tensor
 from blemish.detectors.base import Needs, Progress
 from blemish.detectors.categories import by_category, categories_of, matching_category, state_key
 from blemish.detectors.collected_patches import BankRows, CollectedPatches, Coreset, PatchesByImage, PooledPatches
-from blemish.detectors.patches import Grid, concatenate_layers
+from blemish.detectors.patches import Grid, concatenate_layers, judged_patches, numbered
 from blemish.detectors.settings import (
     Configurable,
     Count,
@@ -110,24 +110,17 @@ class PatchCore(Configurable):
         """Fill a memory bank for each category; one epoch over `batches`."""
         collected: dict[str, CollectedPatches] = {}
         images: dict[str, list[Tensor]] = {}  # patches (h, w, D) that the background is learned from
-        count = 0
-        for batch in batches:
+        for batch, shown, originals in numbered(batches):
             every = self._patches(batch.features)  # (B, h, w, D)
-            ignored = batch.features.ignored_on(every.shape[1:3])  # (B, h, w)
-            shown = batch.images or range(count, count + len(every))
-            count += len(every)
-            originals = batch.originals or (True,) * len(every)
-            for row, (name, patches, image, is_original) in enumerate(
-                zip(categories_of(batch.features), every, shown, originals, strict=True)
-            ):  # (h, w, D)
+            judged = judged_patches(every, batch.features)  # (N, D) each
+            for name, patches, rows, image, is_original in zip(
+                categories_of(batch.features), every, judged, shown, originals, strict=True
+            ):  # (h, w, D), (N, D)
                 if name not in collected:
                     collected[name] = (PatchesByImage if self.keep_originals else PooledPatches)(
                         self.reservoir_size, self.seed
                     )
-                judged = patches.flatten(0, 1)  # (N, D)
-                if ignored is not None:
-                    judged = judged[~ignored[row].flatten().to(judged.device)]
-                collected[name].add(judged, image, is_original)
+                collected[name].add(rows, image, is_original)
                 if self.background and len(own := images.setdefault(name, [])) < BACKGROUND_IMAGES:
                     own.append(patches)
         if not collected:

@@ -1,8 +1,11 @@
-"""An encoder's layers as patches on one grid: each averaged over its neighbourhood, resized, then concatenated."""
+"""An encoder's layers as patches on one grid: each averaged over its neighbourhood, resized, then concatenated.
+
+And what detectors that collect patches ask of a batch: which are judged, and of which image they are.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Literal
 
 import torch
@@ -10,7 +13,7 @@ from torch import Tensor
 from torch.nn.functional import avg_pool2d, normalize
 
 from blemish.numeric.grids import on_coarsest
-from blemish.types import resize_to_finest
+from blemish.types import Batch, Features, resize_to_finest
 
 Grid = Literal["finest", "coarsest"]
 
@@ -27,6 +30,23 @@ def concatenate_layers(
     ready = [normalize(layer, dim=-1) for layer in ready] if unit else ready
     ready = list(on_coarsest(ready)) if grid == "coarsest" else resize_to_finest(ready)
     return ready[0] if len(ready) == 1 else torch.cat(ready, dim=-1)  # (B, h, w, ΣD)
+
+
+def judged_patches(patches: Tensor, features: Features) -> list[Tensor]:
+    """Each image's patches, of `(B, h, w, D)`, in rows `(N, D)`, without those that `features` say are ignored."""
+    ignored = features.ignored_on(patches.shape[1:3])  # (B, h, w)
+    if ignored is None:
+        return list(patches.flatten(1, 2))
+    return [own[~gone] for own, gone in zip(patches, ignored.to(patches.device), strict=True)]
+
+
+def numbered(batches: Iterable[Batch]) -> Iterator[tuple[Batch, tuple[int, ...], tuple[bool, ...]]]:
+    """Each batch, its `images` and `originals`; where these are not given, each row shows another image as it is."""
+    count = 0
+    for batch in batches:
+        size = len(batch.features)
+        yield batch, batch.images or tuple(range(count, count + size)), batch.originals or (True,) * size
+        count += size
 
 
 def _averaged(layer: Tensor, side: int) -> Tensor:

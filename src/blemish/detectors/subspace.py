@@ -17,6 +17,7 @@ from torch import Tensor
 
 from blemish.detectors.base import Needs, Progress
 from blemish.detectors.categories import by_category, categories_of, matching_category, state_key
+from blemish.detectors.patches import judged_patches, numbered
 from blemish.detectors.settings import Configurable, Count, FractionAboveZero, ImageFraming, Pooling
 from blemish.encoders.base import LayerRole
 from blemish.errors import NotFittedError, SettingsError
@@ -62,17 +63,10 @@ class SubspaceAD(Configurable):
     def fit(self, batches: Iterable[Batch], progress: Progress | None = None) -> Self:
         """A subspace for each category, in one epoch over `batches` and from sums: memory does not grow with them."""
         self.sums_: dict[str, SumsByImage] = {}
-        count = 0
-        for batch in batches:
-            every = mean_of_layers(batch.features.layers[RGB])  # (B, h, w, D)
-            ignored = batch.features.ignored_on(every.shape[1:3])  # (B, h, w)
-            shown = batch.images or range(count, count + len(every))
-            count += len(every)
-            for row, (name, image) in enumerate(zip(categories_of(batch.features), shown, strict=True)):
-                patches = every[row].flatten(0, 1)  # (N, D)
-                if ignored is not None:
-                    patches = patches[~ignored[row].flatten().to(patches.device)]
-                self.sums_.setdefault(name, SumsByImage()).add(patches, image)
+        for batch, shown, _ in numbered(batches):
+            judged = judged_patches(mean_of_layers(batch.features.layers[RGB]), batch.features)  # (N, D) each
+            for name, rows, image in zip(categories_of(batch.features), judged, shown, strict=True):
+                self.sums_.setdefault(name, SumsByImage()).add(rows, image)
         if not self.sums_:
             raise SettingsError("at least one good picture", "none", "give good pictures to learn from")
         self.subspaces_: dict[str, Subspace] = {}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -25,9 +26,12 @@ def image_score(patches: np.ndarray, pooling: str = "top:0.01") -> float:
     largest = flat if most >= flat.size else np.partition(flat, flat.size - most)[flat.size - most :]
     largest = np.sort(largest)[::-1].astype(np.float64)
     means = [float(largest[:count].mean()) for count in counts]
-    if len(means) == 1:
-        return means[0]
-    return math.exp(sum(math.log(max(mean, 1e-12)) for mean in means) / len(means))
+    return means[0] if len(means) == 1 else geometric_mean(means)
+
+
+def geometric_mean(scores: Sequence[float]) -> float:
+    """The geometric mean, > 0, of scores ≥ 0; of 0 next to nothing is taken."""
+    return math.exp(sum(math.log(max(score, 1e-12)) for score in scores) / len(scores))
 
 
 def image_scores(patches: np.ndarray, pooling: str, ignored: np.ndarray | None = None) -> list[float]:
