@@ -24,6 +24,7 @@ from torch import Tensor
 from torch.nn.functional import adaptive_avg_pool2d
 
 from blemish.detectors.base import Progress
+from blemish.detectors.patches import judged_patches
 from blemish.errors import DatasetError
 from blemish.model.category_recognition import evenly_spaced, group_indices
 from blemish.model.feature_loader import FeatureLoader
@@ -43,19 +44,25 @@ PASSES = 2
 
 
 @dataclass(frozen=True)
-class Outlier:
-    """An image that was not fitted on. `score` is its mutual score in units of its category's median, `threshold` the
-    same for the score from which images were left out; `fingerprint` that of the image."""
+class ComparedImage:
+    """A normal image that scores unlike the others; `score` is in units of its category's median."""
 
     file: str
     category: str | None
     score: float
-    threshold: float
-    fingerprint: str = ""
 
     def to_dict(self) -> dict[str, Any]:
         """Ready for JSON; of the file its name alone, for a saved model holds no places of the machine."""
         return asdict(self) | {"file": Path(self.file).name}
+
+
+@dataclass(frozen=True)
+class Outlier(ComparedImage):
+    """An image that was not fitted on. `score` is a mutual one, `threshold`, in the same unit, that from which images
+    were left out; `fingerprint` is that of the image."""
+
+    threshold: float
+    fingerprint: str = ""
 
 
 def find_outliers(
@@ -95,9 +102,7 @@ def compared(loader: FeatureLoader, members: Sequence[int], progress: Progress |
     """The images at `members` compared with one another."""
     patches = []
     for done, features in enumerate(loader.plain_features(members), start=1):
-        own = patches_of(features)  # (h, w, D)
-        ignored = features.ignored_on(own.shape[:2])  # (1, h, w)
-        patches.append(own.flatten(0, 1) if ignored is None else own[~ignored[0]])  # (P, D)
+        patches += judged_patches(patches_of(features)[None], features)  # (P, D)
         if progress:
             progress(done, len(members), {})
     return compare(patches)

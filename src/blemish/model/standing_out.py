@@ -10,9 +10,7 @@ fits to images among which none does (scoring/outlying_scores.py; the categories
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
-from pathlib import Path
-from typing import Any
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -20,32 +18,24 @@ from blemish.detectors.base import Progress
 from blemish.model.category_recognition import group_indices
 from blemish.model.feature_loader import FeatureLoader
 from blemish.model.held_out_scores import HeldOutScores
-from blemish.model.outliers import mutual_scores
+from blemish.model.outliers import ComparedImage, mutual_scores
 from blemish.scoring.calibration import Calibration
 from blemish.scoring.outlying_scores import LEVEL, MIN_SCORES, outlying
 from blemish.types import Sample
 
 
 @dataclass(frozen=True)
-class StandingOut:
+class StandingOut(ComparedImage):
     """A fitted normal image that scores higher than the others do.
 
-    `score` is its held-out or mutual score in units of the median one of its category; `others` the highest one of
-    those that do not stand out, in the same unit. `threshold_without` is what the image threshold would be without the
-    held-out scores of all that stand out in its category, None where the scores are mutual ones. `fingerprint` is that
-    of the image.
+    `score` is its held-out or mutual one; `others`, in the same unit, the highest one of those that do not stand out.
+    `threshold_without` is what the image threshold would be without the held-out scores of all that stand out in its
+    category, None where the scores are mutual ones. `fingerprint` is that of the image.
     """
 
-    file: str
-    category: str | None
-    score: float
     others: float
     threshold_without: float | None = None
     fingerprint: str = ""
-
-    def to_dict(self) -> dict[str, Any]:
-        """Ready for JSON; of the file its name alone, for a saved model holds no places of the machine."""
-        return asdict(self) | {"file": Path(self.file).name}
 
 
 def scores_to_compare(
