@@ -89,7 +89,8 @@ def recalibrate(
     samples = good_samples(images, category)
     for sample in samples:
         model.check_category(sample.category)
-    new = collect_candidates(model, samples, seen, progress, len(samples))
+    opened = (open_image(model, sample, sample.category) for sample in samples)
+    new = collect_candidates(model, opened, seen, progress, len(samples))
     if not new.candidates and not new.repeated:
         raise DatasetError(
             "good pictures that the model did not learn from", f"{new.fitted_on} it learned from", "give others"
@@ -118,9 +119,8 @@ def recalibrate_unlabelled(
     check_rates(false_alarm_rate, unsure_rate)
     model.check_category(category)
     total = len(images) if isinstance(images, Sized) else 0
-    given = of_category(samples_of(images), category)
-    known = fingerprints_added(model.calibrations)
-    new = collect_candidates(model, given, known, progress, total, skip_unreadable=True)
+    opened = opened_or_failed(model, samples_of(images), category)
+    new = collect_candidates(model, opened, fingerprints_added(model.calibrations), progress, total)
     check_known(new.unknown, len(new.candidates))
     counted = {name: new.scores.get((name, ""), []) for name in model.calibrations}
     if max(map(len, counted.values())) < MIN_IMAGES:
@@ -163,34 +163,23 @@ class NewImages:
         return found
 
 
-def of_category(samples: Iterable[Sample | BlemishError], category: str | None) -> Iterator[Sample | BlemishError]:
-    """The samples, with `category` in place of their own where one is given."""
-    for sample in samples:
-        if category is not None and isinstance(sample, Sample):
-            yield replace(sample, category=category)
-        else:
-            yield sample
-
-
 def collect_candidates(
     model: FittedModel,
-    samples: Iterable[Sample | BlemishError],
+    images: Iterable[Opened | Failure],
     known: frozenset[str],
     progress: Progress | None = None,
     total: int = 0,
-    skip_unreadable: bool = False,
 ) -> NewImages:
     """Score the images that the model has not seen; those whose fingerprint is `known`, and repeats, do not count.
 
     They are taken one by one, so that a stream never lies in memory; `total` is how many will come, 0 where that is not
-    known. With `skip_unreadable` what cannot be read does not count either, else it raises its ImageError.
+    known.
     """
     candidates: list[Candidate] = []
     unreadable: list[Failure] = []
     seen = set(known)
     fitted_on = repeated = 0
-    for done, sample in enumerate(samples, start=1):
-        opened = opened_for_calibration(model, sample, skip_unreadable)
+    for done, opened in enumerate(images, start=1):
         mark = "" if isinstance(opened, Failure) else fingerprint(opened.image)
         if isinstance(opened, Failure):
             unreadable.append(opened)
@@ -208,19 +197,20 @@ def collect_candidates(
     return NewImages(kept, fitted_on, repeated + distinct.count(False), tuple(unreadable))
 
 
-def opened_for_calibration(
-    model: FittedModel, sample: Sample | BlemishError, skip_unreadable: bool
-) -> Opened | Failure:
-    """A decoded image, or with `skip_unreadable` why it is none; else that is raised."""
-    if isinstance(sample, Sample):
-        model.check_category(sample.category)
-        if not skip_unreadable:
-            return open_image(model, sample, sample.category)
-    opened = open_or_fail(model, sample, sample.category if isinstance(sample, Sample) else None)
-    if isinstance(opened, Opened):
-        return opened
-    assert opened.failure is not None  # an image was opened, or it failed
-    return opened.failure
+def opened_or_failed(
+    model: FittedModel, samples: Iterable[Sample | BlemishError], category: str | None
+) -> Iterator[Opened | Failure]:
+    """The samples, decoded one by one, or why one is no image; `category` takes the place of their own if given."""
+    for sample in samples:
+        if isinstance(sample, Sample) and category is not None:
+            sample = replace(sample, category=category)
+        own = sample.category if isinstance(sample, Sample) else None
+        model.check_category(own)
+        opened = open_or_fail(model, sample, own)
+        if isinstance(opened, Opened):
+            yield opened
+        elif opened.failure is not None:
+            yield opened.failure
 
 
 def with_calibrations(
