@@ -239,7 +239,7 @@ class Calibration:
             return None
         return fit_unlabelled(given.scores, self.scores, self._prior, given.expected_defects)
 
-    def _held_out_tail(self, scores: np.ndarray) -> TailModel | TabulatedTail | None:
+    def _held_out_tail(self, scores: np.ndarray) -> TailModel | None:
         suffices = order_statistics_suffice(len(scores), self.false_alarm_rate)
         return None if suffices else TailModel.of(scores, self._prior)
 
