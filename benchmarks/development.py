@@ -19,7 +19,7 @@ import csv
 from pathlib import Path
 
 import numpy as np
-from pictures import good_files
+from pictures import drawn_good_files
 from scipy import ndimage
 
 from blemish import Inspector
@@ -95,16 +95,15 @@ def images_of(category: str, shots: int, seed: int) -> tuple[list[np.ndarray], d
         return [load_image(c.image) for c in good[:shots]], {
             kind: [load_image(c.image) for c in some] for kind, some in further.items()
         }
-    files = good_files(category)
-    order = random.permutation(len(files))
-    normal_samples = [load_image(files[i]) for i in order[FIRST : FIRST + FURTHER]]
+    files = drawn_good_files(category, seed)
+    normal_samples = [load_image(file) for file in files[FIRST : FIRST + FURTHER]]
     drawn = np.random.default_rng(seed)
     made = {
         "stain": [stain(p, drawn) for p in normal_samples],
         "scar": [scar(p, from_pixels(p), drawn)[0] for p in normal_samples],
         "missing": [broken for p in normal_samples if (broken := missing(p, drawn)) is not None],
     }
-    return [load_image(files[i]) for i in order[:shots]], {"good": normal_samples, **made}
+    return [load_image(file) for file in files[:shots]], {"good": normal_samples, **made}
 
 
 def measured(category: str, method: str, shots: int, seed: int) -> dict[str, object]:

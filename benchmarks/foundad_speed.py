@@ -23,7 +23,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from pictures import CATEGORIES, DATA, folder_of, good_files
+from pictures import CATEGORIES, DATA, drawn_good_files, folder_of
 from PIL import Image
 from rich.console import Console
 from sklearn.metrics import roc_auc_score
@@ -58,8 +58,7 @@ def opened(path: Path) -> np.ndarray:
 
 def few_good(category: str, shots: int, seed: int) -> list[np.ndarray]:
     """The k good images of a category."""
-    files = good_files(category)
-    return [opened(files[i]) for i in np.random.RandomState(seed).permutation(len(files))[:shots]]
+    return [opened(file) for file in drawn_good_files(category, seed)[:shots]]
 
 
 def test_files(category: str) -> Iterator[tuple[Path, Path | None]]:

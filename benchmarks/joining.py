@@ -17,15 +17,16 @@ median distance between neighbours in the banks, lies from that of the scores of
 from __future__ import annotations
 
 import argparse
-import csv
+import itertools
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 from development import blob, stain
-from pictures import WITH_FURTHER, good_files
+from pictures import WITH_FURTHER, drawn_good_files
 from scipy import ndimage
+from tables import add_missing, read_rows
 from torch import Tensor
 from torch.nn.functional import interpolate
 
@@ -37,9 +38,11 @@ from blemish.encoders.composite.two_image import JointEncoder
 from blemish.metrics import auroc
 from blemish.model.fitted import FittedModel
 from blemish.numeric.pooling import image_score
+from blemish.numeric.shrinkage import shrunk_variance
 from blemish.preprocessing.foreground import from_pixels
 
 RESULTS = Path(__file__).parent / "results" / "joining.csv"
+HEAD = ("product", "context_scale", "way", "image_auroc")
 SHOTS, FURTHER = 4, 8
 SCALES = (0.75, 1.0)
 POWERS = (1, 2, 4)
@@ -98,10 +101,8 @@ KINDS: dict[str, Callable[[np.ndarray, np.random.Generator], np.ndarray]] = {
 
 def measured(product: str, scale: float) -> Iterator[tuple[str, float]]:
     """(way, AUROC) of one product and scale."""
-    files = good_files(product)
-    order = np.random.RandomState(0).permutation(len(files))
-    learned = [load_image(files[i]) for i in order[:SHOTS]]
-    normal = [load_image(files[i]) for i in order[SHOTS:][:FURTHER]]
+    files = drawn_good_files(product, 0)
+    learned, normal = ([load_image(file) for file in some] for some in (files[:SHOTS], files[SHOTS:][:FURTHER]))
     random = np.random.default_rng(0)
     anomalous = [make(image, random) for image in normal for make in KINDS.values()]
     encoder = Inspector(detector="hybrid").built_encoder()
@@ -109,9 +110,9 @@ def measured(product: str, scale: float) -> Iterator[tuple[str, float]]:
     model = Inspector(encoder=JointEncoder(encoder.parts, scale), detector="hybrid").fit(learned).model_
     assert model is not None
     left_out = [distances(model, image, (number,)) for number, image in enumerate(learned)]
-    units = np.mean([[log_score(one) for one in pair] for pair in left_out], axis=0)  # (2,)
-    spread = np.var([[log_score(one) for one in pair] for pair in left_out], axis=0)  # (2,)
-    stds = np.sqrt((PRIOR_WEIGHT * PRIOR_STD**2 + SHOTS * spread) / (PRIOR_WEIGHT + SHOTS - 1))  # (2,)
+    logs = np.array([[log_score(one) for one in pair] for pair in left_out])  # (SHOTS, 2)
+    units = logs.mean(axis=0)  # (2,)
+    stds = np.sqrt([shrunk_variance(half, PRIOR_STD, PRIOR_WEIGHT) for half in logs.T])  # (2,)
 
     def largest(pair: Distances) -> float:
         return float(np.logaddexp(*((np.array([log_score(one) for one in pair]) - units) / stds)))
@@ -124,6 +125,11 @@ def measured(product: str, scale: float) -> Iterator[tuple[str, float]]:
     good, bad = ([distances(model, image) for image in images] for images in (normal, anomalous))
     for way, score in ways.items():
         yield way, auroc([score(pair) for pair in good + bad], [0] * len(good) + [1] * len(bad))
+
+
+def rows_of(product: str, scale: float) -> list[tuple[str, str]]:
+    """What `measured` gives, as it is written."""
+    return [(way, f"{value:.4f}") for way, value in measured(product, scale)]
 
 
 def distances(model: FittedModel, image: np.ndarray, left_out: tuple[int, ...] = ()) -> Distances:
@@ -144,30 +150,10 @@ def log_score(patches: np.ndarray) -> float:
     return float(np.log(max(image_score(patches, Hybrid().pooling), 1e-12)))
 
 
-def measure(products: list[str]) -> None:
-    """Write the rows of all products that are not in the file yet."""
-    known = {row["product"] for row in rows()} if RESULTS.exists() else set()
-    with RESULTS.open("a", newline="") as file:
-        table = csv.writer(file, lineterminator="\n")
-        if not known:
-            table.writerow(("product", "context_scale", "way", "image_auroc"))
-        for product in products:
-            if product not in known:
-                found = [(scale, *row) for scale in SCALES for row in measured(product, scale)]
-                table.writerows((product, scale, way, f"{value:.4f}") for scale, way, value in found)
-                file.flush()
-                print(product, flush=True)
-
-
-def rows() -> list[dict[str, str]]:
-    with RESULTS.open(newline="") as file:
-        return list(csv.DictReader(file))
-
-
 def choose() -> None:
     """Print the mean of each scale and way, and what is chosen with each product left out."""
     found: dict[tuple[str, str], dict[str, float]] = defaultdict(dict)
-    for row in rows():
+    for row in read_rows(RESULTS):
         found[row["context_scale"], row["way"]][row["product"]] = float(row["image_auroc"])
     means = {key: float(np.mean(list(values.values()))) for key, values in found.items()}
     for (scale, way), mean in sorted(means.items(), key=lambda item: -item[1]):
@@ -182,9 +168,7 @@ def choose() -> None:
 def single(products: list[str]) -> None:
     """Print the error of the log ratio of the halves' units, from one image, for each product."""
     for product in products:
-        files = good_files(product)
-        order = np.random.RandomState(0).permutation(len(files))
-        images = [load_image(files[i]) for i in order[:SHOTS]]
+        images = [load_image(file) for file in drawn_good_files(product, 0)[:SHOTS]]
         model = Inspector(detector="hybrid").fit(images[:1]).model_
         assert model is not None
         assert isinstance(model.detector, Hybrid)
@@ -201,7 +185,7 @@ def main() -> None:
     parser.add_argument("--products", nargs="+", default=list(WITH_FURTHER))
     options = parser.parse_args()
     if options.what == "scores":
-        measure(options.products)
+        add_missing(RESULTS, HEAD, itertools.product(options.products, SCALES), rows_of)
     elif options.what == "single":
         single(options.products)
     else:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import numpy as np
+
 DATA = Path(os.environ.get("BLEMISH_DATA", "data"))
 CATEGORIES = {
     "bottle": "mvtec_ad",
@@ -34,3 +36,9 @@ def folder_of(category: str) -> Path:
 def good_files(category: str) -> list[Path]:
     """The good images to learn from, sorted by name."""
     return sorted((folder_of(category) / "train" / "good").iterdir())
+
+
+def drawn_good_files(category: str, draw: int) -> list[Path]:
+    """The same in the order of a draw, RandomState(draw).permutation: the first k are the k shots of that seed."""
+    files = good_files(category)
+    return [files[i] for i in np.random.RandomState(draw).permutation(len(files))]

@@ -9,11 +9,12 @@ docs/methods/calibration.md. A table stands between the markers `<!-- table:accu
 from __future__ import annotations
 
 import argparse
-import csv
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from statistics import fmean, median, stdev
+
+from tables import read_rows
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
@@ -31,16 +32,9 @@ METHOD = ("detector", "encoder", "image_size", "pooled")
 Row = Mapping[str, str]
 
 
-def read_rows(path: Path) -> list[dict[str, str]]:
+def runs_in(path: Path) -> list[dict[str, str]]:
     """The rows of a results file; header lines in its middle, as joined files have them, are left out."""
-    with path.open(encoding="utf-8", newline="") as file:
-        return [row for row in csv.DictReader(file) if row["seed"] != "seed"]
-
-
-def read_plain_rows(path: Path) -> list[dict[str, str]]:
-    """The rows of a file with one header."""
-    with path.open(encoding="utf-8", newline="") as file:
-        return list(csv.DictReader(file))
+    return [row for row in read_rows(path) if row["seed"] != "seed"]
 
 
 def accuracy_tables(rows: Sequence[Row]) -> str:
@@ -172,9 +166,9 @@ def main() -> None:
     parser.add_argument("--check", action="store_true", help="write nothing; exit with 1 when a table is outdated")
     arguments = parser.parse_args()
     tables = (
-        (arguments.readme, "accuracy", lambda path: accuracy_tables(read_rows(path))),
-        (arguments.readme, "verdicts", lambda path: verdict_tables(read_rows(path))),
-        (arguments.calibration, "unlabelled", lambda path: unlabelled_table(read_plain_rows(path))),
+        (arguments.readme, "accuracy", lambda path: accuracy_tables(runs_in(path))),
+        (arguments.readme, "verdicts", lambda path: verdict_tables(runs_in(path))),
+        (arguments.calibration, "unlabelled", lambda path: unlabelled_table(read_rows(path))),
     )
     outdated = [update(page, name, made, arguments.results, arguments.check) for page, name, made in tables]
     if not any(outdated):

@@ -26,8 +26,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from pictures import DATA, folder_of, good_files
+from pictures import DATA, drawn_good_files, folder_of, good_files
 from PIL import Image
+from tables import read_rows
 
 from blemish import Inspector, Prediction
 from blemish.data import load_image
@@ -42,10 +43,8 @@ ASPECTS = {"1:1": (512, 512), "1:2": (362, 724), "1:4": (256, 1024), "4:1": (102
 
 def write_rows(name: str, rows: Iterator[Mapping[str, Any]], fixed: str) -> None:
     """Rows into results/NAME.csv as they come; rows there of other values of the column `fixed` stay."""
-    path, old = RESULTS / name, []
-    if path.exists():
-        with path.open(newline="") as file:
-            old = list(csv.DictReader(file))
+    path = RESULTS / name
+    old = read_rows(path)
     new: list[dict[str, str]] = []
     for row in rows:
         new.append({key: str(value) for key, value in row.items()})
@@ -81,9 +80,7 @@ def inspected(inspector: Inspector, image: np.ndarray) -> tuple[Prediction, bool
 
 def compared(product: str, factors: list[float], count: int) -> Iterator[dict[str, Any]]:
     """One row a factor, for good and for defective images together."""
-    files = good_files(product)
-    order = np.random.RandomState(0).permutation(len(files))
-    inspector = Inspector().fit([files[i] for i in order[:4]])
+    inspector = Inspector().fit(drawn_good_files(product, 0)[:4])
     images = [load_image(path) for path in test_files(product, count)]
     plain = [inspector.inspect(image) for image in images]
     for factor in factors:

@@ -1,9 +1,9 @@
-"""Result tables that outlive a run: a row takes the place of its older self, all others stay."""
+"""Result tables that outlive a run: what is measured anew takes its older self's place, or what is there stays."""
 
 from __future__ import annotations
 
 import csv
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 
@@ -18,3 +18,35 @@ def keep_row(path: Path, head: Sequence[str], key: int, row: Mapping[str, str]) 
         writer = csv.DictWriter(file, head, lineterminator="\n")
         writer.writeheader()
         writer.writerows(table[name] for name in sorted(table))
+
+
+def read_rows(path: Path) -> list[dict[str, str]]:
+    """The rows of the table at `path`; none where there is no table."""
+    if not path.is_file():
+        return []
+    with path.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def add_missing(
+    path: Path,
+    head: Sequence[str],
+    keys: Iterable[tuple[object, ...]],
+    measured: Callable[..., Iterable[tuple[object, ...]]],
+) -> None:
+    """Append to the table at `path` what `measured(*key)` gives for each of the `keys` that it does not hold yet.
+
+    A key fills the first columns of `head` in each of its rows. The rows of one key are written together, or none.
+    """
+    old = read_rows(path)
+    with path.open("a", newline="", encoding="utf-8") as file:
+        table = csv.writer(file, lineterminator="\n")
+        if not old:
+            table.writerow(head)
+        for key in keys:
+            if any(all(row[name] == str(part) for name, part in zip(head, key, strict=False)) for row in old):
+                continue
+            found = list(measured(*key))
+            table.writerows((*key, *row) for row in found)
+            file.flush()
+            print(*key, flush=True)

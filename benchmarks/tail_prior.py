@@ -17,7 +17,6 @@ further images to them, and its standard deviation over products.
 from __future__ import annotations
 
 import argparse
-import csv
 import itertools
 import math
 from collections import defaultdict
@@ -25,8 +24,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-from pictures import WITH_FURTHER, good_files
+from pictures import WITH_FURTHER, drawn_good_files
 from scipy.stats import t as student
+from tables import add_missing, read_rows
 
 from blemish import Inspector
 from blemish.augmentation.perturb import slight_copies
@@ -36,6 +36,7 @@ from blemish.scoring.detector_scores import detector_scores
 from blemish.scoring.tail_model import TailModel, TailPrior
 
 RESULTS = Path(__file__).parent / "results" / "tail_prior.csv"
+HEAD = ("product", "draw", "kind", "log_score")
 SHOTS, FURTHER, COPIES = 4, 12, 3
 GRID = list(itertools.product((0, 0.25, 0.5, 0.75, 1), (0.04, 0.05, 0.06, 0.07), (4, 8, 12, 20), (0.03, 0.05, 0.07)))
 Scores = dict[str, list[float]]  # log scores by kind
@@ -43,10 +44,9 @@ Scores = dict[str, list[float]]  # log scores by kind
 
 def measured(product: str, draw: int) -> Iterator[tuple[str, float]]:
     """(kind, log score) of one product and draw."""
-    files = good_files(product)
-    order = np.random.RandomState(draw).permutation(len(files))
-    learned = [load_image(files[i]) for i in order[:SHOTS]]
-    further = [load_image(files[i]) for i in order[SHOTS:][-FURTHER:]]
+    files = drawn_good_files(product, draw)
+    learned = [load_image(file) for file in files[:SHOTS]]
+    further = [load_image(file) for file in files[SHOTS:][-FURTHER:]]
     inspector = Inspector().fit(learned)
     model = inspector.model_
     framing = model.framing_of(None)
@@ -66,30 +66,15 @@ def measured(product: str, draw: int) -> Iterator[tuple[str, float]]:
         yield "further alone", math.log(alone.inspect(image).score)
 
 
-def measure(products: list[str], draws: list[int]) -> None:
-    """Write the rows of all products and draws that are not in the file yet."""
-    known = {(row["product"], int(row["draw"])) for row in rows()} if RESULTS.exists() else set()
-    with RESULTS.open("a", newline="") as file:
-        table = csv.writer(file)
-        if not known:
-            table.writerow(("product", "draw", "kind", "log_score"))
-        for draw, product in itertools.product(draws, products):
-            if (product, draw) not in known:
-                found = list(measured(product, draw))  # whole products alone are written
-                table.writerows((product, draw, kind, f"{score:.5f}") for kind, score in found)
-                file.flush()
-                print(product, draw, flush=True)
-
-
-def rows() -> list[dict[str, str]]:
-    with RESULTS.open(newline="") as file:
-        return list(csv.DictReader(file))
+def rows_of(product: str, draw: int) -> list[tuple[str, str]]:
+    """What `measured` gives, as it is written."""
+    return [(kind, f"{score:.5f}") for kind, score in measured(product, draw)]
 
 
 def read() -> dict[tuple[str, str], Scores]:
     """Log scores by kind, by product and draw; those with some left out averaged over which."""
     found: dict[tuple[str, str], Scores] = defaultdict(lambda: defaultdict(list))
-    for row in rows():
+    for row in read_rows(RESULTS):
         found[row["product"], row["draw"]][row["kind"]].append(float(row["log_score"]))
     for scores in found.values():
         for out in (1, 2, 3):
@@ -144,7 +129,8 @@ def main() -> None:
     parser.add_argument("--draws", nargs="*", type=int, default=[0, 1])
     options = parser.parse_args()
     if options.what == "scores":
-        measure(options.products, options.draws)
+        keys = ((product, draw) for draw, product in itertools.product(options.draws, options.products))
+        add_missing(RESULTS, HEAD, keys, rows_of)
     else:
         fit()
 

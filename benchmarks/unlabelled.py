@@ -34,8 +34,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from pictures import WITH_FURTHER, folder_of, good_files
+from pictures import WITH_FURTHER, drawn_good_files, folder_of
 from scipy.stats import kstest
+from tables import add_missing, read_rows
 
 from blemish import Inspector
 from blemish.data import load_image
@@ -47,6 +48,7 @@ from blemish.scoring.unlabelled import Mixture, fit_unlabelled
 
 RESULTS = Path(__file__).parent / "results"
 SCORES, TABLE = RESULTS / "unlabelled_scores.csv", RESULTS / "unlabelled.csv"
+SCORED = ("product", "draw", "kind", "score", "peak")
 CELLS = {"cells_mono": "mono", "cells_poly": "poly"}
 PRODUCTS = (*WITH_FURTHER, *CELLS)
 SHOTS, FURTHER, TEST, DEFECTIVE = 4, 200, 60, 45
@@ -103,16 +105,15 @@ def images_of(product: str, draw: int) -> tuple[list[Path], list[Path], list[Pat
         )
         good, bad = ([some[i] for i in np.random.RandomState(draw).permutation(len(some))] for some in (good, bad))
         return good[:SHOTS], good[SHOTS:][:FURTHER], good[SHOTS + FURTHER :][:TEST], bad[:DEFECTIVE]
-    files = good_files(product)
-    order = np.random.RandomState(draw).permutation(len(files))
+    files = drawn_good_files(product, draw)
     kinds = sorted(folder for folder in (folder_of(product) / "test").iterdir() if folder.is_dir())
     tests = {kind.name: sorted(kind.iterdir()) for kind in kinds}
     good = tests.pop("good")
     bad = [file for some in tests.values() for file in some]
     evenly = np.unique(np.linspace(0, len(bad) - 1, DEFECTIVE).astype(int))
     return (
-        [files[i] for i in order[:SHOTS]],
-        [files[i] for i in order[SHOTS:][:FURTHER]],
+        files[:SHOTS],
+        files[SHOTS:][:FURTHER],
         good,
         [bad[i] for i in evenly],
     )
@@ -131,27 +132,16 @@ def measured(product: str, draw: int) -> Iterator[tuple[str, float, float]]:
             yield kind, found.score, float(found.map.max())
 
 
-def measure(products: Sequence[str], draws: Sequence[int]) -> None:
-    """Write the rows of all products and draws that are not in the file yet."""
-    known = set(read()) if SCORES.exists() else set()
-    with SCORES.open("a", newline="", encoding="utf-8") as file:
-        table = csv.writer(file, lineterminator="\n")
-        if not known:
-            table.writerow(("product", "draw", "kind", "score", "peak"))
-        for draw, product in itertools.product(draws, products):
-            if (product, draw) not in known:
-                found = list(measured(product, draw))  # whole products alone are written
-                table.writerows((product, draw, kind, f"{score:.7g}", f"{peak:.7g}") for kind, score, peak in found)
-                file.flush()
-                print(product, draw, flush=True)
+def rows_of(product: str, draw: int) -> list[tuple[str, str, str]]:
+    """What `measured` gives, as it is written."""
+    return [(kind, f"{score:.7g}", f"{peak:.7g}") for kind, score, peak in measured(product, draw)]
 
 
 def read() -> dict[tuple[str, int], Measured]:
     """What was measured, by product and draw."""
     found: dict[tuple[str, int], dict[str, list[tuple[float, float]]]] = defaultdict(lambda: defaultdict(list))
-    with SCORES.open(newline="", encoding="utf-8") as file:
-        for row in csv.DictReader(file):
-            found[row["product"], int(row["draw"])][row["kind"]].append((float(row["score"]), float(row["peak"])))
+    for row in read_rows(SCORES):
+        found[row["product"], int(row["draw"])][row["kind"]].append((float(row["score"]), float(row["peak"])))
     return {
         key: Measured(*(np.array(by_kind[kind]) for kind in ("held out", "further", "good", "defective")))
         for key, by_kind in found.items()
@@ -259,7 +249,8 @@ def main() -> None:
     parser.add_argument("--trials", type=int, default=8, help="of each product, draw, number and share of defects")
     arguments = parser.parse_args()
     if arguments.command == "scores":
-        measure(arguments.products, arguments.draws)
+        keys = ((product, draw) for draw, product in itertools.product(arguments.draws, arguments.products))
+        add_missing(SCORES, SCORED, keys, rows_of)
     elif arguments.command == "choose":
         choose(arguments.trials)
     else:

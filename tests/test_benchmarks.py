@@ -9,6 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from blemish import Sample
+from blemish.data import draw_shots
+
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 SHARED = {"tables", "pictures"}  # what benchmarks share: nothing to be run
 NAMES = sorted(path.stem for path in BENCHMARKS.glob("*.py"))
@@ -80,3 +83,38 @@ def test_a_row_of_unlabelled_images_is_that_of_a_calibrated_line() -> None:
     assert after["miss_rate"] == after["oracle_miss_rate"] == after["refused"] == 0
     assert after["uniform"] > before["uniform"]
     assert module.row_of(scores, 200, 0.1, 0.1, 4) is None
+
+
+def test_what_a_table_holds_is_not_measured_again(tmp_path: Path) -> None:
+    tables = importlib.import_module("tables")
+    asked: list[tuple[str, float]] = []
+
+    def measured(product: str, scale: float) -> list[tuple[str, str]]:
+        asked.append((product, scale))
+        return [("one", f"{scale:.2f}"), ("two", "0")]
+
+    path, head = tmp_path / "table.csv", ("product", "scale", "way", "value")
+    tables.add_missing(path, head, [("bolt", 0.75), ("bolt", 1.0)], measured)
+    tables.add_missing(path, head, [("bolt", 0.75), ("nut", 1.0)], measured)
+    assert asked == [("bolt", 0.75), ("bolt", 1.0), ("nut", 1.0)]
+    found = tables.read_rows(path)
+    assert [tuple(row[name] for name in head[:2]) for row in found[::2]] == [
+        ("bolt", "0.75"),
+        ("bolt", "1.0"),
+        ("nut", "1.0"),
+    ]
+    assert found[2] == {"product": "bolt", "scale": "1.0", "way": "one", "value": "1.00"}
+    assert tables.read_rows(tmp_path / "none.csv") == []
+
+
+def test_a_benchmark_draws_the_shots_that_an_evaluation_draws(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pictures = importlib.import_module("pictures")
+    folder = tmp_path / "mvtec_ad" / "pill" / "train" / "good"
+    folder.mkdir(parents=True)
+    for number in range(9):
+        (folder / f"{number}.png").touch()
+    monkeypatch.setattr(pictures, "DATA", tmp_path)
+    samples = [Sample(path) for path in pictures.good_files("pill")]
+    for seed in (0, 3):
+        drawn = draw_shots(samples, 4, seed)
+        assert sorted(pictures.drawn_good_files("pill", seed)[:4]) == sorted(sample.image for sample in drawn)
