@@ -14,18 +14,17 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 from blemish.data.category import Category
 from blemish.data.layouts.mvtec import GOOD
 from blemish.errors import DatasetError, SettingsError
+from blemish.research.drawn_parts import BRASS, HEXAGON, SQUARE, ZINC, background, nut, painted, photographed, write_png
 from blemish.types import Sample
 
 NAME = "cooccurrence"
 MASK_ENDING = "_mask"  # of the name of a mask, as in MVTec AD
 KINDS = ("wrong_count", "wrong_pair")
-HEXAGON, SQUARE = 6, 4  # corners of the two kinds of nut
-COLOURS = {HEXAGON: (176.0, 148.0, 92.0), SQUARE: (142.0, 150.0, 160.0)}  # brass, zinc
+COLOURS = {HEXAGON: BRASS, SQUARE: ZINC}
 RADIUS = 0.105  # of a nut's inscribed circle, in image sides
 APART = 0.4  # least distance between the middles of two nuts, in image sides
 MARGIN = 0.16  # least distance of a nut's middle from the edge, in image sides
@@ -60,10 +59,10 @@ def generate_cooccurrence(
     for sample in [*made.train, *made.test]:
         kind = sample.defect or GOOD
         number = counts[sample.split, kind] = counts.get((sample.split, kind), -1) + 1
-        _write(folder / sample.split / kind / f"{number:03}.png", np.asarray(sample.image))
+        write_png(folder / sample.split / kind / f"{number:03}.png", np.asarray(sample.image))
         if sample.mask is not None:
             mask = np.asarray(sample.mask).astype(np.uint8) * 255
-            _write(folder / "ground_truth" / kind / f"{number:03}{MASK_ENDING}.png", mask)
+            write_png(folder / "ground_truth" / kind / f"{number:03}{MASK_ENDING}.png", mask)
     return folder
 
 
@@ -79,21 +78,15 @@ def nuts_of(kind: str, index: int) -> tuple[int, ...]:
 
 def draw_nuts(nuts: tuple[int, ...], size: int, random: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     """These nuts on a mottled background `(size, size, 3)` uint8, and where they lie, `(size, size)` bool."""
-    image = _background(size, random)
+    image = background(size, random)
     covered = np.zeros((size, size), bool)
     y, x = np.mgrid[:size, :size] + 0.5
     for corners, (middle_y, middle_x) in zip(nuts, _places(len(nuts), random), strict=True):
-        outside, away = _nut(x - middle_x * size, y - middle_y * size, corners, size, random.uniform(0, 2 * math.pi))
-        shadow = _smooth(outside - 0.008 * size, 0.03 * size)
-        body = _smooth(outside, 1.0)
-        bevel = 0.75 + 0.25 * np.clip(-outside / (0.02 * size), 0, 1)
-        rings = 1 + 0.05 * np.sin(away / size * 2 * math.pi * 45)
-        colour = np.array(COLOURS[corners]) * random.uniform(0.95, 1.05)
-        image = image * (1 - 0.4 * shadow[..., None])
-        image += body[..., None] * ((bevel * rings)[..., None] * colour - image)
-        covered |= outside < 0
-    lit = image * _light(size, random)[..., None] + random.normal(0, 2.5, image.shape)
-    return lit.clip(0, 255).astype(np.uint8), covered
+        turned = random.uniform(0, 2 * math.pi)
+        drawn = nut(x - middle_x * size, y - middle_y * size, corners, RADIUS * size, turned)
+        image = painted(image, drawn, np.array(COLOURS[corners]) * random.uniform(0.95, 1.05), size)
+        covered |= drawn.mask
+    return photographed(image, size, random), covered
 
 
 def _samples(seed: int, split: str, kind: str, count: int, size: int) -> Iterator[Sample]:
@@ -119,41 +112,3 @@ def _places(count: int, random: np.random.Generator) -> np.ndarray:
         apart = np.linalg.norm(places[:, None] - places, axis=-1)[np.triu_indices(count, 1)]
         if not (apart < APART).any():
             return places
-
-
-def _nut(x: np.ndarray, y: np.ndarray, corners: int, size: int, turned: float) -> tuple[np.ndarray, np.ndarray]:
-    """How far each pixel at (`x`, `y`) from the middle lies outside the nut (negative: inside), and from the middle."""
-    away = np.hypot(x, y)
-    sides = turned + 2 * math.pi * np.arange(corners) / corners
-    edge = np.max([x * math.cos(a) + y * math.sin(a) for a in sides], axis=0) - RADIUS * size
-    return np.maximum(edge, 0.5 * RADIUS * size - away), away
-
-
-def _smooth(outside: np.ndarray, width: float) -> np.ndarray:
-    """1 inside, 0 outside, falling over `width` pixels around the edge."""
-    return np.clip(0.5 - outside / width, 0, 1)
-
-
-def _background(size: int, random: np.random.Generator) -> np.ndarray:
-    """A grey background `(size, size, 3)` with coarse and fine mottling."""
-    mottled = 4.0 * _field(size, 12, random) + 4.0 * _field(size, 48, random)
-    return (105 + random.uniform(-3, 3) + mottled)[..., None] * np.array((1.0, 0.99, 0.96))
-
-
-def _light(size: int, random: np.random.Generator) -> np.ndarray:
-    """Gain `(size, size)` of a lamp: brighter or darker as a whole, and falling off to one side."""
-    y, x = np.mgrid[:size, :size] / (size - 1) - 0.5
-    angle = random.uniform(0, 2 * math.pi)
-    slope = random.uniform(0, 0.12) * (math.cos(angle) * x + math.sin(angle) * y)
-    return np.asarray(random.uniform(0.94, 1.06) * (1 + slope))
-
-
-def _field(size: int, cells: int, random: np.random.Generator) -> np.ndarray:
-    """A smooth random field `(size, size)` of `cells` knots a side, about normal."""
-    knots = Image.fromarray(random.standard_normal((cells, cells)).astype(np.float32))
-    return np.asarray(knots.resize((size, size), Image.Resampling.BICUBIC))
-
-
-def _write(path: Path, pixels: np.ndarray) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(pixels).save(path)
