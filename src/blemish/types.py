@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
 RGB = "rgb"  # the key of the image's own features; further modalities bring their own keys
 CONTEXT = "context"  # the same image as a second encoder sees it (encoders/composite/two_image.py)
+# In the space that an encoder shares with sentences (encoders/image_text/): the image as a whole, on a grid of one
+# cell; its windows, a layer for each size; its patches.
+WHOLE, WINDOWS, ALIGNED = "whole", "windows", "aligned"
 Verdict = Literal["good", "defective", "unsure", "unknown"]
 VERDICTS: tuple[Verdict, ...] = get_args(Verdict)
 ALARMS: tuple[Verdict, ...] = ("defective", "unknown")  # "unsure" is left to a person
@@ -122,6 +125,26 @@ ImageOrScan = np.ndarray | Scan  # what is framed: an image `(H, W, 3)` uint8, o
 EncoderInput = np.ndarray | Sequence[Scan]  # a batch of them: images `(B, H, W, 3)` uint8, or B scans of one shape
 
 
+@dataclass(frozen=True)
+class Saturation:
+    """How much of a defect counts as all of it: `amount` pixels, or, where `is_relative`, that share of its area.
+
+    Of a part that is missing nobody can mark the pixels; what is marked is where it may lie, and its size is enough
+    (Bergmann et al., "Beyond Dents and Scratches", IJCV 2022). Raises SettingsError for an amount that cannot be.
+    """
+
+    amount: float
+    is_relative: bool = False
+
+    def __post_init__(self) -> None:
+        if not 0 < self.amount <= (1 if self.is_relative else float("inf")):
+            raise SettingsError("a saturation of over 0 pixels, or a share in (0, 1]", str(self.amount), "correct it")
+
+    def pixels(self, area: int) -> float:
+        """The saturation in pixels of a defect of `area` pixels: at most all of them."""
+        return min(self.amount * area if self.is_relative else self.amount, area)
+
+
 @dataclass(frozen=True, eq=False)
 class Sample:
     """One part as it lies on disk or in memory: an image, its measured surface, or both, and what is known about it.
@@ -129,7 +152,9 @@ class Sample:
     `image` is a path or an `(H, W, 3)` uint8 array, None where there are points alone; `points` a path or an
     `(H, W, 3)` array of numbers (0, NaN or infinite where nothing was measured), None where there is an image alone,
     in `units` (a key of `UNITS`; None: metres are assumed, and must be plausible); `label` is 0 for good, 1 for
-    defective, None when unknown; `mask` a path or `(H, W)` bool array of the defect; `defect` names its kind.
+    defective, None when unknown; `mask` a path or `(H, W)` array of the defect, whose pixels are not 0, or a folder
+    that holds a mask for each of several; `defect` names its kind. `saturations` says how much of a defect must be
+    found, by the value that marks it in its mask; empty: all of it.
     Raises ImageError without either, SettingsError for an unknown unit.
     """
 
@@ -141,6 +166,7 @@ class Sample:
     defect: str = ""
     split: str = ""
     units: str | None = None
+    saturations: Mapping[int, Saturation] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.image is None and self.points is None:
@@ -251,8 +277,8 @@ class Features:
 
     @property
     def is_ignored(self) -> bool:
-        """Whether nothing of these images is judged, on the grid of the coarsest layer."""
-        shapes = [tensor.shape[1:3] for tensors in self.layers.values() for tensor in tensors]
+        """Whether nothing of these images is judged, on the grid of the coarsest layer of patches."""
+        shapes = [tensor.shape[1:3] for name, tensors in self.layers.items() if name != WHOLE for tensor in tensors]
         ignored = self.ignored_on(min(shapes, key=lambda shape: shape[0] * shape[1]))
         return ignored is not None and bool(ignored.all())
 
