@@ -24,7 +24,8 @@ class EncoderEntry:
     bring it, `hub` its id on the Hugging Face hub ("" for none), `megabytes` the size of its weights, `needs` "" |
     "offline" (an extra) | "package" | "download", and `get` the command that brings the weights. `variable` is the
     variable of the environment that says where they lie, `modality` what it encodes: "rgb" or "points", whose
-    loader takes `stride` as well. `staged`: see there.
+    loader takes `stride` as well. `staged`: see there. One that `speaks` has a text tower beside its image tower, and
+    embeds sentences in the space of its images (encoders/image_text/).
     """
 
     target: str
@@ -39,6 +40,7 @@ class EncoderEntry:
     staged: bool = False  # layers are stages of growing stride (convolutional, windowed), not blocks of one
     modality: str = "rgb"
     variable: str = ""
+    speaks: bool = False
 
 
 @dataclass(frozen=True)
@@ -63,7 +65,7 @@ class ExperimentEntry:
     source: str = ""
 
 
-def _hub(hub: str, licence: str, megabytes: int, note: str, staged: bool = False) -> EncoderEntry:
+def _hub(hub: str, licence: str, megabytes: int, note: str, staged: bool = False, speaks: bool = False) -> EncoderEntry:
     return EncoderEntry(
         "blemish.encoders.image.backbone:load_backbone",
         licence,
@@ -74,6 +76,21 @@ def _hub(hub: str, licence: str, megabytes: int, note: str, staged: bool = False
         get=f"hf download {hub}",
         hub=hub,
         staged=staged,
+        speaks=speaks,
+    )
+
+
+def _image_text(hub: str, licence: str, megabytes: int, note: str) -> EncoderEntry:
+    return EncoderEntry(
+        "blemish.encoders.image_text.factory:load_image_text",
+        licence,
+        megabytes,
+        note,
+        kwargs={"source": hub, "licence": licence},
+        needs="download",
+        get=f"hf download {hub}",
+        hub=hub,
+        speaks=True,
     )
 
 
@@ -104,8 +121,19 @@ ENCODERS: dict[str, EncoderEntry] = {
     "dino-vitb8": _hub("facebook/dino-vitb8", "Apache-2.0", 343, "self-supervised, 8-pixel patches: fine and slow"),
     "dino-vits16": _hub("facebook/dino-vits16", "Apache-2.0", 87, "self-supervised, first generation"),
     "dino-vitb16": _hub("facebook/dino-vitb16", "Apache-2.0", 343, "self-supervised, first generation"),
-    "clip-vit-b16": _hub("openai/clip-vit-base-patch16", "MIT", 599, "vision half of CLIP; weak on single patches"),
-    "siglip-base": _hub("google/siglip-base-patch16-224", "Apache-2.0", 813, "vision half of SigLIP"),
+    "clip-vit-b16": _hub("openai/clip-vit-base-patch16", "MIT", 599, "CLIP; weak on single patches", speaks=True),
+    "clip-vit-l14-336": _hub(
+        "openai/clip-vit-large-patch14-336", "MIT", 1712, "CLIP, large and slow; weak on single patches", speaks=True
+    ),
+    "clip-vit-b16-plus-240": _image_text(
+        "timm/vit_base_patch16_plus_clip_240.laion400m_e31",
+        "MIT",
+        834,
+        "CLIP of WinCLIP, trained on LAION-400M at 240 pixels; weights of open_clip",
+    ),
+    "siglip-base": _hub("google/siglip-base-patch16-224", "Apache-2.0", 813, "SigLIP", speaks=True),
+    "siglip2-base": _hub("google/siglip2-base-patch16-224", "Apache-2.0", 1500, "SigLIP 2, 256k words", speaks=True),
+    "tipsv2-b14": _image_text("google/tipsv2-b14", "CC-BY-4.0", 780, "TIPS v2: patches learned beside text"),
     "swin": _hub("microsoft/swin-tiny-patch4-window7-224", "Apache-2.0", 113, "windowed transformer, staged", True),
     "convnext": _hub("facebook/convnext-tiny-224", "Apache-2.0", 114, "modern convolutional network", True),
     "resnet50": _hub("microsoft/resnet-50", "Apache-2.0", 102, "classic convolutional network", True),

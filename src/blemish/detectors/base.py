@@ -6,9 +6,9 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol, Self, TypeVar, runtime_checkable
 
-from blemish.encoders.base import LayerRole
+from blemish.encoders.base import Alignment, LayerRole
 from blemish.encoders.text.prompts import PromptKind
-from blemish.types import RGB, Batch, Features, PatchScores
+from blemish.types import RGB, Batch, Features, PatchScores, Prompts
 from blemish.utils.progress import Progress as Progress
 
 if TYPE_CHECKING:
@@ -23,7 +23,8 @@ class Needs:
 
     Encoder: `layers`, a role for each part of a composite encoder; `modalities`; `points_stride`, in pixels, between
     the points that an encoder of points describes; `prompts`, the kind of sentences that `Batch.prompts` holds for
-    every category (None: none).
+    every category (None: none). `alignment`: the encoder must have a text tower, which embeds the prompts, and gives
+    what this says in the space of sentences (None: another text encoder embeds them).
     Normal images: at least `min_images`; each in `rotations` copies, evenly spaced over 360°, the original first, and
     with `flips` mirrored as well, at most `max_copies` of a category (0: no limit, see `limited_to_max_copies`).
     `augmentation`: random flips, quarter turns, colour and blur, drawn anew in every epoch (as FoundAD's).
@@ -39,6 +40,7 @@ class Needs:
     layers: LayerRole | tuple[LayerRole, ...] = "deep"
     modalities: tuple[str, ...] = (RGB,)
     prompts: PromptKind | None = None
+    alignment: Alignment | None = None
     points_stride: int = 4
     min_images: int = 1
     rotations: int = 1
@@ -125,6 +127,18 @@ class Explains(Protocol):
 
     def explain(self, features: Features) -> Mapping[str, torch.Tensor]:
         """What each modality ("rgb", "points", "text") adds to the patch scores: maps `(B, h, w)` ≥ 0 by modality."""
+        ...
+
+
+@runtime_checkable
+class ZeroShot(Protocol):
+    """What a detector offers that can be fitted by sentences alone, without any normal image."""
+
+    def fit_zero_shot(self, prompts: Mapping[str, Prompts]) -> Self:
+        """Fit to the sentences about each category, as `Needs.prompts` asks for them.
+
+        Raises SettingsError where there are none.
+        """
         ...
 
 

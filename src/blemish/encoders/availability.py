@@ -118,13 +118,22 @@ def hub_snapshot(hub_id: str) -> Path | None:
         return None
 
 
+# What makes a snapshot whole: a config, and one of the files beside it.
+_SNAPSHOTS = {
+    "config.json": ("model.safetensors", "pytorch_model.bin", "model.safetensors.index.json"),
+    "open_clip_config.json": ("open_clip_model.safetensors", "open_clip_pytorch_model.bin"),
+}
+
+
 def _snapshot(hub_id: str) -> Path | None:
     snapshots = hub_cache() / f"models--{hub_id.replace('/', '--')}" / "snapshots"
     if not snapshots.is_dir():
         return None
     for folder in sorted(snapshots.iterdir(), key=lambda f: f.stat().st_mtime, reverse=True):
-        weights = (folder / "model.safetensors", folder / "pytorch_model.bin", folder / "model.safetensors.index.json")
-        if (folder / "config.json").is_file() and any(w.is_file() for w in weights):
+        if any(
+            (folder / config).is_file() and any((folder / name).is_file() for name in weights)
+            for config, weights in _SNAPSHOTS.items()
+        ):
             return folder
     return None
 

@@ -15,7 +15,18 @@ from blemish.types import Features
 #   middle      neighbouring layers in the middle of a transformer (SubspaceAD); of other networks, what `pair` takes
 #   several     a handful of neighbouring mid-to-deep layers
 #   many        eight layers across the middle of a transformer (Dinomaly); of other networks, what `several` takes
-LayerRole = Literal["deep", "projection", "pair", "middle", "several", "many"]
+#   quarters    the last layer of each quarter of a transformer (MuSc); of other networks, what `pair` takes
+LayerRole = Literal["deep", "projection", "pair", "middle", "several", "many", "quarters"]
+
+# What of an image an encoder with a text tower embeds in the space of sentences, beside the image as a whole; for
+# patches, what takes the place of attention on their way there (see image_text/patch_alignment.py).
+#   windows     windows of 2 × 2 and 3 × 3 patches, each encoded by itself (WinCLIP)
+#   value       patches: each its own value (MaskCLIP)
+#   v-v         patches: similarity of values, on a path beside the last blocks (CLIP Surgery)
+#   q-q         patches: similarity of queries, nothing else of the last block (ClearCLIP)
+#   k-k         patches: similarity of keys and nearness, nothing else of the last block (NACLIP)
+#   v-v-layers  patches of four depths on one path of v-v (AnomalyCLIP)
+Alignment = Literal["windows", "value", "v-v", "q-q", "k-k", "v-v-layers"]
 
 
 @runtime_checkable

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from blemish.encoders.availability import best_available
-from blemish.encoders.base import Encoder, LayerRole, PointsEncoder
+from blemish.encoders.base import Alignment, Encoder, LayerRole, PointsEncoder
 from blemish.encoders.image.random_weights import PREFIX, parse_untrained, untrained
 from blemish.encoders.precision import Precision, check_precision
 from blemish.errors import SettingsError
@@ -25,6 +25,7 @@ def build(
     device: str = "cpu",
     precision: Precision | Sequence[Precision] = "auto",
     points_stride: int = 8,
+    alignment: Alignment | None = None,
 ) -> Encoder:
     """The encoder of that name (see `registry.ENCODERS`), of a local model folder, or "auto".
 
@@ -33,13 +34,16 @@ def build(
     same scan, where the second is an encoder of points (rgb_and_points.py); `points_stride` points a side share one
     of its features. `role` picks the layers that a detector asks for, `layers` overrides it; for joined encoders
     both may be one for each, and so may `precision`. "random:NAME" and "random:NAME:SEED" are the network NAME with
-    weights drawn anew (see image/random_weights.py). Raises `SettingsError` for an unknown name, `WeightsError` for
-    unusable weights.
+    weights drawn anew (see image/random_weights.py). With an `alignment` the encoder must have a text tower, and gives
+    what that says in the space of its sentences as well (image_text/). Raises `SettingsError` for an unknown name,
+    `WeightsError` for unusable weights.
     """
     check_precision(precision)
     text = os.fspath(name_or_folder)
     if text == "auto":
         text, _ = best_available()
+    if alignment is not None:
+        return _that_speaks(text, alignment, role, layers, device, precision)
     if len(names := joined_names(text)) > 1:
         if any(map(sees_points, names)):
             return _of_scans(names, role, layers, device, precision, points_stride)
@@ -67,6 +71,10 @@ def build(
         points = build_points(text, stride=points_stride, layers=layers, device=device, precision=precision)
         return cast(Encoder, points)
     if text not in ENCODERS and is_folder_name(text):
+        if (Path(text).expanduser() / "open_clip_config.json").is_file():
+            from blemish.encoders.image_text.factory import load_image_text
+
+            return load_image_text(text, source=text, role=role, layers=layers, device=device, precision=precision)
         from blemish.encoders.image.backbone import load_backbone
 
         return load_backbone(text, source=text, role=role, layers=layers, device=device, precision=precision)
@@ -74,6 +82,35 @@ def build(
     load = resolve(entry.target)
     encoder: Encoder = load(text, role=role, layers=layers, device=device, precision=precision, **entry.kwargs)
     return encoder
+
+
+def _that_speaks(
+    text: str,
+    alignment: Alignment,
+    role: LayerRole | tuple[LayerRole, ...],
+    layers: Sequence[Any] | None,
+    device: str,
+    precision: Precision | Sequence[Precision],
+) -> Encoder:
+    """The encoder with a text tower. Raises SettingsError for one without."""
+    from blemish.encoders.image_text.factory import load_image_text, speaking
+
+    is_folder = text not in ENCODERS and is_folder_name(text)
+    names = joined_names(text)
+    if len(names) > 1 or isinstance(role, tuple) or not (is_folder or (text in ENCODERS and ENCODERS[text].speaks)):
+        if len(names) == 1 and not text.startswith(PREFIX):
+            lookup(text, ENCODERS, "encoder")  # an unknown name is told with those written alike
+        first = ENCODERS[speaking()[0]]
+        raise SettingsError(
+            f"an encoder of pictures that reads sentences as well: {', '.join(speaking())}, or the folder of one",
+            repr(text),
+            f"get one ({first.get}) and name it; `blemish list encoders` says which can speak and load",
+        )
+    (number_format,) = one_each(precision, 1)
+    facts = {"source": text} if is_folder else {"source": ENCODERS[text].hub, "licence": ENCODERS[text].licence}
+    return load_image_text(
+        text, alignment=alignment, role=role, layers=layers, device=device, precision=number_format, **facts
+    )
 
 
 def build_points(

@@ -42,6 +42,7 @@ class CachingEncoder:
         self.licence, self.weights_sha256 = encoder.licence, encoder.weights_sha256
         self.device = getattr(encoder, "device", "cpu")
         self.precision = precision_of(encoder)
+        self.text, self.alignment = getattr(encoder, "text", None), getattr(encoder, "alignment", None)
         self.hits, self._before = 0, frozenset[str]()
         self._paused = False
         self._sizes: dict[str, int] = {}  # by image: bytes of what this run has written or read
@@ -143,7 +144,8 @@ def with_disk_cache(encoder: Encoder, folder: Path, most_bytes: int = MOST_BYTES
     """`encoder` with a float16 cache in `folder` that later runs share; each encoder has its own sub-folder."""
     facts = (encoder.name, encoder.weights_sha256, encoder.layers, encoder.stride, encoder.size_multiple, encoder.dims)
     precision = str(getattr(encoder, "precision", ""))
-    part = hashlib.sha256(repr((*facts, precision)).encode()).hexdigest()[:16]
+    aligned = [one for one in [getattr(encoder, "alignment", None)] if one]  # none: as ever, so that caches stay valid
+    part = hashlib.sha256(repr((*facts, precision, *aligned)).encode()).hexdigest()[:16]
     return CachingEncoder(encoder, folder.expanduser() / part, most_bytes, half=True)
 
 

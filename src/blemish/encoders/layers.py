@@ -28,6 +28,7 @@ def token_roles(depth: int) -> dict[LayerRole, tuple[int, ...]]:
         "middle": tuple(sorted({min(last, round(depth * twelfths / 12)) for twelfths in range(5, 9)})),
         "several": tuple(sorted({max(0, round(depth * share) - 1) for share in (8 / 12, 9 / 12, 10 / 12, 11 / 12)})),
         "many": tuple(sorted({min(last, round(depth * twelfths / 12)) for twelfths in range(2, 10)})),
+        "quarters": tuple(sorted({max(0, round(depth * quarters / 4) - 1) for quarters in range(1, 5)})),
     }
 
 
@@ -41,4 +42,5 @@ def stage_roles(depth: int) -> dict[LayerRole, tuple[int, ...]]:
         "middle": (max(0, middle - 1), middle),
         "several": tuple(range(middle + 1)),
         "many": tuple(range(middle + 1)),
+        "quarters": (max(0, middle - 1), middle),
     }

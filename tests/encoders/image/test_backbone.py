@@ -67,6 +67,12 @@ def test_many_layers_are_eight_across_the_middle():
     assert all(0 <= layer < depth for depth in range(1, 13) for layer in token_roles(depth)["many"])
 
 
+def test_quarters_are_the_last_layers_of_the_four_quarters():
+    assert token_roles(12)["quarters"] == (2, 5, 8, 11)
+    assert token_roles(24)["quarters"] == (5, 11, 17, 23)
+    assert all(0 <= layer < depth for depth in range(1, 13) for layer in token_roles(depth)["quarters"])
+
+
 def test_middle_layers_lie_around_the_middle():
     assert token_roles(12)["middle"] == (5, 6, 7, 8)
     assert token_roles(24)["middle"] == (10, 12, 14, 16)

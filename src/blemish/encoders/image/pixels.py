@@ -22,6 +22,7 @@ ROLES: dict[LayerRole, tuple[int, ...]] = {
     "middle": (0, 1),
     "several": (0, 1),
     "many": (0, 1),
+    "quarters": (0, 1),
 }
 
 

@@ -22,7 +22,8 @@ Pool = Callable[[Any, torch.Tensor], torch.Tensor]
 class FrozenTextEncoder:
     """A `TextEncoder` made of a model, a tokenizer, and how the model's tokens are pooled.
 
-    Sentences are truncated after `max_tokens`. They go through one at a time: without padding there is nothing to mask,
+    Sentences are truncated after `max_tokens`, and filled up to so many where `is_padded`; `lower`: made lower case
+    first. They go through one at a time: without padding there is nothing to mask,
     and an embedding is bit-identical whatever else is embedded. Everything is float32; sentences are few.
     """
 
@@ -38,8 +39,11 @@ class FrozenTextEncoder:
         licence: str,
         weights_sha256: str,
         device: str = "cpu",
+        is_padded: bool = False,
+        lower: bool = False,
     ) -> None:
         self.name, self.dims, self.max_tokens = name, dims, max_tokens
+        self.is_padded, self.lower = is_padded, lower
         self.licence, self.weights_sha256 = licence, weights_sha256
         self.device = resolve_device(device)
         self.model = prepare(model, self.device, "fp32")
@@ -57,19 +61,21 @@ class FrozenTextEncoder:
 
     @torch.no_grad()
     def _embed(self, sentence: str) -> torch.Tensor:
-        ids = self.tokenizer(sentence, truncation=True, max_length=self.max_tokens, padding=False)["input_ids"]
+        padding = "max_length" if self.is_padded else False
+        text = sentence.lower() if self.lower else sentence
+        ids = self.tokenizer(text, truncation=True, max_length=self.max_tokens, padding=padding)["input_ids"]
         tokens = torch.tensor([ids], device=self.device)  # (1, T)
         return normalize(self._pool(self.model, tokens).float(), dim=-1).cpu()  # (1, D)
 
 
-def read_tokenizer(folder: Path) -> Any:
-    """The tokenizer in a model folder. Raises WeightsError where there is none or it is damaged."""
-    from transformers import AutoTokenizer
+def read_tokenizer(folder: Path, kind: str = "AutoTokenizer") -> Any:
+    """The tokenizer in a model folder, by a class of transformers. Raises WeightsError where there is none to read."""
+    import transformers
 
     try:
         if not has_tokenizer(folder):
             raise FileNotFoundError("neither tokenizer.json nor a vocabulary")
-        return AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
+        return getattr(transformers, kind).from_pretrained(str(folder), local_files_only=True)
     except Exception as error:  # a damaged file surfaces as one of many kinds of error
         raise WeightsError(
             f"a tokenizer beside the weights in {folder}",
