@@ -7,9 +7,10 @@ What is done is on disk at once: whatever ends a run early loses nothing, and th
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,11 +31,11 @@ if TYPE_CHECKING:
     import numpy as np
 
     from blemish.data.files import FolderContents
+    from blemish.data.full_scale import FullScale
     from blemish.errors import DataWarning
-    from blemish.model.fitted import FittedModel
     from blemish.model.inspector import Inspector
     from blemish.model.prediction import Inspected
-    from blemish.report import InspectionReport
+    from blemish.report import CalibrationFacts, InspectionReport
 
 REPORT_SECONDS, REPORT_IMAGES = 60.0, 1000  # a report is written anew when so much time has passed, or so many images
 _REPORT_SHARE = 0.05  # of the time, that writing reports may take at most
@@ -110,31 +111,64 @@ class Job:
     warnings: Sequence[DataWarning] = ()  # grows while images are read
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Judge:
+    """What judges the samples of a job, a model or the images themselves, and what the report says of it.
+
+    `stream` gives samples, in order, with their results; `facts` are names and settings, `calibration` says where
+    thresholds come from, `statements` are sentences that come before all others. `full_scale` and the `ignored` areas
+    `(h, w)` bool by category show how images are seen.
+    """
+
+    stream: Callable[[Sequence[Sample]], Generator[Inspected]]
+    facts: Mapping[str, object]
+    calibration: Sequence[CalibrationFacts]
+    full_scale: FullScale
+    ignored: Mapping[str, np.ndarray] = field(default_factory=dict)
+    statements: Sequence[str] = ()
+
+
+def model_as_judge(inspector: Inspector, category: str | None) -> Judge:
+    """A fitted model that judges images, of a `category` where it is given."""
+    from blemish.cli.summaries import calibration_facts, model_facts
+
+    return Judge(
+        stream=partial(inspector.stream, category=category),
+        facts=model_facts(inspector),
+        calibration=calibration_facts(inspector),
+        full_scale=inspector.model_.full_scale,
+        ignored=inspector.model_.ignored,
+    )
+
+
 def inspect_into(out: Path, inspector: Inspector, job: Job) -> Inspection:
+    """Inspect by a fitted model; see `judge_into`."""
+    job = replace(job, samples=[sample.in_units(inspector.model_.settings.units) for sample in job.samples])
+    return judge_into(out, model_as_judge(inspector, job.origin.category), job)
+
+
+def judge_into(out: Path, judge: Judge, job: Job) -> Inspection:
     """Inspect what has not been inspected yet, and write everything into `out`. Raises OutputError.
 
     On Ctrl-C and any other error the rows, overlays, summary and report of all images that were done are left in `out`.
     """
     from blemish.cli.progress import tracked
-    from blemish.cli.summaries import calibration_facts, model_facts
     from blemish.report import InspectionReport
 
-    job = replace(job, samples=[sample.in_units(inspector.model_.settings.units) for sample in job.samples])
-    facts, calibration = model_facts(inspector), calibration_facts(inspector)
-    done = Inspection(InspectionReport(title=job.title, model_facts=facts, calibration=calibration))
+    done = Inspection(InspectionReport(title=job.title, model_facts=judge.facts, calibration=judge.calibration))
     with result_folder(out):
         kept = begin_results(
-            out, job.origin, job.samples, job.wanted, lambda row, sample: add_row(done, row, sample, inspector.model_)
+            out, job.origin, job.samples, job.wanted, lambda row, sample: add_row(done, row, sample, judge)
         )
         done.skipped = len(kept.identities)
         left = samples_left(job.samples, kept.identities)
-        publisher = Publisher(out, done, job)
+        publisher = Publisher(out, done, job, judge.statements)
         publisher.publish(is_complete=False)
         is_complete = False
         try:
             with (
                 ResultWriter(out, job.wanted.overlays, job.wanted.maps, iter(kept.names)) as results,
-                closing(inspector.stream([sample for sample, _ in left], category=job.origin.category)) as stream,
+                closing(judge.stream([sample for sample, _ in left])) as stream,
             ):
                 for item, (_, identity) in zip(tracked("inspecting", stream, len(left)), left, strict=True):
                     write_item(item, identity, results, done)
@@ -173,23 +207,23 @@ def relief_beside(image: ImageOrScan) -> np.ndarray | None:
     return relief_of(image) if isinstance(image, Scan) and image.image is not None else None
 
 
-def add_row(done: Inspection, row: Row, sample: Sample, model: FittedModel) -> None:
-    """Take a row of an earlier run of the `model` into the report; its image is decoded only where that shows it."""
+def add_row(done: Inspection, row: Row, sample: Sample, judge: Judge) -> None:
+    """Take a row of an earlier run of the `judge` into the report; its image is decoded only where that shows it."""
     from blemish.report.views import image_view, relief_view
 
     if row["error"] is not None:
         done.add_failure(row["file"], row["error"])
         return
     relief = None if sample.image is None else lambda: relief_view(sample)
-    prediction = prediction_of_row(row, model.ignored.get(row["category"] or ""))
-    done.report.add(prediction, lambda: image_view(sample, model.full_scale), sample, relief=relief)
+    prediction = prediction_of_row(row, judge.ignored.get(row["category"] or ""))
+    done.report.add(prediction, lambda: image_view(sample, judge.full_scale), sample, relief=relief)
 
 
 class Publisher:
     """Writes the summary and the report of a running inspection, now and then and at its end."""
 
-    def __init__(self, out: Path, done: Inspection, job: Job) -> None:
-        self.out, self.done, self.job = out, done, job
+    def __init__(self, out: Path, done: Inspection, job: Job, statements: Sequence[str] = ()) -> None:
+        self.out, self.done, self.job, self.statements = out, done, job, statements
         self.started = self.last = time.perf_counter()
         self.cost = 0.0  # seconds that the last report took
         self.count = 0  # images since then
@@ -221,7 +255,7 @@ class Publisher:
 
         began = time.perf_counter()
         self.done.seconds = began - self.started
-        self.done.notes = notes_of(self.job)
+        self.done.notes = [*self.statements, *notes_of(self.job)]
         self.done.report.notes = self.done.notes
         with deferred_interrupts():
             write_summary(self.out, self._summary(is_complete))

@@ -1,13 +1,9 @@
-"""Normal images that are probably anomalous: mutual scoring of unlabelled images (MuSc).
+"""Normal images that are probably anomalous: mutual scoring of unlabelled images (MuSc, numeric/mutual_scoring.py).
 
-Xurui Li, Ziming Huang, Feng Xue, Yu Zhou, "MuSc: Zero-Shot Industrial Anomaly Classification and Segmentation with
-Mutual Scoring of the Unlabeled Images", ICLR 2024, https://arxiv.org/abs/2401.16753.
-
-A patch of a normal image has similar ones in most other images, a patch of a defect in few. So every image is scored by
-the others, never by itself: a patch's score is its mean distance to the nearest patch in each of those `NEAREST_SHARE`
-of the others that come closest, which a few images with the same defect cannot bring down. Images whose log score lies
-far above the rest, by median and median absolute deviation, are outliers; then everything is scored again without them.
-Features alone decide, no detector: what is found does not depend on what will be fitted on the rest.
+Every image is scored by some of the others, never by itself, on layers that are concatenated on a coarse grid, so that
+the cost stays low. Images whose log score lies far above the rest, by median and median absolute deviation, are
+outliers; then everything is scored again without them. Features alone decide, no detector: what is found does not
+depend on what will be fitted on the rest.
 """
 
 from __future__ import annotations
@@ -28,13 +24,13 @@ from blemish.detectors.patches import judged_patches
 from blemish.errors import DatasetError
 from blemish.model.category_recognition import evenly_spaced, group_indices
 from blemish.model.feature_loader import FeatureLoader
+from blemish.numeric.mutual_scoring import NEAREST_SHARE, nearest_distances
 from blemish.types import Features, Sample
 
 MIN_IMAGES = 6  # normal images of a category; chosen by eye: median and deviation of fewer mean little
 MAX_SHARE = 0.2  # of a category's images that are left out; what is more common is how the parts are
 GRID = 24  # patches a side that images are compared on, at most: bounds the cost of a comparison
 OTHERS = 32  # images that each one is compared with, at most: cost grows with it, results hardly (see contamination.py)
-NEAREST_SHARE = 0.3  # of the others that a patch is scored by (MuSc, interval average)
 TOP, MIN_TOP = 0.01, 3  # share of an image's patches that make its score, the highest ones; how many at least
 # Robust standard deviations above the median from which a log score is an outlier, and the deviation at least. 3.5 is
 # usual (Iglewicz and Hoaglin, 1993); the largest of 205 normal training images of bottles, screws, plates and cookies
@@ -138,8 +134,8 @@ def compare(images: Sequence[Tensor]) -> list[Comparison]:
     found = []
     for i, row in enumerate(rows):
         others = np.array([(i + 1 + step) % len(rows) for step in evenly_spaced(len(rows) - 1, OTHERS)])
-        nearest = [(squares[j] - 2 * row @ rows[j].T).amin(1) + squares[i] for j in others]  # (P,) each
-        found.append(Comparison(others, torch.stack(nearest, dim=1).clamp_min(0).sqrt().numpy()))
+        nearest = [nearest_distances(row, rows[j], squares[i], squares[j]) for j in others]  # (P,) each
+        found.append(Comparison(others, torch.stack(nearest, dim=1).numpy()))
     return found
 
 
@@ -159,7 +155,7 @@ def outlying(images: Sequence[Comparison]) -> dict[int, tuple[float, float]]:
 
 
 def mutual_score(distances: np.ndarray) -> float:
-    """An image's score from the distances `(P, m)` of its patches to m others."""
+    """An image's score from the distances `(P, m)` of its patches to m others: the mean of its highest patch scores."""
     near = max(1, math.ceil(NEAREST_SHARE * distances.shape[1]))
     patches = np.partition(distances, near - 1, axis=1)[:, :near].mean(axis=1)  # (P,)
     top = min(len(patches), max(MIN_TOP, round(TOP * len(patches))))

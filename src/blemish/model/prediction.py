@@ -21,12 +21,14 @@ from blemish.encoders.composite.two_image import rgb_encoder
 from blemish.errors import BlemishError, DataWarning
 from blemish.model.category_recognition import Recognised, group_indices
 from blemish.model.fitted import FittedModel
+from blemish.model.reasons import InspectedFrame, with_reasons
 from blemish.preprocessing.framing import Frame
 from blemish.preprocessing.ignored_area import fill_ignored, ignored_pixels, resized_area
 from blemish.scoring.anomaly_map import full_map, regions
 from blemish.scoring.calibration import Calibration
 from blemish.scoring.describe import region_in_words
 from blemish.scoring.detector_scores import detector_scores
+from blemish.scoring.mutual_calibration import MutualCalibration
 from blemish.types import Features, ImageOrScan, Prediction, Region, Sample, Scan
 from blemish.utils.read_ahead import ReadAhead
 from blemish.utils.threads import quiet_numpy
@@ -163,6 +165,7 @@ def predict(model: FittedModel, batch: Sequence[Opened], category: str | None = 
             warnings.warn(DataWarning("resolution", opened.sample.name, one.frame.note), stacklevel=2)
         calibration = model.calibrations[one.recognised.category or None].for_modalities(one.features.available)
         prediction = prediction_of(one, float(scores[0]), patches[0], model.detector, calibration)
+        prediction = explained(model, one, prediction)
         seconds = opened.seconds + shared + time.perf_counter() - started
         found.append(replace(prediction, seconds=seconds, source=opened.sample.name))
     return found
@@ -212,9 +215,13 @@ def encode_frames(model: FittedModel, frames: Sequence[Frame], for_recognition: 
 
 
 def prediction_of(
-    encoded: Encoded, score: float, patches: np.ndarray, detector: Detector, calibration: Calibration
+    encoded: Encoded,
+    score: float,
+    patches: np.ndarray,
+    detector: Detector | None,
+    calibration: Calibration | MutualCalibration,
 ) -> Prediction:
-    """Map, regions and verdict of one image from its `score` and `patches` `(h, w)`."""
+    """Map, regions and verdict of one image from its `score` and `patches` `(h, w)`, of a `detector` or of none."""
     frame, recognised = encoded.frame, encoded.recognised
     verdict = calibration.verdict(score, recognised.is_known)
     anomaly_map = map_of_image(patches, frame)  # (H, W)
@@ -244,6 +251,21 @@ def prediction_of(
     )
 
 
+def explained(model: FittedModel, encoded: Encoded, prediction: Prediction) -> Prediction:
+    """The same prediction, its regions compared with good places where the model is to do so."""
+    if not prediction.regions or not model.reasons.compare:
+        return prediction
+    inspected = InspectedFrame(
+        frame=encoded.frame,
+        features=encoded.features,
+        scores=prediction.map,
+        threshold=prediction.region_threshold,
+        references=model.references.get(prediction.category or ""),
+        settings=model.reasons,
+    )
+    return replace(prediction, regions=with_reasons(prediction.regions, inspected, encoded.recognised.is_known))
+
+
 def map_of_image(patches: np.ndarray, frame: Frame) -> np.ndarray:
     """Patch values `(h, w)` as a map `(H, W)` of the image that was framed."""
     return full_map(
@@ -252,7 +274,7 @@ def map_of_image(patches: np.ndarray, frame: Frame) -> np.ndarray:
 
 
 def with_modality_shares(
-    found: Sequence[Region], above: np.ndarray, encoded: Encoded, detector: Detector
+    found: Sequence[Region], above: np.ndarray, encoded: Encoded, detector: Detector | None
 ) -> Sequence[Region]:
     """The regions with each modality's share of their alarm, where the detector can explain it.
 

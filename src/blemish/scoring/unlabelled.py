@@ -34,6 +34,7 @@ _MEANS = 17  # for each of them
 _CELL, _FURTHEST = 0.05, 30.0  # log scores are rounded to such cells, and cut so far above the median, in prior stds
 _KEPT = 1e-4  # share of the posterior that the refined grid may leave out at either end
 _ENDS = -6.0, 25.0  # of the tabulated tail, in posterior standard deviations
+_ANYWHERE = 10.0  # standard deviation of the mean of log scores of which nothing is known beforehand
 _TINY = float(np.finfo(np.float64).tiny)
 _NO_DENSITY = float(np.finfo(np.float32).tiny)  # of what neither a normal nor a defective image would score
 
@@ -89,11 +90,15 @@ class TabulatedTail:
 
 @dataclass(frozen=True)
 class UnlabelledFit:
-    """What `images` scores of unknown state say: the tail of normal scores, and the estimated share of `defects`."""
+    """What `images` scores of unknown state say: the tail of normal scores, and the estimated share of `defects`.
+
+    `is_plausible`: the fit does not contradict the assumption that most of the images are normal.
+    """
 
     tail: TabulatedTail
     defects: float
     images: int
+    is_plausible: bool = True
 
 
 def fit_unlabelled(
@@ -114,20 +119,48 @@ def fit_unlabelled(
     logs = log_scores(scores)
     if len(logs) < MIN_IMAGES:
         raise DatasetError(f"at least {MIN_IMAGES} pictures of unknown state", str(len(logs)), "give more of them")
-    if not 0 <= expected_defects <= MOST_DEFECTIVE:
-        raise DatasetError(
-            f"an expected share of defects from 0 to {MOST_DEFECTIVE:g}",
-            f"{expected_defects:g}",
-            "set aside what is known to be defective first",
-        )
+    check_expected(expected_defects)
     known = HeldOutPrior.of(np.asarray(held_out, dtype=np.float64), prior)
-    values, counts = rounded(logs, prior.std)
-    shares = log_share_prior(expected_defects, mixture.expected_weight)
-    posterior = Posterior.of(values, counts, known, shares, mixture, Grid.over(values, counts, prior.std))
-    posterior = Posterior.of(values, counts, known, shares, mixture, posterior.refined_grid())
+    posterior = posterior_of(logs, known, prior.std, expected_defects, mixture)
     if is_checked:
         check(posterior, known, len(logs))
     return UnlabelledFit(posterior.tail(), posterior.defects, len(logs))
+
+
+def fit_without_held_out(
+    scores: ArrayLike, prior: TailPrior, expected_defects: float = 0.1, mixture: Mixture = MIXTURE
+) -> UnlabelledFit:
+    """The distribution of normal scores from `scores` `(n,)` of unknown state alone, n ≥ 1.
+
+    Of normal log scores the `prior` of the standard deviation is all that is known before; their mean may lie anywhere.
+    Where the fit contradicts that most of them are normal, it is not plausible; nothing is raised for it. Raises
+    DatasetError for an expected share of defects that cannot be.
+    """
+    check_expected(expected_defects)
+    logs = log_scores(scores)
+    known = HeldOutPrior.without_scores(float(np.median(logs)), prior)
+    posterior = posterior_of(logs, known, prior.std, expected_defects, mixture)
+    return UnlabelledFit(posterior.tail(), posterior.defects, len(logs), are_most_normal(posterior, known))
+
+
+def check_expected(defects: float) -> None:
+    """Raise DatasetError for an expected share of defects that contradicts "most are normal"."""
+    if not 0 <= defects <= MOST_DEFECTIVE:
+        raise DatasetError(
+            f"an expected share of defects from 0 to {MOST_DEFECTIVE:g}",
+            f"{defects:g}",
+            "set aside what is known to be defective first",
+        )
+
+
+def posterior_of(
+    logs: np.ndarray, known: HeldOutPrior, std: float, expected_defects: float, mixture: Mixture
+) -> Posterior:
+    """What log scores `(n,)` say, given what is `known` before; `std` is the prior one."""
+    values, counts = rounded(logs, std)
+    shares = log_share_prior(expected_defects, mixture.expected_weight)
+    posterior = Posterior.of(values, counts, known, shares, mixture, Grid.over(values, counts, std))
+    return Posterior.of(values, counts, known, shares, mixture, posterior.refined_grid())
 
 
 def rounded(logs: np.ndarray, std: float) -> tuple[np.ndarray, np.ndarray]:
@@ -170,6 +203,11 @@ class HeldOutPrior:
         variance = shrunk_variance(logs, prior.std, prior.weight)
         freedom = len(logs) - 1 + prior.weight
         return cls(float(logs.mean()), variance, freedom, len(logs), prior.bias_std, tail.scale)
+
+    @classmethod
+    def without_scores(cls, centre: float, prior: TailPrior) -> HeldOutPrior:
+        """Where there are none: the prior standard deviation, and a mean anywhere around `centre`."""
+        return cls(centre, prior.std**2, prior.weight, 1, _ANYWHERE, _ANYWHERE)
 
     def log_density(self, stds: np.ndarray, means: np.ndarray) -> np.ndarray:
         """Of log std and mean `(S, M)`, up to a constant; `stds` `(S, 1)`, `means` `(S, M)`."""
@@ -285,9 +323,14 @@ class Posterior:
         return TabulatedTail(logs, np.log(np.clip(probability, _TINY, 1.0)))
 
 
+def are_most_normal(posterior: Posterior, known: HeldOutPrior) -> bool:
+    """Whether the fit agrees with the assumption that most images are normal."""
+    return posterior.defects <= MOST_DEFECTIVE and posterior.std <= SCATTERED * math.sqrt(known.variance)
+
+
 def check(posterior: Posterior, known: HeldOutPrior, images: int) -> None:
     """Raise DatasetError where the fit contradicts the assumption that most images are normal and as before."""
-    if posterior.defects > MOST_DEFECTIVE or posterior.std > SCATTERED * math.sqrt(known.variance):
+    if not are_most_normal(posterior, known):
         raise DatasetError(
             "pictures most of which are good",
             f"scores of {images} that do not show which are good: too many lie where defects do",
