@@ -7,7 +7,7 @@ This module imports no torch, so that the command line and the light runtime can
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self, get_args
 
@@ -270,10 +270,10 @@ class Features:
         return replace(self, categories=None if categories is None else tuple(categories))
 
     def with_ignored(self, pixels: np.ndarray | None) -> Features:
-        """The same of one image, where the `pixels` `(H, W)` bool of the encoder's input are not judged."""
+        """The same of images that are framed alike, where the `pixels` `(H, W)` bool of the input are not judged."""
         import torch
 
-        return self if pixels is None else replace(self, ignored=torch.from_numpy(pixels)[None])
+        return self if pixels is None else replace(self, ignored=torch.from_numpy(pixels).expand(len(self), -1, -1))
 
     @property
     def is_ignored(self) -> bool:
@@ -353,10 +353,94 @@ class PatchScores:
 
 
 @dataclass(frozen=True)
+class Match:
+    """The place of a kept normal image that a region is compared with.
+
+    `file` is the image's name, `number` its own among those kept of the category; `centre` (x, y) and `size` (width,
+    height) are those of the place, in pixels of the kept image; `degrees` is by how much that is turned, clockwise, to
+    be compared; `similarity` in [−1, 1] the mean cosine of the patches around the region to those around the place.
+    """
+
+    file: str
+    number: int
+    centre: tuple[float, float]
+    size: tuple[float, float]
+    degrees: float
+    similarity: float
+
+
+@dataclass(frozen=True, eq=False)
+class CropPair:
+    """A region's surroundings as inspected, `found`, and the place matched with it, `good`: `(h, w, 3)` uint8 each."""
+
+    found: np.ndarray
+    good: np.ndarray
+
+
+@dataclass(frozen=True, kw_only=True)
+class Attributes:
+    """What can be measured of a region, on the part and against the matched place of a normal image (docs/reasons.md).
+
+    What could not be measured is None. `noun` and `place` are keys of the language files. `centre` (x, y) in image
+    pixels; `on_part` (u, v) the same in [0, 1]² of the part's upright box (of the image, where no part is found);
+    `edge_distance` from the part's outline over its inscribed radius, negative beside the part. `area_share` of the
+    part's area (of the image's, unless `is_of_part`). `length` and `width` in pixels along the principal axes,
+    `elongation` their ratio ≥ 1, `degrees` the direction of the length in [0, 180), 0 horizontal, 90 vertical, rising
+    to the right below 90. `length_mm`, `width_mm` where the scale is known.
+    `lightness`, `redness`, `yellowness` are differences ΔL*, Δa*, Δb* to the matched place, `colour_difference` ΔE2000;
+    `texture_ratio` and `edge_ratio` those of local variance and of gradient energy to the matched place's.
+    `presence` is "missing" where good parts show the part and this one background, "extra" the other way round, else
+    "". `height_mm` is how far the surface rises above its surroundings, beyond what that of the matched place does.
+    `strength` is the peak over its limit. `match` is None where nothing that was learned looks like this.
+    """
+
+    noun: str
+    place: str
+    centre: tuple[float, float]
+    on_part: tuple[float, float]
+    is_of_part: bool
+    area_share: float
+    length: float
+    width: float
+    elongation: float
+    degrees: float
+    strength: float
+    edge_distance: float | None = None
+    length_mm: float | None = None
+    width_mm: float | None = None
+    lightness: float | None = None
+    redness: float | None = None
+    yellowness: float | None = None
+    colour_difference: float | None = None
+    texture_ratio: float | None = None
+    edge_ratio: float | None = None
+    presence: str = ""
+    height_mm: float | None = None
+    is_known: bool = True  # False: nothing that was learned looks like this
+    match: Match | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """All of it, ready for JSON."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, saved: Mapping[str, Any]) -> Self:
+        """Take back what `to_dict` gave; what it does not know is left out."""
+        known = {name: value for name, value in saved.items() if name in cls.__dataclass_fields__}
+        known |= {name: tuple(known[name]) for name in ("centre", "on_part")}
+        if known.get("match") is not None:
+            match = known["match"]
+            known["match"] = Match(**match | {name: tuple(match[name]) for name in ("centre", "size")})
+        return cls(**known)
+
+
+@dataclass(frozen=True)
 class Region:
     """One connected defective area. `box` is (left, top, right, bottom) in image pixels, right/bottom exclusive.
 
     `modalities` says which share of the alarm each modality raised, adding up to 1; empty where only one is used.
+    `attributes` say what it looks like beside good parts, None where that was not asked; `words` say it in a sentence;
+    `crops` show it, where it was matched.
     """
 
     box: tuple[int, int, int, int]
@@ -366,6 +450,8 @@ class Region:
     centroid: tuple[float, float]  # (x, y) in pixels
     words: str = ""
     modalities: Mapping[str, float] = field(default_factory=dict, hash=False)
+    attributes: Attributes | None = None
+    crops: CropPair | None = field(default=None, compare=False, repr=False)  # in memory alone
 
 
 @dataclass(frozen=True, eq=False)
@@ -435,6 +521,7 @@ class Prediction:
                     "words": r.words,
                 }
                 | ({"modalities": dict(r.modalities)} if r.modalities else {})
+                | ({"attributes": r.attributes.to_dict()} if r.attributes else {})
                 for r in self.regions
             ],
             "seconds": self.seconds,

@@ -13,6 +13,8 @@ from blemish.encoders.base import Encoder
 from blemish.errors import SettingsError
 from blemish.model.category_recognition import CategoryRecognisers
 from blemish.model.outliers import Outlier
+from blemish.model.reasons import ReasonSettings
+from blemish.model.reference_images import ReferenceImages
 from blemish.model.settings import ModelSettings
 from blemish.model.standing_out import StandingOut
 from blemish.preprocessing.framing import Framing
@@ -30,6 +32,8 @@ class FittedModel:
     `outliers` those that were left out, `standing_out` others that score apart from the rest; `repeats` says how many
     more were given that repeat others. `thumbnails` `(H, W, 3)` uint8 is a sheet of the normal images. `ignored` are
     the areas `(h, w)` bool of images, at any resolution, that are not judged, of the categories that have one.
+    `references` are the normal images that regions are compared with, by category, none in models of earlier versions;
+    `reasons` is how regions are described, which is not saved.
     """
 
     settings: ModelSettings
@@ -46,6 +50,8 @@ class FittedModel:
     repeats: int
     thumbnails: np.ndarray
     ignored: Mapping[str, np.ndarray] = field(default_factory=dict)
+    references: Mapping[str, ReferenceImages] = field(default_factory=dict)
+    reasons: ReasonSettings = field(default_factory=ReasonSettings)
 
     @property
     def modalities(self) -> tuple[str, ...]:

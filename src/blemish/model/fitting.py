@@ -19,12 +19,13 @@ from blemish.encoders.base import Encoder
 from blemish.encoders.feature_cache import with_disk_cache
 from blemish.encoders.precision import precision_of
 from blemish.errors import DatasetError
-from blemish.model.category_recognition import CategoryRecognisers, group_indices
+from blemish.model.category_recognition import CategoryRecognisers, evenly_spaced, group_indices
 from blemish.model.feature_loader import FeatureLoader
 from blemish.model.fitted import FittedModel
 from blemish.model.held_out_scores import HeldOutEncoder, calibrations_of, score_held_out
 from blemish.model.model_folder import thumbnail_sheet
 from blemish.model.outliers import Outlier, find_outliers
+from blemish.model.reference_images import KEPT, MOST, ReferenceImages
 from blemish.model.settings import ModelSettings, check_compatible
 from blemish.model.standing_out import find_standing_out, scores_to_compare
 from blemish.model.survey import NormalImages, survey
@@ -58,7 +59,7 @@ def fit(
     given_areas = read_ignored(ignore)
     encoder = settings.build_encoder()
     check_compatible(needs, encoder, settings.framing, settings.detector_name)
-    prompts, text_encoder = embedded_prompts([sample.category or "" for sample in samples], settings)
+    prompts, text_encoder = embedded_prompts([sample.category or "" for sample in samples], settings, encoder)
     learning = encoder if cache is None else with_disk_cache(encoder, Path(cache))
     full_scale = learn_full_scale(samples, settings.bit_depth)
     load = partial(load_sample, modalities=needs.modalities, full_scale=full_scale)
@@ -84,6 +85,7 @@ def fit(
         held_out.encode_for_recognition,
         POINTS in needs.modalities,
     )
+    standing_out = find_standing_out(compared, calibrations, normal.samples, normal.fingerprints)
     return FittedModel(
         settings=replace(settings, text_encoder=text_encoder, precision=precision_of(encoder)),
         encoder=encoder,
@@ -98,11 +100,29 @@ def fit(
         },
         fingerprints=frozenset(normal.fingerprints[i] for i in plan.fitted),
         outliers=outliers,
-        standing_out=find_standing_out(compared, calibrations, normal.samples, normal.fingerprints),
+        standing_out=standing_out,
         repeats=len(samples) - len(normal.samples) - len(outliers),
         thumbnails=thumbnail_sheet([one for _, one in sorted(normal.thumbnails.items())]),
         ignored=normal.ignored,
+        references=kept_references(normal, loader, frozenset(one.fingerprint for one in standing_out)),
     )
+
+
+def kept_references(
+    normal: NormalImages, loader: FeatureLoader, left_out: frozenset[str]
+) -> dict[str, ReferenceImages]:
+    """A few evenly spaced normal images of each category, to compare regions with; none that is `left_out`."""
+    groups = group_indices(normal.categories)
+    each = max(1, min(KEPT, MOST // len(groups)))
+    found: dict[str, ReferenceImages] = {}
+    for name, members in groups.items():
+        usual = [i for i in members if normal.fingerprints[i] not in left_out] or members
+        chosen = [usual[i] for i in evenly_spaced(len(usual), each)]
+        inputs = [filled_input_of(normal.framings[name], normal.ignored.get(name), normal.images[i]) for i in chosen]
+        files = [normal.samples[i].name for i in chosen]
+        kept = ReferenceImages.fit(files, inputs, list(loader.plain_features(chosen)))
+        found |= {} if kept is None else {name: kept}
+    return found
 
 
 def unfitted(detector: Detector) -> Detector:
@@ -188,8 +208,11 @@ def same_state(one: Framing, other: Framing) -> bool:
     return left.keys() == right.keys() and all(np.array_equal(left[name], right[name]) for name in left)
 
 
-def embedded_prompts(categories: Sequence[str], settings: ModelSettings) -> tuple[Mapping[str, Prompts] | None, str]:
-    """The sentences that a detector needs about each of `categories`, and the name of the encoder that embedded them.
+def embedded_prompts(
+    categories: Sequence[str], settings: ModelSettings, encoder: Encoder
+) -> tuple[Mapping[str, Prompts] | None, str]:
+    """The sentences that a detector needs about each of `categories`, and the name of the encoder that embedded them:
+    the text tower of `encoder`, where its features are to be compared with them.
 
     None and the name as it was given where it needs none. Raises WeightsError when no text encoder loads.
     """
@@ -199,6 +222,7 @@ def embedded_prompts(categories: Sequence[str], settings: ModelSettings) -> tupl
     from blemish.encoders.text.factory import build
     from blemish.encoders.text.prompts import embed_sentences, prompts_for
 
-    encoder: TextEncoder = build(settings.text_encoder, device=settings.device)
+    tower: TextEncoder | None = getattr(encoder, "text", None) if needs.alignment else None
+    reader = tower or build(settings.text_encoder, device=settings.device)
     names = dict.fromkeys(categories)
-    return {name: embed_sentences(prompts_for(name, needs.prompts), encoder) for name in names}, encoder.name
+    return {name: embed_sentences(prompts_for(name, needs.prompts), reader) for name in names}, reader.name

@@ -16,10 +16,11 @@ from blemish.detectors.base import Detector, Progress
 from blemish.encoders.base import Encoder
 from blemish.encoders.precision import Precision
 from blemish.errors import NotFittedError
-from blemish.model import fitting, persistence, prediction, recalibration
+from blemish.model import fitting, persistence, prediction, recalibration, zero_shot
 from blemish.model.fitted import FittedModel
 from blemish.model.outliers import Outlier
 from blemish.model.prediction import Failure, Inspected
+from blemish.model.reasons import ReasonSettings
 from blemish.model.recalibration import Recalibration
 from blemish.model.settings import ModelSettings
 from blemish.model.standing_out import StandingOut
@@ -121,6 +122,17 @@ class Inspector:
         few with the points that the detector needs, or nothing is left to judge.
         """
         self._model = fitting.fit(self._settings, images, category, progress, clean, cache, assume_good, ignore)
+        return self
+
+    @quiet_numpy()
+    def fit_zero_shot(self, product: str) -> Self:
+        """Make a model of one product from its name alone, such as "metal nut"; no picture of it is seen.
+
+        Pictures are ranked by their scores, but there is no threshold yet: every part is unsure until `calibrate` has
+        seen good ones. Raises SettingsError for a name that is empty or too long for a sentence, a detector that needs
+        pictures, or an encoder that reads no sentences.
+        """
+        self._model = zero_shot.fit_zero_shot(self._settings, product)
         return self
 
     @quiet_numpy()
@@ -237,6 +249,15 @@ class Inspector:
     def with_detector(self, detector: Detector) -> Self:
         """An inspector with another fitted detector and all else the same, thresholds included."""
         return type(self).of(dataclasses.replace(self._fitted("inspect"), detector=detector))
+
+    def with_reasons(self, language: str = "en", mm_per_pixel: float | None = None, compare: bool = True) -> Self:
+        """An inspector that describes regions in another `language`, or in mm where `mm_per_pixel` of images is known.
+
+        Without `compare` regions are not compared with good images at all. Scores, maps and verdicts are the same.
+        Raises SettingsError for an unknown language, or a size that is not above 0.
+        """
+        reasons = ReasonSettings(language=language, mm_per_pixel=mm_per_pixel, compare=compare)
+        return type(self).of(dataclasses.replace(self._fitted("inspect"), reasons=reasons))
 
     @property
     def model_(self) -> FittedModel:

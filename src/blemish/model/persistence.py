@@ -21,11 +21,12 @@ from blemish.model.category_recognition import CategoryRecognisers
 from blemish.model.fitted import FittedModel
 from blemish.model.model_folder import SavedModel, load_model, save_model
 from blemish.model.outliers import Outlier
+from blemish.model.reference_images import ReferenceImages
 from blemish.model.settings import ModelSettings
 from blemish.model.standing_out import StandingOut
 from blemish.preprocessing.framing import build_framing
 from blemish.registry import ENCODERS, joined_names
-from blemish.scoring.calibration import Calibration
+from blemish.scoring.uncalibrated import calibration_from
 
 
 def save(folder: str | Path, model: FittedModel) -> Path:
@@ -64,6 +65,11 @@ def saved_of(model: FittedModel, folder: Path) -> SavedModel:
         arrays |= add_prefix(framing.state(), f"framing.{number}")
     arrays |= {f"ignored.{n}": model.ignored[name] for n, name in enumerate(model.framings) if name in model.ignored}
     tensors |= {name: torch.from_numpy(np.array(array)) for name, array in arrays.items()}
+    references: dict[str, Any] = {}
+    for name, kept in model.references.items():
+        number = list(model.framings).index(name)
+        references[str(number)], images = kept.to_state()
+        tensors |= add_prefix(images, f"references.{number}")
     saved = {
         "blemish": blemish.__version__,
         "encoder": {
@@ -92,6 +98,7 @@ def saved_of(model: FittedModel, folder: Path) -> SavedModel:
         "outliers": [one.to_dict() for one in model.outliers],
         "standing_out": [one.to_dict() for one in model.standing_out],
         "repeats": model.repeats,
+        "references": references,
     }
     if model.ignored:
         saved["ignored_share"] = {name: float(area.mean()) for name, area in model.ignored.items()}
@@ -130,13 +137,19 @@ def fitted_of(
         framings=framings,
         recognition_framing=settings.recognition_framing(built, len(framings), bool(ignored)),
         recogniser=CategoryRecognisers().load_state(recogniser),
-        calibrations={entry["category"]: Calibration.from_dict(entry) for entry in saved.calibration},
+        calibrations={entry["category"]: calibration_from(entry) for entry in saved.calibration},
         fingerprints=frozenset(saved.settings["fingerprints"]),
         outliers=tuple(Outlier(**one) for one in saved.settings["outliers"]),
         standing_out=tuple(StandingOut(**one) for one in saved.settings.get("standing_out", ())),  # not in earlier ones
         repeats=saved.settings["repeats"],
         thumbnails=saved.thumbnails,
         ignored=ignored,
+        references={
+            names[int(number)] or "": ReferenceImages.from_state(
+                facts, strip_prefix(saved.tensors, f"references.{number}")
+            )
+            for number, facts in saved.settings.get("references", {}).items()  # not in earlier ones
+        },
     )
 
 

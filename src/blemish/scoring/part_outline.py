@@ -1,0 +1,78 @@
+"""Where places lie on the part: its outline as the encoder sees it, its upright box in the image, its background."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Self
+
+import numpy as np
+from PIL import Image
+from scipy import ndimage
+
+from blemish.numeric.cielab import lab_of
+from blemish.preprocessing.foreground import find_part
+from blemish.scoring.region_attributes import Background
+
+_SIDE = 160  # pixels, the longer side that an outline is found on; a place is told to about 1 % of the part
+_FEWEST = 50  # pixels of background that its colour is learned from
+
+
+@dataclass(frozen=True, eq=False)
+class PartOutline:
+    """A part's `mask` `(h, w)` bool on a small copy of the encoder's input, `shrink` input pixels for each of its own.
+
+    `to_image` `(2, 3)` maps (x, y, 1) of the encoder's input to the image.
+    """
+
+    mask: np.ndarray
+    shrink: float
+    to_image: np.ndarray
+    background: Background | None = None
+
+    @classmethod
+    def of_image(cls, pixels: np.ndarray, to_image: np.ndarray) -> Self | None:
+        """The part in the encoder's input `(h, w, 3)` uint8, where one is expected; None where none is found."""
+        part = find_part(pixels, side=_SIDE, expected=True)
+        if part is None or not part.mask.any():
+            return None
+        height, width = part.mask.shape
+        small = np.asarray(Image.fromarray(pixels).resize((width, height), Image.Resampling.BOX))
+        bare = ~ndimage.binary_dilation(part.mask | part.debris, iterations=3)
+        background = Background.of(lab_of(small[bare])) if bare.sum() >= _FEWEST else None
+        return cls(part.mask, part.shrink, to_image, background)
+
+    @classmethod
+    def of_points(cls, xyz: np.ndarray, to_image: np.ndarray) -> Self | None:
+        """The part as the measured points `(h, w, 3)` that are left of a scan; None where there are none."""
+        known = np.isfinite(xyz).all(axis=-1)
+        return cls(ndimage.binary_fill_holes(known), 1.0, to_image) if known.any() else None
+
+    @cached_property
+    def area(self) -> float:
+        """In image pixels."""
+        return float(self.mask.sum()) * self.shrink**2 * abs(float(np.linalg.det(self.to_image[:, :2])))
+
+    @cached_property
+    def box(self) -> tuple[float, float, float, float]:
+        """The upright box (left, top, right, bottom) in image pixels."""
+        ys, xs = np.nonzero(self.mask)
+        places = self.to_image[:, :2] @ ((np.stack([xs, ys]) + 0.5) * self.shrink) + self.to_image[:, 2:]  # (2, N)
+        (left, top), (right, bottom) = places.min(axis=1), places.max(axis=1)
+        return float(left), float(top), float(right), float(bottom)
+
+    @cached_property
+    def depth(self) -> np.ndarray:
+        """How far each pixel `(h, w)` lies inside the outline, negative outside, over the inscribed radius."""
+        padded = np.pad(self.mask, 1)
+        inside = ndimage.distance_transform_edt(padded)
+        signed = np.where(padded, inside - 0.5, 0.5 - ndimage.distance_transform_edt(~padded))
+        found: np.ndarray = (signed / max(float(inside.max()), 1.0))[1:-1, 1:-1]
+        return found
+
+    def edge_distance(self, place: tuple[float, float]) -> float:
+        """The depth at a place (x, y) of the image."""
+        forward = np.vstack([self.to_image, [0, 0, 1]])
+        x, y = np.linalg.solve(forward, [*place, 1.0])[:2] / self.shrink
+        row = min(self.mask.shape[0] - 1, max(0, int(y)))
+        return float(self.depth[row, min(self.mask.shape[1] - 1, max(0, int(x)))])

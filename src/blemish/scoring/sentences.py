@@ -1,0 +1,134 @@
+"""Attributes of a region → one sentence of at most 25 words, in the language of a template file.
+
+A language is one file, `languages/NAME.json`, with the keys of `en.json`. Clauses that would make a sentence too long
+are left out, the least telling first.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from functools import cache
+from importlib import resources
+from typing import Any
+
+from blemish.errors import SettingsError
+from blemish.scoring.naming import AT_THE_EDGE, differences_of
+from blemish.types import Attributes, Region
+
+DEFAULT_LANGUAGE = "en"
+MOST_WORDS = 25
+_MOST_DIFFERENCES = 2
+_LEVEL = 15.0  # degrees from horizontal or vertical that still are called so
+_MOST_TIMES = 1000  # of a limit, that a sentence counts
+_DROPPED_FIRST = ("modality", "direction", "height", "comparison")
+
+Phrases = Mapping[str, Any]
+
+
+def languages() -> tuple[str, ...]:
+    """The names of the languages there are."""
+    folder = resources.files("blemish.scoring") / "languages"
+    return tuple(sorted(file.name.removesuffix(".json") for file in folder.iterdir() if file.name.endswith(".json")))
+
+
+@cache
+def phrases_of(language: str) -> Phrases:
+    """The phrases of a language. Raises SettingsError for one there is no file of."""
+    if language not in languages():
+        raise SettingsError(f"a language: {', '.join(languages())}", repr(language), "name one of them")
+    file = resources.files("blemish.scoring") / "languages" / f"{language}.json"
+    phrases: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+    return phrases
+
+
+def sentence_of(region: Region, language: str = DEFAULT_LANGUAGE) -> str:
+    """The sentence about a region with attributes. Raises SettingsError for an unknown language."""
+    found = region.attributes
+    if found is None:
+        raise SettingsError("a region with attributes", "none", "inspect it with a model that compares regions")
+    phrases = phrases_of(language)
+    clauses = {
+        "direction": _direction(found, phrases),
+        "height": _height(found, phrases),
+        "comparison": _comparison(found, phrases),
+        "modality": _modality(region, phrases),
+    }
+    whole = {"place": _place(found, phrases), "size": _size(found, phrases), "times": _times(found, phrases)}
+    for dropped in ("", *_DROPPED_FIRST):
+        clauses[dropped] = ""
+        sentence = phrases["sentence"].format(
+            noun=phrases["nouns"][found.noun],
+            **whole,
+            **{
+                name: clause and phrases["comparison" if name == "comparison" else "clause"].format(clause=clause)
+                for name, clause in clauses.items()
+                if name
+            },
+        )
+        if len(sentence.split()) <= MOST_WORDS:
+            break
+    return str(sentence[:1].upper() + sentence[1:])
+
+
+def _place(found: Attributes, phrases: Phrases) -> str:
+    place: str = phrases["places"][found.place]
+    if not found.is_of_part or found.edge_distance is None or found.place == "all_over":
+        return place
+    form = "beside" if found.edge_distance < 0 else "at_the_edge" if found.edge_distance < AT_THE_EDGE else ""
+    return phrases[form].format(place=place) if form else place
+
+
+def _size(found: Attributes, phrases: Phrases) -> str:
+    if found.length_mm is not None and found.width_mm is not None:
+        length, width = _number(found.length_mm, phrases), _number(found.width_mm, phrases)
+        name = "long_mm" if found.noun == "line" else "size_mm"
+        return str(phrases[name].format(length=length, width=width))
+    percent = 100 * min(1.0, found.area_share)
+    name, value = ("under_percent", 0.01) if percent < 0.01 else ("percent", percent)
+    share = phrases[name].format(number=_number(value, phrases))
+    return str(phrases["share_of_part" if found.is_of_part else "share_of_picture"].format(share=share))
+
+
+def _direction(found: Attributes, phrases: Phrases) -> str:
+    if found.noun != "line":
+        return ""
+    degrees = found.degrees % 180
+    if min(degrees, 180 - degrees) <= _LEVEL:
+        return str(phrases["horizontal"])
+    if abs(degrees - 90) <= _LEVEL:
+        return str(phrases["vertical"])
+    return str(phrases["angle"].format(degrees=round(degrees)))
+
+
+def _height(found: Attributes, phrases: Phrases) -> str:
+    if found.height_mm is None or found.noun not in ("dent", "bump"):
+        return ""
+    name = "deep_mm" if found.height_mm < 0 else "high_mm"
+    return str(phrases[name].format(height=_number(abs(found.height_mm), phrases)))
+
+
+def _comparison(found: Attributes, phrases: Phrases) -> str:
+    if not found.is_known:
+        return str(phrases["nothing_learned"])
+    words = [phrases["differences"][key] for key in differences_of(found)[:_MOST_DIFFERENCES]]
+    return str(phrases["than_good"].format(words=phrases["and"].join(words))) if words else ""
+
+
+def _modality(region: Region, phrases: Phrases) -> str:
+    name, share = max(region.modalities.items(), key=lambda item: (item[1], item[0]), default=("", 0.0))
+    return str(phrases["modalities"].get(name, "")) if share > 0.5 else ""
+
+
+def _times(found: Attributes, phrases: Phrases) -> str:
+    if found.strength > _MOST_TIMES:
+        return str(phrases["over_times"].format(times=f"{_MOST_TIMES}"))
+    # What lies just over its limit must not read as "1.0×", which would look like a tie.
+    digits = 0 if found.strength >= 10 else 1 if found.strength >= 1.1 else 2
+    return str(phrases["times"].format(times=f"{found.strength:.{digits}f}".replace(".", phrases["decimal"])))
+
+
+def _number(value: float, phrases: Phrases) -> str:
+    """Two or three digits, with the language's decimal sign; no exponent."""
+    digits = 2 if value < 1 else 1 if value < 10 else 0
+    return f"{value:.{digits}f}".replace(".", phrases["decimal"])
