@@ -9,6 +9,7 @@ from blemish import errors
 
 if TYPE_CHECKING:
     from blemish.model.inspector import Failure, Inspector
+    from blemish.model.mutual_inspection import MutualInspection, inspect_mutually
     from blemish.types import Prediction, Region, Sample, Scan
 
 __version__ = "0.1.0"
@@ -17,13 +18,26 @@ __version__ = "0.1.0"
 _HOME = {
     "Failure": "blemish.model.inspector",
     "Inspector": "blemish.model.inspector",
+    "MutualInspection": "blemish.model.mutual_inspection",
     "Prediction": "blemish.types",
     "Region": "blemish.types",
     "Sample": "blemish.types",
     "Scan": "blemish.types",
+    "inspect_mutually": "blemish.model.mutual_inspection",
 }
 
-__all__ = ["Failure", "Inspector", "Prediction", "Region", "Sample", "Scan", "__version__", "errors"]
+__all__ = [
+    "Failure",
+    "Inspector",
+    "MutualInspection",
+    "Prediction",
+    "Region",
+    "Sample",
+    "Scan",
+    "__version__",
+    "errors",
+    "inspect_mutually",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -11,20 +13,32 @@ from blemish.cli.options import (
     Category,
     Device,
     DeviceName,
+    ImageSize,
     InspectedPaths,
-    ModelEncoder,
     ModelFolder,
     Out,
     Pages,
+    UnsureRate,
 )
+from blemish.errors import SettingsError
+
+if TYPE_CHECKING:
+    from blemish.cli.inspection import Inspection
+    from blemish.cli.result_folder import Wanted
 
 NOT_ALL_GOOD = 1  # exit code
 
 
 def inspect(
     model: ModelFolder,
-    paths: InspectedPaths,
     out: Out,
+    paths: InspectedPaths = None,
+    no_model: Annotated[
+        bool,
+        typer.Option(
+            "--no-model", help="Inspect without a model: the pictures judge one another. MODEL is then the first PATH."
+        ),
+    ] = False,
     category: Category = None,
     maps: Annotated[
         bool, typer.Option("--maps", help="Write every score map to maps/ as a float32 .npy of the picture's size.")
@@ -48,7 +62,30 @@ def inspect(
         ),
     ] = None,
     pages: Pages = False,
-    encoder: ModelEncoder = None,
+    encoder: Annotated[
+        str | None,
+        typer.Option(
+            "--encoder",
+            metavar="NAME|FOLDER",
+            help="Where the weights of the model's encoder lie now, if they have moved; with --no-model: which to use.",
+        ),
+    ] = None,
+    image_size: ImageSize = None,
+    expected_defects: Annotated[
+        float | None,
+        typer.Option(
+            "--expected-defects", metavar="D", help="With --no-model: the share of defective pictures; 0.1 if unset."
+        ),
+    ] = None,
+    false_alarm_rate: Annotated[
+        float | None,
+        typer.Option(
+            "--false-alarm-rate",
+            metavar="F",
+            help="With --no-model: the share of good parts that may be called defective; 0.05 if unset.",
+        ),
+    ] = None,
+    unsure_rate: UnsureRate = None,
     device: DeviceName = Device.auto,
 ) -> None:
     """Inspect pictures with a model; writes results.jsonl, results.csv, overlays/ and report.html into OUT.
@@ -56,37 +93,52 @@ def inspect(
     Results are written while they come. The same command again goes on where the last one stopped: pictures that this
     model has inspected already, and that have not changed, are skipped.
 
+    With --no-model no good picture is needed: blemish inspect --no-model FOLDER -o OUT. Most of the pictures must be
+    good; a defect that many of them share looks normal.
+
     Exit code 0: all inspected; 1: --fail-on-defect, and a picture is not good (defective, unsure or an unknown part);
     2: wrong usage; 3: some pictures could not be read (they are named, all others are done; this goes before 1).
     """
     from blemish.cli.console import say
-    from blemish.cli.inspection import Job, inspect_into
-    from blemish.cli.result_folder import Origin, Wanted, check_choice, result_folder
+    from blemish.cli.mutual import MutualOptions, inspect_without_model
+    from blemish.cli.result_folder import Wanted, check_choice, result_folder
     from blemish.cli.results import mark_alarms
-    from blemish.data.data_warnings import collected_warnings
-    from blemish.data.folder import find_inspection
-    from blemish.data.path_lists import expand_lists
-    from blemish.model.inspector import Inspector
-    from blemish.model.model_folder import read_settings
     from blemish.scoring.describe import count_in_words
     from blemish.scoring.false_discovery import benjamini_hochberg
 
     check_choice(restart, append)
     if false_discovery_rate is not None:
         benjamini_hochberg([], false_discovery_rate)  # refuses an impossible rate before anything is read
-    with collected_warnings() as warnings:
-        found = find_inspection(expand_lists(paths), pages=pages)
-        inspector = Inspector.load(model, device=device.value, encoder=encoder)
-        inspector.model_.check_category(category)
-        job = Job(
-            samples=found.samples,
-            title=model.name,
-            origin=Origin(model=read_settings(model)["settings_sha256"], category=category),
-            wanted=Wanted(overlays=not no_overlays, maps=maps, restart=restart, append=append),
-            contents=found.contents,
-            warnings=warnings,
+    wanted = Wanted(overlays=not no_overlays, maps=maps, restart=restart, append=append)
+    options = MutualOptions(
+        encoder=encoder,
+        image_size=image_size,
+        expected_defects=expected_defects,
+        false_alarm_rate=false_alarm_rate,
+        unsure_rate=unsure_rate,
+    )
+    if no_model:
+        done = inspect_without_model(
+            out,
+            [str(model), *(paths or ())],
+            options,
+            category=category,
+            wanted=wanted,
+            pages=pages,
+            device=device.value,
         )
-        done = inspect_into(out, inspector, job)
+    else:
+        options.refuse_with_model()
+        done = inspect_by_model(
+            out,
+            model,
+            paths or (),
+            category=category,
+            wanted=wanted,
+            pages=pages,
+            device=device.value,
+            encoder=encoder,
+        )
     done.say(out)
     if false_discovery_rate is not None:
         with result_folder(out):
@@ -96,3 +148,42 @@ def inspect(
         raise typer.Exit(SOME_UNREADABLE)
     if fail_on_defect and not done.all_good:
         raise typer.Exit(NOT_ALL_GOOD)
+
+
+def inspect_by_model(
+    out: Path,
+    model: Path,
+    paths: Sequence[str],
+    *,
+    category: str | None,
+    wanted: Wanted,
+    pages: bool,
+    device: str,
+    encoder: str | None,
+) -> Inspection:
+    """Inspect the pictures at `paths` with a saved model and write everything into `out`."""
+    from blemish.cli.inspection import Job, inspect_into
+    from blemish.cli.result_folder import Origin
+    from blemish.data.data_warnings import collected_warnings
+    from blemish.data.folder import find_inspection
+    from blemish.data.path_lists import expand_lists
+    from blemish.model.inspector import Inspector
+    from blemish.model.model_folder import read_settings
+
+    if not paths:
+        raise SettingsError(
+            "pictures to inspect after the model", "the model alone", "name them, or give --no-model to inspect without"
+        )
+    with collected_warnings() as warnings:
+        found = find_inspection(expand_lists(list(paths)), pages=pages)
+        inspector = Inspector.load(model, device=device, encoder=encoder)
+        inspector.model_.check_category(category)
+        job = Job(
+            samples=found.samples,
+            title=model.name,
+            origin=Origin(model=read_settings(model)["settings_sha256"], category=category),
+            wanted=wanted,
+            contents=found.contents,
+            warnings=warnings,
+        )
+        return inspect_into(out, inspector, job)

@@ -127,13 +127,12 @@ def inspect_mutually(
 ) -> MutualInspection:
     """Inspect images without a model: each is scored by the others, of which most must be normal.
 
-    `images` are files, folders, arrays `(H, W, 3)`, PIL images or samples; those of several categories are judged apart,
-    `category` names that of all given. `settings` are those of `MutualSettings`. `progress(done, total, facts)` is
-    called while images are read, encoded and compared, with what is being done as "step".
+    `images` are files, folders, arrays `(H, W, 3)`, PIL images or samples; those of several categories are judged
+    apart, `category` names that of all given. `settings` are those of `MutualSettings`. `progress(done, total, facts)`
+    is called while images are read, encoded and compared, with what is being done as "step".
 
-    What most images share looks normal, whatever it is: a defect that a third of them have is not found. Thresholds
-    come from the scores themselves (scoring/mutual_calibration.py); where these leave open which images are normal, all
-    are unsure.
+    What most images share looks normal, and so does a defect that about a third of them have. Thresholds come from the
+    scores themselves (scoring/mutual_calibration.py); where these leave open which images are normal, all are unsure.
 
     Iterate over what is returned for a prediction, or a Failure, for each image. Raises DatasetError for fewer than 5
     different readable images of a category, and SettingsError for impossible settings.

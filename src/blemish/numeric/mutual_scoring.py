@@ -30,7 +30,7 @@ LayerOf = Callable[[int, int], Tensor]  # (image, layer) → its normalised patc
 
 
 def layer_normalised(layer: Tensor) -> Tensor:
-    """One image's layer `(h, w, D)` with mean 0 and variance 1 over all its values (layer normalisation, not affine)."""
+    """One image's layer `(h, w, D)`, mean 0 and variance 1 over all its values (layer normalisation, not affine)."""
     values = layer.float()
     return torch.nn.functional.layer_norm(values, values.shape)
 

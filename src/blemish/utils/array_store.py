@@ -62,7 +62,7 @@ class ArrayStore:
     def _written(self, array: np.ndarray) -> tuple[int, np.dtype[np.generic], tuple[int, ...]]:
         with output_errors(tempfile.gettempdir()):
             if self._file is None:
-                self._file = tempfile.TemporaryFile(prefix="blemish-")
+                self._file = tempfile.TemporaryFile(prefix="blemish-")  # noqa: SIM115  # `close` closes it
             start = self._file.seek(0, 2)
             array.tofile(self._file)
         return start, array.dtype, array.shape

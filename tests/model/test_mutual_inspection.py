@@ -1,0 +1,232 @@
+"""Images that judge one another: what is found, what is not, and what is said where nothing can be known."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import blemish
+from blemish import Failure, Prediction, Sample, Scan, inspect_mutually
+from blemish.errors import DatasetError, SettingsError
+from blemish.model import mutual_inspection
+from blemish.model.mutual_inspection import MutualInspection, learned_framing
+from blemish.preprocessing.crop_to_part import PartFraming
+
+Draw = Any
+SMALL = {"encoder": "pixels", "image_size": 64, "device": "cpu"}
+
+
+def judged(images: Any, **settings: Any) -> MutualInspection:
+    return inspect_mutually(images, **(SMALL | settings))
+
+
+def predictions(found: MutualInspection) -> list[Prediction]:
+    some = [one for one in found if isinstance(one, Prediction)]
+    assert len(some) == len(found)
+    return some
+
+
+def test_defective_images_are_found_outlined_and_ranked_first(part: Draw) -> None:
+    images = [part("stripes", seed=i, defective=i in (4, 9)) for i in range(20)]
+    found = judged(images)
+    results = predictions(found)
+    assert {i for i, one in enumerate(results) if one.is_defective} == {4, 9}
+    assert sum(one.verdict == "good" for one in results) >= 16
+    for i in (4, 9):
+        (x, y) = results[i].regions[0].centroid
+        assert 32 <= x <= 44  # the dark square lies at rows 28 to 39, columns 32 to 43
+        assert 28 <= y <= 40
+        assert results[i].map.shape == (64, 80)
+        assert results[i].p_value < 0.01
+    assert found.calibrations[None].estimated_defects == pytest.approx(0.1, abs=0.08)
+
+
+def test_a_defect_that_most_images_share_looks_normal(part: Draw) -> None:
+    """The known failure of images that judge one another, as the documentation states it."""
+
+    def ratio(defective: int) -> float:
+        images = [part("stripes", seed=i, defective=i < defective) for i in range(20)]
+        scores = [one.score for one in predictions(judged(images, ranks=()))]
+        return float(np.mean(scores[:defective]) / np.median(scores[defective:]))
+
+    assert ratio(2) > 5
+    assert ratio(9) < 1.5
+
+
+def test_scores_do_not_depend_on_the_memory_that_features_get(part: Draw, monkeypatch: pytest.MonkeyPatch) -> None:
+    images = [part("ring", seed=i) for i in range(8)]
+    kept = predictions(judged(images))
+    monkeypatch.setattr(mutual_inspection, "MEMORY", 0)  # all features go to the disk
+    for one, other in zip(kept, predictions(judged(images)), strict=True):
+        assert one.score == other.score
+        assert np.array_equal(one.map, other.map)
+
+
+def test_files_that_cannot_be_read_are_named_and_the_rest_goes_on(part: Draw, tmp_path: Path) -> None:
+    for i in range(8):
+        Image.fromarray(part(seed=i)).save(tmp_path / f"{i}.png")
+    (tmp_path / "3.png").write_bytes(b"nothing")
+    results = list(judged(tmp_path))
+    assert isinstance(results[3], Failure)
+    assert results[3].file.endswith("3.png")
+    assert sum(isinstance(one, Prediction) for one in results) == 7
+    mixed = list(judged([part(seed=i) for i in range(6)] + ["/nothing/there.png", 7]))
+    assert [isinstance(one, Failure) for one in mixed] == [False] * 6 + [True] * 2
+
+
+def test_a_file_that_goes_away_in_between_is_named(part: Draw, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("blemish.model.decoded_images.LAST", 0)
+    for i in range(6):
+        Image.fromarray(part(seed=i)).save(tmp_path / f"{i}.png")
+    found = judged(tmp_path)
+    found.images.memory = 0
+    found.images._kept.clear()
+    (tmp_path / "2.png").unlink()
+    assert [isinstance(one, Failure) for one in found] == [i == 2 for i in range(6)]
+
+
+@pytest.mark.parametrize(("count", "got"), [(0, "got 0;"), (1, "got 1;"), (4, "got 4;")], ids=["none", "one", "four"])
+def test_too_few_images_are_refused(part: Draw, count: int, got: str) -> None:
+    with pytest.raises(DatasetError, match="at least 5 different pictures") as error:
+        judged([part(seed=i) for i in range(count)])
+    assert got in str(error.value)
+
+
+def test_five_images_are_enough_but_all_unsure(part: Draw) -> None:
+    found = judged([part(seed=i, defective=i == 0) for i in range(5)])
+    results = predictions(found)
+    assert {one.verdict for one in results} == {"unsure"}
+    assert max(range(5), key=lambda i: results[i].score) == 0
+    assert all(one.regions for one in results)
+    assert not found.calibrations[None].is_conclusive
+
+
+def test_equal_images_do_not_vouch_for_one_another(part: Draw) -> None:
+    with pytest.raises(DatasetError, match="got 9, of which 1 differs from the others"):
+        judged([part(seed=1)] * 9)
+    images = [part("stripes", seed=i) for i in range(14)]
+    defective = part("stripes", seed=50, defective=True)
+    once, often = judged([*images, defective]), judged([*images, defective, defective, defective])
+    assert [one.score for one in predictions(often)][14:] == [once.scores[14].score] * 3
+
+
+def test_unreadable_images_do_not_count_as_images(tmp_path: Path, part: Draw) -> None:
+    for i in range(6):
+        Image.fromarray(part(seed=i)).save(tmp_path / f"{i}.png")
+        if i > 2:
+            (tmp_path / f"{i}.png").write_bytes(b"")
+    with pytest.raises(DatasetError, match=r"got 6, of which 3 cannot be read: .*3\.png"):
+        judged(tmp_path)
+
+
+def test_measured_points_alone_are_refused() -> None:
+    points = np.random.default_rng(0).normal(size=(32, 32, 3)).astype(np.float32) / 100
+    with pytest.raises(DatasetError, match="measured points alone"):
+        judged([Scan(xyz=points + i) for i in range(6)])
+    with pytest.raises(SettingsError, match="no measured points are compared"):
+        inspect_mutually([np.zeros((32, 32, 3), np.uint8)] * 6, encoder="pixels+points-fpfh", device="cpu")
+
+
+def test_of_scans_the_pictures_are_compared(part: Draw) -> None:
+    points = np.random.default_rng(0).normal(size=(64, 80, 3)).astype(np.float32) / 100
+    images = [part(seed=i) for i in range(6)]
+    scans = predictions(judged([Scan(image, points) for image in images]))
+    assert [one.score for one in scans] == [one.score for one in predictions(judged(images))]
+
+
+def test_images_may_have_different_sizes(part: Draw) -> None:
+    images = [part(seed=i, size=(64 + 8 * (i % 3), 80)) for i in range(12)]
+    for framing in ("part", "plain"):
+        results = predictions(judged(images, framing=framing))
+        assert [one.map.shape for one in results] == [image.shape[:2] for image in images]
+
+
+def test_categories_are_judged_apart(part: Draw) -> None:
+    samples = [Sample(part(kind, seed=i), category=kind) for kind in ("disc", "ring") for i in range(6)]
+    found = judged(samples)
+    assert set(found.calibrations) == {"disc", "ring"}
+    assert [one.category for one in predictions(found)] == [sample.category for sample in samples]
+    alone = predictions(judged(samples[6:]))
+    assert [one.score for one in predictions(found)][6:] == [one.score for one in alone]
+    with pytest.raises(DatasetError, match="pictures of ring that judge one another; got 2"):
+        judged(samples[:8])
+    assert set(judged(samples[:8], category="part").calibrations) == {"part"}
+
+
+def test_many_images_are_judged_in_groups_drawn_by_seed(part: Draw) -> None:
+    images = [part("stripes", seed=i, defective=i == 7) for i in range(25)]
+    first, again = (predictions(judged(images, group_size=10)) for _ in range(2))
+    assert [one.score for one in first] == [one.score for one in again]
+    other = predictions(judged(images, group_size=10, seed=1))
+    assert [one.score for one in first] != [one.score for one in other]
+    assert max(range(25), key=lambda i: first[i].score) == 7
+
+
+def test_any_encoder_of_images_and_two_joined_ones_can_compare(part: Draw) -> None:
+    images = [part("stripes", seed=i, defective=i == 3) for i in range(8)]
+    for encoder in ("patches", "pixels+patches"):
+        results = predictions(inspect_mutually(images, encoder=encoder, image_size=64, device="cpu"))
+        assert max(range(8), key=lambda i: results[i].score) == 3
+
+
+def test_the_framing_is_fitted_on_what_most_images_show(part: Draw) -> None:
+    """A part that is torn in two, and an image without one, do not decide how the others are framed."""
+
+    def bar(length: int) -> np.ndarray:
+        image = np.full((200, 200, 3), 200, np.uint8)
+        image[90:110, 100 - length // 2 : 100 + length // 2] = 30
+        return image
+
+    images = [bar(120 + i) for i in range(10)] + [bar(24), np.full((200, 200, 3), 200, np.uint8)]
+    settings = mutual_inspection.MutualSettings.of(SMALL)
+    encoder = settings.build_encoder()
+    decoded = mutual_inspection.DecodedImages([Sample(image) for image in images], lambda sample: sample.image)
+    framing = learned_framing(settings, encoder, decoded, range(12))
+    assert isinstance(framing, PartFraming)
+    assert framing.levels_
+    assert framing.crops_
+    alone = PartFraming(64, encoder.size_multiple).fit(images)
+    assert not alone.crops_
+
+
+def test_progress_names_the_steps_and_ends_at_the_whole(part: Draw) -> None:
+    seen: list[tuple[float, int, str]] = []
+    judged(
+        [part(seed=i) for i in range(6)], progress=lambda done, total, facts: seen.append((done, total, facts["step"]))
+    )
+    assert list(dict.fromkeys(step for *_, step in seen)) == [
+        "reading pictures",
+        "encoding pictures",
+        "comparing pictures",
+    ]
+    shares = [done / total for done, total, _ in seen]
+    assert shares == sorted(shares)
+    assert shares[-1] == pytest.approx(1)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"neighbourhoods": (2,)},
+        {"neighbourhoods": ()},
+        {"ranks": (0,)},
+        {"group_size": 5},
+        {"framing": "scan"},
+        {"image_size": 0},
+        {"pooling": "least"},
+        {"detector": "patchcore"},
+        {"false_alarm_rate": 1.5},
+    ],
+)
+def test_impossible_settings_are_refused(wrong: dict[str, Any]) -> None:
+    with pytest.raises(SettingsError):
+        judged([], **wrong)
+
+
+def test_it_is_public_and_lazily_loaded() -> None:
+    assert blemish.inspect_mutually is inspect_mutually
+    assert "MutualInspection" in dir(blemish)
