@@ -47,7 +47,7 @@ Out = Annotated[
 ]
 # Text: @LIST and - are no paths, and an empty path, which `Path` takes for the current folder, is refused.
 InspectedPaths = Annotated[
-    list[str],
+    list[str] | None,
     typer.Argument(
         metavar="PATH", help="Pictures, folders of pictures, a dataset; @FILE: a list of such paths; -: one from stdin."
     ),
@@ -101,7 +101,10 @@ ImageSize = Annotated[
     int | None,
     typer.Option("--image-size", metavar="N", min=1, help="Short side in pixels; the detector's own if unset."),
 ]
-Category = Annotated[str | None, typer.Option("--category", metavar="NAME", help="The kind of part, if you know it.")]
+Category = Annotated[
+    str | None,
+    typer.Option("--category", "--product", metavar="NAME", help="What the part is called, if you know it."),
+]
 Ignore = Annotated[
     list[str] | None,
     typer.Option(
