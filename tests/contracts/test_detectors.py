@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import inspect
 import json
+import tempfile
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any, get_args
 
 import numpy as np
 import pytest
 import torch
+from image_text_parts import write_model
 
 from blemish import encoders, registry
 from blemish.detectors import factory
@@ -28,7 +31,10 @@ SIZE = 64  # pixels; small, so that every detector is through in seconds
 # Settings that make training short, given to those that have them.
 QUICK = {"steps": 4, "depth": 1, "decoder_depth": 1, "heads": 2, "width": 8, "rotations": 2, "image_size": SIZE}
 
-SEE_THE_WHOLE_IMAGE = {"sa-patchcore"}  # every patch: only filling the area in, as models do, hides what is there
+SEE_THE_WHOLE_IMAGE = {
+    "sa-patchcore",
+    "winclip",
+}  # every patch: only filling the area in, as models do, hides what is there
 
 pytestmark = pytest.mark.parametrize("name", sorted(registry.DETECTORS))
 
@@ -74,9 +80,19 @@ def sentences() -> Prompts:
     return Prompts(*torch.nn.functional.normalize(rows, dim=-1))
 
 
+@cache
+def speaking_folder() -> Path:
+    """A tiny random encoder with a text tower, written once."""
+    return write_model(Path(tempfile.mkdtemp(prefix="blemish-test-")) / "clip")
+
+
 def encoder_for(detector: Detector) -> Any:
     if POINTS in detector.needs.modalities:
         return Scanned(encoders.build("pixels", role=detector.needs.layers, device="cpu"))
+    if detector.needs.alignment:
+        return encoders.build(
+            speaking_folder(), role=detector.needs.layers, alignment=detector.needs.alignment, device="cpu"
+        )
     joined = "+".join(["pixels"] * len(detector.needs.modalities))
     return encoders.build(joined, role=detector.needs.layers, device="cpu")
 

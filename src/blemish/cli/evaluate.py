@@ -47,7 +47,8 @@ def evaluate(
     encoder: EncoderName = "auto",
     image_size: ImageSize = None,
     shots: Annotated[
-        list[str], typer.Option("--shots", metavar="K,all", help="Learn from K good pictures, or from all.")
+        list[str],
+        typer.Option("--shots", metavar="K,all", help="Learn from K good pictures, or all; 0: from the name alone."),
     ] = ["all"],  # noqa: B006
     seeds: Annotated[str, typer.Option("--seeds", metavar="0,1,2", help="One run for each.")] = "0,1,2",
     pooled: Annotated[bool, typer.Option("--pooled", help="One model for all categories.")] = False,
@@ -114,9 +115,9 @@ def parse_shots(text: str) -> int | None:
     """A count, or None for "all"."""
     if text == "all":
         return None
-    if text.isdigit() and int(text) > 0:
+    if text.isdigit():
         return int(text)
-    raise SettingsError("--shots K with K at least 1, or all", repr(text), "write for example: --shots 1,4,all")
+    raise SettingsError("--shots K with K of 0 or more, or all", repr(text), "write for example: --shots 1,4,all")
 
 
 def parse_seed(text: str) -> int:

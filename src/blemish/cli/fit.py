@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -19,7 +20,6 @@ from blemish.cli.options import (
     FalseAlarmRate,
     Ignore,
     ImageSize,
-    NormalPaths,
     Pages,
     Precision,
     Settings,
@@ -28,10 +28,19 @@ from blemish.cli.options import (
     UnsureRate,
     given_path,
 )
+from blemish.errors import SettingsError
 
 
 def fit(
-    paths: NormalPaths,
+    *,
+    paths: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[GOOD]",
+            help="Good pictures, folders of them, a dataset; @FILE: a list of such paths; -: from stdin.",
+            show_default=False,
+        ),
+    ] = None,
     model: Annotated[
         Path,
         typer.Option("-o", "--output", metavar="MODEL", help="The folder that the model goes into.", parser=given_path),
@@ -59,11 +68,16 @@ def fit(
     assume_good: AssumeGood = False,
     ignore: Ignore = None,
     pages: Pages = False,
+    zero_shot: Annotated[
+        str | None,
+        typer.Option("--zero-shot", metavar="PRODUCT", help="Learn from what the part is called, without a picture."),
+    ] = None,
 ) -> None:
     """Learn from good pictures and save a model.
 
     GOOD is a folder of good pictures at any depth, a category folder (train/good inside), or a dataset with several
-    categories, which makes one model for all of them. Pictures that repeat one another count once.
+    categories, which makes one model for all of them. Pictures that repeat one another count once. Without GOOD,
+    --zero-shot makes a model from the part's name; it ranks parts, and has no limit before `blemish calibrate`.
     """
     from blemish.cli.console import say, say_where
     from blemish.cli.progress import progress_bar
@@ -74,17 +88,20 @@ def fit(
     from blemish.data.folder import find_normal
     from blemish.data.path_lists import expand_lists
 
+    check_one_source(paths, zero_shot)
     chosen = parse_settings(settings or [])
     ignored = parse_ignored(ignore or [])
     with collected_warnings() as warnings:
-        found = find_normal(expand_lists(paths), assume_good=assume_good, pages=pages, category=category)
-        samples = draw_shots(found.samples, shots, seed)
+        found = None
+        if paths:
+            found = find_normal(expand_lists(paths), assume_good=assume_good, pages=pages, category=category)
+        samples = draw_shots(found.samples, shots, seed) if found else []
 
         from blemish.model.inspector import Inspector
 
         inspector = Inspector(
             encoder=encoder,
-            detector=detector,
+            detector="winclip" if zero_shot is not None and detector == "auto" else detector,
             image_size=image_size,
             false_alarm_rate=false_alarm_rate,
             unsure_rate=unsure_rate,
@@ -96,20 +113,33 @@ def fit(
             units=units,
             **chosen,
         )
-        with progress_bar("learning", len(samples)) as progress:
-            inspector.fit(
-                samples,
-                category=category,
-                progress=progress,
-                clean=clean,
-                cache=cache,
-                assume_good=assume_good,
-                ignore=ignored,
-            )
+        if zero_shot is not None:
+            inspector.fit_zero_shot(zero_shot)
+        else:
+            with progress_bar("learning", len(samples)) as progress:
+                inspector.fit(
+                    samples,
+                    category=category,
+                    progress=progress,
+                    clean=clean,
+                    cache=cache,
+                    assume_good=assume_good,
+                    ignore=ignored,
+                )
     inspector.save(model)
-    for line in [*found.contents.words(), *summary(warnings)]:
+    for line in [*(found.contents.words() if found else ()), *summary(warnings)]:
         say(line, err=True)
     aside = set_aside_in_words(inspector) if clean else ()
     for line in [*model_in_words(inspector), *aside, *standing_out_in_words(inspector)]:
         say(line)
     say_where("Saved", model)
+
+
+def check_one_source(paths: Sequence[str] | None, zero_shot: str | None) -> None:
+    """Raise SettingsError unless either good pictures or a product's name are given."""
+    if bool(paths) == (zero_shot is not None):
+        raise SettingsError(
+            "good pictures, or --zero-shot with the name of a product",
+            "both" if paths else "neither",
+            "give one of them; with good pictures the name goes to --product",
+        )

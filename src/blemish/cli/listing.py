@@ -60,12 +60,15 @@ def text_encoders() -> Table:
 
 def _of_encoders(title: str, entries: Mapping[str, EncoderEntry], availability: Callable[[str], Availability]) -> Table:
     from blemish.cli.console import table_of
+    from blemish.registry import ENCODERS
 
-    table = table_of(title, "name", "loads now", "MB", "licence", "what it is, what it needs", numeric=("MB",))
+    columns = ("name", "loads now", "MB", "licence", "reads text", "what it is, what it needs")
+    table = table_of(title, *columns, numeric=("MB",))
     for name, entry in entries.items():
         loads = availability(name).loads
         note = entry.note if loads or not entry.get else f"{entry.note}; get it: {entry.get}"
-        table.add_row(name, "yes" if loads else "no", str(entry.megabytes), entry.licence, note)
+        speaks = "yes" if entry.speaks or entries is not ENCODERS else "no"
+        table.add_row(name, "yes" if loads else "no", str(entry.megabytes), entry.licence, speaks, note)
     return table
 
 

@@ -25,7 +25,7 @@ def model_in_words(inspector: Inspector) -> list[str]:
     ]
     for category, calibration in inspector.calibrations.items():
         name = f"{category}: " if category else ""
-        lines.append(f"{name}{calibration.words} {limits_in_words(calibration)}")
+        lines.append(f"{name}{calibration.words} {limits_in_words(calibration)}".rstrip())
         if unimodal := [
             f"{own.threshold:.4g} with {_MODALITY_NAMES[side]} alone" for side, own in calibration.unimodal.items()
         ]:
@@ -42,7 +42,9 @@ def ignored_in_words(inspector: Inspector, category: str | None) -> str:
 
 
 def limits_in_words(calibration: Calibration) -> str:
-    """Above which score a part is defective, and from which on a person should look."""
+    """Above which score a part is defective, and from which on a person should look; "" where nothing was seen yet."""
+    if not len(calibration.scores):
+        return ""
     limit, unsure = f"{calibration.threshold:.4g}", f"{calibration.unsure_threshold:.4g}"
     return f"Limit {limit}." if unsure == limit else f"Limit {limit}, unsure above {unsure}."
 
@@ -105,7 +107,7 @@ def calibration_facts(inspector: Inspector) -> list[CalibrationFacts]:
             threshold=calibration.threshold,
             false_alarm_rate=calibration.false_alarm_rate,
             evidence=calibration.source.parts,
-            obtained=obtained(calibration.source),
+            obtained=obtained(calibration.source) if len(calibration.scores) else calibration.words,
         )
         for category, calibration in inspector.calibrations.items()
     ]

@@ -101,7 +101,11 @@ def fit_run(
 ) -> tuple[Inspector, dict[str, int]]:
     """The run's fitted model, and the number of training images by category."""
     samples = training_samples(run)
-    inspector = build_inspector(run, encoder).fit(samples, progress=progress_of_step(progress, "learning"))
+    inspector = build_inspector(run, encoder)
+    if run.shots == 0:
+        inspector.fit_zero_shot(run.categories[0].name)
+    else:
+        inspector.fit(samples, progress=progress_of_step(progress, "learning"))
     return inspector, {
         category.name: sum(sample.category == category.name for sample in samples) for category in run.categories
     }

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from itertools import product
 from typing import TYPE_CHECKING, Any
 
+from blemish.detectors.base import ZeroShot
 from blemish.errors import DatasetError, SettingsError
 from blemish.types import Sample
 
@@ -27,7 +28,10 @@ class CategoryData:
 
 @dataclass(frozen=True)
 class Run:
-    """One model to fit and test: which categories, with which method, from how many images (None: all), which seed."""
+    """One model to fit and test: which categories, with which method, from how many images (None: all), which seed.
+
+    From 0 images: by the category's name alone.
+    """
 
     categories: tuple[CategoryData, ...]
     detector: str
@@ -64,7 +68,14 @@ def check_runs(runs: Sequence[Run]) -> None:
     """Raise now (SettingsError, DatasetError) what would otherwise end a long evaluation in its middle."""
     check_names(runs)
     for run in runs:
-        build_inspector(run)
+        detector = build_inspector(run).detector
+        if run.shots == 0 and (not isinstance(detector, ZeroShot) or len(run.categories) > 1):
+            got = "several" if len(run.categories) > 1 else run.detector
+            raise SettingsError(
+                "one product a model, and a detector fitted by a name such as winclip, for 0 shots",
+                got,
+                "ask for 1 shot or more",
+            )
         training_samples(run)
 
 
@@ -102,11 +113,12 @@ def build_inspector(run: Run, encoder: Encoder | None = None) -> Inspector:
 
 
 def training_samples(run: Run) -> list[Sample]:
-    """The normal images the run is fitted on, each with its category. Raises DatasetError for too few."""
+    """The normal images the run is fitted on, each with its category; none for 0 shots. Raises DatasetError for too
+    few."""
     from blemish.data import draw_shots
 
     return [
         replace(sample, category=category.name)
         for category in run.categories
-        for sample in draw_shots(category.train, run.shots, run.seed)
+        for sample in (draw_shots(category.train, run.shots, run.seed) if run.shots != 0 else ())
     ]

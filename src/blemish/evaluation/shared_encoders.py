@@ -43,7 +43,7 @@ class SharedEncoders:
             self._categories = run.categories
         method = build_inspector(run)
         name, needs, layers = method.chosen_encoder, method.detector.needs, run.settings.get("layers")
-        key = (name, run.device, needs.layers, str(layers), needs.points_stride)
+        key = (name, run.device, needs.layers, str(layers), needs.points_stride, needs.alignment)
         if key not in self._encoders:
             encoder = method.built_encoder()
             if self._cache is not None:

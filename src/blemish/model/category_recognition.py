@@ -187,6 +187,19 @@ class CategoryRecognisers:
         self.by_source_ = {source: CategoryRecogniser().fit(own[source], copies[source]) for source in sources}
         return self
 
+    @classmethod
+    def of_anything(cls, name: str, width: int) -> Self:
+        """Recognises every image as the one category of this name, of which no image was seen.
+
+        `width` is that of the patches; they are compared with a vector of zeros, and no distance is too far.
+        """
+        self, only = cls(), CategoryRecogniser()
+        only.names_ = (name,)
+        only.reference_patches_ = np.zeros((1, 1, width), np.float32)
+        only.distance_thresholds_ = np.full(1, np.inf)
+        self.by_source_ = {RGB: only}
+        return self
+
     def recognise(self, features: Features, category: str | None = None) -> Recognised:
         """The category of one encoded image or scan, or how near it is to the `category` given."""
         if not hasattr(self, "by_source_"):

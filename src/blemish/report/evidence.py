@@ -58,6 +58,8 @@ def images_needed(rate: float) -> int:
 
 def evidence_in_words(facts: CalibrationFacts) -> list[str]:
     """Sentences: what the threshold rests on, what to expect of it, and what would make it firmer."""
+    if not len(facts.scores):  # there is no limit yet
+        return [facts.obtained]
     target = percent(facts.false_alarm_rate)
     rests = facts.obtained or f"It rests on {count_in_words(facts.evidence, 'good picture')}."
     sentences = [f"The limit aims at {target} false alarms. {rests}"]

@@ -64,6 +64,7 @@ DEFECTS: dict[str, tuple[str, ...]] = {
 }
 SEVERITIES = ("small", "slight", "clear", "large", "severe")
 PLACES = ("", "on its surface", "near its edge", "at its centre", "on one side", "at one end")
+LONGEST_NAME = 80  # characters of a product's name: longer ones push the state out of CLIP's 77 tokens
 SENTENCES_PER_KIND = 8  # chosen by hand: 72 abnormal sentences beside 154 normal ones
 
 
@@ -79,9 +80,11 @@ def prompts_for(category: str | None, kind: PromptKind, seed: int = 0) -> Senten
     """The sentences of a kind about a category; the object of one without a name is `UNNAMED`.
 
     Templates are those of the papers to the letter, with "a" before vowels too. `seed` chooses among the sentences of
-    the grammar, the same ones for every category. Raises SettingsError for an unknown kind.
+    the grammar, the same ones for every category. Raises SettingsError for an unknown kind, or a name that is too long.
     """
     name = object_name(category)
+    if len(name) > LONGEST_NAME:
+        check_product(name)
     match kind:
         case "object":
             return Sentences(fill_templates(NORMAL_STATES, OBJECT_TEMPLATES, name))
@@ -92,6 +95,18 @@ def prompts_for(category: str | None, kind: PromptKind, seed: int = 0) -> Senten
             normal = fill_templates(NORMAL_STATES, ENSEMBLE_TEMPLATES, name)
             return Sentences(normal, defect_sentences(name, np.random.default_rng(seed)))
     raise SettingsError("prompts of the kind object, ensemble or contrastive", repr(kind), "choose one of them")
+
+
+def check_product(name: str) -> None:
+    """Raise SettingsError for a product's name that no sentence can be made with."""
+    if not any(character.isalnum() for character in name):
+        raise SettingsError("a product's name in words, such as 'metal nut'", repr(name), "say what the part is called")
+    if len(name) > LONGEST_NAME:
+        raise SettingsError(
+            f"a product's name of at most {LONGEST_NAME} characters",
+            f"{len(name)}: {name[:20]!r}…",
+            "say in two or three words what the part is",
+        )
 
 
 def object_name(category: str | None) -> str:
