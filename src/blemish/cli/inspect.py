@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -86,6 +86,14 @@ def inspect(
         ),
     ] = None,
     unsure_rate: UnsureRate = None,
+    language: Annotated[
+        str | None,
+        typer.Option("--language", metavar="NAME", help="What regions are described in: en, de; en if unset."),
+    ] = None,
+    mm_per_pixel: Annotated[
+        float | None,
+        typer.Option("--mm-per-pixel", metavar="MM", help="The size of a pixel, to state the size of regions in mm."),
+    ] = None,
     device: DeviceName = Device.auto,
 ) -> None:
     """Inspect pictures with a model; writes results.jsonl, results.csv, overlays/ and report.html into OUT.
@@ -117,6 +125,8 @@ def inspect(
         false_alarm_rate=false_alarm_rate,
         unsure_rate=unsure_rate,
     )
+    reasons = {"language": language, "mm_per_pixel": mm_per_pixel}
+    check_reasons(reasons, no_model)
     if no_model:
         done = inspect_without_model(
             out,
@@ -138,6 +148,7 @@ def inspect(
             pages=pages,
             device=device.value,
             encoder=encoder,
+            reasons=reasons,
         )
     done.say(out)
     if false_discovery_rate is not None:
@@ -150,6 +161,17 @@ def inspect(
         raise typer.Exit(NOT_ALL_GOOD)
 
 
+def check_reasons(reasons: Mapping[str, Any], no_model: bool) -> None:
+    """Raise SettingsError for a way to describe regions that there is none of, before anything is read."""
+    from blemish.model.reasons import ReasonSettings
+
+    given = {name: value for name, value in reasons.items() if value is not None}
+    ReasonSettings(**given)
+    if given and no_model:
+        option = f"--{next(iter(given)).replace('_', '-')}"
+        raise SettingsError(f"{option} together with a model", "--no-model", f"leave {option} out: nothing is compared")
+
+
 def inspect_by_model(
     out: Path,
     model: Path,
@@ -160,8 +182,12 @@ def inspect_by_model(
     pages: bool,
     device: str,
     encoder: str | None,
+    reasons: Mapping[str, Any],
 ) -> Inspection:
-    """Inspect the pictures at `paths` with a saved model and write everything into `out`."""
+    """Inspect the pictures at `paths` with a saved model and write everything into `out`.
+
+    `reasons` is how regions are described: what `Inspector.with_reasons` takes, None for what is not said.
+    """
     from blemish.cli.inspection import Job, inspect_into
     from blemish.cli.result_folder import Origin
     from blemish.data.data_warnings import collected_warnings
@@ -178,10 +204,11 @@ def inspect_by_model(
         found = find_inspection(expand_lists(list(paths)), pages=pages)
         inspector = Inspector.load(model, device=device, encoder=encoder)
         inspector.model_.check_category(category)
+        inspector = inspector.with_reasons(**{name: value for name, value in reasons.items() if value is not None})
         job = Job(
             samples=found.samples,
             title=model.name,
-            origin=Origin(model=read_settings(model)["settings_sha256"], category=category),
+            origin=Origin(model=read_settings(model)["settings_sha256"], category=category, **reasons),
             wanted=wanted,
             contents=found.contents,
             warnings=warnings,

@@ -29,15 +29,33 @@ _SUFFIXES = {OVERLAYS: ".jpg", MAPS: ".npy"}
 _OLD_PARTIAL = re.compile(r"\.partial-(\d+)")  # what killed runs of version 0.1 left
 
 
+_ORIGIN_WORDS = {
+    "model_sha256": "model",
+    "given_category": "--category",
+    "language": "--language",
+    "mm_per_pixel": "--mm-per-pixel",
+}
+
+
 @dataclass(frozen=True, kw_only=True)
 class Origin:
-    """What all results of one folder share. `model` is the sha256 of the saved model, "" for one that was not saved."""
+    """What all results of one folder share. `model` is the sha256 of the saved model, "" for one that was not saved.
+
+    `language` and `mm_per_pixel` are how regions are described, None where nothing was said of it.
+    """
 
     model: str
     category: str | None = None
+    language: str | None = None
+    mm_per_pixel: float | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        return {"model_sha256": self.model, "given_category": self.category}
+        return {
+            "model_sha256": self.model,
+            "given_category": self.category,
+            "language": self.language,
+            "mm_per_pixel": self.mm_per_pixel,
+        }
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,7 +118,7 @@ def refuse_other_origin(out: Path, origin: Origin) -> None:
         return
     for name, value in origin.to_dict().items():
         if summary.get(name) != value:
-            what = "model" if name == "model_sha256" else "--category"
+            what = _ORIGIN_WORDS[name]
             got = summary.get("model") if name == "model_sha256" else summary.get(name)
             raise OutputError(
                 f"results of the same {what} in '{shown(out)}'",

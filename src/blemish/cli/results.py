@@ -17,7 +17,7 @@ from typing import Any, Self
 import numpy as np
 
 from blemish.data.samples import as_rgb
-from blemish.types import VERDICTS, ImageOrScan, Prediction, Region, Scan
+from blemish.types import VERDICTS, Attributes, ImageOrScan, Prediction, Region, Scan
 from blemish.utils.atomic import atomic_file, output_errors
 from blemish.utils.spreadsheet import cell
 
@@ -175,6 +175,7 @@ def prediction_of_row(row: Mapping[str, Any], ignored: np.ndarray | None = None)
             centroid=tuple(region["centroid"]),
             words=region["words"],
             modalities=region.get("modalities", {}),
+            attributes=Attributes.from_dict(region["attributes"]) if region.get("attributes") else None,
         )
         for region in row["regions"]
     )
