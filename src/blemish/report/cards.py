@@ -22,6 +22,7 @@ Picture = np.ndarray | Callable[[], np.ndarray | None] | None
 
 _SIDE, _SMALL_SIDE = 380, 168  # pixels of a shown image, of a compact one
 _MOST_REGIONS = 4  # described in words
+_MOST_CROPS = 2  # shown beside good parts: about 10 kB of page each
 _TONES = {
     "found": "good",
     "good": "good",
@@ -34,11 +35,15 @@ _TONES = {
 
 @dataclass(frozen=True)
 class RegionLine:
-    """A region's number on the overlay, where it lies, and the rest of its words."""
+    """A region's number on the overlay, what and where it is, and the rest of its words.
+
+    `views` are the region as inspected and the good place it is matched with; none where there is no match.
+    """
 
     number: int
     place: str
     rest: str
+    views: tuple[Photo, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -188,7 +193,20 @@ def _region_words(prediction: Prediction, region: Region | None = None) -> str:
 
 def _region_line(prediction: Prediction, region: Region, place: int) -> RegionLine:
     words, _, rest = _region_words(prediction, region).partition(", ")
-    return RegionLine(place, words.capitalize(), rest)
+    name = Path(prediction.source).name or prediction.source
+    views = _crop_views(region, f"{name}, region {place}") if place <= _MOST_CROPS else ()
+    return RegionLine(place, words[:1].upper() + words[1:], rest, views)
+
+
+def _crop_views(region: Region, name: str) -> tuple[Photo, ...]:
+    """A region close up, and the place of a good part that it is compared with."""
+    pair, match = region.crops, None if region.attributes is None else region.attributes.match
+    if pair is None or match is None:
+        return ()
+    return (
+        photo(pair.found, f"{name}, close up", "here"),
+        photo(pair.good, f"{name}, the same place of a good part, {match.file}", f"good: {match.file}"),
+    )
 
 
 @dataclass(frozen=True)

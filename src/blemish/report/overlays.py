@@ -20,6 +20,7 @@ from blemish.scoring.describe import count_in_words, times_in_words
 from blemish.types import Prediction, Region
 
 _MOST_BOXES = 12  # more numbers than this hide the part they point at
+_MOST_CROPS, _GAP = 4, 6  # regions shown close up beside the image; pixels between these
 _WHITE, _BLACK = (255, 255, 255), (0, 0, 0)
 _GREY, _HATCH = 120, 200  # levels of an area that is not judged, and of the lines across it
 _TONES = {"good": GOOD, "defective": DEFECT, "unsure": UNSURE, "unknown": UNKNOWN}
@@ -33,12 +34,14 @@ def draw_overlay(
     boxes: bool = True,
     strip: bool = True,
     scale: float = 1.0,
+    crops: bool = False,
 ) -> np.ndarray:
     """The image with its verdict drawn on it, `(H, W, 3)` uint8, a new array of the image's own size.
 
     What rises above the map threshold is tinted, the stronger the score the denser, and outlined; `boxes` marks the
     strongest regions with corners and a number; `strip` writes the verdict along the edge with the least to see. An
-    area that is not judged is greyed and hatched.
+    area that is not judged is greyed and hatched. `crops` adds a column to the right: the strongest regions close up,
+    each beside the place of a good part that it is compared with.
     Lines and letters grow with the image, and by `scale` where it will be shown smaller.
 
     Raises ImageError when the image is not `(H, W, 3)` uint8.
@@ -58,7 +61,26 @@ def draw_overlay(
         canvas = _draw_boxes(canvas, prediction, scale)
     if strip:
         canvas = _draw_strip(canvas, prediction, at_top=_less_to_see_on_top(over))
-    return canvas
+    return _with_crops(canvas, prediction) if crops else canvas
+
+
+def _with_crops(canvas: np.ndarray, prediction: Prediction) -> np.ndarray:
+    """The image and, in a column to its right, up to four regions close up, each beside its matched good place."""
+    pairs = [region.crops for region in strongest_regions(prediction) if region.crops is not None][:_MOST_CROPS]
+    if not pairs:
+        return canvas
+    height = canvas.shape[0]
+    side = max(16, min(height // len(pairs), height // 3) - _GAP)
+    column = np.full((height, 2 * (side + _GAP), 3), 255, np.uint8)
+    for row, pair in enumerate(pairs):
+        for place, crop in enumerate((pair.found, pair.good)):
+            longest = max(crop.shape[:2])
+            size = max(1, crop.shape[1] * side // longest), max(1, crop.shape[0] * side // longest)
+            small = np.asarray(Image.fromarray(crop).resize(size, Image.Resampling.BILINEAR))
+            top, left = row * (side + _GAP), _GAP + place * (side + _GAP)
+            fits = column[top : top + size[1], left : left + size[0]]
+            fits[:] = small[: fits.shape[0], : fits.shape[1]]
+    return np.concatenate([canvas, column], axis=1)
 
 
 def heat_image(prediction: Prediction, size: tuple[int, int] | None = None) -> np.ndarray:
