@@ -25,7 +25,8 @@ from blemish.cli.result_folder import (
 )
 from blemish.cli.results import ResultWriter, Row, picture_of, prediction_of_row, relief_of
 from blemish.errors import BlemishError
-from blemish.types import VERDICTS, ImageOrScan, Sample, Scan
+from blemish.report.shortlist import Shortlist
+from blemish.types import VERDICTS, ImageOrScan, Prediction, Sample, Scan
 
 if TYPE_CHECKING:
     import numpy as np
@@ -39,7 +40,7 @@ if TYPE_CHECKING:
 
 REPORT_SECONDS, REPORT_IMAGES = 60.0, 1000  # a report is written anew when so much time has passed, or so many images
 _REPORT_SHARE = 0.05  # of the time, that writing reports may take at most
-NAMED = 10  # unreadable files that the terminal names; all are in results.csv
+NAMED = 10  # unreadable files, and the strongest alarms, that the terminal names; all are in results.csv
 
 
 @dataclass
@@ -54,6 +55,7 @@ class Inspection:
     inspected: int = 0  # by this run
     seconds: float = 0.0
     unreadable: list[str] = field(default_factory=list)  # the first few messages
+    reasons: Shortlist[tuple[str, str]] = field(default_factory=lambda: Shortlist(NAMED))  # (file, why), the strongest
     notes: list[str] = field(default_factory=list)
 
     @property
@@ -64,6 +66,12 @@ class Inspection:
     def all_good(self) -> bool:
         """Whether every image that could be read shows a part that is good beyond doubt."""
         return self.report.counts["good"] == self.report.counts.total()
+
+    def add_reason(self, prediction: Prediction) -> None:
+        """Keep why a part is not good, if it is among the strongest alarms."""
+        if prediction.regions and prediction.verdict != "good":
+            strongest = max(prediction.regions, key=lambda region: region.peak)
+            self.reasons.add(prediction.excess, (prediction.source, strongest.words))
 
     def add_failure(self, file: str, error: str) -> None:
         self.report.add_failure(file, error)
@@ -85,6 +93,7 @@ class Inspection:
         """A few lines on what was found; unreadable pictures go to stderr."""
         from blemish.cli.console import say, say_where
         from blemish.cli.summaries import verdicts_in_words
+        from blemish.utils.paths import shown
 
         for error in self.unreadable:
             say(f"not read: {error}", err=True)
@@ -92,6 +101,8 @@ class Inspection:
             say(f"not read: {self.failures - len(self.unreadable):,} more, see results.csv", err=True)
         for note in self.notes:
             say(note)
+        for file, words in self.reasons.largest_first():
+            say(f"{shown(Path(file))}: {words}")
         if self.skipped:
             say(f"{self.skipped:,} of them inspected by an earlier run and skipped (--restart inspects them again)")
         rate = f" ({self.inspected / self.seconds:.1f} pictures a second)" if self.inspected and self.seconds else ""
@@ -199,6 +210,7 @@ def write_item(item: Inspected, identity: str, results: ResultWriter, done: Insp
         assert image is not None
         results.write(prediction, image, identity)
         done.report.add(prediction, lambda: picture_of(image), item.sample, relief=lambda: relief_beside(image))
+        done.add_reason(prediction)
         done.inspected += 1
 
 
@@ -217,6 +229,7 @@ def add_row(done: Inspection, row: Row, sample: Sample, judge: Judge) -> None:
     relief = None if sample.image is None else lambda: relief_view(sample)
     prediction = prediction_of_row(row, judge.ignored.get(row["category"] or ""))
     done.report.add(prediction, lambda: image_view(sample, judge.full_scale), sample, relief=relief)
+    done.add_reason(prediction)
 
 
 class Publisher:

@@ -25,7 +25,7 @@ from blemish.utils.spreadsheet import cell
 COLUMNS = (
     *("file", "category", "score", "p_value", "is_defective", "regions", "seconds", "error"),
     *("threshold", "is_known", "overlay", "map", "verdict", "map_threshold", "identity"),
-    *("unsure_threshold", "alarm", "ignored_share"),
+    *("unsure_threshold", "alarm", "ignored_share", "reason"),
 )
 ROWS, TABLE, OVERLAYS, MAPS = "results.jsonl", "results.csv", "overlays", "maps"
 NO_MAP = np.zeros((0, 0), dtype=np.float32)  # of a prediction that was read back from its row
@@ -65,6 +65,7 @@ class ResultWriter:
         """Write the row, overlay and map of one prediction about a decoded image; gives back the row."""
         row = prediction.to_dict() | {"error": None, "overlay": None, "map": None}
         row |= {"map_threshold": prediction.region_threshold, "identity": identity, "alarm": None}
+        row |= {"reason": max(prediction.regions, key=lambda region: region.peak).words if prediction.regions else ""}
         with output_errors(self.folder):
             name = self._free_name(prediction.source) if self.overlays or self.maps else ""
             if self.overlays:
