@@ -1,9 +1,10 @@
 """Writes the tables of README and docs from measured results: `python benchmarks/readme_tables.py [--check]`
 
 `results/accuracy.csv` and `results/verdicts.csv` are what `blemish evaluate` writes, several files of it one below the
-other if need be; `results/unlabelled.csv` is what `benchmarks/unlabelled.py table` writes, and goes into
-docs/methods/calibration.md. A table stands between the markers `<!-- table:accuracy -->`, `<!-- table:verdicts -->` or
-`<!-- table:unlabelled -->` and `<!-- /table -->`; `--check` only tells whether they are current.
+other if need be; `results/musc.csv` is what `benchmarks/musc.py sets` writes; `results/unlabelled.csv` what
+`benchmarks/unlabelled.py table` writes, and goes into docs/methods/calibration.md. A table stands between the markers
+`<!-- table:NAME -->`, where NAME is that of its file, and `<!-- /table -->`; `--check` only tells whether they are
+current.
 """
 
 from __future__ import annotations
@@ -148,6 +149,53 @@ def unlabelled_cell(rows: Sequence[Row]) -> str:
     return f"{' / '.join(rates)} ({100 * fmean(numbers(rows, 'uniform')):.0f} %)"
 
 
+def musc_table(rows: Sequence[Row]) -> str:
+    """Products × sets and methods, and their mean over the products that all of them have, of images without a model.
+
+    Of a mixed set the mean over its draws.
+    """
+    columns = list(dict.fromkeys((row["set"], row["method"]) for row in rows))
+    heads = {"mixed": "20 % defective", "folder": "whole test folder"}
+    names = {"musc": "`musc`, no good picture", "hybrid-4": "`hybrid`, 4 good pictures"}
+    lines = [["", *(f"{heads[kind]}<br>{names[method]}" for kind, method in columns)], ["---"] * (1 + len(columns))]
+    products = list(dict.fromkeys(row["product"] for row in rows))
+    by_cell = {
+        (product, column): [row for row in rows if (row["product"], row["set"], row["method"]) == (product, *column)]
+        for product in products
+        for column in columns
+    }
+    for product in products:
+        own = [by_cell[product, column] for column in columns]
+        lines.append([product.rpartition("/")[2], *map(musc_cell, own)])
+    means = []
+    for kind, method in columns:
+        # Products that every method of the same sets has, so that their means can be compared.
+        others = [column for column in columns if column[0] == kind]
+        shared = [product for product in products if all(by_cell[product, column] for column in others)]
+        own = [by_cell[product, (kind, method)] for product in shared]
+        values = [[value for some in own if (value := mean_of(some, measure)) is not None] for measure in MEASURES]
+        means.append(" / ".join(short(fmean(some)) if some else "–" for some in values))
+    lines.append(["**mean**", *means])
+    return "\n".join(
+        [
+            "Each cell: picture AUROC / AUPRO@30 %, of sets with 20 % defects the mean over the draws.\n",
+            *(f"| {' | '.join(line)} |" for line in lines),
+        ]
+    )
+
+
+def musc_cell(rows: Sequence[Row]) -> str:
+    """Both measures of some rows, a dash for what was not measured."""
+    found = [mean_of(rows, measure) for measure in MEASURES]
+    return " / ".join("–" if value is None else short(value) for value in found) if rows else "–"
+
+
+def mean_of(rows: Sequence[Row], measure: str) -> float | None:
+    """The mean of a measure over the rows that have it; None where none does."""
+    values = [value for value in numbers(rows, measure) if not math.isnan(value)]
+    return fmean(values) if values else None
+
+
 def replaced(text: str, content: str, name: str = "accuracy") -> str:
     """`text` with `content` between the markers of the table of that name."""
     marker = f"<!-- table:{name} -->"
@@ -168,6 +216,7 @@ def main() -> None:
     tables = (
         (arguments.readme, "accuracy", lambda path: accuracy_tables(runs_in(path))),
         (arguments.readme, "verdicts", lambda path: verdict_tables(runs_in(path))),
+        (arguments.readme, "musc", lambda path: musc_table(read_rows(path))),
         (arguments.calibration, "unlabelled", lambda path: unlabelled_table(read_rows(path))),
     )
     outdated = [update(page, name, made, arguments.results, arguments.check) for page, name, made in tables]
