@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 import blemish
@@ -171,6 +172,34 @@ def test_any_encoder_of_images_and_two_joined_ones_can_compare(part: Draw) -> No
     for encoder in ("patches", "pixels+patches"):
         results = predictions(inspect_mutually(images, encoder=encoder, image_size=64, device="cpu"))
         assert max(range(8), key=lambda i: results[i].score) == 3
+
+
+def test_images_that_look_alike_are_those_that_the_encoder_says_so_of(part: Draw) -> None:
+    """Where an encoder describes images as a whole, that decides which are averaged; else the mean of its patches."""
+    from dataclasses import replace
+
+    from blemish import encoders
+    from blemish.types import WHOLE
+
+    class Speaking:
+        """The encoder `pixels`, which describes an image as a whole by whether it is defective."""
+
+        def __init__(self) -> None:
+            self.plain = encoders.build("pixels", role="quarters")
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self.plain, name)
+
+        def encode(self, images: np.ndarray) -> Any:
+            features = self.plain.encode(images)
+            whole = torch.tensor([[float((one < 20).all(axis=-1).mean() > 0.01), 1.0] for one in images])
+            return replace(features, layers={**features.layers, WHOLE: (whole[:, None, None],)})
+
+    images = [part("stripes", seed=i, defective=i < 3) for i in range(12)]
+    raw, speaking = (judged(images, ranks=ranks, encoder=Speaking()) for ranks in ((), (3,)))
+    wanted = np.mean([raw.scores[i].score for i in range(3)])
+    assert [speaking.scores[i].score for i in range(3)] == pytest.approx([wanted] * 3)
+    assert all(np.array_equal(raw.scores[i].patches, speaking.scores[i].patches) for i in range(12))
 
 
 def test_the_framing_is_fitted_on_what_most_images_show(part: Draw) -> None:
