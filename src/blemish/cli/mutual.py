@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from blemish.model.mutual_settings import MutualSettings
     from blemish.types import Sample
 
-TITLE = "Pictures that judged one another"
-
 
 @dataclass(frozen=True, kw_only=True)
 class MutualOptions:
@@ -84,13 +82,19 @@ def inspect_without_model(
             say(line)
         job = Job(
             samples=judged.images.samples,
-            title=TITLE,
+            title=title_of(paths[0]),
             origin=origin,
             wanted=wanted,
             contents=found.contents,
             warnings=warnings,
         )
         return judge_into(out, set_as_judge(judged), job)
+
+
+def title_of(path: str) -> str:
+    """The heading of the report: the name of the first folder or picture that was given."""
+    place = Path(path).expanduser()
+    return f"{place.resolve().name if place.exists() else 'Pictures'}, judged without a model"
 
 
 def identity_of_set(settings: MutualSettings, encoder: Encoder, samples: Sequence[Sample]) -> str:
