@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 
@@ -10,6 +12,13 @@ from blemish.numeric import neighbours
 from blemish.numeric.neighbours import Neighbours
 
 PRECISIONS = ("float32", "bfloat16")
+
+
+@pytest.fixture(autouse=True, params=[True, False], ids=["contracted", "whole"])
+def ways(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> bool:
+    """Every test runs with and without a first comparison by contracted rows, which small banks are spared."""
+    monkeypatch.setattr(neighbours, "_PAIRS", 0 if request.param else 1 << 60)
+    return bool(request.param)
 
 
 def rows(count: int, seed: int, width: int = 96, offset: float = 0.0) -> torch.Tensor:
@@ -86,9 +95,9 @@ def test_products_stay_inside_the_budget(monkeypatch: pytest.MonkeyPatch) -> Non
     largest = 0
     original = Neighbours._similarity
 
-    def watched(self: Neighbours, queries: torch.Tensor, dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor]:
+    def watched(self: Neighbours, *given: Any, **named: Any) -> tuple[torch.Tensor, torch.Tensor]:
         nonlocal largest
-        similarity, error = original(self, queries, dtype)
+        similarity, error = original(self, *given, **named)
         largest = max(largest, similarity.nbytes)
         return similarity, error
 
@@ -119,3 +128,24 @@ def test_no_queries_and_a_bank_of_one() -> None:
 def test_wrong_use_is_named(wrong) -> None:  # type: ignore[no-untyped-def]
     with pytest.raises(SettingsError):
         wrong()
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_no_distance_grows_by_contraction_and_few_rows_remain_candidates(precision: str) -> None:
+    bank, queries = rows(3000, 0), rows(200, 1)
+    search = Neighbours(bank, precision=precision)  # type: ignore[arg-type]
+    short, short_bank = search._centred(queries, contracted=True), search._centred(search.rows, contracted=True)
+    assert short.shape[1] == search._principal_components().shape[1] + 1 <= 0.6 * bank.shape[1]
+    truth = torch.cdist(queries.double(), bank.double())
+    assert (torch.cdist(short, short_bank) <= truth * (1 + 1e-6) + 1e-9).all()
+    row, column = search._candidates_by_contraction(queries, torch.float32)
+    assert len(row) < 0.1 * len(queries) * len(bank)
+    assert set(zip(range(200), truth.argmin(1).tolist(), strict=True)) <= set(
+        zip(row.tolist(), column.tolist(), strict=True)
+    )
+
+
+def test_rows_that_fill_all_directions_are_compared_whole() -> None:
+    search = Neighbours(torch.randn(2000, 40, generator=torch.Generator().manual_seed(0)))
+    assert search._principal_components().shape == (40, 0)
+    assert [way for way, _ in search._levels(1000)] == [False] * len(search.precisions)

@@ -9,6 +9,12 @@ float32 grows with √D, as for rounding errors that are independent (Higham & M
 Rounding Error Analysis", SIAM Journal on Scientific Computing 41, 2019), and not with D, the worst case, which is never
 observed and would nominate far too many. tests/numeric/test_neighbours.py compares with float64.
 
+Patches lie near a subspace, so most of a product can be saved: rows are first compared by a few principal components
+and the length of what those leave. No distance is larger there than between the rows themselves (triangle inequality),
+so whatever lies further away than some row's true distance is no candidate: the bound of a branch-and-bound search
+(Fukunaga & Narendra, "A Branch and Bound Algorithm for Computing k-Nearest Neighbors", IEEE Transactions on Computers,
+1975), by one matrix product instead of a tree.
+
 What it wins is exactness, not speed: on one thread in float32 it is 1.2 (16,384 rows) to 0.7 times (100,000) as fast as
 chunked `torch.cdist` and 0.7 to 0.4 times as fast as faiss-cpu's `IndexFlatL2`, and where a query all but repeats a row
 of the bank both of these have every distance wrong, this none (benchmarks/results/neighbours_speed.csv).
@@ -33,6 +39,10 @@ SearchPrecision = Literal["auto", "bfloat16", "float32"]
 _BLOCK = 128  # bank columns whose maximum is taken at once
 _CANDIDATES = 128  # a row with more goes on to the next precision
 _SPARE = 8  # candidates beyond k that a k > 1 search looks at
+# What principal components may leave of the bank's variance, the rows that they are fitted on, and the least number of
+# pairs and part of the columns saved from which they pay (benchmarks/neighbours_speed.py).
+_RESIDUAL, _FITTED_ON, _PAIRS, _SAVED = 0.08, 4096, 1 << 22, 0.4
+_TRUE = 1e-5  # relative error of a distance measured by differences, generously
 
 
 class Neighbours:
@@ -57,7 +67,8 @@ class Neighbours:
         self.precisions = [torch.float32]
         if precision == "bfloat16" or (precision == "auto" and multiplies_bf16(bank.device)):
             self.precisions.insert(0, torch.bfloat16)
-        self._banks: dict[torch.dtype, tuple[Tensor, float, float]] = {}
+        self._banks: dict[tuple[bool, torch.dtype], tuple[Tensor, float, float]] = {}
+        self._basis: Tensor | None = None  # (D, k) once it was asked for; k = 0 where it saves too little
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -104,10 +115,11 @@ class Neighbours:
         squared = queries.new_full((len(queries),), torch.nan)  # (N,)
         index = torch.zeros(len(queries), dtype=torch.long, device=queries.device)  # (N,)
         waiting = torch.arange(len(queries), device=queries.device)  # (N',) queries without a result yet
-        for dtype in self.precisions:
+        for is_contracted, dtype in self._levels(len(queries)):
             crowded = []
             for part in self._chunks(waiting, dtype.itemsize):  # (n,)
-                row, column = self._candidates(queries[part], dtype)  # (P,) each: n queries have P candidates
+                find = self._candidates_by_contraction if is_contracted else self._candidates
+                row, column = find(queries[part], dtype)  # (P,) each: n queries have P candidates
                 many = torch.bincount(row, minlength=len(part)) > _CANDIDATES  # (n,)
                 few = ~many[row]  # (P,)
                 squared[part], index[part] = self._best(queries[part], row[few], column[few])
@@ -145,6 +157,31 @@ class Neighbours:
         squared, order = self._squared(queries, column).sort(dim=1, stable=True)
         return squared, column.gather(1, order)
 
+    def _levels(self, queries: int) -> list[tuple[bool, torch.dtype]]:
+        """Ways to nominate, the quickest first: whether by contracted rows, and at which precision."""
+        contracted = queries * len(self) >= _PAIRS and self._principal_components().shape[1] > 0
+        return [(way, dtype) for way in ((True, False) if contracted else (False,)) for dtype in self.precisions]
+
+    def _principal_components(self) -> Tensor:
+        """An orthonormal basis `(D, k)` float64 that leaves `_RESIDUAL` of the bank's variance; k = 0: none pays."""
+        if self._basis is None:
+            some = self.rows[:: max(1, len(self) // _FITTED_ON)].double() - self.centre  # (N, D)
+            variance, directions = torch.linalg.eigh(some.T @ some)  # (D,) ascending, (D, D)
+            left = variance.clamp_min(0).cumsum(0) / variance.clamp_min(0).sum().clamp_min(1e-300)  # (D,)
+            count = int((left > _RESIDUAL).sum())
+            pays = count + 1 <= (1 - _SAVED) * self.rows.shape[1]
+            self._basis = directions[:, -count:] if pays and count else directions[:, :0]
+        return self._basis
+
+    def _centred(self, rows: Tensor, contracted: bool = False) -> Tensor:
+        """Rows `(N, D)` from the bank's centre, float64; contracted to `(N, k + 1)`, where no distance is larger."""
+        centred = rows.double() - self.centre
+        if not contracted:
+            return centred
+        main = centred @ self._principal_components()  # (N, k)
+        left = (centred.square().sum(1) - main.square().sum(1)).clamp_min(0).sqrt()  # (N,)
+        return torch.cat([main, left[:, None]], 1)
+
     def _candidates(self, queries: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
         """All pairs (row, bank row) that could be nearest, given the rounding of a product at `dtype`."""
         similarity, error = self._similarity(queries, dtype)  # (n, M'), (n,)
@@ -152,33 +189,50 @@ class Neighbours:
         highest = blocks.amax(-1)  # (n, M' / _BLOCK)
         best = highest.amax(1).float()  # (n,)
         rounding = 0.51 * torch.finfo(dtype).eps * best.abs()  # of the result itself, at either end of the window
-        least = (best - 2 * (error + rounding)).to(torch.float32)  # (n,) similarity of what could be the nearest
+        return self._reaching(blocks, highest, best - 2 * (error + rounding))
+
+    def _candidates_by_contraction(self, queries: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+        """The same, by contracted rows: all that are no further there than the one that seems nearest really is."""
+        similarity, error = self._similarity(queries, dtype, contracted=True)  # (n, M'), (n,)
+        blocks = similarity.view(len(queries), -1, _BLOCK)
+        highest = blocks.amax(-1)  # (n, M' / _BLOCK)
+        block = highest.argmax(1)  # (n,)
+        lane = blocks[torch.arange(len(queries), device=queries.device), block].argmax(1)  # (n,)
+        seeming = (block * _BLOCK + lane).clamp_max(len(self) - 1)  # (n,)
+        best = -(1 + _TRUE) * self._squared(queries, seeming[:, None])[:, 0] / 2  # (n,)
+        rounding = 0.51 * torch.finfo(dtype).eps * best.abs()
+        return self._reaching(blocks, highest, best - (error + rounding))
+
+    def _reaching(self, blocks: Tensor, highest: Tensor, least: Tensor) -> tuple[Tensor, Tensor]:
+        """Pairs (row, bank row), `(P,)` each, of which `blocks` `(n, b, _BLOCK)` reach `least` `(n,)`."""
+        least = least.to(torch.float32)
         row, block = (highest.float() >= least[:, None]).nonzero(as_tuple=True)  # (Q,) each: blocks that reach it
         pair, lane = (blocks[row, block].float() >= least[row, None]).nonzero(as_tuple=True)  # (P,) each, P ≥ Q
         column = block[pair] * _BLOCK + lane  # (P,)
         real = column < len(self)  # (P,) False in the padding
         return row[pair][real], column[real]
 
-    def _similarity(self, queries: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    def _similarity(self, queries: Tensor, dtype: torch.dtype, contracted: bool = False) -> tuple[Tensor, Tensor]:
         """−½ ‖a − b‖² of each query to each bank row `(n, M')`, by a product at `dtype`, and each query's error `(n,)`.
 
         The halved squares ride along as columns that multiply ones, so the product itself is small where rows are near
         and its rounding is relative to the distance, not to the length of the rows.
         """
-        columns, longest, loss = self._bank(dtype)
-        left, length, own_loss = _operand(queries, self.centre, dtype, squares_first=True)
+        columns, longest, loss = self._bank(dtype, contracted)
+        left, length, own_loss = _operand(self._centred(queries, contracted), dtype, squares_first=True)
         accumulated = 2 * math.sqrt(columns.shape[1]) * 2.0**-23 * (length * longest + length**2 + longest**2)
         return left @ columns.T, own_loss * longest + (length + own_loss) * loss + accumulated
 
-    def _bank(self, dtype: torch.dtype) -> tuple[Tensor, float, float]:
+    def _bank(self, dtype: torch.dtype, contracted: bool = False) -> tuple[Tensor, float, float]:
         """The bank as right operand of the product, padded to whole blocks; its longest row; its largest rounding."""
-        if dtype not in self._banks:
-            right, length, loss = _operand(self.rows, self.centre, dtype, squares_first=False)
+        key = contracted, dtype
+        if key not in self._banks:
+            right, length, loss = _operand(self._centred(self.rows, contracted), dtype, squares_first=False)
             if missing := -len(right) % _BLOCK:
                 right = pad(right, (0, 0, 0, missing))
                 right[len(self) :, -1] = -3e38  # never the nearest
-            self._banks[dtype] = right, float(length.max()), float(loss.max())
-        return self._banks[dtype]
+            self._banks[key] = right, float(length.max()), float(loss.max())
+        return self._banks[key]
 
     def _best(self, queries: Tensor, row: Tensor, column: Tensor) -> tuple[Tensor, Tensor]:
         """The nearest of the candidate pairs `(P,)` for each query: squared distances and indices, `(n,)` each.
@@ -227,12 +281,12 @@ class Neighbours:
         return iter(rows.split(max(1, self.budget // (itemsize * (len(self) + _BLOCK)))) if len(rows) else ())
 
 
-def _operand(rows: Tensor, centre: Tensor, dtype: torch.dtype, *, squares_first: bool) -> tuple[Tensor, Tensor, Tensor]:
-    """Centred rows at `dtype` with −½‖row‖² and ones as further columns; each row's length and rounding loss (norms).
+def _operand(exact: Tensor, dtype: torch.dtype, *, squares_first: bool) -> tuple[Tensor, Tensor, Tensor]:
+    """Rows `(N, D)` float64 at `dtype`, with −½‖row‖² and ones as further columns; each row's length and rounding loss.
 
     Three columns hold the halved square: one would be as rough as the precision, three carry all 24 bits.
     """
-    centred = (rows.double() - centre).float() if dtype != torch.float64 else rows.double() - centre
+    centred = exact.float() if dtype != torch.float64 else exact
     rounded = centred.to(dtype)
     loss = (centred - rounded.float()).norm(dim=1) + centred.norm(dim=1) * 2.0**-24
     half = -centred.double().square().sum(1) / 2
