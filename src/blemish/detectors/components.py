@@ -81,7 +81,7 @@ class Components(Configurable):
     """
 
     patches: Literal["hybrid", "closeup", "closeup-vit"] = "hybrid"
-    words: Sequence[Count] = (16, 32, 64)
+    words: Sequence[Count] = (8, 16, 32, 64)
     softness: Positive = 0.5
     rotations: Count = 8
     max_copies: Count = 128
@@ -157,10 +157,13 @@ class Components(Configurable):
                 images.append(0.0)
                 continue
             z, place = self._deviation(name, memberships, judged, left_out)
+            structural = pooled[i] / unit.score
             logical = math.exp(min(unit.std * z, MAX_LOG))
             here = interpolate(place[None, None], own.shape, mode="bilinear", align_corners=False)[0, 0]  # (h, w)
-            scores.append(torch.maximum(own, logical * unit.peak * here))
-            images.append(max(pooled[i] / unit.score, logical))
+            # What single patches show by themselves changes the composition, too, and is then no place of its own.
+            shown = unit.peak * logical / min(logical, max(1.0, structural))
+            scores.append(torch.maximum(own, shown * here))
+            images.append(max(structural, logical))
         return PatchScores(torch.stack(scores).float(), patches.new_tensor(images))
 
     def _deviation(
@@ -296,7 +299,7 @@ class Components(Configurable):
 
     def state(self) -> dict[str, Tensor]:
         """The bank under `bank.…`; for each category `scale/…` `(ΣD,)`, `words/…` `(k, ΣD)`, `usual/…` `(k, h, w)`,
-        `rules/…` `(R, 10)`, `unit/…` `(4,)` and, for each level, `LEVEL/…` `(n, F)`, `LEVEL_noise/…` `(F,)` and
+        `rules/…` `(R, 11)`, `unit/…` `(4,)` and, for each level, `LEVEL/…` `(n, F)`, `LEVEL_noise/…` `(F,)` and
         `LEVEL_logs/…` `(2,)`."""
         self._check_fitted()
         state = add_prefix(self._bank.state(), "bank")

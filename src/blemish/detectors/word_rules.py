@@ -20,6 +20,7 @@ QUANTITIES: tuple[Quantity, ...] = ("count", "area")
 # Chosen by hand; no benchmark set them.
 STABLE = 0.15  # standard deviation of an area, over its mean, up to which it makes a rule
 MARGIN = 3.0  # standard deviations between the mean area and the ends of its rule
+SEEN = 3  # normal images that must show either of two counts that make a rule
 MIN_AREA = 0.002  # of the image, that a word must cover to make a rule: 2 patches of 32 × 32
 _NEIGHBOURS = np.ones((3, 3), dtype=int)  # patches that touch at a corner are one area
 
@@ -28,7 +29,8 @@ _NEIGHBOURS = np.ones((3, 3), dtype=int)  # patches that touch at a corner are o
 class Rule:
     """In all of `images` normal images, `quantity` of a visual `word` lay between `low` and `high`, both included.
 
-    "count": separate areas of the word; "area": its share of what is judged of an image. `place` is the mean middle of
+    "count": separate areas of the word; "area": its share of what is judged of an image. `is_either`: it was `low` or
+    `high`, and never between. `place` is the mean middle of
     the word as (x, y), each in [0, 1]; `example` the number of the normal image (`Batch.images`) that shows most of it,
     where `example_place` (x, y) is its largest area's middle.
     """
@@ -41,11 +43,12 @@ class Rule:
     place: tuple[float, float]
     example: int
     example_place: tuple[float, float]
+    is_either: bool = False
 
     def is_broken(self, measures: WordMeasures) -> bool:
         """Whether an image's measures lie outside."""
         value = self.value(measures)
-        return not self.low <= value <= self.high
+        return value not in (self.low, self.high) if self.is_either else not self.low <= value <= self.high
 
     def value(self, measures: WordMeasures) -> float:
         """What an image shows of the rule's word."""
@@ -53,16 +56,15 @@ class Rule:
 
     def to_row(self) -> list[float]:
         """All fields as numbers; `from_row` takes them back."""
-        word, quantity, low, high, images, place, example, example_place = astuple(self)
-        return [word, QUANTITIES.index(quantity), low, high, images, *place, example, *example_place]
+        word, quantity, low, high, images, place, example, example_place, is_either = astuple(self)
+        return [word, QUANTITIES.index(quantity), low, high, images, *place, example, *example_place, is_either]
 
     @classmethod
     def from_row(cls, row: Sequence[float]) -> Self:
         """Takes back what `to_row` gave."""
-        word, quantity, low, high, images, x, y, example, example_x, example_y = row
-        return cls(
-            int(word), QUANTITIES[int(quantity)], low, high, int(images), (x, y), int(example), (example_x, example_y)
-        )
+        word, quantity, low, high, images, x, y, example, example_x, example_y, is_either = row
+        kind, middle = QUANTITIES[int(quantity)], (example_x, example_y)
+        return cls(int(word), kind, low, high, int(images), (x, y), int(example), middle, bool(is_either))
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,8 +118,9 @@ def learned_rules(measured: Sequence[WordMeasures], images: Sequence[int]) -> li
             int(images[most]),
             pair(measured[most].largest[word]),
         )
-        if (counts[:, word] == counts[0, word]).all():
-            rules.append(Rule(int(word), "count", counts[0, word].item(), counts[0, word].item(), *facts))
+        values, seen = np.unique(counts[:, word], return_counts=True)
+        if len(values) == 1 or (len(values) == 2 and values[1] - values[0] > 1 and seen.min() >= SEEN):
+            rules.append(Rule(int(word), "count", float(values[0]), float(values[-1]), *facts, len(values) == 2))
         std = float(own.std(ddof=1)) if n > 1 else float("inf")
         if std <= STABLE * own.mean():
             reach = MARGIN * std * (1 + 1 / n) ** 0.5
@@ -132,8 +135,8 @@ def pair(values: np.ndarray) -> tuple[float, float]:
 
 
 def rules_as_tensor(rules: Sequence[Rule]) -> Tensor:
-    """`(R, 10)` float64, for a detector's state."""
-    return torch.tensor([rule.to_row() for rule in rules], dtype=torch.float64).reshape(-1, 10)
+    """`(R, 11)` float64, for a detector's state."""
+    return torch.tensor([rule.to_row() for rule in rules], dtype=torch.float64).reshape(-1, 11)
 
 
 def rules_from_tensor(table: Tensor) -> list[Rule]:

@@ -1,0 +1,164 @@
+"""Wrong counts, missing, extra and misplaced parts of made-up features, which a memory bank by itself does not see."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from blemish.detectors.components import MIN_IMAGES, Components
+from blemish.errors import DatasetError, NotFittedError, SettingsError
+from blemish.scoring.detector_scores import detector_scores
+from blemish.types import CONTEXT, RGB, Batch, Features
+
+SIDE, DIM = 16, 3
+ONE = {"patches": "closeup", "rotations": 1, "words": [6]}
+GOOD = ((1, 0), (1, 0), (2, 1))  # (part, side): two of part 1 on the left, one of part 2 on the right
+
+
+def image(parts: tuple[tuple[int, int], ...], seed: int, dim: int = DIM) -> torch.Tensor:
+    """Features `(1, SIDE, SIDE, dim)`: background, and squares of 3 patches anywhere on the side that is named."""
+    generator = torch.Generator().manual_seed(seed)
+    patches = 0.05 * torch.randn(SIDE, SIDE, dim, generator=generator)
+    patches[..., 0] += 1
+    sides = torch.tensor([side for _, side in parts])  # (P,)
+    while True:  # all are placed again until none touch
+        tops, lefts = torch.randint(13, (len(parts),), generator=generator), 9 * sides  # never across the middle
+        lefts = lefts + torch.randint(5, (len(parts),), generator=generator)
+        apart = torch.maximum((tops[:, None] - tops).abs(), (lefts[:, None] - lefts).abs())  # (P, P)
+        if len(parts) < 2 or int((apart + 99 * torch.eye(len(parts), dtype=torch.long)).min()) > 3:
+            break
+    for (part, _), top, left in zip(parts, tops.tolist(), lefts.tolist(), strict=True):
+        patches[top : top + 3, left : left + 3] += torch.eye(dim)[part] * 2
+    return patches[None]
+
+
+def features(patches: torch.Tensor, category: str | None = None) -> Features:
+    names = None if category is None else [category] * len(patches)
+    return Features({RGB: (patches,)}).with_categories(names)
+
+
+def batches(count: int = 24, category: str | None = None) -> list[Batch]:
+    return [Batch(features(image(GOOD, i), category), images=(i,), originals=(True,)) for i in range(count)]
+
+
+@pytest.fixture(scope="module")
+def fitted() -> Components:
+    return Components(**ONE).fit(batches())
+
+
+def scores(detector: Components, parts: tuple[tuple[int, int], ...]) -> np.ndarray:
+    return np.array([detector_scores(detector, features(image(parts, seed)))[0][0] for seed in range(100, 108)])
+
+
+WRONG = {
+    "one fewer": ((1, 0), (2, 1)),
+    "one more": ((1, 0), (1, 0), (1, 0), (2, 1)),
+    "missing": ((1, 0), (1, 0)),
+    "extra": ((1, 0), (1, 0), (2, 1), (2, 1)),
+    "wrong place": ((1, 0), (1, 1), (2, 1)),
+    "swapped": ((1, 0), (2, 0), (1, 1)),
+}
+
+
+@pytest.mark.parametrize("kind", WRONG)
+def test_what_no_single_patch_shows_is_found(fitted: Components, kind: str) -> None:
+    """Seven of eight score above the highest of eight normal images, which those of the bank by itself do not."""
+    normal, wrong = scores(fitted, GOOD), scores(fitted, WRONG[kind])
+    assert (wrong > normal.max()).sum() >= 7
+    bank = [
+        np.array([detector_scores(fitted._bank, features(image(parts, seed)))[0][0] for seed in range(100, 108)])
+        for parts in (GOOD, WRONG[kind])
+    ]
+    assert (bank[1] > bank[0].max()).sum() < 5
+
+
+def test_a_structural_defect_is_found_where_it_lies(fitted: Components) -> None:
+    """Also where it changes the composition more than normal images differ (seed 200)."""
+    for seed in range(200, 206):
+        patches = image(GOOD, seed)
+        patches[0, 14:, 14:, 1:] -= 2
+        found = fitted.score(features(patches))
+        assert float(found.images[0]) > scores(fitted, GOOD).max()
+        assert min(divmod(int(found.patches[0].argmax()), SIDE)) >= 13
+
+
+def test_the_map_shows_the_part_that_is_extra_or_on_the_wrong_side(fitted: Components) -> None:
+    for parts, part, side in ((WRONG["extra"], 2, 1), (WRONG["swapped"], 2, 0)):
+        hits = 0
+        for seed in range(100, 108):
+            patches = image(parts, seed)
+            y, x = divmod(int(fitted.score(features(patches)).patches[0].argmax()), SIDE)
+            near = patches[0, max(0, y - 1) : y + 2, max(0, x - 1) : x + 2, part].max() > 1
+            hits += bool(near) or (kind_lacks(side, x))
+        assert hits >= 7
+
+
+def kind_lacks(side: int, x: int) -> bool:
+    """Whether a column lies on the other side, where the swapped part is missed."""
+    return side == 0 and x >= SIDE // 2
+
+
+def test_rules_are_learned_and_broken(fitted: Components) -> None:
+    rules = fitted.rules_[""]
+    assert rules
+    assert {rule.images for rule in rules} == {24}
+    normal = [len(fitted.broken_rules(features(image(GOOD, seed)))[0]) for seed in range(100, 108)]
+    missing = [len(fitted.broken_rules(features(image(WRONG["missing"], seed)))[0]) for seed in range(100, 108)]
+    assert np.mean(missing) > np.mean(normal) + 0.5
+    rule, value = fitted.broken_rules(features(image(WRONG["missing"], 100)))[0][0]
+    assert not rule.low <= value <= rule.high
+
+
+def test_ignored_parts_are_neither_extra_nor_missing(fitted: Components) -> None:
+    """What is filled in counts for nothing: an ignored image scores 0, and an ignored extra part changes no count."""
+    nothing = features(image(GOOD, 100)).with_ignored(np.ones((SIDE, SIDE), bool))
+    assert float(fitted.score(nothing).images[0]) == 0
+
+
+def test_without_images_it_is_as_if_they_were_unknown() -> None:
+    detector = Components(**ONE).fit(batches(8))
+    assert detector.can_leave_out("")
+    known = features(image(GOOD, 3))
+    assert float(detector.score_without(known, (3,)).images[0]) > float(detector.score(known).images[0])
+
+
+def test_categories_have_words_of_their_own() -> None:
+    both = [*batches(8, "a"), *(Batch(b.features, images=(8 + i,)) for i, b in enumerate(batches(8, "b")))]
+    detector = Components(**ONE).fit(both)
+    assert set(detector.rules_) == {"a", "b"}
+    again = Components(**ONE).load_state(detector.state())
+    assert again.rules_ == detector.rules_
+    tested = features(image(GOOD, 100), "b")
+    assert torch.equal(again.score(tested).patches, detector.score(tested).patches)
+    assert torch.equal(again.score(tested).images, detector.score(tested).images)
+
+
+def test_the_number_of_words_is_chosen_among_those_given() -> None:
+    detector = Components(**ONE | {"words": [2, 8]}).fit(batches(8))
+    assert len(detector.words_[""].centres) in (2, 8)
+
+
+def test_two_joined_encoders() -> None:
+    """The default bank takes features of both, each of its own width."""
+    good = [
+        Batch(Features({RGB: (image(GOOD, i),), CONTEXT: (image(GOOD, i, 5),)}), images=(i,), originals=(True,))
+        for i in range(8)
+    ]
+    detector = Components(rotations=1).fit(good)
+    assert detector.words_[""].centres.shape[1] == DIM + 5
+    assert detector.needs.modalities == (RGB, CONTEXT)
+
+
+def test_wrong_use_is_explained() -> None:
+    assert Components().needs.min_images == MIN_IMAGES == 8
+    with pytest.raises(DatasetError, match=r"at least 8 good pictures.*got 3.*hybrid"):
+        Components(**ONE).fit(batches(3))
+    with pytest.raises(SettingsError, match="good picture"):
+        Components(**ONE).fit([])
+    with pytest.raises(NotFittedError):
+        Components(**ONE).score(features(image(GOOD, 0)))
+    with pytest.raises(SettingsError, match="patches"):
+        Components(patches="padim")
+    with pytest.raises(SettingsError, match="words"):
+        Components(words=[0])
