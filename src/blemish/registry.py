@@ -329,6 +329,13 @@ DETECTORS: dict[str, DetectorEntry] = {
         "Jeong et al., WinCLIP: Zero-/Few-Shot Anomaly Classification and Segmentation, CVPR 2023, arXiv 2303.14814",
         ("clip-vit-b16-plus-240", "clip-vit-b16", "clip-vit-l14-336"),
     ),
+    "anomalyclip": DetectorEntry(
+        "blemish.detectors.anomalyclip:AnomalyCLIP",
+        "two prompts learned on other products' defects score the picture and its patches; needs no good picture",
+        "Zhou et al., AnomalyCLIP: Object-agnostic Prompt Learning for Zero-shot Anomaly Detection, ICLR 2024, "
+        "arXiv 2310.18961",
+        ("clip-vit-l14-336", "clip-vit-b16", "clip-vit-b16-plus-240"),
+    ),
     "btf": DetectorEntry(
         "blemish.detectors.rgb3d.btf:BTF",
         "memory bank of picture and surface side by side; needs points",

@@ -31,10 +31,8 @@ SIZE = 64  # pixels; small, so that every detector is through in seconds
 # Settings that make training short, given to those that have them.
 QUICK = {"steps": 4, "depth": 1, "decoder_depth": 1, "heads": 2, "width": 8, "rotations": 2, "image_size": SIZE}
 
-SEE_THE_WHOLE_IMAGE = {
-    "sa-patchcore",
-    "winclip",
-}  # every patch: only filling the area in, as models do, hides what is there
+# Every patch: only filling the area in, as models do, hides what is there.
+SEE_THE_WHOLE_IMAGE = {"sa-patchcore", "winclip", "anomalyclip"}
 
 pytestmark = pytest.mark.parametrize("name", sorted(registry.DETECTORS))
 

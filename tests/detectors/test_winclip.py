@@ -14,7 +14,8 @@ from image_text_parts import write_model
 from torch.nn.functional import normalize
 
 from blemish.detectors.base import LeavesOut, ZeroShot
-from blemish.detectors.winclip import WinCLIP, class_scores, harmonic_means, prototypes
+from blemish.detectors.language import class_scores, prototypes
+from blemish.detectors.winclip import WinCLIP, harmonic_means
 from blemish.errors import DatasetError, NotFittedError, SettingsError, WeightsError
 from blemish.model.inspector import Inspector
 from blemish.types import RGB, WHOLE, WINDOWS, Batch, Features, Prompts

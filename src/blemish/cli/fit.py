@@ -68,6 +68,15 @@ def fit(
     assume_good: AssumeGood = False,
     ignore: Ignore = None,
     pages: Pages = False,
+    prompts: Annotated[
+        Path | None,
+        typer.Option(
+            "--prompts",
+            metavar="PROMPTS",
+            help="What `blemish fit-prompts` learned on other products, for anomalyclip.",
+            parser=given_path,
+        ),
+    ] = None,
     zero_shot: Annotated[
         str | None,
         typer.Option("--zero-shot", metavar="PRODUCT", help="Learn from what the part is called, without a picture."),
@@ -101,13 +110,13 @@ def fit(
 
         inspector = Inspector(
             encoder=encoder,
-            detector="winclip" if zero_shot is not None and detector == "auto" else detector,
+            detector=language_detector(prompts) if zero_shot is not None and detector == "auto" else detector,
             image_size=image_size,
             false_alarm_rate=false_alarm_rate,
             unsure_rate=unsure_rate,
             device=device.value,
             seed=seed,
-            text_encoder=text_encoder,
+            text_encoder=str(prompts.absolute()) if prompts else text_encoder,
             precision=precision.value if precision else "auto",
             bit_depth=bit_depth,
             units=units,
@@ -133,6 +142,11 @@ def fit(
     for line in [*model_in_words(inspector), *aside, *standing_out_in_words(inspector)]:
         say(line)
     say_where("Saved", model)
+
+
+def language_detector(prompts: Path | None) -> str:
+    """What "auto" stands for where no picture is given."""
+    return "winclip" if prompts is None else "anomalyclip"
 
 
 def check_one_source(paths: Sequence[str] | None, zero_shot: str | None) -> None:

@@ -23,6 +23,7 @@ from blemish.cli.doctor import doctor
 from blemish.cli.evaluate import evaluate
 from blemish.cli.experiment import experiment
 from blemish.cli.fit import fit
+from blemish.cli.fit_prompts import fit_prompts
 from blemish.cli.generate import generate
 from blemish.cli.inspect import inspect
 from blemish.cli.listing import listing
@@ -127,6 +128,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "calibrate": calibrate,
     "diagnose": diagnose,
     "pretrain": pretrain,
+    "fit-prompts": fit_prompts,
     "generate": generate,
     "list": listing,
     "doctor": doctor,

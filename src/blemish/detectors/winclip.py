@@ -19,10 +19,11 @@ from typing import Self
 
 import torch
 from torch import Tensor
-from torch.nn.functional import conv_transpose2d, normalize
+from torch.nn.functional import conv_transpose2d
 
 from blemish.detectors.base import Needs, Progress
 from blemish.detectors.categories import by_category, categories_of, matching_category, state_key
+from blemish.detectors.language import check_prompts, class_scores, prototypes
 from blemish.detectors.patches import numbered
 from blemish.detectors.settings import Configurable, Count, Positive
 from blemish.encoders.text.prompts import PromptKind
@@ -83,8 +84,8 @@ class WinCLIP(Configurable):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.prompts == "object":
-            raise SettingsError("prompts about good and defective parts", "'object'", "set ensemble or contrastive")
+        if self.prompts not in ("ensemble", "contrastive"):
+            raise SettingsError("prompts about good and defective parts", repr(self.prompts), "set ensemble")
 
     @property
     def needs(self) -> Needs:
@@ -102,7 +103,7 @@ class WinCLIP(Configurable):
     def fit(self, batches: Iterable[Batch], progress: Progress | None = None) -> Self:
         """Keep the patches and windows of normal images beside the sentences; one epoch over `batches`."""
         collected: dict[str, _Collected] = {}
-        prompts: Mapping[str, Prompts] | None = None
+        prompts: Mapping[str, Prompts] = {}
         for batch, shown, _ in numbered(batches):
             prompts = batch.prompts or prompts
             kept = scales_of(batch.features)
@@ -116,10 +117,8 @@ class WinCLIP(Configurable):
                     own.add(scale, judged_rows(vectors[i], None if ignored is None else ignored[i]), image)
         if not collected:
             raise SettingsError("at least one good picture", "none", "give good pictures, or fit by a name alone")
-        self.fit_zero_shot({name: own for name, own in (prompts or {}).items() if name in collected})
-        absent = collected.keys() - self.text_.keys()
-        if absent:
-            raise SettingsError("sentences about every product", f"none about {sorted(absent)}", "feed Needs.prompts")
+        check_prompts(prompts, collected)
+        self.fit_zero_shot({name: prompts[name] for name in collected})
         self.references_.update({name: own.references() for name, own in collected.items()})
         return self
 
@@ -224,19 +223,6 @@ def scales_of(features: Features) -> dict[str, Tensor]:
         )
     small, mid = features.layers[WINDOWS]
     return {"patches": features.layers[RGB][-1], "small": small, "mid": mid}
-
-
-def prototypes(prompts: Prompts, category: str) -> Tensor:
-    """The mean of normal and that of abnormal sentences, each of unit length, `(2, E)`."""
-    if prompts.abnormal is None:
-        raise SettingsError(f"abnormal sentences about {category!r}", "none", "set prompts to ensemble")
-    return normalize(torch.stack([prompts.normal.mean(0), prompts.abnormal.mean(0)]), dim=-1)
-
-
-def class_scores(vectors: Tensor, text: Tensor, temperature: float) -> Tensor:
-    """The probability that each of `vectors` `(…, E)` is better described by the second row of `text` `(2, E)`."""
-    cosines = normalize(vectors.float(), dim=-1) @ text.T  # (…, 2)
-    return (cosines / temperature).softmax(-1)[..., 1]
 
 
 def harmonic_means(scores: Tensor, side: int, grid: Sequence[int]) -> Tensor:

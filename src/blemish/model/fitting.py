@@ -214,11 +214,17 @@ def embedded_prompts(
     """The sentences that a detector needs about each of `categories`, and the name of the encoder that embedded them:
     the text tower of `encoder`, where its features are to be compared with them.
 
-    None and the name as it was given where it needs none. Raises WeightsError when no text encoder loads.
+    Learned prompts are read from the file that stands in the text encoder's place. None and the name as it was given
+    where it needs none. Raises WeightsError when no text encoder loads.
     """
     needs = settings.detector.needs
     if needs.prompts is None:
         return None, settings.text_encoder
+    if needs.prompts == "learned":
+        from blemish.encoders.image_text.learned_prompts import read_prompts
+
+        learned = read_prompts(Path(settings.text_encoder).expanduser(), encoder)
+        return dict.fromkeys(categories, learned), settings.text_encoder
     from blemish.encoders.text.factory import build
     from blemish.encoders.text.prompts import embed_sentences, prompts_for
 

@@ -35,18 +35,19 @@ __all__ = ["Failure", "Inspected", "Inspector"]
 class Inspector:
     """Learns what good parts look like from a few images, and finds what differs in others.
 
-    `encoder` and `detector` are names (see `blemish list`), a model folder for the encoder, or objects that keep their
-    promises; "auto" takes the best that can be loaded. `image_size` is what the detector sees, in pixels of the short
-    side (or of the square, where the detector needs one); None is the detector's own choice. `false_alarm_rate` is the
-    target share of good parts that are called defective, `unsure_rate` the further share of them that may be left to a
-    person (None: 3 %, or 10 % where the thresholds rest on perturbed copies alone). `layers` are the encoder's, None
-    the detector's choice. `framing` is how images become the encoder's input ("plain": whole; "part": the part alone,
-    in one pose), None the detector's choice. `text_encoder` embeds the sentences of detectors that learn from text;
+    `encoder` and `detector` are names (see `blemish list`), a model folder for the encoder, or objects that keep
+    their promises; "auto" takes the best that can be loaded. `image_size` is what the detector sees, in pixels of
+    the short side (or of the square, where the detector needs one); None is the detector's own choice.
+    `false_alarm_rate` is the target share of good parts that are called defective, `unsure_rate` the further share
+    of them that may be left to a person (None: 3 %, or 10 % where the thresholds rest on perturbed copies alone).
+    `layers` are the encoder's, None the detector's choice. `framing` is how images become the encoder's input
+    ("plain": whole; "part": the part alone, in one pose), None the detector's choice. `text_encoder` embeds the
+    sentences of detectors that learn from text, or is the file of prompts that `blemish fit-prompts` wrote;
     inspecting needs none. `precision` is the encoder's number format ("auto", "fp32", "bf16"): "auto" is what the
-    machine is fast at, decided by `fit` and kept by the model wherever it runs. `bit_depth` is that of images with 16
-    bits a channel, None learns it from them. `units` is that of measured points ("m", "mm", …), None assumes metres and
-    refuses what cannot be. Further settings go to the detector; an unknown one is a SettingsError that names those
-    there are.
+    machine is fast at, decided by `fit` and kept by the model wherever it runs. `bit_depth` is that of images with
+    16 bits a channel, None learns it from them. `units` is that of measured points ("m", "mm", …), None assumes
+    metres and refuses what cannot be. Further settings go to the detector; an unknown one is a SettingsError that
+    names those there are.
 
     After `fit` or `load`, `model_` is the `FittedModel`.
 

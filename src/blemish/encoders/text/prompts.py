@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 #   object       normal states of the named object, no abnormal ones (as in arXiv 2604.22899, section III-B)
 #   ensemble     many states × many templates, normal and abnormal
 #   contrastive  the same normal ones; abnormal ones about kinds of defect
-PromptKind = Literal["object", "ensemble", "contrastive"]
+#   learned      no words: two prompts learned on other products, from a file (image_text/learned_prompts.py)
+PromptKind = Literal["object", "ensemble", "contrastive", "learned"]
 
 UNNAMED = "part"  # the object of a category without a name
 NORMAL_STATES = (
