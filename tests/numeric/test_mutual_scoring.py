@@ -88,7 +88,7 @@ def test_a_layer_is_normalised_over_all_its_values() -> None:
 
 @pytest.mark.parametrize(("count", "sides"), [(7, (1, 3, 5)), (12, (1, 3)), (2, (1,)), (5, (5,))])
 def test_patch_scores_are_those_of_a_plain_loop(count: int, sides: tuple[int, ...]) -> None:
-    images = maps(count)
+    images = maps(count, 3, 3, 4)
     wanted = musc([[layer.numpy().astype(np.float64) for layer in own] for own in images], sides)
     for one, other in zip(scored(images, neighbourhoods=sides), wanted, strict=True):
         assert one.dtype == np.float32
@@ -112,10 +112,11 @@ def test_layers_on_a_coarser_grid_count_on_the_finest() -> None:
 
 
 def test_scores_do_not_depend_on_the_size_of_blocks() -> None:
-    images = maps(40)
-    whole = scored(images)
-    for block in (1, 3 * 20 * 6 * 4, 1 << 30):
-        assert all(np.array_equal(a, b) for a, b in zip(scored(images, block_bytes=block), whole, strict=True))
+    images = maps(30, 2, 3, layers=1)  # more than the distances that are gathered before the largest are dropped
+    whole = scored(images, neighbourhoods=(1, 3))
+    for block in (1, 3 * 6 * 6 * 4, 1 << 30):
+        found = scored(images, neighbourhoods=(1, 3), block_bytes=block)
+        assert all(np.array_equal(a, b) for a, b in zip(found, whole, strict=True))
 
 
 @pytest.mark.parametrize("block", [1, 4 * 8, 10**9])
