@@ -23,7 +23,7 @@ from pictures import drawn_good_files
 from scipy import ndimage
 
 from blemish import Inspector
-from blemish.augmentation.cutpaste import scar
+from blemish.augmentation.small_defects import scar, stain
 from blemish.data import load_image, solar_cells
 from blemish.metrics import auroc
 from blemish.preprocessing.foreground import from_pixels
@@ -40,26 +40,6 @@ KINDS = ("stain", "scar", "missing", "real")
 FURTHER = 20  # good training images beyond those learned from
 FIRST = 10  # position of the first of them, the same for every k
 HEAD = ("category", "method", "shots", "seed", *KINDS, "false_alarm_rate", "log_shift", "log_spread")
-
-
-def blob(shape: tuple[int, int], area: float, centre: tuple[int, int], random: np.random.Generator) -> np.ndarray:
-    """A rough disc of about `area` pixels as `(H, W)` bool."""
-    y, x = np.mgrid[: shape[0], : shape[1]]
-    rough = ndimage.gaussian_filter(random.standard_normal(shape), max(2.0, np.sqrt(area) / 3))
-    stretch = np.clip(1 + 0.35 * rough / rough.std(), 0.3, None)
-    return np.hypot(y - centre[0], x - centre[1]) * stretch < np.sqrt(area / np.pi)
-
-
-def stain(image: np.ndarray, random: np.random.Generator) -> np.ndarray:
-    """The part with a faint tinted blob."""
-    part = from_pixels(image)
-    ys, xs = np.nonzero(part)
-    at = int(random.integers(len(ys)))
-    area = part.sum() * np.exp(random.uniform(np.log(0.001), np.log(0.02)))
-    soft = ndimage.gaussian_filter(blob(part.shape, area, (ys[at], xs[at]), random).astype(float), 1)[..., None]
-    share = random.uniform(0.2, 0.4)
-    tinted = image * random.uniform(0.6, 1 - share) + share * random.uniform(0, 255, 3)
-    return np.asarray((image * (1 - soft) + tinted * soft).clip(0, 255), dtype=np.uint8)
 
 
 def missing(image: np.ndarray, random: np.random.Generator) -> np.ndarray | None:
@@ -99,8 +79,8 @@ def images_of(category: str, shots: int, seed: int) -> tuple[list[np.ndarray], d
     normal_samples = [load_image(file) for file in files[FIRST : FIRST + FURTHER]]
     drawn = np.random.default_rng(seed)
     made = {
-        "stain": [stain(p, drawn) for p in normal_samples],
-        "scar": [scar(p, from_pixels(p), drawn)[0] for p in normal_samples],
+        "stain": [stain(p, from_pixels(p), drawn) for p in normal_samples],
+        "scar": [scar(p, from_pixels(p), drawn) for p in normal_samples],
         "missing": [broken for p in normal_samples if (broken := missing(p, drawn)) is not None],
     }
     return [load_image(file) for file in files[:shots]], {"good": normal_samples, **made}

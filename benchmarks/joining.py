@@ -5,10 +5,9 @@
     python benchmarks/joining.py single               # how to balance the halves from one image; prints
 
 Learns from 4 good *training* images (RandomState(0) over the sorted names). Normal are up to 8 further good training
-images, anomalous the same with defects made up on them: `stain` and `scar` of development.py, `swirl` (turned on
-itself), `transplant` (replaced by what lies elsewhere in the image), `erasure` (blurred away), each on a random 0.3 to
-3 % of the part. Ways: "largest" joins the pooled scores of both halves, standardised by what images that are left out
-score, by a soft maximum; "power P" joins the distances patch by patch by their power mean and pools that map.
+images, anomalous the same with the defects of augmentation/small_defects.py made up on them. Ways: "largest" joins the
+pooled scores of both halves, standardised by what images that are left out score, by a soft maximum; "power P" joins
+the distances patch by patch by their power mean and pools that map.
 `single`: from the first image alone, how far the logarithm of the two halves' units' ratio, by turned copies and by the
 median distance between neighbours in the banks, lies from that of the scores of three further images.
 `image_auroc` by product, share of the transformer's patches a side (`context_scale`) and way.
@@ -23,15 +22,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
-from development import blob, stain
 from pictures import WITH_FURTHER, drawn_good_files
-from scipy import ndimage
 from tables import add_missing, read_rows
 from torch import Tensor
 from torch.nn.functional import interpolate
 
 from blemish import Inspector
-from blemish.augmentation.cutpaste import scar
+from blemish.augmentation.small_defects import SMALL_DEFECTS
 from blemish.data import load_image
 from blemish.detectors.hybrid import HALVES, Hybrid, as_rgb_features
 from blemish.encoders.composite.two_image import JointEncoder
@@ -50,61 +47,12 @@ PRIOR_STD, PRIOR_WEIGHT = 0.07, 6  # of a half's log scores of normal images
 Distances = tuple[np.ndarray, np.ndarray]  # of both halves, (h, w) on one grid each
 
 
-def swirl(image: np.ndarray, random: np.random.Generator) -> np.ndarray:
-    _, y, x, area = place(image, random)
-    radius = 1.6 * np.sqrt(area / np.pi)
-    down, right = np.mgrid[: image.shape[0], : image.shape[1]].astype(float)
-    inside = np.clip(1 - np.hypot(down - y, right - x) / radius, 0, 1) ** 0.5
-    angle = random.uniform(0.6, 1.5) * random.choice([-1, 1]) * inside
-    source = [
-        y + (down - y) * np.cos(angle) - (right - x) * np.sin(angle),
-        x + (down - y) * np.sin(angle) + (right - x) * np.cos(angle),
-    ]
-    planes = [ndimage.map_coordinates(image[..., c].astype(float), source, order=1, mode="reflect") for c in range(3)]
-    return np.asarray(np.stack(planes, axis=-1).clip(0, 255), dtype=np.uint8)
-
-
-def transplant(image: np.ndarray, random: np.random.Generator) -> np.ndarray:
-    part, y, x, area = place(image, random)
-    shift = tuple(int(random.integers(side)) for side in image.shape[:2])
-    return mixed(image, np.roll(image, shift, (0, 1)), blob(part.shape, area, (y, x), random))
-
-
-def erasure(image: np.ndarray, random: np.random.Generator) -> np.ndarray:
-    part, y, x, area = place(image, random)
-    width = max(2.0, 0.6 * np.sqrt(area / np.pi))
-    blurred = np.stack([ndimage.gaussian_filter(image[..., c].astype(float), width) for c in range(3)], axis=-1)
-    return mixed(image, blurred, blob(part.shape, area, (y, x), random))
-
-
-def place(image: np.ndarray, random: np.random.Generator) -> tuple[np.ndarray, int, int, float]:
-    """The part's mask, a place on it (y, x), and an area in pixels."""
-    part = from_pixels(image)
-    ys, xs = np.nonzero(part)
-    at = int(random.integers(len(ys)))
-    return part, int(ys[at]), int(xs[at]), float(part.sum() * np.exp(random.uniform(np.log(0.003), np.log(0.03))))
-
-
-def mixed(image: np.ndarray, other: np.ndarray, where: np.ndarray) -> np.ndarray:
-    soft = ndimage.gaussian_filter(where.astype(float), 1)[..., None]
-    return np.asarray((image * (1 - soft) + other * soft).clip(0, 255), dtype=np.uint8)
-
-
-KINDS: dict[str, Callable[[np.ndarray, np.random.Generator], np.ndarray]] = {
-    "stain": stain,
-    "scar": lambda image, random: scar(image, from_pixels(image), random)[0],
-    "swirl": swirl,
-    "transplant": transplant,
-    "erasure": erasure,
-}
-
-
 def measured(product: str, scale: float) -> Iterator[tuple[str, float]]:
     """(way, AUROC) of one product and scale."""
     files = drawn_good_files(product, 0)
     learned, normal = ([load_image(file) for file in some] for some in (files[:SHOTS], files[SHOTS:][:FURTHER]))
     random = np.random.default_rng(0)
-    anomalous = [make(image, random) for image in normal for make in KINDS.values()]
+    anomalous = [make(image, from_pixels(image), random) for image in normal for make in SMALL_DEFECTS.values()]
     encoder = Inspector(detector="hybrid").built_encoder()
     assert isinstance(encoder, JointEncoder)
     model = Inspector(encoder=JointEncoder(encoder.parts, scale), detector="hybrid").fit(learned).model_

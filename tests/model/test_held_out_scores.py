@@ -5,8 +5,11 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
+from blemish import Inspector
+from blemish.augmentation.small_defects import SMALL_DEFECTS
 from blemish.detectors.base import Needs
 from blemish.model.held_out_scores import (
     COPIES_CORRECTION,
@@ -17,7 +20,8 @@ from blemish.model.held_out_scores import (
     leave_one_out_bias,
 )
 from blemish.scoring.calibration import CalibrationSource
-from blemish.scoring.held_out_plan import FEW, FOLDS, TARGET, plan_held_out
+from blemish.scoring.held_out_plan import DEFECT_IMAGES, FEW, FOLDS, TARGET, plan_held_out
+from blemish.types import POINTS, RGB
 
 SCORES = HeldOutScores([1.0, 2.0, 3.0], [1.0, 2.0, 3.0])
 
@@ -76,3 +80,34 @@ def test_dear_learning_sets_images_apart_or_copies_few() -> None:
     assert not few.folds
     assert len(many.split) == 10
     assert not set(many.split) & set(many.fitted)
+
+
+def test_small_defects_are_made_up_where_scores_are_too_few_for_the_rate() -> None:
+    def with_defects(categories: list[str], needs: Needs = Needs(), rate: float = 0.05) -> tuple[int, ...]:
+        return plan_held_out(categories, needs, rate).with_defects
+
+    assert with_defects(["part"]) == (0,)
+    assert with_defects(["part"] * 4) == (0, 1, 2, 3)
+    assert len(with_defects(["part"] * 18)) == DEFECT_IMAGES
+    assert with_defects(["part"] * 19) == ()
+    assert len(with_defects(["part"] * 19, rate=0.01)) == DEFECT_IMAGES
+    assert with_defects(["one"] * 2 + ["other"] * 30) == (0, 1)
+    assert with_defects(["part"] * 4, Needs(synthetic_anomalies=True)) == (0, 1, 2, 3)
+    assert with_defects(["part"] * 4, Needs(modalities=(RGB, POINTS))) == ()
+
+
+@pytest.mark.parametrize("count", [1, 4])
+def test_gains_say_what_small_defects_score_on_images_that_the_detector_does_not_know(count: int) -> None:
+    """On even stripes any change that can be seen scores many times what the stripes do."""
+    random = np.random.default_rng(0)
+    stripes = np.full((96, 96, 3), 90.0) + 60 * (np.arange(96) // 8 % 2)[None, :, None]
+    images = [(stripes + random.standard_normal(stripes.shape)).astype(np.uint8) for _ in range(count)]
+    inspector = Inspector(encoder="patches", detector="patchcore", image_size=96, framing="plain").fit(images)
+    (calibration,) = inspector.calibrations.values()
+    gains = calibration.defect_gains
+    assert len(gains) == count * len(SMALL_DEFECTS)
+    assert (np.diff(gains) >= 0).all()
+    assert gains.min() > -0.1
+    assert count == 1 or np.quantile(gains, 0.75) > 0.3  # copies of stripes differ from them by as much as defects do
+    assert f"Of {len(gains)} small made-up defects" in calibration.words
+    assert inspector.inspect(images[0]).verdict == "good"

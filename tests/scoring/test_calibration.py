@@ -76,6 +76,15 @@ def test_an_uncertain_bias_is_allowed_for() -> None:
     )
 
 
+def test_says_how_many_small_defects_it_would_find() -> None:
+    plain = calibration(np.random.default_rng(0).lognormal(sigma=0.05, size=4))
+    margin = np.log(plain.threshold / np.exp(np.log(plain.scores).mean()))
+    told = replace(plain, defect_gains=margin * np.array([0, 0.5, 0.999, 1.001, 3]))
+    assert told.words.endswith("Of 5 small made-up defects it would find 2.")
+    assert told.threshold == plain.threshold
+    assert "made-up" not in plain.words
+
+
 def test_the_tail_falls_smoothly() -> None:
     made = TailModel.of(np.random.default_rng(3).lognormal(sigma=0.2, size=4), LEFT_OUT)
     p = [made.probability(s) for s in np.linspace(0, 5, 300)]
@@ -169,11 +178,13 @@ def test_scores_of_zero_do_not_break_it() -> None:
 
 def test_json_keeps_every_bit() -> None:
     made = calibration(np.random.default_rng(5).lognormal(size=7), 0.03, 0.1)
+    made = replace(made, defect_gains=np.array([0.1, 30.0]))
     back = Calibration.from_dict(json.loads(json.dumps(made.to_dict())))
     assert np.array_equal(back.scores, made.scores)
     assert np.array_equal(back.peaks, made.peaks)
     assert (back.threshold, back.region_threshold, back.source) == (made.threshold, made.region_threshold, SOURCE)
     assert (back.unsure_rate, back.unsure_threshold) == (0.1, made.unsure_threshold)
+    assert np.array_equal(back.defect_gains, made.defect_gains)
 
 
 def test_reads_what_earlier_versions_saved() -> None:

@@ -4,24 +4,26 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from blemish.augmentation.perturb import slight_copies
-from blemish.data.samples import batch_of
+from blemish.augmentation.small_defects import SMALL_DEFECTS
+from blemish.data.samples import as_rgb, batch_of
 from blemish.detectors.base import Detector, LeavesOut, Needs, Progress, Scorer, WithoutImages
 from blemish.encoders.base import Encoder
 from blemish.encoders.composite.two_image import rgb_encoder
 from blemish.model.feature_loader import FeatureLoader
+from blemish.preprocessing.foreground import from_pixels
 from blemish.preprocessing.framing import Framing
 from blemish.preprocessing.ignored_area import fill_ignored, ignored_pixels
 from blemish.scoring.anomaly_map import map_peak
 from blemish.scoring.calibration import Calibration, CalibrationSource
 from blemish.scoring.detector_scores import detector_scores
 from blemish.scoring.held_out_plan import FEW, HeldOutPlan
-from blemish.scoring.tail_model import TINY
+from blemish.scoring.tail_model import TINY, log_scores
 from blemish.types import POINTS, RGB, Features, ImageOrScan, Scan
 
 UNIMODAL_SCANS = 10  # held-out scans of a category that are scored by each modality alone as well: bounds the cost
@@ -43,12 +45,14 @@ class HeldOutScores:
 
     `images` are their indices, of those that are not perturbed copies. `unimodal`: the same of scans with one modality
     only, by that. `with_two_out`: how much the logarithms of scores grow when one more image is left out.
+    `with_defects`: how much they grow when a small synthetic defect is on the image.
     """
 
     scores: list[float] = field(default_factory=list)
     peaks: list[float] = field(default_factory=list)
     images: list[int] = field(default_factory=list)
     with_two_out: list[float] = field(default_factory=list)
+    with_defects: list[float] = field(default_factory=list)
     unimodal: dict[str, HeldOutScores] = field(default_factory=dict)
 
     def for_modality(self, modality: str) -> HeldOutScores:
@@ -88,6 +92,17 @@ class HeldOutEncoder:
         for copy in slight_copies(image, count, seed=self.seed):
             yield self._encode(index, copy, modality)
 
+    def small_defects(self, index: int, copied: bool) -> Features:
+        """The image at `index`, or a perturbed copy, and the same with a small defect of each kind: B = 1 + kinds."""
+        image = fill_ignored(self.loader.images[index], self._area(index))
+        base = next(iter(slight_copies(image, 1, seed=self.seed))) if copied else image
+        frame = self.framings[index].frame(base)
+        clean = as_rgb(frame.encoder_input)  # (h, w, 3)
+        foreground, rng = from_pixels(clean), np.random.default_rng((self.seed, index))
+        views = [clean, *(make(clean, foreground, rng) for make in SMALL_DEFECTS.values())]
+        area = self._area(index)
+        return self.encoder.encode(np.stack(views)).with_ignored(None if area is None else ignored_pixels(area, frame))
+
     def unimodal(self, index: int, modality: str) -> Features:
         """The scan at `index` with this modality only, framed as such: without points, all of its image."""
         return self._encode(index, self.loader.images[index], modality)
@@ -118,6 +133,16 @@ class HeldOutEncoder:
         return self.ignored[index] if self.ignored else None
 
 
+def scores_with_defects(detector: Scorer, encoder: HeldOutEncoder, index: int, copied: bool = False) -> list[float]:
+    """How much the logarithm of the score of an image, or of a copy of it, grows with a small defect of each kind."""
+    features = encoder.small_defects(index, copied)
+    names = encoder.loader.categories
+    features = features.with_categories([names[index] if names else ""] * len(features))
+    scores, _ = scores_and_peaks(detector, features, encoder.loader.encoder.stride)
+    logs = log_scores(scores)  # (1 + kinds,)
+    return (logs[1:] - logs[0]).tolist()
+
+
 def scores_and_peaks(detector: Scorer, features: Features, stride: int) -> tuple[list[float], list[float]]:
     """Image scores `(B,)` and the largest map values `(B,)` of encoded images; `stride` is the encoder's."""
     scores, patches = detector_scores(detector, features)  # (B,), (B, h, w)
@@ -139,10 +164,12 @@ def score_held_out(
     """
     names = encoder.loader.categories or ("",) * len(encoder.loader)
     found = {name: HeldOutScores() for name in names}
-    add_scores(found, detector, plan.split, encoder)
+    add_scores(found, detector, plan.split, encoder, plan.with_defects)
     score_left_out(found, detector, unfitted, plan, encoder, progress)
     for index in plan.copied:
         add_scores_of_copies(found[names[index]], detector, index, names[index], encoder)
+        if index in plan.with_defects:
+            found[names[index]].with_defects += scores_with_defects(detector, encoder, index, copied=True)
     return found
 
 
@@ -181,7 +208,7 @@ def calibrate(held: HeldOutScores, rate: float, source: CalibrationSource) -> Ca
         correction = math.exp(-leave_one_out_bias(held.with_two_out, source))
     scores, peaks = (np.asarray(values, dtype=np.float64) * correction for values in (held.scores, held.peaks))
     found = Calibration.of(scores, peaks, rate, replace(source, correction=correction))
-    return replace(found, unimodal=unimodal)
+    return replace(found, unimodal=unimodal, defect_gains=np.sort(np.asarray(held.with_defects, dtype=np.float64)))
 
 
 def leave_one_out_bias(with_two_out: Sequence[float], source: CalibrationSource) -> float:
@@ -217,7 +244,7 @@ def score_left_out(
     total = len(plan.folds) + len(pairs)
     for done, fold in enumerate(plan.folds, start=1):
         scorer = without(detector, unfitted, loader, fold)
-        alone |= zip(fold, add_scores(into, scorer, fold, encoder), strict=True)
+        alone |= zip(fold, add_scores(into, scorer, fold, encoder, plan.with_defects), strict=True)
         if progress:
             progress(done, total, {})
     for done, pair in enumerate(pairs, start=len(plan.folds) + 1):
@@ -241,11 +268,15 @@ def without(
 
 
 def add_scores(
-    into: Mapping[str, HeldOutScores], detector: Scorer, indices: Sequence[int], encoder: HeldOutEncoder
+    into: Mapping[str, HeldOutScores],
+    detector: Scorer,
+    indices: Sequence[int],
+    encoder: HeldOutEncoder,
+    with_defects: Collection[int] = (),
 ) -> list[float]:
     """Add the scores of the images at `indices` to their categories', of a few scans also by each modality alone.
 
-    Returns the image scores.
+    Those `with_defects` are scored once more with small defects. Returns the image scores.
     """
     loader = encoder.loader
     scores = []
@@ -254,6 +285,8 @@ def add_scores(
         into[name].add(detector, features, loader.encoder.stride)
         into[name].images.append(index)
         scores.append(into[name].scores[-1])
+        if index in with_defects:
+            into[name].with_defects += scores_with_defects(detector, encoder, index)
         for modality in unimodal_of(loader.needs) if len(into[name].scores) <= UNIMODAL_SCANS else ():
             alone = encoder.unimodal(index, modality).with_categories([name])
             into[name].for_modality(modality).add(detector, alone, loader.encoder.stride)

@@ -24,7 +24,7 @@ from numpy.typing import ArrayLike
 
 from blemish.errors import ModelError, SettingsError
 from blemish.scoring.describe import count_in_words
-from blemish.scoring.tail_model import TailModel, TailPrior
+from blemish.scoring.tail_model import TailModel, TailPrior, log_scores
 from blemish.scoring.unlabelled import TabulatedTail, UnlabelledFit, fit_unlabelled
 from blemish.types import Verdict
 
@@ -132,7 +132,8 @@ class Calibration:
     may be called unsure. `scores` are image scores; `peaks` the largest value of each held-out image's map. `added` are
     those among them that `calibrate` brought. `unimodal` holds the calibrations of scans with one modality only, "rgb"
     or "points", whose scores follow another distribution. `unlabelled` are scores of images of unknown state: with the
-    held-out ones they say how normal images score (unlabelled.py).
+    held-out ones they say how normal images score (unlabelled.py). `defect_gains` `(m,)`, sorted, are how much the
+    logarithms of held-out images' scores grew with a small synthetic defect.
     """
 
     scores: np.ndarray
@@ -143,6 +144,7 @@ class Calibration:
     added: tuple[AddedScore, ...] = ()
     unsure_rate: float = 0.0
     unlabelled: UnlabelledScores | None = None
+    defect_gains: np.ndarray = field(default_factory=lambda: np.zeros(0))
 
     @classmethod
     def of(
@@ -230,21 +232,21 @@ class Calibration:
         given = self.unlabelled
         if given is None:
             return self._held_out_tail(self.peaks)
-        return fit_unlabelled(given.peaks, self.peaks, self._prior, given.expected_defects, is_checked=False).tail
+        return fit_unlabelled(given.peaks, self.peaks, self.prior, given.expected_defects, is_checked=False).tail
 
     @cached_property
     def _unlabelled_fit(self) -> UnlabelledFit | None:
         given = self.unlabelled
         if given is None:
             return None
-        return fit_unlabelled(given.scores, self.scores, self._prior, given.expected_defects)
+        return fit_unlabelled(given.scores, self.scores, self.prior, given.expected_defects)
 
     def _held_out_tail(self, scores: np.ndarray) -> TailModel | None:
         suffices = order_statistics_suffice(len(scores), self.false_alarm_rate)
-        return None if suffices else TailModel.of(scores, self._prior)
+        return None if suffices else TailModel.of(scores, self.prior)
 
     @property
-    def _prior(self) -> TailPrior:
+    def prior(self) -> TailPrior:
         """Of log scores. Those that `calibrate` added are of new images: they have no bias against them."""
         prior = (COPIES if self.source.copies else LEFT_OUT).scaled(self.source.score_exponent)
         return replace(prior, bias_std=prior.bias_std * (1 - min(1.0, self.source.added / len(self.scores))))
@@ -256,14 +258,23 @@ class Calibration:
 
     @property
     def words(self) -> str:
-        """One sentence on what the threshold rests on."""
+        """What the threshold rests on, and what is known of the defects that it lets pass, in a sentence each."""
         if self.unlabelled is None:
-            return self.source.words
+            return f"{self.source.words}{self._sensitivity_in_words}"
         count = len(self.unlabelled.scores)
         return (
             f"{self.source.words.removesuffix('.')}, and from {count_in_words(count, 'picture')} of unknown state, "
             f"of which about {round(100 * (self.estimated_defects or 0))} % look defective."
         )
+
+    @property
+    def _sensitivity_in_words(self) -> str:
+        """How many of the small synthetic defects would score above the threshold; nothing where none were made up."""
+        if not len(self.defect_gains):
+            return ""
+        margin = math.log(self.threshold) - float(log_scores(self.scores).mean())
+        found = int((self.defect_gains > margin).sum())
+        return f" Of {len(self.defect_gains)} small made-up defects it would find {found}."
 
     def for_modalities(self, available: Sequence[str]) -> Calibration:
         """The calibration of images that have the modalities `available`."""
@@ -303,7 +314,8 @@ class Calibration:
             peaks = [*self.peaks, *(one.peak for one in fresh)]
             source = replace(self.source, added=len(added))
         pooled = Calibration.of(scores, peaks, self.false_alarm_rate, source, added, self.unsure_rate)
-        return replace(pooled, unimodal=self.unimodal, unlabelled=self.unlabelled if keep else None)
+        unlabelled = self.unlabelled if keep else None
+        return replace(pooled, unimodal=self.unimodal, unlabelled=unlabelled, defect_gains=self.defect_gains)
 
     def with_unlabelled(self, scores: ArrayLike, peaks: ArrayLike, expected_defects: float) -> Calibration:
         """Joined with scores and map peaks `(n,)` of images of unknown state, in place of such ones given before.
@@ -328,6 +340,7 @@ class Calibration:
             "source": asdict(self.source),
             **({"added": [asdict(one) for one in self.added]} if self.added else {}),
             **({} if self.unlabelled is None else {"unlabelled": self.unlabelled.to_dict()}),
+            **({"defect_gains": self.defect_gains.tolist()} if len(self.defect_gains) else {}),
             **(
                 {"unimodal": {modality: own.to_dict() for modality, own in self.unimodal.items()}}
                 if self.unimodal
@@ -345,7 +358,8 @@ class Calibration:
             found = cls.of(values["scores"], values["peaks"], values["false_alarm_rate"], source, added, unsure_rate)
             unimodal = {modality: cls.from_dict(own) for modality, own in values.get("unimodal", {}).items()}
             unlabelled = UnlabelledScores.from_dict(values["unlabelled"]) if "unlabelled" in values else None
-            return replace(found, unimodal=unimodal, unlabelled=unlabelled)
+            gains = np.asarray(values.get("defect_gains", ()), dtype=np.float64)
+            return replace(found, unimodal=unimodal, unlabelled=unlabelled, defect_gains=gains)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise ModelError(
                 "a calibration with scores, peaks, rate and source", repr(error), "fit the model again"
