@@ -16,6 +16,7 @@ from blemish.types import Attributes
 SLIGHT, CLEAR = 2.0, 5.0  # ΔE2000
 LINE, THREAD = 3.0, 5.0  # length over width of a line; of one that hardly differs in colour
 ROUGHER, SMOOTHER = 1.5, 0.67  # ratio of local variance, and of gradient energy
+ROUGH = 4.0  # ratio of local variance that is more telling than a slight difference in colour
 SPOT = 0.03  # of the part's area, up to which it is a spot
 AT_THE_EDGE = 0.1  # of the inscribed radius
 HEIGHT = 0.3  # mm that a surface rises or falls by to be named after it
@@ -52,6 +53,11 @@ def _is_lightness(found: Attributes, sign: int) -> bool:
     return _differs(found, SLIGHT) and sign * (found.lightness or 0) > 0 and not _is_a_hue(found)
 
 
+def _is_rough(found: Attributes) -> bool:
+    least = ROUGH if _differs(found, SLIGHT) else ROUGHER
+    return (found.texture_ratio or 1.0) >= least and not _differs(found, CLEAR)
+
+
 NOUNS: Mapping[str, Callable[[Attributes], bool]] = MappingProxyType(
     {
         "hole": lambda a: a.presence == "missing" and a.edge_distance is not None and a.edge_distance >= AT_THE_EDGE,
@@ -60,12 +66,12 @@ NOUNS: Mapping[str, Callable[[Attributes], bool]] = MappingProxyType(
         "dent": lambda a: a.height_mm is not None and a.height_mm <= -HEIGHT,
         "bump": lambda a: a.height_mm is not None and a.height_mm >= HEIGHT,
         "line": _is_line,
+        "rough": _is_rough,
         "discoloured": _is_a_hue,
         "dark_spot": lambda a: _is_lightness(a, -1) and a.area_share <= SPOT,
         "dark_area": lambda a: _is_lightness(a, -1),
         "bright_spot": lambda a: _is_lightness(a, +1) and a.area_share <= SPOT,
         "bright_area": lambda a: _is_lightness(a, +1),
-        "rough": lambda a: (a.texture_ratio or 1) >= ROUGHER,
         "smooth": lambda a: (a.texture_ratio or 1) <= SMOOTHER,
     }
 )

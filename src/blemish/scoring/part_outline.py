@@ -14,8 +14,8 @@ from blemish.numeric.cielab import lab_of
 from blemish.preprocessing.foreground import find_part
 from blemish.scoring.region_attributes import Background
 
-_SIDE = 160  # pixels, the longer side that an outline is found on; a place is told to about 1 % of the part
-_FEWEST = 50  # pixels of background that its colour is learned from
+_SIDE = 112  # pixels, the longer side that an outline is found on: a place is told to about 1 % of the part
+_FEWEST = 25  # pixels of background that its colour is learned from
 
 
 @dataclass(frozen=True, eq=False)

@@ -19,6 +19,8 @@ NOTICEABLE = 2.3  # of a distance in CIELAB: a just noticeable difference (Mahy 
 SHARE_OF_PEAK = 0.4  # of a region's strongest difference that a pixel of the defect shows at least
 LEAST_PIXELS = 6  # a defect's visible outline
 LEAST_PIECE = 0.25  # of the largest piece's summed difference, for another piece to belong to the same shape
+ALIKE = 0.6  # of the deviation of two unrelated textures' difference, up to which two crops lie on one another
+OUTERMOST = (5.0, 95.0)  # percentiles of usual colours where they do not
 TOLERANCE = 5  # pixels a side of the window whose range of colours the matched place shows
 GRAIN = 2.0  # pixels, standard deviation of the blur that texture is measured beside
 VARIANCE_FLOOR, GRADIENT_FLOOR = 0.25, 1.0  # in units of L*: what sensors and JPEG add to plain areas
@@ -120,10 +122,12 @@ def compare(crops: Crops, background: Background | None = None) -> Comparison | 
         return None
     found, good = lab_of(crops.found), lab_of(crops.good)  # (h, w, 3)
     found = found - light_shift(found, good, crops.inside)
-    difference = beyond_range(found, good)  # (h, w)
+    usual = None if lie_alike(found, good, crops.inside) else usual_colours(found, good, crops.inside, background)
+    difference = beyond_range(found, good) if usual is None else beyond_colours(found, usual)  # (h, w)
     visible = visible_pixels(difference, crops.inside)
     where = crops.inside if visible is None else visible
-    mean, expected = found[where].mean(axis=0), good[where].mean(axis=0)  # (3,)
+    mean = found[where].mean(axis=0)  # (3,)
+    expected = good[where].mean(axis=0) if usual is None else np.median(usual, axis=0)  # (3,)
     delta = mean - expected
     colour = float(delta_e_2000(mean, expected))
     texture = texture_ratio(found[..., 0], good[..., 0], crops.inside, visible if colour > NOTICEABLE else None)
@@ -147,6 +151,35 @@ def light_shift(found: np.ndarray, good: np.ndarray, inside: np.ndarray) -> np.n
         return np.zeros(3, np.float32)
     shift: np.ndarray = np.median(found[around] - good[around], axis=0)
     return shift
+
+
+def lie_alike(found: np.ndarray, good: np.ndarray, inside: np.ndarray) -> bool:
+    """Whether two crops show the same thing at the same places, as far as what surrounds the region says.
+
+    Two textures, or two cookies, look alike and yet no pixel of one lies on its like in the other: the deviation of
+    their difference is then as large as their own deviations together. Lab `(h, w, 3)` each.
+    """
+    around = ~ndimage.binary_dilation(inside, iterations=2)
+    if around.sum() < inside.size / 10:
+        return True
+    apart = float((found[around] - good[around]).std(axis=0)[0])
+    own = math.hypot(float(found[around].std(axis=0)[0]), float(good[around].std(axis=0)[0]))
+    return apart <= max(NOTICEABLE, ALIKE * own)
+
+
+def usual_colours(found: np.ndarray, good: np.ndarray, inside: np.ndarray, background: Background | None) -> np.ndarray:
+    """The colours `(N, 3)` of the matched place and of what surrounds the region, without those of the background."""
+    around = ~ndimage.binary_dilation(inside, iterations=2)
+    colours = np.concatenate([good.reshape(-1, 3), found[around]])
+    of_part = np.ones(len(colours), dtype=bool) if background is None else ~background.shows(colours)
+    return colours[of_part] if of_part.sum() >= LEAST_PIXELS else colours
+
+
+def beyond_colours(found: np.ndarray, usual: np.ndarray) -> np.ndarray:
+    """The distance `(h, w)` in CIELAB of each pixel `(h, w, 3)` from the range of the `usual` colours `(N, 3)`."""
+    low, high = np.percentile(usual, OUTERMOST, axis=0)
+    distance: np.ndarray = np.linalg.norm(found - np.clip(found, low, high), axis=-1)
+    return distance
 
 
 def beyond_range(found: np.ndarray, good: np.ndarray) -> np.ndarray:
@@ -175,6 +208,8 @@ def visible_pixels(difference: np.ndarray, inside: np.ndarray) -> np.ndarray | N
     labels, count = ndimage.label(ndimage.binary_dilation(mask))
     masses = ndimage.sum_labels(difference * mask, labels, range(1, count + 1))
     mask &= np.isin(labels, 1 + np.flatnonzero(masses >= LEAST_PIECE * masses.max(initial=0.0)))
+    # Grain differs in both directions, here and there: what lies between belongs to it, and its mean is no colour.
+    mask |= ndimage.binary_fill_holes(ndimage.binary_closing(np.pad(mask, 2), iterations=2))[2:-2, 2:-2] & reach
     return mask if mask.sum() >= LEAST_PIXELS else None
 
 

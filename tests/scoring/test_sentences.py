@@ -1,0 +1,163 @@
+"""Sentences about regions: the same keys in every language, at most 25 words whatever the numbers."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from string import Formatter
+from typing import Any
+
+import pytest
+
+from blemish.errors import SettingsError
+from blemish.scoring.naming import NOUNS, differences_of, noun_of, place_of
+from blemish.scoring.sentences import MOST_WORDS, languages, phrases_of, sentence_of
+from blemish.types import Attributes, Region
+
+PLAIN = Attributes(
+    noun="unusual",
+    place="centre",
+    centre=(50.0, 40.0),
+    on_part=(0.5, 0.5),
+    is_of_part=True,
+    area_share=0.02,
+    length=10.0,
+    width=8.0,
+    elongation=1.25,
+    degrees=0.0,
+    strength=2.0,
+    edge_distance=0.5,
+    lightness=0.0,
+    redness=0.0,
+    yellowness=0.0,
+    colour_difference=0.0,
+    texture_ratio=1.0,
+    edge_ratio=1.0,
+)
+
+
+def flat(phrases: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
+    found = {}
+    for name, value in phrases.items():
+        found |= flat(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {prefix + name: value}
+    return found
+
+
+def region(found: Attributes, **facts: Any) -> Region:
+    return Region((0, 0, 9, 9), 81, 2.0, 1.0, (4.5, 4.5), attributes=found, **facts)
+
+
+def test_every_language_has_the_same_keys_and_fields() -> None:
+    assert {"en", "de"} <= set(languages())
+    english = flat(phrases_of("en"))
+    for language in languages():
+        other = flat(phrases_of(language))
+        assert other.keys() == english.keys(), language
+        for name, text in other.items():
+            fields = [{field for _, field, _, _ in Formatter().parse(one) if field} for one in (text, english[name])]
+            assert fields[0] == fields[1], (language, name)
+
+
+def test_every_noun_and_place_has_words() -> None:
+    for language in languages():
+        phrases = phrases_of(language)
+        assert {*NOUNS, "unusual"} == phrases["nouns"].keys()
+        places = {place_of((u / 10, v / 10), (0.1, 0.1)) for u in range(11) for v in range(11)} | {"all_over"}
+        assert places == phrases["places"].keys()
+
+
+def extremes() -> Iterator[Region]:
+    """Attributes at and beyond the ends of their ranges."""
+    for noun, place, times in itertools.product((*NOUNS, "unusual"), ("upper", "left", "all_over"), (1.001, 1e12)):
+        for edge, mm, share in itertools.product((None, -9.0, 0.05, 1.0), (None, 1e-9, 123456.789), (0.0, 1e-9, 5.0)):
+            found = replace(PLAIN, noun=noun, place=place, strength=times, edge_distance=edge, area_share=share)
+            found = replace(found, length_mm=mm, width_mm=mm, height_mm=None if mm is None else -mm, degrees=34.4)
+            for is_known, colour in ((False, 0.0), (True, 3.0), (True, 100.0)):
+                found = replace(found, is_known=is_known, colour_difference=colour, lightness=-99, redness=99)
+                yield region(replace(found, texture_ratio=1e9), modalities={"points": 1.0})
+
+
+@pytest.mark.parametrize("language", languages())
+def test_no_sentence_is_longer_than_promised(language: str) -> None:
+    for one in extremes():
+        sentence = sentence_of(one, language)
+        assert 3 <= len(sentence.split()) <= MOST_WORDS, sentence
+        assert "{" not in sentence
+        assert sentence[0].isupper()
+        assert "e-" not in sentence
+        assert "  " not in sentence
+
+
+def test_the_promised_sentences() -> None:
+    line = replace(
+        PLAIN,
+        noun="line",
+        place="upper_left",
+        edge_distance=0.05,
+        area_share=0.021,
+        degrees=34.0,
+        strength=3.2,
+        lightness=-12.0,
+        yellowness=8.0,
+        colour_difference=13.0,
+    )
+    assert sentence_of(region(line)) == (
+        "Scratch-like line at the edge, upper left, 2.1 % of the part, at 34°: "
+        "darker and yellower than good parts; 3.2× the limit"
+    )
+    assert sentence_of(region(replace(line, length_mm=12.34, width_mm=0.3)), "de") == (
+        "Kratzerartige Linie am Rand, oben links, 12 mm lang, unter 34°: "
+        "dunkler und gelblicher als gute Teile; das 3,2-Fache der Grenze"
+    )
+
+
+def test_unknown_languages_and_regions_without_attributes_are_refused() -> None:
+    with pytest.raises(SettingsError, match="de, en"):
+        sentence_of(region(PLAIN), "fr")
+    with pytest.raises(SettingsError):
+        sentence_of(replace(region(PLAIN), attributes=None))
+
+
+@pytest.mark.parametrize(
+    ("facts", "noun"),
+    [
+        ({"presence": "missing", "edge_distance": 0.5}, "hole"),
+        ({"presence": "missing", "edge_distance": 0.05}, "missing"),
+        ({"presence": "extra"}, "extra"),
+        ({"height_mm": -0.5}, "dent"),
+        ({"height_mm": 0.5}, "bump"),
+        ({"elongation": 4.0, "colour_difference": 9.0, "lightness": -9.0, "edge_ratio": 2.0}, "line"),
+        ({"elongation": 2.9, "colour_difference": 9.0, "lightness": -9.0, "edge_ratio": 2.0}, "dark_spot"),
+        ({"colour_difference": 9.0, "lightness": -9.0, "area_share": 0.2}, "dark_area"),
+        ({"colour_difference": 9.0, "lightness": 9.0}, "bright_spot"),
+        ({"colour_difference": 9.0, "lightness": 9.0, "area_share": 0.2}, "bright_area"),
+        ({"colour_difference": 9.0, "lightness": 3.0, "redness": 8.0}, "discoloured"),
+        ({"texture_ratio": 1.6}, "rough"),
+        ({"texture_ratio": 9.0, "colour_difference": 3.0, "lightness": 3.0}, "rough"),
+        ({"texture_ratio": 9.0, "colour_difference": 6.0, "lightness": 6.0}, "bright_spot"),
+        ({"texture_ratio": 0.5}, "smooth"),
+        ({}, "unusual"),
+        ({"colour_difference": 1.9, "lightness": -1.9}, "unusual"),
+        ({"colour_difference": 50.0, "lightness": -50.0, "is_known": False}, "unusual"),
+    ],
+)
+def test_the_rules_are_those_that_are_stated(facts: dict[str, Any], noun: str) -> None:
+    assert noun_of(replace(PLAIN, **facts)) == noun
+
+
+def test_words_say_the_largest_difference_first() -> None:
+    found = replace(PLAIN, colour_difference=20.0, lightness=-4.0, redness=15.0, yellowness=1.0)
+    assert differences_of(found) == ["redder"]
+    found = replace(PLAIN, colour_difference=4.0, lightness=-4.0, redness=2.5)
+    assert differences_of(found) == ["slightly_darker", "slightly_redder"]
+    assert differences_of(replace(PLAIN, texture_ratio=2.0)) == ["rougher"]
+    assert differences_of(PLAIN) == []
+
+
+def test_mirrored_places_have_mirrored_keys() -> None:
+    swap = {"left": "right", "right": "left"}
+    for u, v in itertools.product((0.05, 0.5, 0.95), repeat=2):
+        words = place_of((u, v), (0.1, 0.1)).split("_")
+        assert place_of((1 - u, v), (0.1, 0.1)).split("_") == [swap.get(word, word) for word in words]
+    assert place_of((0.5, 0.5), (0.9, 0.9)) == "all_over"
