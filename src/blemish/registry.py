@@ -380,6 +380,11 @@ EXPERIMENTS: dict[str, ExperimentEntry] = {
         "which defects need the view of the whole picture; brings a generated set of wrong co-occurrences",
         f"{_SURVEY}, (e)",
     ),
+    "logical": ExperimentEntry(
+        "blemish.research.experiments.logical:Logical",
+        "which methods find wrong counts, missing, extra and misplaced parts; brings generated kits",
+        'Bergmann et al., "Beyond Dents and Scratches", IJCV 130, 2022',
+    ),
     "area-distance": ExperimentEntry(
         "blemish.research.experiments.area_distance:AreaDistance",
         "distance of features to those of the good picture against the area of a made-up defect",

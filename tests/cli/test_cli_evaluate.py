@@ -13,7 +13,8 @@ from blemish.cli.evaluate import comma_separated
 COLUMNS = (
     *("dataset", "category", "detector", "encoder", "image_size", "shots", "seed", "pooled"),
     *("n_train", "n_good", "n_defective", "n_masks", "image_auroc", "image_ap", "image_f1max"),
-    *("pixel_auroc", "pixel_ap", "pixel_f1max", "aupro_30", "aupro_05", "aupro_01"),
+    *("pixel_auroc", "pixel_ap", "pixel_f1max", "aupro_30", "aupro_05", "aupro_01", "spro_30", "spro_05"),
+    *("image_auroc_logical", "image_auroc_structural", "spro_05_logical", "spro_05_structural"),
     *("false_alarm_rate", "miss_rate", "oracle_miss_rate", "unknown_rate", "unsure_rate"),
     *("target_false_alarm_rate", "false_alarm_rate_low", "false_alarm_rate_high", "p_value_excess", "aurc"),
     *("fit_seconds", "ms_per_picture", "peak_memory_mb"),

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 from blemish.errors import DatasetError
 from blemish.evaluation import CategoryData, TestResults
 from blemish.evaluation.results import certainty, put_aside, resized
-from blemish.types import Prediction, Sample
+from blemish.types import Prediction, Sample, Saturation
 
 CATEGORY = CategoryData("d", "c", (), ())
 
@@ -45,6 +46,36 @@ def test_without_masks_pixel_measures_are_blank_and_that_is_said() -> None:
     assert found["n_masks"] == 0
     assert all(math.isnan(found[name]) for name in ("pixel_auroc", "aupro_30", "aupro_01"))
     assert tested.notes() == ("masks for 0 of 1 defective pictures; pixel figures are left blank",)
+
+
+def test_groups_of_defects_and_saturated_overlap() -> None:
+    """A logical anomaly is found whole by half of its mask where that is its saturation; the other group is apart."""
+    mask = np.zeros((4, 4), bool)
+    mask[:2, :2] = True
+    maps = [np.zeros((4, 4), np.float32) for _ in range(4)]
+    maps[2][0, :2] = 1  # half of the logical one
+    maps[3][0, 0] = 1  # a quarter of the structural one
+    tested = results([0, 0, 1, 1], [prediction(s, scores=m) for s, m in zip((1, 2, 3, 0.5), maps, strict=True)])
+    for i, kind in ((2, "logical_anomalies"), (3, "structural_anomalies")):
+        tested.samples[i] = replace(
+            tested.samples[i], defect=kind, mask=mask, saturations={1: Saturation(0.5, is_relative=True)}
+        )
+    found = tested.measures()
+    assert (found["image_auroc_logical"], found["image_auroc_structural"]) == (1, 0)
+    # All defect-free pixels tie at 0: the straight line to (1, 1) adds what is missing, in part.
+    assert found["spro_05_logical"] == pytest.approx(1)
+    assert found["spro_05_structural"] == pytest.approx(0.5 + 0.5 * 0.05 / 2 / (1 / 2) * 0.5, abs=0.02)
+    assert found["spro_05"] == pytest.approx((found["spro_05_logical"] + found["spro_05_structural"]) / 2, abs=0.01)
+    assert found["spro_30"] > found["spro_05"]
+
+
+def test_without_groups_and_saturations_these_are_blank() -> None:
+    mask = np.ones((4, 4), bool)
+    mask[0] = False
+    found = results([0, 1], [prediction(0.5), prediction(2.0)], [None, mask]).measures()
+    names = [name for name in found if name.startswith("spro") or name.endswith(("logical", "structural"))]
+    assert len(names) == 6
+    assert all(math.isnan(found[name]) for name in names)
 
 
 def test_what_is_left_to_a_person_counts_half() -> None:

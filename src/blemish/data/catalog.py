@@ -62,6 +62,16 @@ DATASETS: tuple[DatasetInfo, ...] = (
         "https://github.com/stepanje/MPDD",
     ),
     DatasetInfo(
+        "mvtec_loco_ad",
+        "MVTec LOCO AD: five products whose parts are miscounted, missing or misplaced",
+        "mvtec_loco",
+        5,
+        3644,
+        "",
+        "CC BY-NC-SA 4.0",
+        "https://www.mvtec.com/company/research/datasets/mvtec-loco",
+    ),
+    DatasetInfo(
         "mvtec_3d_ad",
         "MVTec 3D-AD: ten objects, pictures and points",
         "mvtec3d",

@@ -14,14 +14,18 @@ a defective part are treated alike:
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 from PIL import Image
 
 from blemish.data.data_warnings import warn
 from blemish.data.decoding import ImageSource, decode
+from blemish.data.files import find_images
 from blemish.data.full_scale import FullScale, to_uint8
 from blemish.data.readers.base import Decoded, guarded
 from blemish.errors import ImageError, SettingsError
+from blemish.utils.paths import shown
 
 
 def load_image(
@@ -67,10 +71,12 @@ def load_levels(source: ImageSource, max_pixels: int | None = None) -> np.ndarra
 def load_mask(source: ImageSource, size: tuple[int, int] | None = None, max_pixels: int | None = None) -> np.ndarray:
     """A defect's mask as `(H, W)` bool: every pixel that is not black, in any channel, is defect. Alpha is ignored.
 
-    In a JPEG, whose edges ring, pixels of at least half the full brightness count.
+    In a JPEG, whose edges ring, pixels of at least half the full brightness count. Of a folder, all masks together.
     A mask whose size differs from `size` `(H, W)` belongs to another image: it is refused, not stretched.
     """
     name, least = "array", 1
+    if isinstance(source, Path) and source.is_dir():
+        return _union_of_masks(source, size, max_pixels)
     if isinstance(source, np.ndarray):
         levels = source
     else:
@@ -135,6 +141,18 @@ def _decoded_to_rgb(decoded: Decoded, full_scale: FullScale | None) -> np.ndarra
     if pil_image.has_transparency_data or pil_image.mode in ("PA", "La", "RGBa"):
         return _on_black(pil_image.convert("RGBA"), decoded.name)
     return np.array(pil_image.convert("RGB"))
+
+
+def _union_of_masks(folder: Path, size: tuple[int, int] | None, max_pixels: int | None) -> np.ndarray:
+    """All masks of a folder together, `(H, W)` bool. Raises ImageError for none, or masks of several sizes."""
+    masks = [load_mask(path, size, max_pixels) for path in find_images(folder)]
+    if len({mask.shape for mask in masks}) != 1:
+        raise ImageError(
+            f"masks of one size in '{shown(folder)}'",
+            ", ".join(f"{mask.shape[1]}x{mask.shape[0]}" for mask in masks[:8]) or "none",
+            "give a mask for each defect of the picture",
+        )
+    return np.logical_or.reduce(masks)
 
 
 def _mask_levels(decoded: Decoded) -> np.ndarray:

@@ -8,8 +8,11 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from blemish.data.files import find_images, shown
+from blemish.data.images import load_levels, load_mask
 from blemish.data.readers.base import FORMATS
 from blemish.data.readers.pillow import ORIENTATION_TAG
+from blemish.errors import DatasetError
 from blemish.types import Sample
 
 # What the name of a mask adds to that of its image, in the order in which they are looked for.
@@ -34,6 +37,33 @@ def mask_for(image: Path, by_stem: Mapping[str, Path]) -> Path | None:
     names = [str(stem.with_name(stem.name + ending)).lower() for ending in ENDINGS]
     names += [str(stem.with_name(start + stem.name)).lower() for start in BEGINNINGS]
     return next((by_stem[name] for name in names if name in by_stem), None)
+
+
+def defect_masks(sample: Sample) -> list[tuple[np.ndarray, float]]:
+    """Each defect of a sample by itself: its mask `(H, W)` bool, and how many of its pixels are enough to be found.
+
+    All of them where the sample states no saturations. Empty masks are left out. Raises DatasetError for a mask whose
+    value has no saturation.
+    """
+    if sample.mask is None:
+        return []
+    is_folder = isinstance(sample.mask, Path) and sample.mask.is_dir()
+    found = []
+    for source in find_images(sample.mask) if is_folder and isinstance(sample.mask, Path) else [sample.mask]:
+        mask = load_mask(source)
+        area = int(mask.sum())
+        if area and sample.saturations:
+            value = int(load_levels(source).max())
+            if value not in sample.saturations:
+                raise DatasetError(
+                    f"masks of the values {', '.join(map(str, sorted(sample.saturations)))}, whose saturation is known",
+                    f"{value} in '{shown(source) if isinstance(source, Path) else 'array'}'",
+                    "add it to defects_config.json",
+                )
+            found.append((mask, sample.saturations[value].pixels(area)))
+        elif area:
+            found.append((mask, float(area)))
+    return found
 
 
 def is_turn_doubtful(mask: np.ndarray, sample: Sample) -> bool:

@@ -12,11 +12,13 @@ from typing import Any
 import numpy as np
 
 from blemish.data.full_scale import FullScale
-from blemish.data.masks import is_turn_doubtful
+from blemish.data.layouts.mvtec_loco import LOGICAL, STRUCTURAL
+from blemish.data.masks import defect_masks, is_turn_doubtful
 from blemish.errors import DatasetError
 from blemish.evaluation.runs import CategoryData
 from blemish.types import ALARMS, Prediction, Sample, Verdict
 
+GROUPS = {"logical": LOGICAL, "structural": STRUCTURAL}  # kinds of defects that are measured apart as well
 MOSTLY_DEFECT = 0.5  # of an image: a mask that covers more is probably inverted
 SAME_SHAPE = 0.02  # relative difference of two aspect ratios that rounding a scaled mask's size can explain
 
@@ -83,7 +85,8 @@ class TestResults:
 
     def measures(self, aupro_thresholds: int | None = None) -> dict[str, Any]:
         """Counts and all measures of the row but its costs. Raises DatasetError for masks of another shape."""
-        return self._counts() | self._ranking() | self._pixels(aupro_thresholds) | self._verdicts()
+        found = self._counts() | self._ranking() | self._pixels(aupro_thresholds) | self._saturated()
+        return found | self._by_group() | self._verdicts()
 
     def _counts(self) -> dict[str, Any]:
         defective = [sample for sample in self.samples if sample.label]
@@ -117,6 +120,39 @@ class TestResults:
             "aupro_05": aupro[0.05],
             "aupro_01": aupro[0.01],
         }
+
+    def _saturated(self) -> dict[str, Any]:
+        """sPRO, and that of each group of defects beside all normal images; nan where no saturations are stated."""
+        from blemish.metrics import spro
+
+        maps, regions, groups = self.maps_and_defects()
+        found: dict[str, float] = {}
+        for name, group, limits in (("", None, (0.3, 0.05)), *((f"_{group}", group, (0.05,)) for group in GROUPS)):
+            chosen = [i for i, own in enumerate(groups) if not regions[i] or group in (None, own)]
+            areas = dict.fromkeys(limits, math.nan)
+            if any(regions[i] for i in chosen):
+                areas = spro(
+                    [maps[i] for i in chosen],
+                    [[mask for mask, _ in regions[i]] for i in chosen],
+                    [[pixels for _, pixels in regions[i]] for i in chosen],
+                    limits,
+                )
+            found |= {f"spro_{round(100 * limit):02}{name}": area for limit, area in areas.items()}
+        return found
+
+    def _by_group(self) -> dict[str, Any]:
+        """Image AUROC of each group of defects beside all normal images; nan where a dataset has no such groups."""
+        from blemish.metrics import auroc
+
+        found = {}
+        for name in GROUPS:
+            chosen = [
+                (p.score, int(s.label or 0))
+                for s, p in zip(self.samples, self.predictions, strict=True)
+                if not s.label or group_of(s) == name
+            ]
+            found[f"image_auroc_{name}"] = auroc([score for score, _ in chosen], [label for _, label in chosen])
+        return found
 
     def _verdicts(self) -> dict[str, Any]:
         """How often verdicts are wrong, and whether p-values and certainty are worth what they say."""
@@ -167,6 +203,24 @@ class TestResults:
         known = any(mask is not None for mask in masks)
         return (maps, masks) if known else ([], [])
 
+    def maps_and_defects(self) -> tuple[list[np.ndarray], list[list[tuple[np.ndarray, float]]], list[str]]:
+        """Maps `(H, W)` at their masks' size, each image's defects with their saturations in pixels, and their groups.
+
+        Of normal images, which have none, and of defective ones that state saturations; empty where none does.
+        """
+        maps: list[np.ndarray] = []
+        regions: list[list[tuple[np.ndarray, float]]] = []
+        groups: list[str] = []
+        if not any(sample.saturations for sample in self.samples):
+            return maps, regions, groups
+        for sample, prediction in zip(self.samples, self.predictions, strict=True):
+            defects = defect_masks(sample) if sample.label and sample.saturations else []
+            if defects or not sample.label:
+                maps.append(resized(prediction.map, defects[0][0].shape) if defects else prediction.map)
+                regions.append(defects)
+                groups.append(group_of(sample))
+        return maps, regions, groups
+
     def notes(self) -> tuple[str, ...]:
         """What a reader of the pixel measures must know: masks that are missing, empty, inverted, or turned."""
         counts = self._counts()
@@ -212,6 +266,11 @@ class TestResults:
             "false alarm": [(s, p) for s, p in reversed(pairs) if not s.label and p.verdict != "good"],
         }
         return {kind: tuple((s, put_aside(p, scratch)) for s, p in found[:count]) for kind, found in kinds.items()}
+
+
+def group_of(sample: Sample) -> str:
+    """Which of `GROUPS` a defective sample's kind belongs to; "" for none, and for a normal one."""
+    return next((name for name, kind in GROUPS.items() if sample.defect == kind), "")
 
 
 def certainty(prediction: Prediction) -> float:

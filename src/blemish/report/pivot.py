@@ -48,6 +48,12 @@ FURTHER = (
     ("pixel_f1max", "Pixel F1, best threshold"),
     ("aupro_05", "AUPRO at 5 %"),
     ("aupro_01", "AUPRO at 1 %"),
+    ("image_auroc_logical", "Picture AUROC, logical defects"),
+    ("image_auroc_structural", "Picture AUROC, structural defects"),
+    ("spro_05", "Saturated PRO at 5 %: of each defect as much as is enough to see it"),
+    ("spro_30", "Saturated PRO at 30 %"),
+    ("spro_05_logical", "Saturated PRO at 5 %, logical defects"),
+    ("spro_05_structural", "Saturated PRO at 5 %, structural defects"),
 )
 
 

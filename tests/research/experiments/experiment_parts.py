@@ -31,6 +31,10 @@ TINY: dict[str, dict[str, Any]] = {
     "local-vs-global": {
         "detectors": ["patchcore", "near"], "encoder": "pixels", "shots": [2], "image_size": 64, "generated": False,
     },
+    "logical": {
+        "detectors": ["patchcore", "near"], "local": "patchcore", "encoder": "pixels", "shots": [2], "image_size": 64,
+        "generated": False, "most_test": 20,
+    },
     "area-distance": {"encoders": ["pixels"], "areas": [0.02, 0.1, 0.4], "images": 2, "defects": 1, "image_size": 64},
     "foundad-encoders": {"encoders": ["pixels"], "steps": 2, "image_size": 64},
     "foundad-projector": {"encoder": "pixels", "depths": [1, 2], "mlp_depths": [1], "steps": 2, "image_size": 64},
@@ -47,6 +51,7 @@ ROWS = {
     "pretraining": 2,
     "identity-mapping": 4,
     "local-vs-global": 2,
+    "logical": 2,
     "area-distance": 6,
     "foundad-encoders": 1,
     "foundad-projector": 3,

@@ -12,7 +12,8 @@ from blemish.data.layouts import btad, eyecandies, mvtec, mvtec3d, mvtec_loco, v
 from blemish.errors import DatasetError
 
 # A layout is a module with is_category(folder), is_mask(parts) and load_category(folder); HAS_POINTS = True says that
-# its samples have points. The first whose is_category holds is taken: what "mvtec" looks for, "mvtec3d" and "mvtec_loco" have as well.
+# its samples have points. The first whose is_category holds is taken: what "mvtec" looks for, "mvtec3d" and
+# "mvtec_loco" have as well.
 LAYOUTS: dict[str, ModuleType] = {
     "visa": visa,
     "btad": btad,
