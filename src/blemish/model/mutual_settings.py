@@ -38,7 +38,7 @@ class MutualSettings:
 
     encoder: str | Encoder = "auto"
     layers: Sequence[Any] | None = None
-    image_size: int = 448
+    image_size: int = 336
     framing: str = "part"
     neighbourhoods: Sequence[int] = NEIGHBOURHOODS
     pooling: str = "max"
