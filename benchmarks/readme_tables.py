@@ -2,7 +2,8 @@
 
 `results/accuracy.csv` and `results/verdicts.csv` are what `blemish evaluate` writes, several files of it one below the
 other if need be; `results/musc.csv` is what `benchmarks/musc.py sets` writes; `results/unlabelled.csv` what
-`benchmarks/unlabelled.py table` writes, and goes into docs/methods/calibration.md. A table stands between the markers
+`benchmarks/unlabelled.py table` writes, and goes into docs/methods/calibration.md; `results/reasons.csv` what
+`benchmarks/reasons.py` writes, and goes into docs/methods/reasons.md. A table stands between the markers
 `<!-- table:NAME -->`, where NAME is that of its file, and `<!-- /table -->`; `--check` only tells whether they are
 current.
 """
@@ -11,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import math
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from statistics import fmean, median, stdev
@@ -196,6 +198,30 @@ def mean_of(rows: Sequence[Row], measure: str) -> float | None:
     return fmean(values) if values else None
 
 
+def reasons_tables(rows: Sequence[Row]) -> str:
+    """Right answers on made-up defects by kind, what reasons cost, and nouns against the names of folders."""
+    made = [row for row in rows if row["set"] == "made-up"]
+    named = [row for row in rows if row["set"] == "named"]
+    measures = ("right_noun", "right_words", "right_place", "right_direction")
+    lines = [["made-up defect", "shown", "noun", "words", "place", "direction"], ["---"] * 6]
+    for kind in [*dict.fromkeys(row["defect"] for row in made), "**all**"]:
+        own = [row for row in made if kind in (row["defect"], "**all**")]
+        shares = [[value for value in numbers(own, name) if not math.isnan(value)] for name in measures]
+        shown = f"{len(shares[0])} of {len(own)}"
+        lines.append([kind, shown, *(f"{100 * fmean(values):.0f} %" if values else "–" for values in shares)])
+    nouns = [noun for noun, _ in Counter(row["noun"] for row in named if row["noun"]).most_common()]
+    confusion = [["product, folder", *(noun.replace("_", " ") for noun in nouns), "no region"]]
+    confusion.append(["---"] * len(confusion[0]))
+    for product, defect in dict.fromkeys((row["product"], row["defect"]) for row in named):
+        own = [row["noun"] for row in named if (row["product"], row["defect"]) == (product, defect)]
+        confusion.append([f"{Path(product).name}, {defect}", *(str(own.count(noun) or "") for noun in [*nouns, ""])])
+    alarms = [row for row in rows if row["noun"]]
+    cost = sum(numbers(alarms, "reasons_ms")) / max(1.0, sum(numbers(alarms, "milliseconds")))
+    said = f"Reasons take {100 * cost:.1f} % of the processor time of pictures with regions, and none of others."
+    parts = ["\n".join(f"| {' | '.join(line)} |" for line in some) for some in (lines, confusion)]
+    return "\n\n".join([said, *parts])
+
+
 def replaced(text: str, content: str, name: str = "accuracy") -> str:
     """`text` with `content` between the markers of the table of that name."""
     marker = f"<!-- table:{name} -->"
@@ -211,12 +237,14 @@ def main() -> None:
     parser.add_argument("--results", type=Path, default=RESULTS, help="a folder with the results")
     parser.add_argument("--readme", type=Path, default=ROOT / "README.md")
     parser.add_argument("--calibration", type=Path, default=ROOT / "docs" / "methods" / "calibration.md")
+    parser.add_argument("--reasons", type=Path, default=ROOT / "docs" / "methods" / "reasons.md")
     parser.add_argument("--check", action="store_true", help="write nothing; exit with 1 when a table is outdated")
     arguments = parser.parse_args()
     tables = (
         (arguments.readme, "accuracy", lambda path: accuracy_tables(runs_in(path))),
         (arguments.readme, "verdicts", lambda path: verdict_tables(runs_in(path))),
         (arguments.readme, "musc", lambda path: musc_table(read_rows(path))),
+        (arguments.reasons, "reasons", lambda path: reasons_tables(read_rows(path))),
         (arguments.calibration, "unlabelled", lambda path: unlabelled_table(read_rows(path))),
     )
     outdated = [update(page, name, made, arguments.results, arguments.check) for page, name, made in tables]

@@ -1,6 +1,6 @@
 """Attributes of a region → a noun and the place, by stated rules; where no rule holds it is an "unusual" area.
 
-The rules are in the order of `NOUNS`; docs/reasons.md lists them. No class of defect is learned: a noun says what is
+The rules are in the order of `NOUNS`; docs/methods/reasons.md lists them. No class of defect is learned: a noun says what is
 seen, and how often it agrees with what people call such defects is measured by benchmarks/reasons.py.
 """
 
