@@ -37,6 +37,7 @@ TURN_GAIN = 0.05  # in similarity, that a turned place must win over the upright
 FAR_LOSS = 0.1  # of similarity, at a place as far away as the image is large: of equal places the nearest counts
 MARGIN = 0.15  # below what normal images have among themselves, down to which a place still matches
 ALONE = 0.35  # the least similarity where only one image was fitted on
+FEWEST = 12  # cells clear of a defect, for their likeness to count
 ROWS = 4096  # patches that the directions are fitted on
 
 
@@ -211,8 +212,10 @@ class ReferenceImages:
 
     def place_of(self, around: Surroundings) -> Placement | None:
         """The place most like a region's surroundings; None where none is like them."""
+        # Around a defect that covers nearly all there is too little to tell what is known from what is not.
+        least = self.least if (around.weights == 1).sum() >= FEWEST else min(ALONE, self.least)
         found = best_place(around, self.images, enough=self.least + MARGIN)
-        return None if found.similarity < self.least else found
+        return None if found.similarity < least else found
 
     def to_state(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
         """All of it as facts that JSON can hold, and tensors by name."""
