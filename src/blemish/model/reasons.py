@@ -35,6 +35,7 @@ COMPARED = 4  # regions of an image, the strongest, that are compared; bounds th
 SIDE = 128  # pixels of a crop, the longer side
 CONTEXT = 0.4  # of a region's size that is kept on each side of it, at least
 LEAST_CONTEXT = 1.5  # cells
+SHIFT_PIXELS = 800  # around a region, that crops are brought to lie on one another by
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -268,7 +269,8 @@ def best_shift(
     best = (0, 0)
     for step, span in ((2, reach), (1, 1)):
         rows, columns = np.nonzero(around[::step, ::step])
-        rows, columns = rows * step, columns * step
+        every = max(1, len(rows) // SHIFT_PIXELS)
+        rows, columns = rows[::every] * step, columns[::every] * step
         own = grey[rows, columns]
         values = {}
         for down in range(-span, span + 1, step):
