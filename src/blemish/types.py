@@ -379,7 +379,9 @@ class CropPair:
 
 @dataclass(frozen=True, kw_only=True)
 class Attributes:
-    """What can be measured of a region, on the part and against the matched place of a normal image (docs/methods/reasons.md).
+    """What can be measured of a region, on the part and against the matched place of a normal image.
+
+    See docs/methods/reasons.md.
 
     What could not be measured is None. `noun` and `place` are keys of the language files. `centre` (x, y) in image
     pixels; `on_part` (u, v) the same in [0, 1]² of the part's upright box (of the image, where no part is found);

@@ -88,7 +88,7 @@ def inspect(
     unsure_rate: UnsureRate = None,
     language: Annotated[
         str | None,
-        typer.Option("--language", metavar="NAME", help="What regions are described in: en, de; en if unset."),
+        typer.Option("--language", metavar="NAME", help="What regions are described in, such as de; en if unset."),
     ] = None,
     mm_per_pixel: Annotated[
         float | None,

@@ -121,6 +121,7 @@ def inspect_test_images(
     from blemish.model.inspector import Failure
 
     results = TestResults(category)
+    inspector = inspector.with_reasons(compare=False)  # no measure reads them
     outcomes = inspector.inspect_many(unlabelled(category), category.name if given_category else None)
     for done, (sample, outcome) in enumerate(zip(category.test, outcomes, strict=True), start=1):
         if isinstance(outcome, Failure):

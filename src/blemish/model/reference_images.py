@@ -26,7 +26,7 @@ from torch.nn.functional import adaptive_avg_pool2d
 from blemish.preprocessing.foreground import find_part
 from blemish.types import POINTS, RGB, Features, ImageOrScan, Scan
 
-KEPT = 8  # images of a category, at most: about 0.1 MB each at 448 pixels
+KEPT = 8  # images of a category, at most: about 0.3 MB each at 448 pixels
 MOST = 48  # of all categories together, and at least one of each
 CELLS = 40  # a side of the grid on which places are compared
 WIDTH = 64  # directions that are kept of features

@@ -1,7 +1,8 @@
 """Attributes of a region → a noun and the place, by stated rules; where no rule holds it is an "unusual" area.
 
-The rules are in the order of `NOUNS`; docs/methods/reasons.md lists them. No class of defect is learned: a noun says what is
-seen, and how often it agrees with what people call such defects is measured by benchmarks/reasons.py.
+Points missing in half of a region make it a hole; else the first of `NOUNS` whose rule holds counts
+(docs/methods/reasons.md lists them). No class of defect is learned: a noun says what is seen, and how often it agrees
+with what people call such defects is measured by benchmarks/reasons.py.
 """
 
 from __future__ import annotations
@@ -43,14 +44,14 @@ def _is_line(found: Attributes) -> bool:
     )
 
 
-def _is_a_hue(found: Attributes) -> bool:
-    """Whether colour changed more than lightness."""
+def _is_chromatic(found: Attributes) -> bool:
+    """Whether chromaticity changed more than lightness."""
     chroma = ((found.redness or 0) ** 2 + (found.yellowness or 0) ** 2) ** 0.5
     return _differs(found, SLIGHT) and chroma > abs(found.lightness or 0)
 
 
 def _is_lightness(found: Attributes, sign: int) -> bool:
-    return _differs(found, SLIGHT) and sign * (found.lightness or 0) > 0 and not _is_a_hue(found)
+    return _differs(found, SLIGHT) and sign * (found.lightness or 0) > 0 and not _is_chromatic(found)
 
 
 def _is_rough(found: Attributes) -> bool:
@@ -67,7 +68,7 @@ NOUNS: Mapping[str, Callable[[Attributes], bool]] = MappingProxyType(
         "bump": lambda a: a.height_mm is not None and a.height_mm >= HEIGHT,
         "line": _is_line,
         "rough": _is_rough,
-        "discoloured": _is_a_hue,
+        "discoloured": _is_chromatic,
         "dark_spot": lambda a: _is_lightness(a, -1) and a.area_share <= SPOT,
         "dark_area": lambda a: _is_lightness(a, -1),
         "bright_spot": lambda a: _is_lightness(a, +1) and a.area_share <= SPOT,
