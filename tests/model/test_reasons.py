@@ -12,12 +12,13 @@ import torch
 from scipy import ndimage
 
 from blemish.errors import SettingsError
-from blemish.model.reasons import COMPARED, InspectedFrame, ReasonSettings, with_reasons
+from blemish.model.reasons import COMPARED, InspectedFrame, ReasonSettings, mm_per_pixel, with_reasons
 from blemish.model.reference_images import ReferenceImages, Surroundings, turned
 from blemish.preprocessing.framing import Frame
 from blemish.research.known_defects import KNOWN_DEFECTS, KnownDefect, Stage
 from blemish.scoring.anomaly_map import regions
 from blemish.scoring.naming import differences_of
+from blemish.scoring.region_attributes import Crops
 from blemish.scoring.sentences import MOST_WORDS
 from blemish.types import Attributes, Features, Region, Scan
 
@@ -282,3 +283,20 @@ def test_heights_of_scans_are_measured_in_mm(references: ReferenceImages) -> Non
         assert found.noun == noun
         assert found.height_mm == pytest.approx(-1000 * depth, rel=0.1)
         assert found.length_mm == pytest.approx(20, rel=0.2)
+
+
+@pytest.mark.parametrize("zoom", [1, 2, 3])
+def test_points_that_an_enlarged_scan_repeats_do_not_make_it_larger(zoom: int) -> None:
+    y, x = np.mgrid[:60, :60].astype(np.float32) * 1e-3
+    points = np.stack([x, y, np.where(x > 0.03, 0.5, 0.6)], axis=-1)  # (60, 60, 3) in metres, with an edge in depth
+    points = points.repeat(zoom, 0).repeat(zoom, 1)
+    to_image = np.array([[1 / zoom, 0.0, 0.0], [0.0, 1 / zoom, 0.0]])
+    crops = Crops(None, None, np.ones(points.shape[:2], bool), to_image, points)
+    assert mm_per_pixel(crops) == pytest.approx(1, rel=0.05)
+
+
+def test_a_missing_modality_is_not_compared(references: ReferenceImages) -> None:
+    features = features_of(good_image(0))
+    absent = replace(features, valid={"rgb": torch.zeros(features["rgb"].shape[:3], dtype=torch.bool)})
+    assert references.cells_of(features) is not None
+    assert references.cells_of(absent) is None

@@ -24,7 +24,7 @@ def memberships(seed: int, height: int = 7, width: int = 6, words: int = 3) -> t
 
 
 @pytest.mark.parametrize("level", LEVELS)
-def test_a_composition_counts_each_patch_once(level: str) -> None:
+def test_a_composition_is_the_share_of_all_patches(level: str) -> None:
     found, (rows, columns) = memberships(0), LEVELS[level]
     expected = np.zeros((rows, columns, 3))
     for y in range(7):
@@ -32,7 +32,10 @@ def test_a_composition_counts_each_patch_once(level: str) -> None:
             row = max(r for r in range(rows) if r * 7 // rows <= y)
             column = max(c for c in range(columns) if c * 6 // columns <= x)
             expected[row, column] += found[y, x].numpy()
-    np.testing.assert_allclose(composition(found, (rows, columns)), np.sqrt(expected), rtol=1e-5)
+    np.testing.assert_allclose(composition(found, (rows, columns)), np.sqrt(expected / 42), rtol=1e-5)
+    larger = found.repeat_interleave(2, 0).repeat_interleave(2, 1)
+    if not (7 % rows or 6 % columns):
+        np.testing.assert_allclose(composition(larger, (rows, columns)), composition(found, (rows, columns)), rtol=1e-5)
 
 
 def test_memberships_are_a_softmax_of_squared_distances() -> None:

@@ -319,6 +319,12 @@ def test_cutting_without_turning_is_slicing() -> None:
     assert np.array_equal(beyond[:10, :10], image[9::-1, 9::-1])  # mirrored
 
 
+@pytest.mark.parametrize("shift", [(-500.0, 0.0), (900.0, 0.0), (0.0, -500.0), (0.0, 900.0)])
+def test_a_frame_wholly_beside_the_image_shows_its_edge_mirrored(shift: tuple[float, float]) -> None:
+    beside = cut(texture(), np.array([[1.0, 0, shift[0]], [0, 1.0, shift[1]]]), (30, 20))
+    assert (beside.shape, beside.dtype) == ((30, 20, 3), np.uint8)
+
+
 def test_shrinking_averages_instead_of_skipping() -> None:
     rows = np.zeros((80, 80, 3), dtype=np.uint8)
     rows[::2] = 200

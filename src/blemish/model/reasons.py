@@ -35,6 +35,7 @@ COMPARED = 4  # regions of an image, the strongest, that are compared; bounds th
 SIDE = 128  # pixels of a crop, the longer side
 CONTEXT = 0.4  # of a region's size that is kept on each side of it, at least
 LEAST_CONTEXT = 1.5  # cells
+JUMP = 5.0  # times the usual distance of neighbouring points: over an edge in depth
 SHIFT_PIXELS = 800  # around a region, that crops are brought to lie on one another by
 
 
@@ -91,14 +92,14 @@ def with_reasons(regions: Sequence[Region], inspected: InspectedFrame, is_known:
         return ()
     references = inspected.references if is_known else None
     part = outline_of(inspected) if is_known else None
-    cells = None if references is None else references.directions.cells(inspected.features)
+    cells = None if references is None else references.cells_of(inspected.features)
     found = []
     for rank, region in enumerate(regions):
         if rank < COMPARED:
             attributes, crops = described(region, inspected, part, cells, is_known)
             region = replace(region, attributes=attributes, crops=crops)
         else:
-            attributes = attributes_of(region, inspected, part, shape_of_box(region), is_known=True)
+            attributes = attributes_of(region, inspected, part, shape_of_box(region), is_known)
             region = replace(region, attributes=attributes)
         found.append(replace(region, words=sentence_of(region, inspected.settings.language)))
     return tuple(found)
@@ -269,6 +270,8 @@ def best_shift(
     best = (0, 0)
     for step, span in ((2, reach), (1, 1)):
         rows, columns = np.nonzero(around[::step, ::step])
+        if not len(rows):
+            continue
         every = max(1, len(rows) // SHIFT_PIXELS)
         rows, columns = rows[::every] * step, columns[::every] * step
         own = grey[rows, columns]
@@ -379,12 +382,15 @@ def height_of(crops: Crops) -> float | None:
 
 
 def mm_per_pixel(crops: Crops) -> float | None:
-    """The distance of measured points, in mm an image pixel; None without points."""
+    """The distance of measured points, in mm an image pixel; None without points.
+
+    In enlarged scans points repeat: steps of 0 count, those over jumps in depth do not.
+    """
     if crops.xyz is None:
         return None
     steps = np.linalg.norm(np.diff(crops.xyz[..., :2].astype(np.float64), axis=1), axis=-1)
-    known = steps[np.isfinite(steps) & (steps > 0)]
-    if known.size < 10:
+    steps = steps[np.isfinite(steps)]
+    if (steps > 0).sum() < 10:
         return None
     pixel = math.sqrt(abs(float(np.linalg.det(crops.to_image[:, :2]))))
-    return 1000 * float(np.median(known)) / pixel
+    return 1000 * float(steps[steps < JUMP * np.median(steps[steps > 0])].mean()) / pixel

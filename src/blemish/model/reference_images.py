@@ -210,6 +210,10 @@ class ReferenceImages:
         images = [ReferenceImage.of(Path(f).name, i, c) for f, i, c in zip(files, inputs, cells, strict=True)]
         return cls(directions, tuple(images), least_similarity(images))
 
+    def cells_of(self, features: Features) -> np.ndarray | None:
+        """The patches `(gh, gw, K)` of one image that are compared; None where its modality is missing."""
+        return self.directions.cells(features) if self.directions.modality in features.available else None
+
     def place_of(self, around: Surroundings) -> Placement | None:
         """The place most like a region's surroundings; None where none is like them."""
         # Around a defect that covers nearly all there is too little to tell what is known from what is not.

@@ -50,9 +50,10 @@ class VisualWords:
 
 
 def composition(memberships: Tensor, cells: tuple[int, int]) -> Tensor:
-    """Square roots of how many patches of each word lie in each cell: `(h, w, k)` → `(rows, columns, k)`.
+    """Square roots of the share of all patches that is of each word in each cell: `(h, w, k)` → `(rows, columns, k)`.
 
-    Counts scatter the more the larger they are; their roots scatter alike (Bartlett, 1936).
+    Counts scatter the more the larger they are; their roots scatter alike (Bartlett, 1936). Shares are those of the
+    patches that are judged, so that images of another size compare.
     """
     rows, columns = cells
     (height, width), count = memberships.shape[:2], memberships.shape[2]
@@ -64,7 +65,7 @@ def composition(memberships: Tensor, cells: tuple[int, int]) -> Tensor:
                 column * width // columns : (column + 1) * width // columns,
             ]
             found[row, column] = inside.sum((0, 1))
-    return found.sqrt()
+    return (found / memberships.sum().clamp_min(TINY)).sqrt()
 
 
 @dataclass(frozen=True, eq=False)

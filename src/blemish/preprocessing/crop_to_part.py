@@ -203,6 +203,7 @@ def cut(image: np.ndarray, to_image: np.ndarray, size: tuple[int, int]) -> np.nd
     (left, top), (right, bottom) = corners.min(axis=1), corners.max(axis=1)
     # Only what the frame covers is worked on; two pixels more for the resampling.
     x0, y0, x1, y1 = (math.floor(left) - 2, math.floor(top) - 2, math.ceil(right) + 2, math.ceil(bottom) + 2)
+    x0, y0, x1, y1 = min(x0, width - 1), min(y0, height - 1), max(x1, 1), max(y1, 1)  # a frame beside the image
     inside = image[max(0, y0) : min(height, y1), max(0, x0) : min(width, x1)]
     beyond = ((max(0, -y0), max(0, y1 - height)), (max(0, -x0), max(0, x1 - width)), (0, 0))
     source = Image.fromarray(np.ascontiguousarray(np.pad(inside, beyond, mode="symmetric")))
