@@ -117,9 +117,15 @@ def verdict_tables(rows: Sequence[Row]) -> str:
         for category in dict.fromkeys(row["category"] for row in own):
             some = [row for row in own if row["category"] == category]
             lines.append([category, *(mean_and_spread(numbers(some, measure)) for measure in VERDICTS)])
-        lines.append(["**mean**", *(short(fmean(numbers(own, measure))) for measure in VERDICTS)])
+        lines.append(["**mean**", *(short(mean_of_categories(own, measure)) for measure in VERDICTS)])
         tables.append("\n".join([f"{good}\n", *(f"| {' | '.join(line)} |" for line in lines)]))
     return "\n\n".join(tables)
+
+
+def mean_of_categories(rows: Sequence[Row], measure: str) -> float:
+    """Every category counts once, however often it was drawn."""
+    names = dict.fromkeys(row["category"] for row in rows)
+    return fmean(fmean(numbers([row for row in rows if row["category"] == name], measure)) for name in names)
 
 
 def unlabelled_table(rows: Sequence[Row]) -> str:
