@@ -38,7 +38,8 @@ def numbers(found: dict[str, Any]) -> np.ndarray:
 
 
 def test_every_detector_has_golden_scores() -> None:
-    assert SCORES.keys() == registry.DETECTORS.keys()
+    """But those whose encoders have no weights without a network: they read sentences."""
+    assert SCORES.keys() == registry.DETECTORS.keys() - {"winclip", "anomalyclip"}
 
 
 @pytest.mark.slow

