@@ -9,8 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from blemish.cli.result_folder import Origin, Wanted, begin_results, identity_of, write_summary
+from blemish.cli.result_folder import Origin, Wanted, begin_results, identity_of, refuse_other_origin, write_summary
 from blemish.cli.results import COLUMNS, ResultWriter, prediction_of_row, read_rows
+from blemish.errors import OutputError
 from blemish.types import Prediction, Sample
 
 Predict = Callable[..., Prediction]
@@ -95,3 +96,35 @@ def test_json_holds_what_no_text_can(tmp_path: Path, predict: Predict) -> None:
     with writer(tmp_path, overlays=False) as results:
         results.write(predict(source="odd-\udcff.png"), IMAGE)
     assert json.loads((tmp_path / "results.jsonl").read_text())["file"] == "odd-\udcff.png"
+
+
+def test_rows_from_before_there_were_reasons_stay(tmp_path: Path, predict: Predict) -> None:
+    image, out, origin = tmp_path / "a.png", tmp_path / "out", Origin(model="m")
+    image.write_bytes(b"pixels")
+    out.mkdir()
+    begin_results(out, origin, [Sample(image)], Wanted())
+    write_summary(out, origin.to_dict())
+    with ResultWriter(out) as results:
+        results.write(predict(source=str(image), score=0.8), IMAGE, identity_of(Sample(image)))
+        results.write_failure("c.png", "expected a picture")
+    earlier = [json.loads(line) for line in (out / "results.jsonl").read_text().splitlines()]
+    for row in earlier:
+        del row["reason"]
+    (out / "results.jsonl").write_text("".join(json.dumps(row) + "\n" for row in earlier))
+    assert [row["reason"] for row in read_rows(out)] == ["", ""]
+    assert begin_results(out, origin, [Sample(image)], Wanted(append=True)).rows == 2
+    assert [list(row) for row in read_rows(out)] == [list(COLUMNS)] * 2
+    assert (out / "overlays" / "a.jpg").is_file()
+
+
+@pytest.mark.parametrize("earlier", ["en", None, "missing"])
+def test_the_default_language_may_be_named_or_not(tmp_path: Path, predict: Predict, earlier: str | None) -> None:
+    with writer(tmp_path) as results:
+        results.write(predict(source="a.png"), IMAGE)
+    facts = Origin(model="m").to_dict()
+    assert facts["language"] == "en"
+    write_summary(tmp_path, {k: v for k, v in (facts | {"language": earlier}).items() if v != "missing"})
+    for language in (None, "en"):
+        refuse_other_origin(tmp_path, Origin(model="m", language=language))
+    with pytest.raises(OutputError, match=r"same --language .* another one \(en\)"):
+        refuse_other_origin(tmp_path, Origin(model="m", language="de"))

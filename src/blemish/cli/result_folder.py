@@ -18,6 +18,7 @@ from typing import Any
 from blemish.cli.results import MAPS, OVERLAYS, ROWS, Row, read_rows, written_anew
 from blemish.data.decoding import split_page
 from blemish.errors import OutputError, SettingsError
+from blemish.scoring.sentences import DEFAULT_LANGUAGE
 from blemish.types import Sample
 from blemish.utils.atomic import is_alive, output_errors, remove, remove_leftovers, write_text
 from blemish.utils.hashing import text_sha256
@@ -41,7 +42,7 @@ _ORIGIN_WORDS = {
 class Origin:
     """What all results of one folder share. `model` is the sha256 of the saved model, "" for one that was not saved.
 
-    `language` and `mm_per_pixel` are how regions are described, None where nothing was said of it.
+    `language` and `mm_per_pixel` are how regions are described; None is the default language, and an unknown scale.
     """
 
     model: str
@@ -53,7 +54,7 @@ class Origin:
         return {
             "model_sha256": self.model,
             "given_category": self.category,
-            "language": self.language,
+            "language": self.language or DEFAULT_LANGUAGE,
             "mm_per_pixel": self.mm_per_pixel,
         }
 
@@ -117,9 +118,12 @@ def refuse_other_origin(out: Path, origin: Origin) -> None:
     if not _is_ours(summary) or not any(read_rows(out)):
         return
     for name, value in origin.to_dict().items():
-        if summary.get(name) != value:
+        found = summary.get(name)
+        if name == "language":
+            found = found or DEFAULT_LANGUAGE  # earlier versions named no default
+        if found != value:
             what = _ORIGIN_WORDS[name]
-            got = summary.get("model") if name == "model_sha256" else summary.get(name)
+            got = summary.get("model") if name == "model_sha256" else found
             raise OutputError(
                 f"results of the same {what} in '{shown(out)}'",
                 f"those of another one ({got or 'none'})",

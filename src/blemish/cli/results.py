@@ -225,12 +225,18 @@ def overlay_of(prediction: Prediction, image: ImageOrScan) -> np.ndarray:
 
 
 def _row_in(line: str) -> Row | None:
-    """The row in a line of `results.jsonl`; None where it is not whole or not one of this version."""
+    """The row in a line of `results.jsonl`; None where it is not whole or has other columns.
+
+    Rows that were written before there were reasons have none.
+    """
     try:
         row = json.loads(line)
     except ValueError:
         return None
-    whole = line.endswith("\n") and isinstance(row, dict) and row.keys() >= set(COLUMNS)
+    if not isinstance(row, dict) or not line.endswith("\n"):
+        return None
+    row.setdefault("reason", "")
+    whole = row.keys() >= set(COLUMNS)
     return row if whole and (row["error"] is not None or row["verdict"] in VERDICTS) else None
 
 
