@@ -55,9 +55,24 @@ def test_verdicts_and_p_values_agree() -> None:
     assert calibration.verdict(0.1, is_known=False) == "unknown"
 
 
+@pytest.mark.parametrize("rate", [0.001, 0.05, 0.2])
+def test_p_values_are_within_the_rate_just_over_the_threshold_alone(rate: float) -> None:
+    for seed in range(20):
+        calibration = calibrated(drawn(27, 3, seed), false_alarm_rate=rate)
+        threshold = calibration.threshold
+        scores = [np.nextafter(threshold, 0), threshold, np.nextafter(threshold, np.inf), *calibration.scores]
+        for score in scores:
+            assert (calibration.p_value(score) <= rate) == (score > threshold)
+        below, at, above = (calibration.p_value(score) for score in scores[:3])
+        assert below == pytest.approx(at, rel=1e-9)
+        assert above == pytest.approx(at, rel=1e-9)
+
+
 def test_too_few_scores_leave_all_unsure() -> None:
     few, enough = (calibrated(drawn(count - 1, 1)) for count in (MIN_IMAGES - 1, MIN_IMAGES))
     assert {few.verdict(score) for score in few.scores} == {"unsure"}
+    assert {few.p_value(score) for score in few.scores} == {1.0}
+    assert enough.p_value(enough.scores[-1]) < 0.05
     assert "too few (under 10)" in few.words
     assert enough.is_conclusive
     assert enough.verdict(enough.scores[0]) == "good"
@@ -70,7 +85,7 @@ def test_scores_that_contradict_that_most_are_normal_leave_all_unsure() -> None:
         assert not calibration.is_conclusive
         assert {calibration.verdict(score) for score in scores} == {"unsure"}
         assert "do not show which are good" in calibration.words
-        assert all(0 < calibration.p_value(score) <= 1 for score in scores)
+        assert {calibration.p_value(score) for score in scores} == {1.0}
 
 
 def test_the_share_of_defects_is_estimated_and_said() -> None:

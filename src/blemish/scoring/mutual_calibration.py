@@ -8,6 +8,7 @@ is unsure. No torch.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -97,8 +98,15 @@ class MutualCalibration:
         return "unsure" if score > self.unsure_threshold else "good"
 
     def p_value(self, score: float) -> float:
-        """The share of normal images, in (0, 1], that are estimated to score at least `score`."""
-        return self._fit.tail.probability(score)
+        """The share of normal images, in (0, 1], that are estimated to score at least `score`.
+
+        At most `false_alarm_rate` iff `score` is over the threshold; 1 where nothing can be known.
+        """
+        if not self.is_conclusive:
+            return 1.0
+        share, rate = self._fit.tail.probability(score), self.false_alarm_rate
+        # The threshold inverts the tail up to rounding; at the threshold itself the threshold decides.
+        return min(share, rate) if score > self.threshold else max(share, math.nextafter(rate, 1.0))
 
     @property
     def words(self) -> str:
