@@ -12,8 +12,12 @@ from cli_parts import Blemish, part
 from PIL import Image
 from test_cli_inspect import rows_of, table_of
 
+from blemish.cli.mutual import identity_of_set
 from blemish.cli.results import COLUMNS
+from blemish.encoders import build
 from blemish.model.mutual_inspection import STATEMENT
+from blemish.model.mutual_settings import MutualSettings
+from blemish.types import Sample
 
 OPTIONS = ("--no-model", "--encoder", "pixels", "--image-size", "64", "--device", "cpu")
 
@@ -124,3 +128,26 @@ def test_products_of_a_dataset_are_judged_apart(blemish: Blemish, parts: Path, t
     assert {row["verdict"] for row in rows_of(tmp_path)} == {"unsure"}  # six of each are too few for verdicts
     assert "disc: Limit from 6 pictures alone, too few" in result.output
     assert "Against the known truth" in (tmp_path / "report.html").read_text(encoding="utf-8")
+
+
+def test_the_device_is_no_part_of_what_decides_the_scores(incoming: Path) -> None:
+    encoder, samples = build("pixels", device="cpu"), [Sample(incoming / "00.png")]
+    one, device, size = (
+        identity_of_set(MutualSettings(encoder="pixels", **given), encoder, samples)
+        for given in ({}, {"device": "cuda"}, {"image_size": 64})
+    )
+    assert one == device != size
+
+
+@pytest.mark.parametrize("restart", [(), ("--restart",)])
+def test_a_place_that_cannot_be_written_is_refused_before_pictures_are_compared(
+    blemish: Blemish, incoming: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, restart: tuple[str, ...]
+) -> None:
+    def compare(*arguments: object, **options: object) -> None:
+        raise AssertionError("pictures were compared first")
+
+    monkeypatch.setattr("blemish.model.mutual_inspection.inspect_mutually", compare)
+    (tmp_path / "file").write_text("mine")
+    result = blemish("inspect", *OPTIONS, incoming, "-o", tmp_path / "file" / "out", *restart)
+    assert result.exit_code == 2, result.output
+    assert "a place that can be written" in " ".join(result.output.split())

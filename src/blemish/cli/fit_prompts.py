@@ -42,6 +42,7 @@ def fit_prompts(
     from blemish.cli.evaluate import categories_of
     from blemish.cli.progress import progress_bar
 
+    check_target(out)
     samples = [sample for category in categories_of(datasets, categories) for sample in category.test]
 
     from blemish import encoders
@@ -60,3 +61,19 @@ def fit_prompts(
     first, last = float(found.loss[0]), float(found.loss[-1])
     say(f"Learned from {len(samples)} pictures in {epochs} epochs; loss {first:.3g} → {last:.3g}.")
     say_where("Saved", out)
+
+
+def check_target(file: Path) -> None:
+    """Raise OutputError where no file can be written at `file`; nothing is left there."""
+    from tempfile import TemporaryFile
+
+    from blemish.errors import OutputError
+    from blemish.utils.atomic import output_errors
+    from blemish.utils.paths import shown
+
+    with output_errors(file):
+        if file.is_dir():
+            raise OutputError("a file that the prompts go into", f"the folder '{shown(file)}'", "name a file inside it")
+        folder = next(parent for parent in file.absolute().parents if parent.exists())
+        with TemporaryFile(dir=folder):  # missing folders are made inside it
+            pass

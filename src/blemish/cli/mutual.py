@@ -72,8 +72,8 @@ def inspect_without_model(
         found = find_inspection(expand_lists(list(paths)), pages=pages)
         encoder = settings.build_encoder()
         origin = Origin(model=identity_of_set(settings, encoder, found.samples), category=category)
-        if not wanted.restart:
-            with result_folder(out):
+        with result_folder(out):  # an OUT that cannot be written or is in use is refused before anything is compared
+            if not wanted.restart:
                 refuse_other_origin(out, origin)
         say(STATEMENT)
         with progress_bar("reading pictures", 100) as progress:
@@ -98,12 +98,13 @@ def title_of(path: str) -> str:
 
 
 def identity_of_set(settings: MutualSettings, encoder: Encoder, samples: Sequence[Sample]) -> str:
-    """A hash of all that decides the scores: settings, weights, and every picture."""
+    """A hash of all that decides the scores: settings but the device, weights, and every picture."""
     from blemish.cli.result_folder import identity_of
     from blemish.utils.hashing import text_sha256
 
     pictures = [f"{sample.name} {identity_of(sample)}" for sample in samples]
-    return text_sha256("\n".join([repr(settings.to_dict()), encoder.weights_sha256, *pictures]))
+    decisive = {name: value for name, value in settings.to_dict().items() if name != "device"}
+    return text_sha256("\n".join([repr(decisive), encoder.weights_sha256, *pictures]))
 
 
 def set_as_judge(judged: MutualInspection) -> Judge:
