@@ -68,6 +68,47 @@ def test_what_says_too_little_or_too_much_is_refused(
     assert not (tmp_path / "model").exists()
 
 
+@pytest.mark.parametrize(
+    "option",
+    [
+        ("--ignore", "10%,5%,20%,8%"),
+        ("--product", "nut"),
+        ("--shots", 2),
+        ("--clean",),
+        ("--cache", "cache"),
+        ("--assume-good",),
+        ("--pages",),
+    ],
+)
+def test_options_about_pictures_are_refused_without_any(
+    option: tuple[object, ...], blemish: Blemish, encoder: Path, tmp_path: Path
+) -> None:
+    refused = blemish("fit", "--zero-shot", "nut", *option, "-o", tmp_path / "model", *speaking(encoder))
+    assert refused.exit_code == 2
+    assert f"{option[0]} with --zero-shot" in " ".join(refused.output.split())
+    assert not (tmp_path / "model").exists()
+
+
+@pytest.mark.parametrize(
+    ("detector", "options", "words"),
+    [
+        ("patchcore", ["--prompts", "p"], "--prompts with the detector patchcore"),
+        ("winclip", ["--prompts", "p"], "--prompts with the detector winclip"),
+        ("winclip", ["--text-encoder", "minilm"], "--text-encoder with the detector winclip"),
+        ("patchcore", ["--text-encoder", "minilm"], "patchcore reads no sentences"),
+        ("anomalyclip", ["--prompts", "p", "--text-encoder", "q"], "--prompts or --text-encoder"),
+    ],
+)
+def test_what_the_detector_does_not_read_is_refused(
+    detector: str, options: list[str], words: str, blemish: Blemish, encoder: Path, tmp_path: Path
+) -> None:
+    parts = write_category(tmp_path / "disc", "disc")
+    refused = blemish("fit", parts, "--detector", detector, *options, "-o", tmp_path / "model", *speaking(encoder))
+    assert refused.exit_code == 2
+    assert words in " ".join(refused.output.split())
+    assert not (tmp_path / "model").exists()
+
+
 def test_evaluation_without_a_good_picture(encoder: Path, blemish: Blemish, tmp_path: Path) -> None:
     write_category(tmp_path / "set" / "disc", "disc")
     options = ["--detector", "winclip", "--seeds", 0, *speaking(encoder)]

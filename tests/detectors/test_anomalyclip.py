@@ -102,6 +102,13 @@ def test_masks_follow_the_frame_and_may_be_missing(learned: tuple[Any, FittedPro
     assert fit_prompts(encoder, without, replace(HOW, epochs=1)).loss.isfinite().all()
 
 
+def test_pictures_of_twelve_bits_in_sixteen_are_as_bright_as_those_of_eight(learned: tuple[Any, FittedPrompts]) -> None:
+    encoder, _ = learned
+    how = replace(HOW, epochs=1)
+    wide = [replace(one, image=np.asarray(one.image).astype(np.uint16) << 4) for one in labelled()]
+    assert torch.equal(fit_prompts(encoder, wide, how).loss, fit_prompts(encoder, labelled(), how).loss)
+
+
 @pytest.mark.parametrize("labels", [(), (0, 0), (1, 1), (None, None)])
 def test_good_and_defective_pictures_are_needed(
     labels: tuple[int | None, ...], learned: tuple[Any, FittedPrompts], part: Any

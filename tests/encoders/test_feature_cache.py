@@ -66,6 +66,17 @@ def test_later_runs_find_the_same_numbers_in_half_the_room(tmp_path: Path) -> No
     assert size < 0.75 * sum(layer.nbytes for layer in exact.layers[RGB])
 
 
+def test_what_is_read_lies_on_the_device_of_the_encoder(tmp_path: Path) -> None:
+    first = CachingEncoder(Counted(), tmp_path)  # type: ignore[arg-type]
+    first.encode(images(2))
+    elsewhere = Counted()
+    elsewhere.device = torch.device("meta")  # type: ignore[attr-defined]
+    again = CachingEncoder(elsewhere, tmp_path)  # type: ignore[arg-type]
+    features = again.encode(images(2))
+    assert again.hits == 2
+    assert {tensor.device.type for tensor in (*features.layers[RGB], features.valid[POINTS])} == {"meta"}
+
+
 def test_nothing_is_read_or_kept_while_paused(tmp_path: Path) -> None:
     counted = Counted()
     encoder = CachingEncoder(counted, tmp_path)  # type: ignore[arg-type]

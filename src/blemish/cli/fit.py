@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -29,6 +29,9 @@ from blemish.cli.options import (
     given_path,
 )
 from blemish.errors import SettingsError
+
+if TYPE_CHECKING:
+    from blemish.model.inspector import Inspector
 
 
 def fit(
@@ -98,6 +101,9 @@ def fit(
     from blemish.data.path_lists import expand_lists
 
     check_one_source(paths, zero_shot)
+    if zero_shot is not None:
+        of_pictures = {"--ignore": ignore, "--product": category, "--shots": shots, "--clean": clean}
+        refuse_with_zero_shot(of_pictures | {"--cache": cache, "--assume-good": assume_good, "--pages": pages})
     chosen = parse_settings(settings or [])
     ignored = parse_ignored(ignore or [])
     with collected_warnings() as warnings:
@@ -122,6 +128,7 @@ def fit(
             units=units,
             **chosen,
         )
+        check_readers(inspector, prompts, text_encoder)
         if zero_shot is not None:
             inspector.fit_zero_shot(zero_shot)
         else:
@@ -156,4 +163,34 @@ def check_one_source(paths: Sequence[str] | None, zero_shot: str | None) -> None
             "good pictures, or --zero-shot with the name of a product",
             "both" if paths else "neither",
             "give one of them; with good pictures the name goes to --product",
+        )
+
+
+def refuse_with_zero_shot(options: Mapping[str, object]) -> None:
+    """Raise SettingsError for an option about pictures that is given; `options` are their values by name."""
+    for option, value in options.items():
+        if value not in (None, False, []):
+            cure = "--zero-shot names the product" if option == "--product" else "no picture is read"
+            raise SettingsError(f"{option} with good pictures", f"{option} with --zero-shot", f"leave it out: {cure}")
+
+
+def check_readers(inspector: Inspector, prompts: Path | None, text_encoder: str) -> None:
+    """Raise SettingsError for learned prompts or a text encoder that the chosen detector does not read."""
+    needs, name = inspector.detector.needs, inspector.detector_name
+    if prompts is not None and needs.prompts != "learned":
+        raise SettingsError(
+            "--prompts for a detector that reads them",
+            f"--prompts with the detector {name}",
+            "add --detector anomalyclip, or leave --prompts out",
+        )
+    if text_encoder == "auto":
+        return
+    if prompts is not None:
+        raise SettingsError("--prompts or --text-encoder", "both", "leave --text-encoder out: the prompts are embedded")
+    if needs.prompts is None or (needs.alignment is not None and needs.prompts != "learned"):
+        reads = "reads no sentences" if needs.prompts is None else "reads sentences with its own encoder (--encoder)"
+        raise SettingsError(
+            "--text-encoder for a detector that takes one",
+            f"--text-encoder with the detector {name}",
+            f"leave it out: {name} {reads}",
         )

@@ -41,13 +41,20 @@ class References:
 
     rows: Tensor
     images: Tensor | None = None
+    _searches: dict[torch.device, Neighbours] = field(default_factory=dict, init=False, repr=False)  # of all rows
 
     def nearest(self, queries: Tensor, left_out: Collection[int] = ()) -> Tensor:
         """(1 − cosine) / 2 of each query `(N, D)` to its nearest row, `(N,)`, without those of some images."""
-        rows = self.rows
+        return self._search_on(queries.device, left_out).search(queries)[0][:, 0] / 2
+
+    def _search_on(self, device: torch.device, left_out: Collection[int]) -> Neighbours:
+        """The search among the rows on a device; that among all of them is prepared once."""
         if left_out and self.images is not None:
-            rows = rows[~torch.isin(self.images, torch.tensor(sorted(left_out))).to(rows.device)]
-        return Neighbours(rows.to(queries.device), "cosine").search(queries)[0][:, 0] / 2
+            kept = ~torch.isin(self.images, torch.tensor(sorted(left_out))).to(self.rows.device)  # (M,)
+            return Neighbours(self.rows[kept].to(device), "cosine")
+        if device not in self._searches:
+            self._searches[device] = Neighbours(self.rows.to(device), "cosine")
+        return self._searches[device]
 
 
 @dataclass

@@ -71,7 +71,9 @@ def build(
         points = build_points(text, stride=points_stride, layers=layers, device=device, precision=precision)
         return cast(Encoder, points)
     if text not in ENCODERS and is_folder_name(text):
-        if (Path(text).expanduser() / "open_clip_config.json").is_file():
+        folder = Path(text).expanduser()
+        # Some snapshots hold the weights under both kinds of names; those with transformers' config are its own.
+        if (folder / "open_clip_config.json").is_file() and not (folder / "config.json").is_file():
             from blemish.encoders.image_text.factory import load_image_text
 
             return load_image_text(text, source=text, role=role, layers=layers, device=device, precision=precision)

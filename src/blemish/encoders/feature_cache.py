@@ -89,7 +89,7 @@ class CachingEncoder:
         size = sum(t.nbytes for tensors in kept.layers.values() for t in tensors)
         if self._make_room(size):
             self._write(key, kept, size)
-        return kept.to(torch.float32)
+        return on_device(kept, self.device).to(torch.float32)
 
     def _write(self, key: str, features: Features, size: int) -> None:
         """Cache the features of an image; where that fails, warn and cache no more."""
@@ -110,7 +110,7 @@ class CachingEncoder:
             return None
         file = self._file(key)
         try:
-            features = read_features(file).to(torch.float32)
+            features = on_device(read_features(file), self.device).to(torch.float32)
         except (OSError, SafetensorError, ValueError):  # another run has evicted it, or the file is damaged
             remove(file)
             self._bytes -= self._sizes.pop(key, 0) + self._left.pop(key, 0)
@@ -172,6 +172,12 @@ def in_half(features: Features) -> Features:
         m: tuple(t.clamp(-most, most).to(torch.float16) for t in tensors) for m, tensors in features.layers.items()
     }
     return replace(features, layers=layers)
+
+
+def on_device(features: Features, device: str | torch.device) -> Features:
+    """The same features, on another device."""
+    layers = {m: tuple(t.to(device) for t in tensors) for m, tensors in features.layers.items()}
+    return replace(features, layers=layers, valid={m: t.to(device) for m, t in features.valid.items()})
 
 
 def write_features(file: Path, features: Features) -> None:

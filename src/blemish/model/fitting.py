@@ -226,9 +226,11 @@ def embedded_prompts(
         learned = read_prompts(Path(settings.text_encoder).expanduser(), encoder)
         return dict.fromkeys(categories, learned), settings.text_encoder
     from blemish.encoders.text.factory import build
-    from blemish.encoders.text.prompts import embed_sentences, prompts_for
+    from blemish.encoders.text.prompts import check_product, embed_sentences, object_name, prompts_for
 
     tower: TextEncoder | None = getattr(encoder, "text", None) if needs.alignment else None
     reader = tower or build(settings.text_encoder, device=settings.device)
     names = dict.fromkeys(categories)
+    for name in names if needs.alignment else ():  # others learn from images what a name cut short leaves open
+        check_product(object_name(name))
     return {name: embed_sentences(prompts_for(name, needs.prompts), reader) for name in names}, reader.name

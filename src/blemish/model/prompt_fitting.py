@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy, interpolate, normalize
 
+from blemish.data.full_scale import FullScale, learn_full_scale
 from blemish.data.images import load_mask
 from blemish.data.samples import batch_of, image_of
 from blemish.detectors.base import Progress
@@ -76,13 +77,14 @@ def fit_prompts(
         raise SettingsError("a CLIP built with the alignment v-v-layers", repr(encoder.name), "build it so")
     tower = TextTower(text)
     framing = PlainFraming(how.image_size, encoder.size_multiple, square=True)
+    full_scale = learn_full_scale(known)
     order = epochs_of(len(known), how)
     with seeded(how.seed):
         learned = LearnedPrompts(tower).to(tower.device)
 
         def loss_of(step: int) -> Tensor:
             batch = [known[i] for i in order[step]]
-            return batch_loss(learned.embed(tower), encoder, batch, framing, how.temperature)
+            return batch_loss(learned.embed(tower), encoder, batch, framing, how.temperature, full_scale)
 
         training = Training(
             len(order), how.learning_rate, weight_decay=0, schedule="constant", warmup_steps=0, precision="fp32"
@@ -103,10 +105,15 @@ def epochs_of(count: int, how: PromptTraining) -> list[np.ndarray]:
 
 
 def batch_loss(
-    prompts: Tensor, encoder: Encoder, batch: Sequence[Sample], framing: PlainFraming, temperature: float
+    prompts: Tensor,
+    encoder: Encoder,
+    batch: Sequence[Sample],
+    framing: PlainFraming,
+    temperature: float,
+    full_scale: FullScale,
 ) -> Tensor:
     """The loss, a scalar, of the embedded `prompts` `(2, E)` on some samples."""
-    inputs = [framing.frame(image_of(sample)).encoder_input for sample in batch]
+    inputs = [framing.frame(image_of(sample, full_scale)).encoder_input for sample in batch]
     features = encoder.encode(batch_of(inputs))
     labels = torch.tensor([int(sample.label or 0) for sample in batch], device=prompts.device)  # (B,)
     whole = normalize(features.layers[WHOLE][0][:, 0, 0], dim=-1)  # (B, E)

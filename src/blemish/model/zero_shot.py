@@ -33,7 +33,7 @@ def fit_zero_shot(settings: ModelSettings, product: str) -> FittedModel:
     check_compatible(detector.needs, encoder, settings.framing, settings.detector_name)
     prompts, text_encoder = embedded_prompts([product], settings, encoder)
     assert prompts is not None  # what is fitted by sentences needs some
-    calibration = Uncalibrated.at_rates(settings.false_alarm_rate, settings.unsure_rate)
+    calibration = Uncalibrated.at_rates(settings.false_alarm_rate, settings.unsure_rate, detector.needs.score_exponent)
     return FittedModel(
         settings=replace(settings, text_encoder=text_encoder, precision=precision_of(encoder)),
         encoder=encoder,

@@ -19,6 +19,7 @@ from blemish.scoring.calibration import Calibration, CalibrationSource, check_ra
 from blemish.types import Verdict
 
 NO_SCORE = 1.0  # scores are probabilities: none exceeds it
+WINCLIP_SOURCE = {"images": 0, "held_out": 0, "score_exponent": 2}  # of files that do not say
 EVEN = 0.5  # of a map of probabilities: where both kinds of sentences describe a patch equally well
 
 
@@ -27,10 +28,13 @@ class Uncalibrated(Calibration):
     """A `Calibration` without a single score, of a detector whose scores are probabilities."""
 
     @classmethod
-    def at_rates(cls, false_alarm_rate: float, unsure_rate: float | None) -> Uncalibrated:
-        """To be kept once there are scores; raises SettingsError for impossible rates."""
+    def at_rates(cls, false_alarm_rate: float, unsure_rate: float | None, score_exponent: int) -> Uncalibrated:
+        """To be kept once there are scores, which grow as `Needs.score_exponent` of their detector says.
+
+        Raises SettingsError for impossible rates.
+        """
         check_rates(false_alarm_rate, unsure_rate)
-        found = cls(np.zeros(0), np.zeros(0), false_alarm_rate, CalibrationSource(0, 0, score_exponent=2))
+        found = cls(np.zeros(0), np.zeros(0), false_alarm_rate, CalibrationSource(0, 0, score_exponent=score_exponent))
         kept = found.at(false_alarm_rate, unsure_rate)
         assert isinstance(kept, cls)
         return kept
@@ -78,6 +82,7 @@ def calibration_from(values: Mapping[str, Any]) -> Calibration:
     if not values.get("uncalibrated"):
         return Calibration.from_dict(values)
     try:
-        return Uncalibrated.at_rates(values["false_alarm_rate"], values["unsure_rate"])
+        source = CalibrationSource.from_dict(values.get("source", WINCLIP_SOURCE))
+        return Uncalibrated.at_rates(values["false_alarm_rate"], values["unsure_rate"], source.score_exponent)
     except (KeyError, TypeError) as error:
         raise ModelError("the rates of a calibration without scores", repr(error), "fit the model again") from error

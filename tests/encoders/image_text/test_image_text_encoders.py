@@ -77,6 +77,17 @@ def test_other_sizes_are_those_of_transformers(family: str, folder_of: Folder) -
     assert features.layers[ALIGNED][0].shape[1:3] == (3, 15)
 
 
+def test_a_snapshot_under_both_kinds_of_names_loads_as_transformers_own(tmp_path: Path, square: np.ndarray) -> None:
+    alone = encoders.build(write_model(tmp_path / "alone"), precision="fp32")
+    both = write_model(tmp_path / "both")
+    (both / "open_clip_config.json").write_text('{"model_cfg": {}}', encoding="utf-8")
+    for file in both.glob("*token*"):  # no sentence can be read: only the picture's tower is asked for
+        file.unlink()
+    found = encoders.build(both, precision="fp32")
+    assert type(found) is type(alone)
+    assert torch.equal(found.encode(square)[RGB], alone.encode(square)[RGB])
+
+
 @pytest.mark.parametrize("family", ["clip", "siglip", "open_clip"])
 def test_patches_are_those_of_the_same_backbone(family: str, folder_of: Folder, square: np.ndarray) -> None:
     """What is in the space of sentences is added; the patches themselves stay what they are without it."""

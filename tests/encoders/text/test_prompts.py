@@ -9,6 +9,7 @@ from blemish.encoders.text.prompts import (
     DEFECTS,
     ENSEMBLE_TEMPLATES,
     SENTENCES_PER_KIND,
+    PromptKind,
     embed_sentences,
     object_name,
     prompts_for,
@@ -90,6 +91,11 @@ def test_categories_are_spoken(category: str | None, words: str) -> None:
             assert words in sentence
             assert sentence.endswith(".")
             assert not set("{}_") & set(sentence)
+
+
+@pytest.mark.parametrize("kind", ["object", "ensemble", "contrastive"])
+def test_sentences_are_made_of_names_of_any_length(kind: PromptKind) -> None:
+    assert "n" * 300 in prompts_for("n" * 300, kind).normal[0]
 
 
 def test_an_unknown_wish_is_refused() -> None:

@@ -81,11 +81,9 @@ def prompts_for(category: str | None, kind: PromptKind, seed: int = 0) -> Senten
     """The sentences of a kind about a category; the object of one without a name is `UNNAMED`.
 
     Templates are those of the papers to the letter, with "a" before vowels too. `seed` chooses among the sentences of
-    the grammar, the same ones for every category. Raises SettingsError for an unknown kind, or a name that is too long.
+    the grammar, the same ones for every category. Raises SettingsError for an unknown kind.
     """
     name = object_name(category)
-    if len(name) > LONGEST_NAME:
-        check_product(name)
     match kind:
         case "object":
             return Sentences(fill_templates(NORMAL_STATES, OBJECT_TEMPLATES, name))
