@@ -13,11 +13,14 @@ import torch
 from image_text_parts import write_model
 from torch.nn.functional import normalize
 
+from blemish.data.data_warnings import collected_warnings
+from blemish.detectors import winclip
 from blemish.detectors.base import LeavesOut, ZeroShot
 from blemish.detectors.language import class_scores, prototypes
 from blemish.detectors.winclip import WinCLIP, harmonic_means
 from blemish.errors import DatasetError, NotFittedError, SettingsError, WeightsError
 from blemish.model.inspector import Inspector
+from blemish.numeric.neighbours import Neighbours
 from blemish.types import RGB, WHOLE, WINDOWS, Batch, Features, Prompts
 
 GRID, WIDTH, DIMS = (5, 6), 7, 4
@@ -130,6 +133,26 @@ def test_sentences_alike_leave_a_half() -> None:
     torch.testing.assert_close(class_scores(torch.randn(3, DIMS), text, 0.07), torch.full((3,), 0.5))
 
 
+def test_the_search_among_all_references_is_prepared_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = []
+
+    class Counted(Neighbours):
+        def __init__(self, *args: Any) -> None:
+            made.append(len(args[0]))
+            super().__init__(*args)
+
+    monkeypatch.setattr(winclip, "Neighbours", Counted)
+    known, inspected = features(3), features(4, seed=5)
+    detector = WinCLIP().fit([Batch(known, prompts={"nut": sentences()}, images=(0, 1, 2))])
+    first = detector.score(inspected)
+    assert made == [90, 60, 36]  # rows of three images: patches, windows of 2×2 and of 3×3
+    without = detector.score_without(inspected, (1,))
+    assert len(made) == 3 + 4 * 3
+    assert not torch.equal(without.patches, first.patches)
+    assert torch.equal(detector.score(inspected).patches, first.patches)
+    assert len(made) == 3 + 4 * 3
+
+
 def test_the_temperature_never_changes_how_zero_shot_images_rank() -> None:
     inspected = features(8, seed=2)
     ranks = []
@@ -196,6 +219,17 @@ def test_a_name_alone_ranks_pictures_and_judges_none(encoder: Path, part: Any, t
     again = Inspector.load(model.save(tmp_path / "model"), device="cpu").inspect(part("disc", seed=1))
     assert (again.verdict, again.score) == ("unsure", found.score)
     assert np.array_equal(again.map, found.map)
+
+
+def test_wide_pictures_of_which_no_scale_is_known_are_warned_about(encoder: Path, part: Any) -> None:
+    wide = part("disc").astype(np.uint16) << 4
+    with collected_warnings() as unknown:
+        inspector(encoder).fit_zero_shot("nut").inspect(wide)
+    assert "16 bits are assumed" in next(str(one) for one in unknown if one.kind == "scale")
+    with collected_warnings() as known:
+        stated = inspector(encoder, bit_depth=12).fit_zero_shot("nut").inspect(wide)
+    assert not [one for one in known if one.kind == "scale"]
+    assert stated.score == inspector(encoder).fit_zero_shot("nut").inspect(part("disc")).score
 
 
 def test_good_pictures_given_later_make_a_threshold(encoder: Path, part: Any, tmp_path: Path) -> None:
