@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -208,6 +208,14 @@ def same_state(one: Framing, other: Framing) -> bool:
     return left.keys() == right.keys() and all(np.array_equal(left[name], right[name]) for name in left)
 
 
+def check_names(categories: Iterable[str]) -> None:
+    """Raise SettingsError for a category that cannot stand in a sentence."""
+    from blemish.encoders.text.prompts import check_product, object_name
+
+    for name in categories:
+        check_product(object_name(name))
+
+
 def embedded_prompts(
     categories: Sequence[str], settings: ModelSettings, encoder: Encoder
 ) -> tuple[Mapping[str, Prompts] | None, str]:
@@ -226,11 +234,11 @@ def embedded_prompts(
         learned = read_prompts(Path(settings.text_encoder).expanduser(), encoder)
         return dict.fromkeys(categories, learned), settings.text_encoder
     from blemish.encoders.text.factory import build
-    from blemish.encoders.text.prompts import check_product, embed_sentences, object_name, prompts_for
+    from blemish.encoders.text.prompts import embed_sentences, prompts_for
 
     tower: TextEncoder | None = getattr(encoder, "text", None) if needs.alignment else None
     reader = tower or build(settings.text_encoder, device=settings.device)
     names = dict.fromkeys(categories)
-    for name in names if needs.alignment else ():  # others learn from images what a name cut short leaves open
-        check_product(object_name(name))
+    if needs.alignment:  # other detectors learn from images what a name cut short leaves open
+        check_names(names)
     return {name: embed_sentences(prompts_for(name, needs.prompts), reader) for name in names}, reader.name
