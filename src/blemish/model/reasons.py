@@ -9,12 +9,14 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 from scipy import ndimage
 
 from blemish.errors import SettingsError
 from blemish.model.reference_images import Placement, ReferenceImage, ReferenceImages, Surroundings
+from blemish.numeric.affine import inverse, joined
 from blemish.preprocessing.crop_to_part import cut
 from blemish.preprocessing.framing import Frame
 from blemish.scoring.naming import noun_of, place_of
@@ -25,8 +27,10 @@ from blemish.scoring.region_attributes import (
     Shape,
     compare,
     height_above,
+    is_enough,
     missing_points,
     shape_of,
+    surroundings,
 )
 from blemish.scoring.sentences import DEFAULT_LANGUAGE, phrases_of, sentence_of
 from blemish.types import Attributes, CropPair, Features, Match, Region, Scan
@@ -77,13 +81,18 @@ class InspectedFrame:
         given = self.frame.encoder_input
         return given if isinstance(given, Scan) else Scan(rgb=given)
 
-    @property
+    @cached_property
     def to_image(self) -> np.ndarray:
         """The `(2, 3)` matrix from (x, y, 1) of the frame to the image."""
         if self.frame.to_image is not None:
             return np.asarray(self.frame.to_image, dtype=np.float64)
         (height, width), (down, across) = self.frame.encoder_input.shape[:2], self.frame.original_size
         return np.array([[across / width, 0.0, 0.0], [0.0, down / height, 0.0]])
+
+    @cached_property
+    def from_image(self) -> np.ndarray:
+        """The `(2, 3)` matrix from (x, y, 1) of the image to the frame."""
+        return inverse(self.to_image)
 
 
 def with_reasons(regions: Sequence[Region], inspected: InspectedFrame, is_known: bool = True) -> tuple[Region, ...]:
@@ -160,8 +169,7 @@ class Window:
         height, width = inspected.frame.encoder_input.shape[:2]
         left, top, right, bottom = region.box
         corners = np.array([[left, right, left, right], [top, top, bottom, bottom], [1, 1, 1, 1]], dtype=float)
-        back = np.linalg.inv(np.vstack([inspected.to_image, [0, 0, 1]]))
-        xs, ys, _ = back @ corners
+        xs, ys = inspected.from_image @ corners
         stride = max(height, width) / 32  # of cells, about
         margin = max(LEAST_CONTEXT * stride, CONTEXT * float(max(np.ptp(xs), np.ptp(ys))))
         x0, x1 = (float(np.clip(v, 0, width)) for v in (xs.min() - margin, xs.max() + margin))
@@ -182,7 +190,7 @@ class Window:
     def inside(self, region: Region, inspected: InspectedFrame) -> np.ndarray:
         """The crop's pixels `(h, w)` bool that belong to the region; its middle where the crop is too coarse."""
         x, y = np.meshgrid(np.arange(self.width) + 0.5, np.arange(self.height) + 0.5)
-        inside = region_at(region, inspected, joined(inspected.to_image, self.to_frame), x, y)
+        inside = region_at(region, inspected, self.to_image(inspected), x, y)
         labels, count = ndimage.label(inside, np.ones((3, 3)))
         if count > 1:  # of other regions whose boxes overlap
             inside = labels == 1 + int(np.argmax(ndimage.sum_labels(inside, labels, range(1, count + 1))))
@@ -208,11 +216,6 @@ class Window:
         return Crops(found, good, inside, self.to_image(inspected), xyz, good_xyz), crop_to_good
 
 
-def joined(after: np.ndarray, before: np.ndarray) -> np.ndarray:
-    """One affine map `(2, 3)` after another."""
-    return np.column_stack([after[:, :2] @ before[:, :2], after[:, :2] @ before[:, 2] + after[:, 2]])
-
-
 def region_at(
     region: Region, inspected: InspectedFrame, to_image: np.ndarray, x: np.ndarray, y: np.ndarray
 ) -> np.ndarray:
@@ -233,8 +236,7 @@ def cells_of(region: Region, inspected: InspectedFrame, grid: Sequence[int]) -> 
     x, y = np.meshgrid((np.arange(grid[1]) + 0.5) * width / grid[1], (np.arange(grid[0]) + 0.5) * height / grid[0])
     inside = region_at(region, inspected, inspected.to_image, x, y)
     if not inside.any():
-        back = np.linalg.inv(np.vstack([inspected.to_image, [0, 0, 1]]))
-        place = back @ np.array([*region.centroid, 1.0])
+        place = inspected.from_image @ np.array([*region.centroid, 1.0])
         far = np.hypot(x - place[0], y - place[1])
         inside[np.unravel_index(int(np.argmin(far)), far.shape)] = True
     return inside
@@ -261,8 +263,8 @@ def best_shift(
     then around its best.
     """
     height, width = inside.shape
-    around = ~ndimage.binary_dilation(inside, iterations=2)
-    if around.sum() < inside.size / 10:
+    around = surroundings(inside)
+    if not is_enough(around):
         return 0, 0
     wide = joined(to_good, np.array([[1.0, 0.0, -float(reach)], [0.0, 1.0, -float(reach)]]))
     good = cut(image, wide, (height + 2 * reach, width + 2 * reach)).astype(np.float32).mean(axis=2)

@@ -13,6 +13,7 @@ from itertools import pairwise
 import numpy as np
 from PIL import Image
 
+from blemish.numeric.affine import inverse
 from blemish.types import Region
 
 BLUR = 4.0  # standard deviation in pixels of the encoder's input (PatchCore, AnomalyDINO)
@@ -86,8 +87,7 @@ def _axis_operator(patches: int, pixels: int, sigma: float) -> np.ndarray:
 def _warp(flat: np.ndarray, original_size: tuple[int, int], to_image: np.ndarray) -> np.ndarray:
     """`flat` `(h, w)` of the encoder's input, laid where `to_image` says; 0 outside."""
     height, width = original_size
-    forward = np.vstack([np.asarray(to_image, dtype=np.float64), [0, 0, 1]])
-    back = np.linalg.inv(forward)[:2]  # image pixel → input pixel, which is what pillow asks for
+    back = inverse(to_image)  # image pixel → input pixel, which is what pillow asks for
     source = Image.fromarray(np.ascontiguousarray(flat, dtype=np.float32))
     out = np.zeros((height, width), dtype=np.float32)
     for top in range(0, height, _WARP_ROWS):

@@ -121,10 +121,11 @@ def compare(crops: Crops, background: Background | None = None) -> Comparison | 
     if crops.found is None or crops.good is None or not crops.inside.any():
         return None
     found, good = lab_of(crops.found), lab_of(crops.good)  # (h, w, 3)
-    found = found - light_shift(found, good, crops.inside)
-    usual = None if lie_alike(found, good, crops.inside) else usual_colours(found, good, crops.inside, background)
+    around = surroundings(crops.inside)
+    found = found - light_shift(found, good, around)
+    usual = None if lie_alike(found, good, around) else usual_colours(found, good, around, background)
     difference = beyond_range(found, good) if usual is None else beyond_colours(found, usual)  # (h, w)
-    visible = visible_pixels(difference, crops.inside)
+    visible = visible_pixels(difference, crops.inside, around)
     where = crops.inside if visible is None else visible
     mean = found[where].mean(axis=0)  # (3,)
     expected = good[where].mean(axis=0) if usual is None else np.median(usual, axis=0)  # (3,)
@@ -144,32 +145,40 @@ def compare(crops: Crops, background: Background | None = None) -> Comparison | 
     )
 
 
-def light_shift(found: np.ndarray, good: np.ndarray, inside: np.ndarray) -> np.ndarray:
-    """By how much the surroundings of a region differ in colour, `(3,)`: the light, not the defect. Lab `(h, w, 3)`."""
-    around = ~ndimage.binary_dilation(inside, iterations=2)
-    if around.sum() < inside.size / 10:
+def surroundings(inside: np.ndarray) -> np.ndarray:
+    """The pixels `(h, w)` bool of a crop that lie clear of the region `inside`."""
+    around: np.ndarray = ~ndimage.binary_dilation(inside, iterations=2)
+    return around
+
+
+def is_enough(around: np.ndarray) -> bool:
+    """Whether surroundings `(h, w)` bool say anything: a tenth of the crop at least."""
+    return bool(around.sum() >= around.size / 10)
+
+
+def light_shift(found: np.ndarray, good: np.ndarray, around: np.ndarray) -> np.ndarray:
+    """By how much what lies `around` a region differs in colour, `(3,)`: the light, not the defect. Lab `(h, w, 3)`."""
+    if not is_enough(around):
         return np.zeros(3, np.float32)
     shift: np.ndarray = np.median(found[around] - good[around], axis=0)
     return shift
 
 
-def lie_alike(found: np.ndarray, good: np.ndarray, inside: np.ndarray) -> bool:
-    """Whether two crops show the same thing at the same places, as far as what surrounds the region says.
+def lie_alike(found: np.ndarray, good: np.ndarray, around: np.ndarray) -> bool:
+    """Whether two crops show the same thing at the same places, as far as what lies `around` the region says.
 
     Two textures, or two cookies, look alike and yet no pixel of one lies on its like in the other: the deviation of
     their difference is then as large as their own deviations together. Lab `(h, w, 3)` each.
     """
-    around = ~ndimage.binary_dilation(inside, iterations=2)
-    if around.sum() < inside.size / 10:
+    if not is_enough(around):
         return True
     apart = float((found[around] - good[around]).std(axis=0)[0])
     own = math.hypot(float(found[around].std(axis=0)[0]), float(good[around].std(axis=0)[0]))
     return apart <= max(NOTICEABLE, ALIKE * own)
 
 
-def usual_colours(found: np.ndarray, good: np.ndarray, inside: np.ndarray, background: Background | None) -> np.ndarray:
-    """The colours `(N, 3)` of the matched place and of what surrounds the region, without those of the background."""
-    around = ~ndimage.binary_dilation(inside, iterations=2)
+def usual_colours(found: np.ndarray, good: np.ndarray, around: np.ndarray, background: Background | None) -> np.ndarray:
+    """The colours `(N, 3)` of the matched place and of what lies `around` the region, without the background's."""
     colours = np.concatenate([good.reshape(-1, 3), found[around]])
     of_part = np.ones(len(colours), dtype=bool) if background is None else ~background.shows(colours)
     return colours[of_part] if of_part.sum() >= LEAST_PIXELS else colours
@@ -193,14 +202,13 @@ def beyond_range(found: np.ndarray, good: np.ndarray) -> np.ndarray:
     return distance
 
 
-def visible_pixels(difference: np.ndarray, inside: np.ndarray) -> np.ndarray | None:
+def visible_pixels(difference: np.ndarray, inside: np.ndarray, around: np.ndarray) -> np.ndarray | None:
     """The pixels `(h, w)` bool of a region whose `difference` `(h, w)` shows; None where hardly any does.
 
-    They differ by more than the surroundings do, and by a good share of the region's strongest difference.
+    They differ by more than what lies `around` does, and by a good share of the region's strongest difference.
     """
-    reach = ndimage.binary_dilation(inside, iterations=2)
-    around = difference[~reach]
-    usual = float(np.percentile(around, 95)) if around.size >= 20 else 0.0
+    reach, apart = ~around, difference[around]
+    usual = float(np.percentile(apart, 95)) if apart.size >= 20 else 0.0
     strongest = float(np.percentile(difference[inside], 99))
     if strongest <= max(NOTICEABLE, 1.2 * usual):
         return None
@@ -253,7 +261,7 @@ def height_above(xyz: np.ndarray, inside: np.ndarray) -> float | None:
     Towards the camera is up (z grows away from it). None where too few were measured.
     """
     known = np.isfinite(xyz).all(axis=-1)
-    around, within = known & ~ndimage.binary_dilation(inside, iterations=2), known & inside
+    around, within = known & surroundings(inside), known & inside
     if around.sum() < 12 or within.sum() < 3:
         return None
     points = xyz[around].astype(np.float64)  # (N, 3)
