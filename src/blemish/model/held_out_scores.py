@@ -93,13 +93,13 @@ class HeldOutEncoder:
             yield self._encode(index, copy, modality)
 
     def small_defects(self, index: int, copied: bool) -> Features:
-        """The image at `index`, or a perturbed copy, and the same with a small defect of each kind: B = 1 + kinds."""
+        """The image at `index`, or the first of its perturbed copies, with a small defect of each kind: B = kinds."""
         image = fill_ignored(self.loader.images[index], self._area(index))
         base = next(iter(slight_copies(image, 1, seed=self.seed))) if copied else image
         frame = self.framings[index].frame(base)
         clean = as_rgb(frame.encoder_input)  # (h, w, 3)
         foreground, rng = from_pixels(clean), np.random.default_rng((self.seed, index))
-        views = [clean, *(make(clean, foreground, rng) for make in SMALL_DEFECTS.values())]
+        views = [make(clean, foreground, rng) for make in SMALL_DEFECTS.values()]
         area = self._area(index)
         return self.encoder.encode(np.stack(views)).with_ignored(None if area is None else ignored_pixels(area, frame))
 
@@ -133,14 +133,15 @@ class HeldOutEncoder:
         return self.ignored[index] if self.ignored else None
 
 
-def scores_with_defects(detector: Scorer, encoder: HeldOutEncoder, index: int, copied: bool = False) -> list[float]:
-    """How much the logarithm of the score of an image, or of a copy of it, grows with a small defect of each kind."""
+def gains_with_defects(
+    detector: Scorer, encoder: HeldOutEncoder, index: int, score: float, copied: bool = False
+) -> list[float]:
+    """How much the logarithm of the `score` of an image, or of its first copy, grows with each small defect."""
     features = encoder.small_defects(index, copied)
     names = encoder.loader.categories
     features = features.with_categories([names[index] if names else ""] * len(features))
     scores, _ = scores_and_peaks(detector, features, encoder.loader.encoder.stride)
-    logs = log_scores(scores)  # (1 + kinds,)
-    return (logs[1:] - logs[0]).tolist()
+    return (log_scores(scores) - log_scores([score])).tolist()
 
 
 def scores_and_peaks(detector: Scorer, features: Features, stride: int) -> tuple[list[float], list[float]]:
@@ -167,9 +168,9 @@ def score_held_out(
     add_scores(found, detector, plan.split, encoder, plan.with_defects)
     score_left_out(found, detector, unfitted, plan, encoder, progress)
     for index in plan.copied:
-        add_scores_of_copies(found[names[index]], detector, index, names[index], encoder)
+        first = add_scores_of_copies(found[names[index]], detector, index, names[index], encoder)
         if index in plan.with_defects:
-            found[names[index]].with_defects += scores_with_defects(detector, encoder, index, copied=True)
+            found[names[index]].with_defects += gains_with_defects(detector, encoder, index, first, copied=True)
     return found
 
 
@@ -286,7 +287,7 @@ def add_scores(
         into[name].images.append(index)
         scores.append(into[name].scores[-1])
         if index in with_defects:
-            into[name].with_defects += scores_with_defects(detector, encoder, index)
+            into[name].with_defects += gains_with_defects(detector, encoder, index, scores[-1])
         for modality in unimodal_of(loader.needs) if len(into[name].scores) <= UNIMODAL_SCANS else ():
             alone = encoder.unimodal(index, modality).with_categories([name])
             into[name].for_modality(modality).add(detector, alone, loader.encoder.stride)
@@ -295,8 +296,11 @@ def add_scores(
 
 def add_scores_of_copies(
     into: HeldOutScores, detector: Detector, index: int, category: str, encoder: HeldOutEncoder
-) -> None:
-    """Add the mean score of perturbed copies of the image at `index`, of scans also by each modality alone."""
+) -> float:
+    """Add the mean score of perturbed copies of the image at `index`, of scans also by each modality alone.
+
+    Returns the image score of the first copy.
+    """
     stride = encoder.loader.encoder.stride
 
     def scored(copies: Iterable[Features]) -> HeldOutScores:
@@ -305,9 +309,11 @@ def add_scores_of_copies(
             held.add(detector, features.with_categories([category] * len(features)), stride)
         return held
 
-    into.add_mean(scored(encoder.copies(index, COPIES)))
+    whole = scored(encoder.copies(index, COPIES))
+    into.add_mean(whole)
     for modality in unimodal_of(encoder.loader.needs):
         into.for_modality(modality).add_mean(scored(encoder.copies(index, UNIMODAL_COPIES, modality)))
+    return whole.scores[0]
 
 
 def unimodal_of(needs: Needs) -> tuple[str, ...]:
