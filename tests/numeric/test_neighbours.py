@@ -138,7 +138,7 @@ def test_no_distance_grows_by_contraction_and_few_rows_remain_candidates(precisi
     assert short.shape[1] == search._principal_components().shape[1] + 1 <= 0.6 * bank.shape[1]
     truth = torch.cdist(queries.double(), bank.double())
     assert (torch.cdist(short, short_bank) <= truth * (1 + 1e-6) + 1e-9).all()
-    row, column = search._candidates_by_contraction(queries, torch.float32)
+    row, column = search._candidates(queries, torch.float32, contracted=True)
     assert len(row) < 0.1 * len(queries) * len(bank)
     assert set(zip(range(200), truth.argmin(1).tolist(), strict=True)) <= set(
         zip(row.tolist(), column.tolist(), strict=True)

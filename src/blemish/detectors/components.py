@@ -17,23 +17,23 @@ from typing import Literal, Self
 
 import torch
 from torch import Tensor
-from torch.nn.functional import avg_pool2d, interpolate
+from torch.nn.functional import interpolate
 
 from blemish.detectors.base import Needs, Progress, add_prefix, strip_prefix
 from blemish.detectors.categories import by_category, categories_of, matching_category, state_key
 from blemish.detectors.closeup import CloseUp
 from blemish.detectors.closeup_vit import CloseUpViT
 from blemish.detectors.hybrid import Hybrid
-from blemish.detectors.patches import concatenate_layers, numbered
+from blemish.detectors.patches import concatenate_layers, numbered, pooled_scores
 from blemish.detectors.settings import Configurable, Count, ImageFraming, Pooling, Positive, Seed
 from blemish.detectors.shown_words import ShownWords
 from blemish.detectors.word_rules import Rule, learned_rules, measure_words, rules_as_tensor, rules_from_tensor
 from blemish.errors import DatasetError, NotFittedError, SettingsError
 from blemish.numeric.compositions import LEVELS, CompositionBank, VisualWords, composition
-from blemish.numeric.grids import on_coarsest
+from blemish.numeric.grids import box_mean, on_coarsest
 from blemish.numeric.k_means import k_means
 from blemish.numeric.moments import Moments
-from blemish.numeric.pooling import SEVERAL_SHARES, geometric_mean, image_scores
+from blemish.numeric.pooling import SEVERAL_SHARES, geometric_mean
 from blemish.numeric.sampling import ReservoirSample
 from blemish.numeric.shrinkage import shrunk_variance
 from blemish.types import RGB, Batch, Features, PatchScores
@@ -147,7 +147,7 @@ class Components(Configurable):
 
     def _joined(self, features: Features, patches: Tensor, left_out: Collection[int] | None) -> PatchScores:
         """The scores that the bank gave `patches` `(B, h, w)`, joined with those of compositions."""
-        pooled = self._pooled(patches, features)
+        pooled = pooled_scores(patches, features, self.pooling)
         scores, images = [], []
         for i, (name, memberships, judged) in enumerate(self._memberships_of(features)):
             unit = self.units_[name]
@@ -199,14 +199,9 @@ class Components(Configurable):
         total = torch.zeros(grid, device=memberships.device)
         for amount, where in ((here, memberships), (-here, lacking)):
             squares = amount.clamp_min(0).square()  # (h, w, k)
-            evidence = _smoothed((squares * where).sum(-1))  # (h, w)
+            evidence = box_mean((squares * where).sum(-1)[None], 3)[0]  # (h, w)
             total += evidence / evidence.max().clamp_min(1e-12) * squares.amax((0, 1)).sum().sqrt()
         return total / total.max().clamp_min(1e-12)
-
-    def _pooled(self, patches: Tensor, features: Features) -> list[float]:
-        """Image scores of the bank, B of them, from its patch scores `(B, h, w)`."""
-        ignored = features.ignored_on(patches.shape[1:])
-        return image_scores(patches.cpu().numpy(), self.pooling, None if ignored is None else ignored.cpu().numpy())
 
     def _patches(self, features: Features) -> Tensor:
         """The patches that words are made of, `(B, h, w, ΣD)`, on the coarsest grid."""
@@ -287,7 +282,7 @@ class Components(Configurable):
                 if originals[row] and len(scores[name]) < MEASURED_ON:
                     one = batch.features.take(slice(row, row + 1))
                     patches = self._bank.score_without(one, (numbers[row],)).patches  # (1, h, w)
-                    scores[name] += self._pooled(patches, one)
+                    scores[name] += pooled_scores(patches, one, self.pooling)
                     peaks[name].append(float(patches.max()))
         units = {}
         for name, own in scores.items():
@@ -341,8 +336,3 @@ class Components(Configurable):
     def _check_fitted(self) -> None:
         if not getattr(self, "units_", None):
             raise NotFittedError("words and a memory bank that have learned", "empty ones", "call fit first")
-
-
-def _smoothed(plane: Tensor) -> Tensor:
-    """A plane `(h, w)`, each value the mean of its 3 × 3 neighbourhood."""
-    return avg_pool2d(plane[None], 3, stride=1, padding=1, count_include_pad=False)[0]

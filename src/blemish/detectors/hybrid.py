@@ -24,10 +24,10 @@ from blemish.detectors.base import Needs, Progress, add_prefix, strip_prefix
 from blemish.detectors.categories import by_category, categories_of, state_key
 from blemish.detectors.collected_patches import BankRows
 from blemish.detectors.patchcore import PatchCore
-from blemish.detectors.patches import numbered
+from blemish.detectors.patches import numbered, pooled_scores
 from blemish.detectors.settings import Configurable, Count, FractionAboveZero, ImageFraming, Pooling, Seed
 from blemish.errors import ModelError, NotFittedError, SettingsError
-from blemish.numeric.pooling import SEVERAL_SHARES, geometric_mean, image_scores
+from blemish.numeric.pooling import SEVERAL_SHARES, geometric_mean
 from blemish.types import CONTEXT, RGB, Batch, Features, PatchScores, resize_to_finest
 
 HALVES = {"local": RGB, "context": CONTEXT}  # the modality of each half
@@ -128,11 +128,6 @@ class Hybrid(Configurable):
         both = torch.cat(resize_to_finest(scaled), dim=-1)  # (B, h, w, 2)
         return PatchScores(both.pow(EXPONENT).mean(-1).pow(1 / EXPONENT))
 
-    def _pooled(self, distances: Tensor, features: Features) -> list[float]:
-        """One half's image scores, B of them, from its distances `(B, h, w)`."""
-        ignored = features.ignored_on(distances.shape[1:])
-        return image_scores(distances.cpu().numpy(), self.pooling, None if ignored is None else ignored.cpu().numpy())
-
     def _scores_of_left_out(self, batches: Iterable[Batch]) -> dict[tuple[str, str], list[float]]:
         """Scores by half and category of up to `MEASURED_ON` normal images, each by a bank without it.
 
@@ -151,7 +146,7 @@ class Hybrid(Configurable):
                         own = as_rgb_features(one, half)
                         is_single = rows[name].count == 1
                         scored = bank.score_by_turned(own) if is_single else bank.score_without(own, (images[row],))
-                        scores[half, name] += self._pooled(scored.patches, one)
+                        scores[half, name] += pooled_scores(scored.patches, one, self.pooling)
             if not any(waiting.values()):
                 break
         return scores

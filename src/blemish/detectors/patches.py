@@ -10,9 +10,10 @@ from typing import Literal
 
 import torch
 from torch import Tensor
-from torch.nn.functional import avg_pool2d, normalize
+from torch.nn.functional import normalize
 
-from blemish.numeric.grids import on_coarsest
+from blemish.numeric.grids import box_mean, on_coarsest
+from blemish.numeric.pooling import image_scores
 from blemish.types import Batch, Features, resize_to_finest
 
 Grid = Literal["finest", "coarsest"]
@@ -49,10 +50,14 @@ def numbered(batches: Iterable[Batch]) -> Iterator[tuple[Batch, tuple[int, ...],
         count += size
 
 
+def pooled_scores(patches: Tensor, features: Features, pooling: str) -> list[float]:
+    """Image scores, B of them, from patch scores `(B, h, w)` of the images of `features`, without what is ignored."""
+    ignored = features.ignored_on(patches.shape[1:])  # (B, h, w)
+    return image_scores(patches.cpu().numpy(), pooling, None if ignored is None else ignored.cpu().numpy())
+
+
 def _averaged(layer: Tensor, side: int) -> Tensor:
     """`layer` `(B, h, w, D)`, each patch the mean of the square of `side` patches around it that lie on the grid."""
     if side == 1:
         return layer
-    planes = layer.permute(0, 3, 1, 2)  # (B, D, h, w)
-    means = avg_pool2d(planes, side, stride=1, padding=side // 2, count_include_pad=False)  # (B, D, h, w)
-    return means.permute(0, 2, 3, 1)  # (B, h, w, D)
+    return box_mean(layer.permute(0, 3, 1, 2), side).permute(0, 2, 3, 1)  # (B, h, w, D)

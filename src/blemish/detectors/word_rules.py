@@ -13,7 +13,8 @@ import numpy as np
 import torch
 from scipy.ndimage import label
 from torch import Tensor
-from torch.nn.functional import avg_pool2d
+
+from blemish.numeric.grids import box_mean
 
 Quantity = Literal["count", "area"]
 QUANTITIES: tuple[Quantity, ...] = ("count", "area")
@@ -86,7 +87,7 @@ def measure_words(memberships: Tensor, judged: Tensor | None = None) -> WordMeas
     Each patch is of the word that is strongest in its 3 × 3 neighbourhood, so that single patches make no area.
     """
     planes = memberships.permute(2, 0, 1)[None].float()  # (1, k, h, w)
-    labels = avg_pool2d(planes, 3, stride=1, padding=1, count_include_pad=False)[0].argmax(0).cpu().numpy()  # (h, w)
+    labels = box_mean(planes, 3)[0].argmax(0).cpu().numpy()  # (h, w)
     inside = np.ones(labels.shape, bool) if judged is None else judged.cpu().numpy()
     height, width = labels.shape
     y, x = (np.mgrid[:height, :width] + 0.5) / np.array([height, width])[:, None, None]

@@ -21,8 +21,8 @@ import torch
 from PIL import Image
 from scipy import ndimage
 from torch import Tensor
-from torch.nn.functional import adaptive_avg_pool2d
 
+from blemish.numeric.grids import averaged_to
 from blemish.preprocessing.foreground import find_part
 from blemish.types import POINTS, RGB, Features, ImageOrScan, Scan
 
@@ -133,10 +133,7 @@ class Directions:
 def pooled(features: Features, modality: str) -> Tensor:
     """Patches `(B, gh, gw, D)` float32 of a modality, on a grid of at most `CELLS` a side."""
     patches = features[modality].detach().float()  # (B, h, w, D)
-    grid = (min(CELLS, patches.shape[1]), min(CELLS, patches.shape[2]))
-    if tuple(patches.shape[1:3]) == grid:
-        return patches
-    return adaptive_avg_pool2d(patches.permute(0, 3, 1, 2), grid).permute(0, 2, 3, 1)
+    return averaged_to(patches, (min(CELLS, patches.shape[1]), min(CELLS, patches.shape[2])))
 
 
 @dataclass(frozen=True, eq=False)

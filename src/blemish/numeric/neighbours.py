@@ -118,8 +118,7 @@ class Neighbours:
         for is_contracted, dtype in self._levels(len(queries)):
             crowded = []
             for part in self._chunks(waiting, dtype.itemsize):  # (n,)
-                find = self._candidates_by_contraction if is_contracted else self._candidates
-                row, column = find(queries[part], dtype)  # (P,) each: n queries have P candidates
+                row, column = self._candidates(queries[part], dtype, is_contracted)  # (P,) each, of n queries
                 many = torch.bincount(row, minlength=len(part)) > _CANDIDATES  # (n,)
                 few = ~many[row]  # (P,)
                 squared[part], index[part] = self._best(queries[part], row[few], column[few])
@@ -182,30 +181,23 @@ class Neighbours:
         left = (centred.square().sum(1) - main.square().sum(1)).clamp_min(0).sqrt()  # (N,)
         return torch.cat([main, left[:, None]], 1)
 
-    def _candidates(self, queries: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-        """All pairs (row, bank row) that could be nearest, given the rounding of a product at `dtype`."""
-        similarity, error = self._similarity(queries, dtype)  # (n, M'), (n,)
+    def _candidates(self, queries: Tensor, dtype: torch.dtype, contracted: bool = False) -> tuple[Tensor, Tensor]:
+        """All pairs (row, bank row), `(P,)` each, that could be nearest, given the rounding of a product at `dtype`.
+
+        By contracted rows: all that seem no further away than the true distance to the one that seems nearest.
+        """
+        similarity, error = self._similarity(queries, dtype, contracted)  # (n, M'), (n,)
         blocks = similarity.view(len(queries), -1, _BLOCK)
         highest = blocks.amax(-1)  # (n, M' / _BLOCK)
-        best = highest.amax(1).float()  # (n,)
-        rounding = 0.51 * torch.finfo(dtype).eps * best.abs()  # of the result itself, at either end of the window
-        return self._reaching(blocks, highest, best - 2 * (error + rounding))
-
-    def _candidates_by_contraction(self, queries: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-        """The same, by contracted rows: all that are no further there than the one that seems nearest really is."""
-        similarity, error = self._similarity(queries, dtype, contracted=True)  # (n, M'), (n,)
-        blocks = similarity.view(len(queries), -1, _BLOCK)
-        highest = blocks.amax(-1)  # (n, M' / _BLOCK)
-        block = highest.argmax(1)  # (n,)
-        lane = blocks[torch.arange(len(queries), device=queries.device), block].argmax(1)  # (n,)
-        seeming = (block * _BLOCK + lane).clamp_max(len(self) - 1)  # (n,)
-        best = -(1 + _TRUE) * self._squared(queries, seeming[:, None])[:, 0] / 2  # (n,)
-        rounding = 0.51 * torch.finfo(dtype).eps * best.abs()
-        return self._reaching(blocks, highest, best - (error + rounding))
-
-    def _reaching(self, blocks: Tensor, highest: Tensor, least: Tensor) -> tuple[Tensor, Tensor]:
-        """Pairs (row, bank row), `(P,)` each, of which `blocks` `(n, b, _BLOCK)` reach `least` `(n,)`."""
-        least = least.to(torch.float32)
+        if contracted:
+            block = highest.argmax(1)  # (n,)
+            lane = blocks[torch.arange(len(queries), device=queries.device), block].argmax(1)  # (n,)
+            seeming = (block * _BLOCK + lane).clamp_max(len(self) - 1)  # (n,)
+            best, ends = -(1 + _TRUE) * self._squared(queries, seeming[:, None])[:, 0] / 2, 1  # (n,)
+        else:
+            best, ends = highest.amax(1).float(), 2  # the result itself is rounded, too
+        rounding = 0.51 * torch.finfo(dtype).eps * best.abs()  # at one or either end of the window
+        least = (best - ends * (error + rounding)).to(torch.float32)  # (n,) similarity of what could be the nearest
         row, block = (highest.float() >= least[:, None]).nonzero(as_tuple=True)  # (Q,) each: blocks that reach it
         pair, lane = (blocks[row, block].float() >= least[row, None]).nonzero(as_tuple=True)  # (P,) each, P ≥ Q
         column = block[pair] * _BLOCK + lane  # (P,)

@@ -207,12 +207,8 @@ class Calibration:
         return float(np.median(self.peaks)) if len(self.peaks) else self.threshold
 
     def verdict(self, score: float, is_known: bool = True) -> Verdict:
-        """The one place that decides: an unknown part is never judged good, whatever it scores."""
-        if not is_known:
-            return "unknown"
-        if score > self.threshold:
-            return "defective"
-        return "unsure" if score > self.unsure_threshold else "good"
+        """See `verdict_of`."""
+        return verdict_of(score, self.threshold, self.unsure_threshold, is_known)
 
     def _bound(self, scores: np.ndarray, tail: TailModel | TabulatedTail | None, rate: float) -> float:
         """What a new one of `scores` (n,), sorted, exceeds with probability `rate`: by `tail`, else by their order."""
@@ -291,7 +287,7 @@ class Calibration:
     def at(self, false_alarm_rate: float, unsure_rate: float | None = None) -> Calibration:
         """The same held-out scores at other accepted rates; an `unsure_rate` of None is what their source suggests."""
         suggested = COPIES_UNSURE_RATE if self.source.copies and self.unlabelled is None else UNSURE_RATE
-        unsure = min(suggested, (1 - false_alarm_rate) / 2) if unsure_rate is None else unsure_rate
+        unsure = unsure_rate_or(suggested, unsure_rate, false_alarm_rate)
         check_rates(false_alarm_rate, unsure)
         unimodal = {modality: own.at(false_alarm_rate, unsure) for modality, own in self.unimodal.items()}
         return replace(self, false_alarm_rate=float(false_alarm_rate), unsure_rate=float(unsure), unimodal=unimodal)
@@ -364,6 +360,20 @@ class Calibration:
             raise ModelError(
                 "a calibration with scores, peaks, rate and source", repr(error), "fit the model again"
             ) from error
+
+
+def verdict_of(score: float, threshold: float, unsure_threshold: float, is_known: bool = True) -> Verdict:
+    """The one place that decides: an unknown part is never judged good, whatever it scores."""
+    if not is_known:
+        return "unknown"
+    if score > threshold:
+        return "defective"
+    return "unsure" if score > unsure_threshold else "good"
+
+
+def unsure_rate_or(suggested: float, given: float | None, false_alarm_rate: float) -> float:
+    """The `given` unsure rate, else the one `suggested`, as far as the false-alarm rate leaves room for it."""
+    return min(suggested, (1 - false_alarm_rate) / 2) if given is None else given
 
 
 def check_rate(rate: float) -> float:

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from blemish.errors import SettingsError
-from blemish.scoring.calibration import UNSURE_RATE, check_rates
+from blemish.scoring.calibration import UNSURE_RATE, check_rates, unsure_rate_or, verdict_of
 from blemish.scoring.describe import count_in_words
 from blemish.scoring.tail_model import TailPrior
 from blemish.scoring.unlabelled import MIN_IMAGES, UnlabelledFit, check_expected, fit_without_held_out
@@ -56,7 +56,7 @@ class MutualCalibration:
         values = np.sort(np.asarray(scores, dtype=np.float64))
         if not len(values) or not np.isfinite(values).all():
             raise SettingsError("at least one finite score", f"{values[:5].tolist()}", "check the encoder's weights")
-        unsure = min(UNSURE_RATE, (1 - false_alarm_rate) / 2) if unsure_rate is None else unsure_rate
+        unsure = unsure_rate_or(UNSURE_RATE, unsure_rate, false_alarm_rate)
         return cls(values, np.sort(np.asarray(peaks, dtype=np.float64)), false_alarm_rate, unsure, expected_defects)
 
     @property
@@ -90,12 +90,8 @@ class MutualCalibration:
         return self._fit.defects
 
     def verdict(self, score: float, is_known: bool = True) -> Verdict:
-        """As `Calibration.verdict`: the one place that decides."""
-        if not is_known:
-            return "unknown"
-        if score > self.threshold:
-            return "defective"
-        return "unsure" if score > self.unsure_threshold else "good"
+        """See `verdict_of` in calibration.py."""
+        return verdict_of(score, self.threshold, self.unsure_threshold, is_known)
 
     def p_value(self, score: float) -> float:
         """The share of normal images, in (0, 1], that are estimated to score at least `score`.

@@ -13,13 +13,13 @@ from typing import Self
 
 import torch
 from torch import Tensor
-from torch.nn.functional import avg_pool2d
 
 from blemish.detectors.base import add_prefix, strip_prefix
 from blemish.detectors.categories import UNNAMED, matching_category, state_key
 from blemish.detectors.rgb3d.patches import Holes, ScanPatches
 from blemish.detectors.rgb3d.prototypes import NormalPrototypes, fit_scale, normalised
 from blemish.detectors.rgb3d.sampling import TrainingPatches
+from blemish.numeric.grids import box_mean
 from blemish.types import POINTS, RGB
 
 MODALITIES = (RGB, POINTS)
@@ -163,5 +163,5 @@ def box_filtered(scores: Tensor) -> Tensor:
     for side, times in ((5, 5), (7, 3)):
         patches = 2 * round((side * min(scores.shape) / 224 - 1) / 2) + 1
         for _ in range(times if patches > 1 else 0):
-            scores = avg_pool2d(scores[None], patches, stride=1, padding=patches // 2, count_include_pad=False)[0]
+            scores = box_mean(scores[None], patches)[0]
     return scores
