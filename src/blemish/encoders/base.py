@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 
 from blemish.types import Features
+
+if TYPE_CHECKING:
+    from blemish.encoders.text.factory import TextEncoder
 
 # What a detector asks an encoder for; each encoder knows which of its layers answer best.
 #   deep        the one layer that describes patches best (AnomalyDINO; the last block of a healthy ViT)
@@ -73,3 +76,9 @@ class PointsEncoder(Protocol):
         `(B, H/stride, W/stride)`. A surface's features never depend on its batch; no gradient.
         """
         ...
+
+
+def text_tower(encoder: Encoder) -> TextEncoder | None:
+    """The encoder of the sentences that share an encoder's space; None where it has none."""
+    found: TextEncoder | None = getattr(encoder, "text", None)
+    return found

@@ -7,7 +7,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -15,7 +14,7 @@ from blemish.data import load_sample
 from blemish.data.full_scale import learn_full_scale
 from blemish.data.loading import ImageInputs, complete_samples, good_samples
 from blemish.detectors.base import Detector, Needs, Progress
-from blemish.encoders.base import Encoder
+from blemish.encoders.base import Encoder, text_tower
 from blemish.encoders.feature_cache import with_disk_cache
 from blemish.encoders.precision import precision_of
 from blemish.errors import DatasetError
@@ -33,9 +32,6 @@ from blemish.preprocessing.framing import Framing
 from blemish.preprocessing.ignored_area import IgnoreInput, fill_ignored, ignored_pixels, read_ignored
 from blemish.scoring.held_out_plan import plan_held_out
 from blemish.types import POINTS, ImageOrScan, Prompts
-
-if TYPE_CHECKING:
-    from blemish.encoders.text.factory import TextEncoder
 
 
 def fit(
@@ -236,8 +232,7 @@ def embedded_prompts(
     from blemish.encoders.text.factory import build
     from blemish.encoders.text.prompts import embed_sentences, prompts_for
 
-    tower: TextEncoder | None = getattr(encoder, "text", None) if needs.alignment else None
-    reader = tower or build(settings.text_encoder, device=settings.device)
+    reader = (text_tower(encoder) if needs.alignment else None) or build(settings.text_encoder, device=settings.device)
     names = dict.fromkeys(categories)
     if needs.alignment:  # other detectors learn from images what a name cut short leaves open
         check_names(names)

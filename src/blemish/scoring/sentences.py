@@ -55,17 +55,13 @@ def sentence_of(region: Region, language: str = DEFAULT_LANGUAGE) -> str:
         "modality": _modality(region, phrases),
     }
     whole = {"place": _place(found, phrases), "size": _size(found, phrases), "times": _times(found, phrases)}
-    for dropped in ("", *_DROPPED_FIRST):
-        clauses[dropped] = ""
-        sentence = phrases["sentence"].format(
-            noun=phrases["nouns"][found.noun],
-            **whole,
-            **{
-                name: clause and phrases["comparison" if name == "comparison" else "clause"].format(clause=clause)
-                for name, clause in clauses.items()
-                if name
-            },
-        )
+    joined = {
+        name: clause and phrases["comparison" if name == "comparison" else "clause"].format(clause=clause)
+        for name, clause in clauses.items()
+    }
+    for dropped in range(len(_DROPPED_FIRST) + 1):
+        left = joined | dict.fromkeys(_DROPPED_FIRST[:dropped], "")
+        sentence = phrases["sentence"].format(noun=phrases["nouns"][found.noun], **whole, **left)
         if len(sentence.split()) <= MOST_WORDS:
             break
     return str(sentence[:1].upper() + sentence[1:])

@@ -13,8 +13,7 @@ from image_text_parts import DEPTH, DIMS, PATCH, SIZE, WIDTH, model_of, open_cli
 from torch.nn.functional import gelu, layer_norm, linear, multi_head_attention_forward, normalize
 
 from blemish import encoders
-from blemish.encoders.base import Encoder
-from blemish.encoders.image_text.factory import text_tower
+from blemish.encoders.base import Encoder, text_tower
 from blemish.encoders.image_text.open_clip import clip_state
 from blemish.encoders.text.factory import TextEncoder
 from blemish.errors import SettingsError, WeightsError

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 from blemish.encoders.availability import hub_snapshot, revision_of
-from blemish.encoders.base import Alignment, Encoder, LayerRole
+from blemish.encoders.base import Alignment, LayerRole
 from blemish.encoders.image.frozen import FrozenEncoder
 from blemish.encoders.image.hub import CLIP_MEAN, CLIP_STD, normalisation, weight_files
 from blemish.encoders.image.pretrained import read_pretrained
@@ -34,7 +34,7 @@ from blemish.errors import SettingsError, WeightsError
 from blemish.registry import ENCODERS
 from blemish.types import ALIGNED, RGB, WHOLE, WINDOWS, Features
 
-NO_TOWER = {"bert": "of sentences alone", "clip_text_model": "of sentences alone"}
+SENTENCES_ALONE = ("bert", "clip_text_model")
 IMAGES_ALONE = ("clip_vision_model", "siglip_vision_model")
 
 
@@ -132,12 +132,6 @@ def load_image_text(
     return encoder
 
 
-def text_tower(encoder: Encoder) -> TextEncoder | None:
-    """The encoder of the sentences that share an encoder's space; None where it has none."""
-    found: TextEncoder | None = getattr(encoder, "text", None)
-    return found
-
-
 def find_folder(name: str, source: str) -> Path:
     """The folder of `source`; raises WeightsError where it is not on this machine."""
     given = Path(source).expanduser()
@@ -170,7 +164,7 @@ def family_of(folder: Path) -> str:
         ) from error
     if kind in FAMILIES:
         return kind
-    got = "no image tower" if kind in NO_TOWER else "no text tower" if kind in IMAGES_ALONE else "neither"
+    got = "no image tower" if kind in SENTENCES_ALONE else "no text tower" if kind in IMAGES_ALONE else "neither"
     raise SettingsError(
         f"a model with an image tower and a text tower ({', '.join(FAMILIES)}) in {folder}",
         f"{kind!r}, which has {got} that shares a space with the other",
