@@ -14,9 +14,9 @@ from blemish.numeric.neighbours import Neighbours
 PRECISIONS = ("float32", "bfloat16")
 
 
-@pytest.fixture(autouse=True, params=[True, False], ids=["contracted", "whole"])
+@pytest.fixture(autouse=True, params=[True, False], ids=["projected", "whole"])
 def ways(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> bool:
-    """Every test runs with and without a first comparison by contracted rows, which small banks are spared."""
+    """Every test runs with and without a first comparison by projected rows, which small banks are spared."""
     monkeypatch.setattr(neighbours, "_PAIRS", 0 if request.param else 1 << 60)
     return bool(request.param)
 
@@ -131,14 +131,14 @@ def test_wrong_use_is_named(wrong) -> None:  # type: ignore[no-untyped-def]
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)
-def test_no_distance_grows_by_contraction_and_few_rows_remain_candidates(precision: str) -> None:
+def test_no_distance_grows_by_projection_and_few_rows_remain_candidates(precision: str) -> None:
     bank, queries = rows(3000, 0), rows(200, 1)
     search = Neighbours(bank, precision=precision)  # type: ignore[arg-type]
-    short, short_bank = search._centred(queries, contracted=True), search._centred(search.rows, contracted=True)
+    short, short_bank = search._centred(queries, projected=True), search._centred(search.rows, projected=True)
     assert short.shape[1] == search._principal_components().shape[1] + 1 <= 0.6 * bank.shape[1]
     truth = torch.cdist(queries.double(), bank.double())
     assert (torch.cdist(short, short_bank) <= truth * (1 + 1e-6) + 1e-9).all()
-    row, column = search._candidates(queries, torch.float32, contracted=True)
+    row, column = search._candidates(queries, torch.float32, projected=True)
     assert len(row) < 0.1 * len(queries) * len(bank)
     assert set(zip(range(200), truth.argmin(1).tolist(), strict=True)) <= set(
         zip(row.tolist(), column.tolist(), strict=True)

@@ -123,8 +123,8 @@ class Job:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Judge:
-    """What judges the samples of a job, a model or the images themselves, and what the report says of it.
+class Predictor:
+    """What gives the predictions of a job, a fitted model or the images themselves, and what the report says of it.
 
     `stream` gives samples, in order, with their results; `facts` are names and settings, `calibration` says where
     thresholds come from, `statements` are sentences that come before all others. `full_scale` and the `ignored` areas
@@ -139,11 +139,11 @@ class Judge:
     statements: Sequence[str] = ()
 
 
-def model_as_judge(inspector: Inspector, category: str | None) -> Judge:
-    """A fitted model that judges images, of a `category` where it is given."""
+def model_as_predictor(inspector: Inspector, category: str | None) -> Predictor:
+    """A fitted model, for images of a `category` where it is given."""
     from blemish.cli.summaries import calibration_facts, model_facts
 
-    return Judge(
+    return Predictor(
         stream=partial(inspector.stream, category=category),
         facts=model_facts(inspector),
         calibration=calibration_facts(inspector),
@@ -153,12 +153,12 @@ def model_as_judge(inspector: Inspector, category: str | None) -> Judge:
 
 
 def inspect_into(out: Path, inspector: Inspector, job: Job) -> Inspection:
-    """Inspect by a fitted model; see `judge_into`."""
+    """Inspect by a fitted model; see `predict_into`."""
     job = replace(job, samples=[sample.in_units(inspector.model_.settings.units) for sample in job.samples])
-    return judge_into(out, model_as_judge(inspector, job.origin.category), job)
+    return predict_into(out, model_as_predictor(inspector, job.origin.category), job)
 
 
-def judge_into(out: Path, judge: Judge, job: Job) -> Inspection:
+def predict_into(out: Path, predictor: Predictor, job: Job) -> Inspection:
     """Inspect what has not been inspected yet, and write everything into `out`. Raises OutputError.
 
     On Ctrl-C and any other error the rows, overlays, summary and report of all images that were done are left in `out`.
@@ -166,20 +166,20 @@ def judge_into(out: Path, judge: Judge, job: Job) -> Inspection:
     from blemish.cli.progress import tracked
     from blemish.report import InspectionReport
 
-    done = Inspection(InspectionReport(title=job.title, model_facts=judge.facts, calibration=judge.calibration))
+    done = Inspection(InspectionReport(title=job.title, model_facts=predictor.facts, calibration=predictor.calibration))
     with result_folder(out):
         kept = begin_results(
-            out, job.origin, job.samples, job.wanted, lambda row, sample: add_row(done, row, sample, judge)
+            out, job.origin, job.samples, job.wanted, lambda row, sample: add_row(done, row, sample, predictor)
         )
         done.skipped = len(kept.identities)
         left = samples_left(job.samples, kept.identities)
-        publisher = Publisher(out, done, job, judge.statements)
+        publisher = Publisher(out, done, job, predictor.statements)
         publisher.publish(is_complete=False)
         is_complete = False
         try:
             with (
                 ResultWriter(out, job.wanted.overlays, job.wanted.maps, iter(kept.names)) as results,
-                closing(judge.stream([sample for sample, _ in left])) as stream,
+                closing(predictor.stream([sample for sample, _ in left])) as stream,
             ):
                 for item, (_, identity) in zip(tracked("inspecting", stream, len(left)), left, strict=True):
                     write_item(item, identity, results, done)
@@ -219,16 +219,16 @@ def relief_beside(image: ImageOrScan) -> np.ndarray | None:
     return relief_of(image) if isinstance(image, Scan) and image.image is not None else None
 
 
-def add_row(done: Inspection, row: Row, sample: Sample, judge: Judge) -> None:
-    """Take a row of an earlier run of the `judge` into the report; its image is decoded only where that shows it."""
+def add_row(done: Inspection, row: Row, sample: Sample, predictor: Predictor) -> None:
+    """Take a row of an earlier run of the `predictor` into the report; its image is decoded only where it is shown."""
     from blemish.report.views import image_view, relief_view
 
     if row["error"] is not None:
         done.add_failure(row["file"], row["error"])
         return
     relief = None if sample.image is None else lambda: relief_view(sample)
-    prediction = prediction_of_row(row, judge.ignored.get(row["category"] or ""))
-    done.report.add(prediction, lambda: image_view(sample, judge.full_scale), sample, relief=relief)
+    prediction = prediction_of_row(row, predictor.ignored.get(row["category"] or ""))
+    done.report.add(prediction, lambda: image_view(sample, predictor.full_scale), sample, relief=relief)
     done.add_reason(prediction)
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from blemish.errors import SettingsError
 
 if TYPE_CHECKING:
-    from blemish.cli.inspection import Inspection, Judge
+    from blemish.cli.inspection import Inspection, Predictor
     from blemish.cli.result_folder import Wanted
     from blemish.encoders.base import Encoder
     from blemish.model.mutual_inspection import MutualInspection
@@ -56,7 +56,7 @@ def inspect_without_model(
     All of it is computed anew by every run; rows of an earlier one stay where pictures and settings are the same.
     """
     from blemish.cli.console import say
-    from blemish.cli.inspection import Job, judge_into
+    from blemish.cli.inspection import Job, predict_into
     from blemish.cli.progress import progress_bar
     from blemish.cli.result_folder import Origin, refuse_other_origin, result_folder
     from blemish.data.data_warnings import collected_warnings
@@ -88,7 +88,7 @@ def inspect_without_model(
             contents=found.contents,
             warnings=warnings,
         )
-        return judge_into(out, set_as_judge(judged), job)
+        return predict_into(out, set_as_predictor(judged), job)
 
 
 def title_of(path: str) -> str:
@@ -107,13 +107,13 @@ def identity_of_set(settings: MutualSettings, encoder: Encoder, samples: Sequenc
     return text_sha256("\n".join([repr(decisive), encoder.weights_sha256, *pictures]))
 
 
-def set_as_judge(judged: MutualInspection) -> Judge:
+def set_as_predictor(judged: MutualInspection) -> Predictor:
     """Pictures that judged one another, as an inspection and its report see them."""
-    from blemish.cli.inspection import Judge
+    from blemish.cli.inspection import Predictor
     from blemish.model.mutual_inspection import STATEMENT
     from blemish.report import CalibrationFacts
 
-    return Judge(
+    return Predictor(
         stream=judged.stream,
         facts=facts_of(judged),
         calibration=[

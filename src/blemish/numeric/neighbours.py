@@ -115,10 +115,10 @@ class Neighbours:
         squared = queries.new_full((len(queries),), torch.nan)  # (N,)
         index = torch.zeros(len(queries), dtype=torch.long, device=queries.device)  # (N,)
         waiting = torch.arange(len(queries), device=queries.device)  # (N',) queries without a result yet
-        for is_contracted, dtype in self._levels(len(queries)):
+        for is_projected, dtype in self._levels(len(queries)):
             crowded = []
             for part in self._chunks(waiting, dtype.itemsize):  # (n,)
-                row, column = self._candidates(queries[part], dtype, is_contracted)  # (P,) each, of n queries
+                row, column = self._candidates(queries[part], dtype, is_projected)  # (P,) each, of n queries
                 many = torch.bincount(row, minlength=len(part)) > _CANDIDATES  # (n,)
                 few = ~many[row]  # (P,)
                 squared[part], index[part] = self._best(queries[part], row[few], column[few])
@@ -157,9 +157,9 @@ class Neighbours:
         return squared, column.gather(1, order)
 
     def _levels(self, queries: int) -> list[tuple[bool, torch.dtype]]:
-        """Ways to nominate, the quickest first: whether by contracted rows, and at which precision."""
-        contracted = queries * len(self) >= _PAIRS and self._principal_components().shape[1] > 0
-        return [(way, dtype) for way in ((True, False) if contracted else (False,)) for dtype in self.precisions]
+        """Ways to nominate, the quickest first: whether by projected rows, and at which precision."""
+        projected = queries * len(self) >= _PAIRS and self._principal_components().shape[1] > 0
+        return [(way, dtype) for way in ((True, False) if projected else (False,)) for dtype in self.precisions]
 
     def _principal_components(self) -> Tensor:
         """An orthonormal basis `(D, k)` float64 that leaves `_RESIDUAL` of the bank's variance; k = 0: none pays."""
@@ -172,24 +172,24 @@ class Neighbours:
             self._basis = directions[:, -count:] if pays and count else directions[:, :0]
         return self._basis
 
-    def _centred(self, rows: Tensor, contracted: bool = False) -> Tensor:
-        """Rows `(N, D)` from the bank's centre, float64; contracted to `(N, k + 1)`, where no distance is larger."""
+    def _centred(self, rows: Tensor, projected: bool = False) -> Tensor:
+        """Rows `(N, D)` from the bank's centre, float64; projected to `(N, k + 1)`, where no distance is larger."""
         centred = rows.double() - self.centre
-        if not contracted:
+        if not projected:
             return centred
         main = centred @ self._principal_components()  # (N, k)
         left = (centred.square().sum(1) - main.square().sum(1)).clamp_min(0).sqrt()  # (N,)
         return torch.cat([main, left[:, None]], 1)
 
-    def _candidates(self, queries: Tensor, dtype: torch.dtype, contracted: bool = False) -> tuple[Tensor, Tensor]:
+    def _candidates(self, queries: Tensor, dtype: torch.dtype, projected: bool = False) -> tuple[Tensor, Tensor]:
         """All pairs (row, bank row), `(P,)` each, that could be nearest, given the rounding of a product at `dtype`.
 
-        By contracted rows: all that seem no further away than the true distance to the one that seems nearest.
+        By projected rows: all that seem no further away than the true distance to the one that seems nearest.
         """
-        similarity, error = self._similarity(queries, dtype, contracted)  # (n, M'), (n,)
+        similarity, error = self._similarity(queries, dtype, projected)  # (n, M'), (n,)
         blocks = similarity.view(len(queries), -1, _BLOCK)
         highest = blocks.amax(-1)  # (n, M' / _BLOCK)
-        if contracted:
+        if projected:
             block = highest.argmax(1)  # (n,)
             lane = blocks[torch.arange(len(queries), device=queries.device), block].argmax(1)  # (n,)
             seeming = (block * _BLOCK + lane).clamp_max(len(self) - 1)  # (n,)
@@ -204,22 +204,22 @@ class Neighbours:
         real = column < len(self)  # (P,) False in the padding
         return row[pair][real], column[real]
 
-    def _similarity(self, queries: Tensor, dtype: torch.dtype, contracted: bool = False) -> tuple[Tensor, Tensor]:
+    def _similarity(self, queries: Tensor, dtype: torch.dtype, projected: bool = False) -> tuple[Tensor, Tensor]:
         """−½ ‖a − b‖² of each query to each bank row `(n, M')`, by a product at `dtype`, and each query's error `(n,)`.
 
         The halved squares ride along as columns that multiply ones, so the product itself is small where rows are near
         and its rounding is relative to the distance, not to the length of the rows.
         """
-        columns, longest, loss = self._bank(dtype, contracted)
-        left, length, own_loss = _operand(self._centred(queries, contracted), dtype, squares_first=True)
+        columns, longest, loss = self._bank(dtype, projected)
+        left, length, own_loss = _operand(self._centred(queries, projected), dtype, squares_first=True)
         accumulated = 2 * math.sqrt(columns.shape[1]) * 2.0**-23 * (length * longest + length**2 + longest**2)
         return left @ columns.T, own_loss * longest + (length + own_loss) * loss + accumulated
 
-    def _bank(self, dtype: torch.dtype, contracted: bool = False) -> tuple[Tensor, float, float]:
+    def _bank(self, dtype: torch.dtype, projected: bool = False) -> tuple[Tensor, float, float]:
         """The bank as right operand of the product, padded to whole blocks; its longest row; its largest rounding."""
-        key = contracted, dtype
+        key = projected, dtype
         if key not in self._banks:
-            right, length, loss = _operand(self._centred(self.rows, contracted), dtype, squares_first=False)
+            right, length, loss = _operand(self._centred(self.rows, projected), dtype, squares_first=False)
             if missing := -len(right) % _BLOCK:
                 right = pad(right, (0, 0, 0, missing))
                 right[len(self) :, -1] = -3e38  # never the nearest
