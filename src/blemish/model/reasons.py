@@ -17,7 +17,7 @@ from scipy import ndimage
 from blemish.errors import SettingsError
 from blemish.model.reference_images import Placement, ReferenceImage, ReferenceImages, Surroundings
 from blemish.numeric.affine import inverse, joined
-from blemish.preprocessing.crop_to_part import cut
+from blemish.preprocessing.crop_to_part import cut, is_coarse
 from blemish.preprocessing.framing import Frame
 from blemish.scoring.naming import noun_of, place_of
 from blemish.scoring.part_outline import PartOutline
@@ -208,9 +208,7 @@ class Window:
         good = None
         if found is not None and image.image is not None:
             reach = max(1, round(max(inspected.frame.encoder_input.shape[:2]) / 40 / self.scale))
-            shift = best_shift(found, image.image, crop_to_good, inside, reach)
-            crop_to_good = joined(crop_to_good, np.array([[1.0, 0.0, shift[1]], [0.0, 1.0, shift[0]]]))
-            good = cut(image.image, crop_to_good, size)
+            crop_to_good, good = best_shift(found, image.image, crop_to_good, inside, reach)
         xyz = None if scan.xyz is None else nearest(scan.xyz, self.to_frame, size)
         good_xyz = None if image.xyz is None else nearest(image.xyz, crop_to_good, size)
         return Crops(found, good, inside, self.to_image(inspected), xyz, good_xyz), crop_to_good
@@ -256,36 +254,44 @@ def to_reference(
 
 def best_shift(
     found: np.ndarray, image: np.ndarray, to_good: np.ndarray, inside: np.ndarray, reach: int
-) -> tuple[int, int]:
-    """By how many pixels (y, x), up to `reach`, a matched crop is shifted best: what surrounds the region agrees.
+) -> tuple[np.ndarray, np.ndarray]:
+    """The matched crop of an image, shifted by up to `reach` pixels so that what surrounds the region agrees best.
 
-    Cells are coarser than pixels. Agreement is the deviation of the difference in grey levels, at half resolution and
-    then around its best.
+    Returns the way `(2, 3)` to the image, and the crop `(h, w, 3)`. Cells are coarser than pixels. Agreement is the
+    deviation of the difference in grey levels, at half resolution and then around its best.
     """
     height, width = inside.shape
     around = surroundings(inside)
     if not is_enough(around):
-        return 0, 0
-    wide = joined(to_good, np.array([[1.0, 0.0, -float(reach)], [0.0, 1.0, -float(reach)]]))
-    good = cut(image, wide, (height + 2 * reach, width + 2 * reach)).astype(np.float32).mean(axis=2)
-    grey = found.astype(np.float32).mean(axis=2)
-    best = (0, 0)
+        return to_good, cut(image, to_good, (height, width))
+    corner = joined(to_good, np.array([[1.0, 0.0, -float(reach)], [0.0, 1.0, -float(reach)]]))
+    wide = cut(image, corner, (height + 2 * reach, width + 2 * reach))
+    good, grey = (grey_of(pixels) for pixels in (wide, found))
+    down, across = 0, 0
     for step, span in ((2, reach), (1, 1)):
         rows, columns = np.nonzero(around[::step, ::step])
         if not len(rows):
             continue
         every = max(1, len(rows) // SHIFT_PIXELS)
         rows, columns = rows[::every] * step, columns[::every] * step
-        own = grey[rows, columns]
-        values = {}
-        for down in range(-span, span + 1, step):
-            for across in range(-span, span + 1, step):
-                y, x = best[0] + down, best[1] + across
-                if max(abs(y), abs(x)) <= reach:
-                    apart = own - good[rows + reach + y, columns + reach + x]
-                    values[y, x] = float(apart.std()) + 1e-3 * math.hypot(y, x)
-        best = min(values, key=lambda shift: values[shift]) if values else best
-    return best
+        tried = range(-span, span + 1, step)
+        shifts = [(down + y, across + x) for y in tried for x in tried]
+        shifts = [shift for shift in shifts if max(abs(shift[0]), abs(shift[1])) <= reach]
+        starts = np.array([(reach + y) * good.shape[1] + reach + x for y, x in shifts])  # (S,)
+        apart = grey[rows, columns] - good.ravel()[starts[:, None] + (rows * good.shape[1] + columns)]  # (S, N)
+        far = 1e-3 * np.hypot(*np.array(shifts).T)
+        down, across = shifts[int(np.argmin(apart.std(axis=1).astype(np.float64) + far))]
+    shifted = joined(to_good, np.array([[1.0, 0.0, across], [0.0, 1.0, down]]))
+    if is_coarse(shifted):  # pixels of the image that a crop averages depend on where it lies
+        return shifted, cut(image, shifted, (height, width))
+    return shifted, wide[reach + down :, reach + across :][:height, :width]
+
+
+def grey_of(pixels: np.ndarray) -> np.ndarray:
+    """The mean `(h, w)` float32 of the channels of pixels `(h, w, 3)` uint8."""
+    red, green, blue = (pixels[..., i].astype(np.float32) for i in range(3))
+    found: np.ndarray = (red + green + blue) / np.float32(3)
+    return found
 
 
 def nearest(xyz: np.ndarray, to_source: np.ndarray, size: tuple[int, int]) -> np.ndarray:

@@ -274,36 +274,51 @@ def best_place(around: Surroundings, images: Sequence[ReferenceImage], enough: f
 
     Turned arrangements are tried unless an upright place has `enough` similarity, and must be better by `TURN_GAIN`.
     """
-    likeness = [around.cells @ one.unit_cells.reshape(-1, one.cells.shape[2]).T for one in images]  # (N, gh·gw) each
+    grids: dict[tuple[int, ...], list[int]] = {}
+    for number, one in enumerate(images):
+        grids.setdefault(one.cells.shape[:2], []).append(number)
+    likeness = {grid: likeness_to(around, [images[i] for i in numbers]) for grid, numbers in grids.items()}
     found = []
     for turns in (TURNS[:1], TURNS[1:]):
-        for number, (image, alike) in enumerate(zip(images, likeness, strict=True)):
-            own = alike.reshape(-1, *image.cells.shape[:2])  # (N, gh, gw)
-            found += [best_cell(around, own, number, degrees) for degrees in turns]
+        for grid, alike in likeness.items():
+            found += [best_cell(around, alike, grids[grid], degrees) for degrees in turns]
         if max(place.similarity for _, place in found) >= enough:
             break
     return max(found, key=lambda pair: pair[0])[1]
 
 
-def best_cell(around: Surroundings, alike: np.ndarray, number: int, degrees: float) -> tuple[float, Placement]:
-    """What the best cell of one image is worth, and its place, from how `alike` `(N, gh, gw)` its cells are.
+def likeness_to(around: Surroundings, images: Sequence[ReferenceImage]) -> np.ndarray:
+    """How like each of the N surrounding cells each cell of I images of one grid is, `(N, I, gh, gw)`, weighted."""
+    grid = images[0].cells.shape[:2]
+    alike = np.empty((len(around.cells), len(images), *grid), np.float32)
+    for i, one in enumerate(images):
+        alike[:, i] = (around.cells @ one.unit_cells.reshape(-1, one.cells.shape[2]).T).reshape(-1, *grid)
+    alike *= around.weights[:, None, None, None]
+    return alike
 
-    What would lie beyond the image's edge is like nothing.
+
+def best_cell(
+    around: Surroundings, alike: np.ndarray, numbers: Sequence[int], degrees: float
+) -> tuple[float, Placement]:
+    """What the best cell of images of these `numbers` is worth, and its place, from `likeness_to` them.
+
+    What would lie beyond an image's edge is like nothing.
     """
-    height, width = alike.shape[1:]
-    total = np.zeros((height, width), np.float32)
-    for weight, (down, across), own in zip(around.weights, turned(around.offsets, degrees), alike, strict=True):
+    height, width = alike.shape[2:]
+    total = np.zeros(alike.shape[1:], np.float32)  # (I, gh, gw)
+    for (down, across), own in zip(turned(around.offsets, degrees), alike, strict=True):
         top, left = max(0, -down), max(0, -across)
         bottom, right = min(height, height - down), min(width, width - across)
         if top < bottom and left < right:
-            total[top:bottom, left:right] += weight * own[top + down : bottom + down, left + across : right + across]
+            total[:, top:bottom, left:right] += own[:, top + down : bottom + down, left + across : right + across]
     total /= around.weights.sum()
     y = np.arange(height)[:, None] / height - around.centre[0] / around.grid[0]
     x = np.arange(width)[None] / width - around.centre[1] / around.grid[1]
-    worth = total - FAR_LOSS * np.hypot(y, x) - (TURN_GAIN if degrees else 0.0)
-    row, column = divmod(int(np.argmax(worth)), width)
-    return float(worth[row, column]), Placement(
-        number, around.centre, (row, column), degrees, float(total[row, column])
+    worth = total - FAR_LOSS * np.hypot(y, x) - (TURN_GAIN if degrees else 0.0)  # (I, gh, gw)
+    best = int(np.argmax(worth))
+    image, cell = divmod(best, height * width)
+    return float(worth.flat[best]), Placement(
+        numbers[image], around.centre, divmod(cell, width), degrees, float(total.flat[best])
     )
 
 

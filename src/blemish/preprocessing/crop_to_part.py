@@ -26,6 +26,7 @@ MARGIN = 0.06  # of the part's length and width that is kept on each side
 WORTH = 0.5  # share of the image that a crop may cover at most to be worth what it leaves out
 GROWN = (1.0, 1.25, 1.5)  # sizes of crop, in fitted extents: the smallest that holds the part (few sizes are fast)
 LEAST = 4  # patches a side
+COARSE = 1.2  # image pixels along a frame pixel, from which on they are averaged first
 STRIP, LONGEST = 4.0, 64.0  # aspect ratios: from which an image is a strip, and beyond which it is squeezed
 WITNESSES = 2  # normal images with a clean background before debris on it counts: one may be so by chance
 
@@ -206,13 +207,25 @@ def cut(image: np.ndarray, to_image: np.ndarray, size: tuple[int, int]) -> np.nd
     x0, y0, x1, y1 = min(x0, width - 1), min(y0, height - 1), max(x1, 1), max(y1, 1)  # a frame beside the image
     inside = image[max(0, y0) : min(height, y1), max(0, x0) : min(width, x1)]
     beyond = ((max(0, -y0), max(0, y1 - height)), (max(0, -x0), max(0, x1 - width)), (0, 0))
-    source = Image.fromarray(np.ascontiguousarray(np.pad(inside, beyond, mode="symmetric")))
+    if any(map(any, beyond)):
+        inside = np.pad(inside, beyond, mode="symmetric")
+    source = Image.fromarray(np.ascontiguousarray(inside))
     back = to_image.copy()
     back[:, 2] -= [x0, y0]
-    coarse = math.sqrt(abs(float(np.linalg.det(to_image[:, :2]))))
-    if coarse > 1.2:
+    if is_coarse(to_image):
+        coarse = zoom_of(to_image)
         small = max(1, round(source.width / coarse)), max(1, round(source.height / coarse))
         back *= np.array([[small[0] / source.width], [small[1] / source.height]])
         source = source.resize(small, Image.Resampling.BILINEAR)
     warped = source.transform((size[1], size[0]), Image.Transform.AFFINE, tuple(back.ravel()), Image.Resampling.BICUBIC)
     return np.asarray(warped)
+
+
+def zoom_of(to_image: np.ndarray) -> float:
+    """How many pixels of the image, along a side, a pixel of the frame that `to_image` `(2, 3)` lays on it covers."""
+    return math.sqrt(abs(float(np.linalg.det(to_image[:, :2]))))
+
+
+def is_coarse(to_image: np.ndarray) -> bool:
+    """Whether a frame is so much coarser than its image that `cut` shrinks that first."""
+    return zoom_of(to_image) > COARSE

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Self
@@ -11,6 +12,7 @@ from PIL import Image
 from scipy import ndimage
 
 from blemish.numeric.cielab import lab_of
+from blemish.numeric.morphology import dilated
 from blemish.preprocessing.foreground import find_part
 from blemish.scoring.region_attributes import Background
 
@@ -33,14 +35,16 @@ class PartOutline:
     @classmethod
     def of_image(cls, pixels: np.ndarray, to_image: np.ndarray) -> Self | None:
         """The part in the encoder's input `(h, w, 3)` uint8, where one is expected; None where none is found."""
-        part = find_part(pixels, side=_SIDE, expected=True)
+        height, width = pixels.shape[:2]
+        shrink = max(1.0, max(height, width) / _SIDE)
+        size = max(8, round(width / shrink)), max(8, round(height / shrink))
+        small = np.asarray(Image.fromarray(pixels).resize(size, Image.Resampling.BOX))
+        part = find_part(small, side=_SIDE, expected=True)
         if part is None or not part.mask.any():
             return None
-        height, width = part.mask.shape
-        small = np.asarray(Image.fromarray(pixels).resize((width, height), Image.Resampling.BOX))
-        bare = ~ndimage.binary_dilation(part.mask | part.debris, iterations=3)
+        bare = ~dilated(part.mask | part.debris, 3)
         background = Background.of(lab_of(small[bare])) if bare.sum() >= _FEWEST else None
-        return cls(part.mask, part.shrink, to_image, background)
+        return cls(part.mask, shrink, to_image, background)
 
     @classmethod
     def of_points(cls, xyz: np.ndarray, to_image: np.ndarray) -> Self | None:
@@ -63,16 +67,18 @@ class PartOutline:
 
     @cached_property
     def depth(self) -> np.ndarray:
-        """How far each pixel `(h, w)` lies inside the outline, negative outside, over the inscribed radius."""
-        padded = np.pad(self.mask, 1)
-        inside = ndimage.distance_transform_edt(padded)
-        signed = np.where(padded, inside - 0.5, 0.5 - ndimage.distance_transform_edt(~padded))
-        found: np.ndarray = (signed / max(float(inside.max()), 1.0))[1:-1, 1:-1]
-        return found
+        """How far each pixel `(h, w)` of the part lies inside the outline, in pixels of the copy; 0 beside the part."""
+        inside: np.ndarray = ndimage.distance_transform_edt(np.pad(self.mask, 1))[1:-1, 1:-1]
+        return inside
 
     def edge_distance(self, place: tuple[float, float]) -> float:
-        """The depth at a place (x, y) of the image."""
+        """How far a place (x, y) of the image lies inside the outline, negative outside, over the inscribed radius."""
         forward = np.vstack([self.to_image, [0, 0, 1]])
         x, y = np.linalg.solve(forward, [*place, 1.0])[:2] / self.shrink
         row = min(self.mask.shape[0] - 1, max(0, int(y)))
-        return float(self.depth[row, min(self.mask.shape[1] - 1, max(0, int(x)))])
+        column = min(self.mask.shape[1] - 1, max(0, int(x)))
+        signed = float(self.depth[row, column]) - 0.5
+        if not self.mask[row, column]:
+            ys, xs = np.nonzero(self.mask)
+            signed = 0.5 - math.sqrt(float(((ys - row) ** 2 + (xs - column) ** 2).min()))
+        return signed / max(float(self.depth.max()), 1.0)

@@ -13,6 +13,7 @@ import numpy as np
 from scipy import ndimage
 
 from blemish.numeric.cielab import delta_e_2000, lab_of
+from blemish.numeric.morphology import box_around, closed, dilated, eroded, filled, window_range
 
 # Chosen by eye on made-up defects on good pictures of bottle, pill and cookie; benchmarks/reasons.py measures them.
 NOTICEABLE = 2.3  # of a distance in CIELAB: a just noticeable difference (Mahy et al., 1994)
@@ -132,7 +133,7 @@ def compare(crops: Crops, background: Background | None = None) -> Comparison | 
     delta = mean - expected
     colour = float(delta_e_2000(mean, expected))
     texture = texture_ratio(found[..., 0], good[..., 0], crops.inside, visible if colour > NOTICEABLE else None)
-    rim = ndimage.binary_dilation(where, iterations=2)
+    rim = dilated(where, 2)
     return Comparison(
         lightness=float(delta[0]),
         redness=float(delta[1]),
@@ -147,8 +148,7 @@ def compare(crops: Crops, background: Background | None = None) -> Comparison | 
 
 def surroundings(inside: np.ndarray) -> np.ndarray:
     """The pixels `(h, w)` bool of a crop that lie clear of the region `inside`."""
-    around: np.ndarray = ~ndimage.binary_dilation(inside, iterations=2)
-    return around
+    return ~dilated(inside, 2)
 
 
 def is_enough(around: np.ndarray) -> bool:
@@ -160,8 +160,8 @@ def light_shift(found: np.ndarray, good: np.ndarray, around: np.ndarray) -> np.n
     """By how much what lies `around` a region differs in colour, `(3,)`: the light, not the defect. Lab `(h, w, 3)`."""
     if not is_enough(around):
         return np.zeros(3, np.float32)
-    shift: np.ndarray = np.median(found[around] - good[around], axis=0)
-    return shift
+    channels = [found[..., i][around] - good[..., i][around] for i in range(3)]  # (N,) each
+    return np.array([np.median(channel) for channel in channels], np.float32)
 
 
 def lie_alike(found: np.ndarray, good: np.ndarray, around: np.ndarray) -> bool:
@@ -172,8 +172,9 @@ def lie_alike(found: np.ndarray, good: np.ndarray, around: np.ndarray) -> bool:
     """
     if not is_enough(around):
         return True
-    apart = float((found[around] - good[around]).std(axis=0)[0])
-    own = math.hypot(float(found[around].std(axis=0)[0]), float(good[around].std(axis=0)[0]))
+    found_there, good_there = found[..., 0][around], good[..., 0][around]  # (N,)
+    apart = float((found_there - good_there).std())
+    own = math.hypot(float(found_there.std()), float(good_there.std()))
     return apart <= max(NOTICEABLE, ALIKE * own)
 
 
@@ -186,9 +187,8 @@ def usual_colours(found: np.ndarray, good: np.ndarray, around: np.ndarray, backg
 
 def beyond_colours(found: np.ndarray, usual: np.ndarray) -> np.ndarray:
     """The distance `(h, w)` in CIELAB of each pixel `(h, w, 3)` from the range of the `usual` colours `(N, 3)`."""
-    low, high = np.percentile(usual, OUTERMOST, axis=0)
-    distance: np.ndarray = np.linalg.norm(found - np.clip(found, low, high), axis=-1)
-    return distance
+    low, high = np.percentile(np.ascontiguousarray(usual.T), OUTERMOST, axis=1)
+    return length(found - np.clip(found, low, high))
 
 
 def beyond_range(found: np.ndarray, good: np.ndarray) -> np.ndarray:
@@ -196,10 +196,14 @@ def beyond_range(found: np.ndarray, good: np.ndarray) -> np.ndarray:
 
     Ranges of a window forgive that two places never lie on one another exactly. Lab `(h, w, 3)` each.
     """
-    window = (TOLERANCE, TOLERANCE, 1)
-    low, high = ndimage.minimum_filter(good, window), ndimage.maximum_filter(good, window)
-    distance: np.ndarray = np.linalg.norm(found - np.clip(found, low, high), axis=-1)
-    return distance
+    return length(found - np.clip(found, *window_range(good, TOLERANCE)))
+
+
+def length(vectors: np.ndarray) -> np.ndarray:
+    """The Euclidean length `(h, w)` of vectors `(h, w, 3)`."""
+    x, y, z = (vectors[..., i] for i in range(3))
+    found: np.ndarray = np.sqrt(x * x + y * y + z * z)
+    return found
 
 
 def visible_pixels(difference: np.ndarray, inside: np.ndarray, around: np.ndarray) -> np.ndarray | None:
@@ -213,11 +217,11 @@ def visible_pixels(difference: np.ndarray, inside: np.ndarray, around: np.ndarra
     if strongest <= max(NOTICEABLE, 1.2 * usual):
         return None
     mask = reach & (difference > max(NOTICEABLE / 2, min(usual, strongest / 2), SHARE_OF_PEAK * strongest))
-    labels, count = ndimage.label(ndimage.binary_dilation(mask))
+    labels, count = ndimage.label(dilated(mask))
     masses = ndimage.sum_labels(difference * mask, labels, range(1, count + 1))
     mask &= np.isin(labels, 1 + np.flatnonzero(masses >= LEAST_PIECE * masses.max(initial=0.0)))
     # Grain differs in both directions, here and there: what lies between belongs to it, and its mean is no colour.
-    mask |= ndimage.binary_fill_holes(ndimage.binary_closing(np.pad(mask, 2), iterations=2))[2:-2, 2:-2] & reach
+    mask |= filled(closed(np.pad(mask, 2), 2))[2:-2, 2:-2] & reach
     return mask if mask.sum() >= LEAST_PIXELS else None
 
 
@@ -228,8 +232,8 @@ def texture_ratio(found: np.ndarray, good: np.ndarray, inside: np.ndarray, visib
     """
     where = inside
     if visible is not None:
-        inner = ndimage.binary_erosion(visible, iterations=3)
-        where = inner if inner.sum() >= 4 * LEAST_PIXELS else ndimage.binary_erosion(visible)
+        inner = eroded(visible, 3)
+        where = inner if inner.sum() >= 4 * LEAST_PIXELS else eroded(visible)
         if where.sum() < LEAST_PIXELS:
             return 1.0
     return (local_variance(found, where) + VARIANCE_FLOOR) / (local_variance(good, where) + VARIANCE_FLOOR)
@@ -237,14 +241,16 @@ def texture_ratio(found: np.ndarray, good: np.ndarray, inside: np.ndarray, visib
 
 def local_variance(lightness: np.ndarray, where: np.ndarray) -> float:
     """The mean squared difference of a picture `(h, w)` from its own blur, in an area `(h, w)` bool."""
-    rest = lightness - ndimage.gaussian_filter(lightness, GRAIN)
-    return float((rest[where] ** 2).mean())
+    box = box_around(where, round(4 * GRAIN))  # what the blur reaches
+    rest = lightness[box] - ndimage.gaussian_filter(lightness[box], GRAIN, truncate=4.0)
+    return float((rest[where[box]] ** 2).mean())
 
 
 def gradient_energy(lightness: np.ndarray, where: np.ndarray) -> float:
     """The mean squared Sobel gradient, in units of L* a pixel, of an area `(h, w)` bool; never 0."""
-    down, across = ndimage.sobel(lightness, 0) / 8, ndimage.sobel(lightness, 1) / 8
-    return float((down[where] ** 2 + across[where] ** 2).mean()) + GRADIENT_FLOOR
+    box = box_around(where, 1)
+    down, across = (ndimage.sobel(lightness[box], axis)[where[box]] / 8 for axis in (0, 1))  # (N,)
+    return float((down**2 + across**2).mean()) + GRADIENT_FLOOR
 
 
 def presence(found: np.ndarray, good: np.ndarray, where: np.ndarray, background: Background) -> str:
