@@ -11,8 +11,8 @@ from functools import lru_cache
 
 import numpy as np
 from PIL import Image
-from scipy import ndimage
-from scipy.linalg import eigh
+
+from blemish.numeric import raster
 
 # Chosen by eye on images of parts on plain backgrounds and of textures; no benchmark set them, nor the percentiles and
 # sizes of the morphology in `find_part`.
@@ -69,9 +69,9 @@ def find_part(image: np.ndarray, side: int = 224, expected: bool = False) -> Par
     distance = _background_distance(small, edge)  # (h, w)
     clipped = np.minimum(distance, np.percentile(distance, 99.5))
     mask = distance > max(otsu(clipped)[0], FAINTEST)
-    mask = ndimage.binary_closing(np.pad(mask, 6), iterations=3)[6:-6, 6:-6]
-    mask = ndimage.binary_opening(ndimage.binary_fill_holes(mask))
-    labels, count = ndimage.label(mask)
+    mask = raster.binary_closing(np.pad(mask, 6), iterations=3)[6:-6, 6:-6]
+    mask = raster.binary_opening(raster.binary_fill_holes(mask))
+    labels, count = raster.label(mask)
     if not count:
         return None
     sizes = np.bincount(labels.ravel())[1:]
@@ -156,6 +156,8 @@ def border(shape: tuple[int, ...]) -> np.ndarray:
 
 def _component(patches: np.ndarray, sample: np.ndarray) -> np.ndarray:
     """`patches` `(N, D)` along the first principal component of `sample` `(M, D)` → `(N,)`."""
+    from scipy.linalg import eigh  # here, because finding a part in pixels does without scipy
+
     mean = sample.mean(axis=0)
     centred = sample - mean
     wide = len(centred) < centred.shape[1]
@@ -176,8 +178,8 @@ def _believed(values: np.ndarray, edge: np.ndarray | None = None) -> np.ndarray:
         mask = ~mask
     if separation < SEPARATION or 1 - mask[edge].mean() < BACKGROUND_BORDER:
         return whole
-    mask = ndimage.binary_fill_holes(ndimage.binary_opening(mask, iterations=max(1, min(values.shape) // 150)))
-    labels, count = ndimage.label(mask, structure=np.ones((3, 3)))
+    mask = raster.binary_fill_holes(raster.binary_opening(mask, iterations=max(1, min(values.shape) // 150)))
+    labels, count = raster.label(mask, diagonal=True)
     if count > 1:  # crumbs of background that look like the part
         sizes = np.bincount(labels.ravel())[1:]
         mask = np.isin(labels, 1 + np.flatnonzero(sizes >= 0.1 * sizes.max()))

@@ -19,6 +19,7 @@ from PIL import Image
 
 from blemish.data.images import load_mask
 from blemish.errors import DatasetError, ImageError, SettingsError
+from blemish.numeric.raster import gaussian_filter
 from blemish.preprocessing.framing import Frame
 from blemish.types import ImageOrScan, Scan
 
@@ -250,8 +251,6 @@ def filled_in(image: np.ndarray, pixels: np.ndarray) -> np.ndarray:
 
 def _colours_around(image: np.ndarray, gone: np.ndarray, cell: float) -> np.ndarray:
     """Mean colours `(h, w, 3)` uint8 of an image `(h, w, 3)` uint8 that is 0 where `gone` `(h, w)`, by distance."""
-    from scipy.ndimage import gaussian_filter
-
     height, width = gone.shape
     cells = max(1, round(width / cell)), max(1, round(height / cell))
     sums = np.asarray(Image.fromarray(image).resize(cells, Image.Resampling.BOX), np.float32)  # (rows, columns, 3)

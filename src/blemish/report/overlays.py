@@ -14,6 +14,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from blemish.errors import ImageError
+from blemish.numeric import raster
 from blemish.preprocessing.ignored_area import resized_area
 from blemish.report.colours import DEFECT, GOOD, HEAT, TRUTH, UNKNOWN, UNSURE
 from blemish.scoring.describe import count_in_words, times_in_words
@@ -123,11 +124,8 @@ def draw_ignored(image: np.ndarray, area: np.ndarray, scale: float = 1.0) -> np.
 
 def _write_inside(canvas: np.ndarray, inside: np.ndarray, text: str, letters: int) -> np.ndarray:
     """The image with a text in the middle of the largest connected part of an area, if that has the room."""
-    from scipy import ndimage
-
-    labels, count = ndimage.label(inside)
-    largest = 1 + int(np.argmax(ndimage.sum_labels(inside, labels, range(1, count + 1))))
-    rows, columns = ndimage.find_objects(labels)[largest - 1]
+    labels, _ = raster.label(inside)
+    rows, columns = raster.find_objects(labels)[int(np.argmax(np.bincount(labels[inside])[1:]))]
     font = _font(letters)
     wide, high = font.getlength(text) + letters, 1.5 * letters
     if columns.stop - columns.start < wide or rows.stop - rows.start < high:

@@ -13,6 +13,7 @@ from itertools import pairwise
 import numpy as np
 from PIL import Image
 
+from blemish.numeric import raster
 from blemish.numeric.affine import inverse
 from blemish.types import Region
 
@@ -112,15 +113,13 @@ def regions(
     rows, columns = np.flatnonzero(above.any(axis=1)), np.flatnonzero(above.any(axis=0))
     if not len(rows):
         return ()
-    from scipy import ndimage
-
     # Only the box that holds everything above the threshold is labelled: cheap, and bounded for huge images.
     top, left = int(rows[0]), int(columns[0])
     inner = (slice(top, int(rows[-1]) + 1), slice(left, int(columns[-1]) + 1))
-    labels, _ = ndimage.label(above[inner], structure=np.ones((3, 3), dtype=bool))
+    labels, _ = raster.label(above[inner], diagonal=True)
     values = scores[inner]
     found = []
-    for index, box in enumerate(ndimage.find_objects(labels), start=1):
+    for index, box in enumerate(raster.find_objects(labels), start=1):
         inside = labels[box] == index
         area = int(inside.sum())
         within = values[box][inside]
