@@ -336,6 +336,13 @@ DETECTORS: dict[str, DetectorEntry] = {
         "arXiv 2310.18961",
         ("clip-vit-l14-336", "clip-vit-b16", "clip-vit-b16-plus-240"),
     ),
+    "promptad": DetectorEntry(
+        "blemish.detectors.promptad:PromptAD",
+        "prompts about good and defective parts, learned from a few good pictures, beside a bank of their patches",
+        "Li et al., PromptAD: Learning Prompts with only Normal Samples for Few-Shot Anomaly Detection, CVPR 2024, "
+        "arXiv 2404.05231",
+        ("clip-vit-b16-plus-240", "clip-vit-b16", "clip-vit-l14-336"),
+    ),
     "btf": DetectorEntry(
         "blemish.detectors.rgb3d.btf:BTF",
         "memory bank of picture and surface side by side; needs points",
@@ -384,6 +391,11 @@ EXPERIMENTS: dict[str, ExperimentEntry] = {
         "blemish.research.experiments.logical:Logical",
         "which methods find wrong counts, missing, extra and misplaced parts; brings generated kits",
         'Bergmann et al., "Beyond Dents and Scratches", IJCV 130, 2022',
+    ),
+    "zero-shot-prompts": ExperimentEntry(
+        "blemish.research.experiments.zero_shot_prompts:ZeroShotPrompts",
+        "generic sentences against a product's own words, without good pictures, and where neither separates defects",
+        f"{_SURVEY}, (c)",
     ),
     "area-distance": ExperimentEntry(
         "blemish.research.experiments.area_distance:AreaDistance",

@@ -20,6 +20,7 @@ from blemish.detectors import factory
 from blemish.detectors.base import Detector, Needs
 from blemish.detectors.settings import Configurable, setting_names
 from blemish.encoders.base import LayerRole
+from blemish.encoders.image_text.state_prompts import learnable_prompts
 from blemish.errors import NotFittedError, SettingsError
 from blemish.model.feature_loader import FeatureLoader
 from blemish.numeric.pooling import image_score
@@ -29,10 +30,19 @@ from blemish.types import POINTS, RGB, Features, Prompts
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 SIZE = 64  # pixels; small, so that every detector is through in seconds
 # Settings that make training short, given to those that have them.
-QUICK = {"steps": 4, "depth": 1, "decoder_depth": 1, "heads": 2, "width": 8, "rotations": 2, "image_size": SIZE}
+QUICK = {
+    "steps": 4,
+    "depth": 1,
+    "decoder_depth": 1,
+    "heads": 2,
+    "width": 8,
+    "rotations": 2,
+    "epochs": 3,
+    "image_size": SIZE,
+}
 
 # Every patch: only filling the area in, as models do, hides what is there.
-SEE_THE_WHOLE_IMAGE = {"sa-patchcore", "winclip", "anomalyclip"}
+SEE_THE_WHOLE_IMAGE = {"sa-patchcore", "winclip", "anomalyclip", "promptad"}
 
 pytestmark = pytest.mark.parametrize("name", sorted(registry.DETECTORS))
 
@@ -73,7 +83,9 @@ class Scanned:
         return Features({**features.layers, POINTS: (points,)}, {POINTS: valid})
 
 
-def sentences() -> Prompts:
+def sentences(detector: Detector, encoder: Any) -> Prompts:
+    if detector.needs.prompts == "learnable":
+        return learnable_prompts("disc", encoder)
     rows = torch.randn(2, 5, 12, generator=torch.Generator().manual_seed(1))
     return Prompts(*torch.nn.functional.normalize(rows, dim=-1))
 
@@ -106,7 +118,11 @@ def fitted(name: str) -> tuple[Detector, Any]:
         detector = quick(name)
         encoder = encoder_for(detector)
         good = feature_loader(detector, encoder)
-        prompted = [replace(batch, prompts={"disc": sentences()}) for batch in good] if detector.needs.prompts else good
+        prompted = (
+            [replace(batch, prompts={"disc": sentences(detector, encoder)}) for batch in good]
+            if detector.needs.prompts
+            else good
+        )
         _FITTED[name] = detector.fit(prompted), encoder
     return _FITTED[name]
 
@@ -260,7 +276,7 @@ def test_a_state_moves_between_processor_and_gpu(name: str) -> None:
     """Fitted on one, scored on the other, both ways: scores agree, and stay where the features are."""
     on_cpu, encoder = fitted(name)
     features = anomalous_and_normal(encoder)
-    prompts = {"disc": sentences()} if on_cpu.needs.prompts else None
+    prompts = {"disc": sentences(on_cpu, encoder)} if on_cpu.needs.prompts else None
     good = feature_loader(on_cpu, encoder)
     batches = [
         replace(

@@ -14,7 +14,7 @@ from image_text_parts import write_model
 from torch.nn.functional import normalize
 
 from blemish.data.data_warnings import collected_warnings
-from blemish.detectors import winclip
+from blemish.detectors import references
 from blemish.detectors.base import LeavesOut, ZeroShot
 from blemish.detectors.language import class_scores, prototypes
 from blemish.detectors.winclip import WinCLIP, harmonic_means
@@ -141,7 +141,7 @@ def test_the_search_among_all_references_is_prepared_once(monkeypatch: pytest.Mo
             made.append(len(args[0]))
             super().__init__(*args)
 
-    monkeypatch.setattr(winclip, "Neighbours", Counted)
+    monkeypatch.setattr(references, "Neighbours", Counted)
     known, inspected = features(3), features(4, seed=5)
     detector = WinCLIP().fit([Batch(known, prompts={"nut": sentences()}, images=(0, 1, 2))])
     first = detector.score(inspected)

@@ -1,4 +1,4 @@
-"""The four signs: each shows on a model built to fail that way, and none on healthy ones."""
+"""The five signs: each shows on a model built to fail that way, and none on healthy ones."""
 
 from __future__ import annotations
 
@@ -25,6 +25,7 @@ from blemish.types import RGB, Batch, Features, PatchScores
 
 Draw = Any
 NAMES = ("identity mapping", "over-fitting", "domain gap", "growth")
+PROMPTS = "prompts do not separate"  # not measured of detectors without any
 
 
 class AutoEncoder:
@@ -87,8 +88,9 @@ def fitted(images: list[np.ndarray], detector: Any = "patchcore", **settings: An
 
 
 def findings(found: Diagnosis) -> dict[str, str]:
-    assert tuple(sign.name for sign in found.signs) == NAMES
-    return {sign.name: sign.finding for sign in found.signs}
+    assert tuple(sign.name for sign in found.signs) == (*NAMES, PROMPTS)
+    assert found.signs[-1].finding == "not measured"
+    return {sign.name: sign.finding for sign in found.signs[:-1]}
 
 
 def sign(found: Diagnosis, name: str) -> Sign:

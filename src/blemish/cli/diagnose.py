@@ -1,4 +1,4 @@
-"""`blemish diagnose`: measure the four signs of a model that fails silently."""
+"""`blemish diagnose`: measure the five signs of a model that fails silently."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from blemish.detectors.base import Needs, Progress
 from blemish.detectors.categories import by_category, categories_of, matching_category, state_key
-from blemish.detectors.language import class_scores, prompts_of, prototypes
+from blemish.detectors.language import check_aligned, class_scores, margins, prompts_of, prototypes
 from blemish.detectors.settings import Configurable, Count, Positive
 from blemish.errors import NotFittedError, SettingsError
 from blemish.types import ALIGNED, RGB, WHOLE, Batch, Features, PatchScores, Prompts
@@ -65,12 +65,7 @@ class AnomalyCLIP(Configurable):
     def score(self, features: Features) -> PatchScores:
         """The map of patches `(B, h, w)`, and the image scores `(B,)`."""
         self._check_fitted()
-        if ALIGNED not in features.layers or WHOLE not in features.layers:
-            raise SettingsError(
-                "features of an encoder that embeds patches in the space of sentences",
-                f"{', '.join(features.layers)}",
-                "choose an encoder that can speak: `blemish list encoders`",
-            )
+        check_aligned(features)
         layers = torch.stack(features.layers[ALIGNED], dim=1)  # (B, L, h, w, E)
         whole = features.layers[WHOLE][0][:, 0, 0]  # (B, E)
         text = [self.text_[matching_category(name, self.text_)].to(layers.device) for name in categories_of(features)]
@@ -84,6 +79,14 @@ class AnomalyCLIP(Configurable):
         if ignored is not None:
             images = images.masked_fill(ignored.flatten(1).all(dim=1).to(images.device), 0)
         return PatchScores(maps, images)
+
+    def text_margins(self, features: Features) -> Tensor:
+        """By how much each patch `(B, h, w)` is nearer to the abnormal prompt, the mean over the four depths."""
+        self._check_fitted()
+        check_aligned(features)
+        layers = torch.stack(features.layers[ALIGNED], dim=1)  # (B, L, h, w, E)
+        text = [self.text_[matching_category(name, self.text_)] for name in categories_of(features)]
+        return torch.stack([margins(own, both).mean(0) for own, both in zip(layers, text, strict=True)])
 
     def can_leave_out(self, category: str) -> bool:
         """Always: nothing is learned from the images."""

@@ -143,6 +143,15 @@ class ZeroShot(Protocol):
 
 
 @runtime_checkable
+class ComparesWithText(Protocol):
+    """What a detector offers whose patches lie in one space with sentences."""
+
+    def text_margins(self, features: Features) -> torch.Tensor:
+        """By how much each patch `(B, h, w)` is nearer to the abnormal sentences: the difference of its cosines."""
+        ...
+
+
+@runtime_checkable
 class LeavesOut(Scorer, Protocol):
     """What a detector offers that can score as if it had been fitted without some of its normal images."""
 

@@ -10,7 +10,7 @@ from torch.nn.functional import normalize
 
 from blemish.detectors.categories import categories_of
 from blemish.errors import SettingsError
-from blemish.types import Batch, Prompts
+from blemish.types import ALIGNED, WHOLE, Batch, Features, Prompts
 
 
 def prototypes(prompts: Prompts, category: str) -> Tensor:
@@ -24,6 +24,27 @@ def class_scores(vectors: Tensor, text: Tensor, temperature: float) -> Tensor:
     """The probability that each of `vectors` `(…, E)` is better described by the second row of `text` `(2, E)`."""
     cosines = normalize(vectors.float(), dim=-1) @ text.T  # (…, 2)
     return (cosines / temperature).softmax(-1)[..., 1]
+
+
+def check_aligned(features: Features) -> None:
+    """Raise SettingsError for features without patches, or the image, in the space of sentences."""
+    if ALIGNED not in features.layers or WHOLE not in features.layers:
+        raise SettingsError(
+            "features of an encoder that embeds patches in the space of sentences",
+            f"{', '.join(features.layers)}",
+            "choose an encoder that can speak: `blemish list encoders`",
+        )
+
+
+def margins(vectors: Tensor, text: Tensor) -> Tensor:
+    """By how much `vectors` `(…, E)` are nearer to the second row of `text` `(2, E)`: the difference of cosines."""
+    normal, abnormal = text.to(vectors.device)
+    return normalize(vectors.float(), dim=-1) @ (abnormal - normal)  # (…)
+
+
+def finite(scores: Tensor) -> Tensor:
+    """Scores with 0 in place of what is not finite."""
+    return scores.nan_to_num(0, 0, 0)
 
 
 def prompts_of(batches: Iterable[Batch]) -> tuple[dict[str, Prompts], int]:

@@ -12,65 +12,26 @@ Jeong, Zou, Kim, Zhang, Ravichandran & Dabeer, "WinCLIP: Zero-/Few-Shot Anomaly 
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Self
 
 import torch
 from torch import Tensor
-from torch.nn.functional import conv_transpose2d
+from torch.nn.functional import avg_pool2d, conv_transpose2d
 
 from blemish.detectors.base import Needs, Progress
 from blemish.detectors.categories import by_category, categories_of, matching_category, state_key
-from blemish.detectors.language import check_prompts, class_scores, prototypes
+from blemish.detectors.language import check_prompts, class_scores, finite, margins, prototypes
 from blemish.detectors.patches import numbered
+from blemish.detectors.references import CollectedReferences, References, judged_rows
 from blemish.detectors.settings import Configurable, Count, Positive
 from blemish.encoders.text.prompts import PromptKind
 from blemish.errors import NotFittedError, SettingsError
-from blemish.numeric.neighbours import Neighbours
 from blemish.types import RGB, WHOLE, WINDOWS, Batch, Features, PatchScores, Prompts
 
 SCALES = ("patches", "small", "mid")  # single patches, windows of 2×2 and of 3×3
 _SIDES = {"patches": 1, "small": 2, "mid": 3}  # patches a side
-
-
-@dataclass(frozen=True, eq=False)
-class References:
-    """What one category's normal images look like at one scale: rows `(M, D)`, and the image `(M,)` each is from."""
-
-    rows: Tensor
-    images: Tensor | None = None
-    _searches: dict[torch.device, Neighbours] = field(default_factory=dict, init=False, repr=False)  # of all rows
-
-    def nearest(self, queries: Tensor, left_out: Collection[int] = ()) -> Tensor:
-        """(1 − cosine) / 2 of each query `(N, D)` to its nearest row, `(N,)`, without those of some images."""
-        return self._search_on(queries.device, left_out).search(queries)[0][:, 0] / 2
-
-    def _search_on(self, device: torch.device, left_out: Collection[int]) -> Neighbours:
-        """The search among the rows on a device; that among all of them is prepared once."""
-        if left_out and self.images is not None:
-            kept = ~torch.isin(self.images, torch.tensor(sorted(left_out))).to(self.rows.device)  # (M,)
-            return Neighbours(self.rows[kept].to(device), "cosine")
-        if device not in self._searches:
-            self._searches[device] = Neighbours(self.rows.to(device), "cosine")
-        return self._searches[device]
-
-
-@dataclass
-class _Collected:
-    """The rows of one category's normal images by scale, and of which image they are."""
-
-    rows: dict[str, list[Tensor]] = field(default_factory=lambda: defaultdict(list))
-    images: dict[str, list[Tensor]] = field(default_factory=lambda: defaultdict(list))
-    known: set[int] = field(default_factory=set)
-
-    def add(self, scale: str, rows: Tensor, image: int) -> None:
-        self.rows[scale].append(rows)
-        self.images[scale].append(torch.full((len(rows),), image))
-
-    def references(self) -> dict[str, References]:
-        return {scale: References(torch.cat(own), torch.cat(self.images[scale])) for scale, own in self.rows.items()}
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
@@ -109,14 +70,14 @@ class WinCLIP(Configurable):
 
     def fit(self, batches: Iterable[Batch], progress: Progress | None = None) -> Self:
         """Keep the patches and windows of normal images beside the sentences; one epoch over `batches`."""
-        collected: dict[str, _Collected] = {}
+        collected: dict[str, CollectedReferences] = {}
         prompts: Mapping[str, Prompts] = {}
         for batch, shown, _ in numbered(batches):
             prompts = batch.prompts or prompts
             kept = scales_of(batch.features)
             ignored = batch.features.ignored_on(kept["patches"].shape[1:3])  # (B, h, w)
             for i, (name, image) in enumerate(zip(categories_of(batch.features), shown, strict=True)):
-                own = collected.setdefault(name, _Collected())
+                own = collected.setdefault(name, CollectedReferences())
                 if image not in own.known and len(own.known) >= self.max_images:
                     continue
                 own.known.add(image)
@@ -193,6 +154,13 @@ class WinCLIP(Configurable):
             maps.append(harmonic_means(distances, _SIDES[scale], grid)[0])
         return torch.stack(maps).mean(0)
 
+    def text_margins(self, features: Features) -> Tensor:
+        """By how much each patch `(B, h, w)` is nearer to the abnormal sentences, the mean over its 2 × 2 windows."""
+        windows = scales_of(features)["small"]  # (B, h − 1, w − 1, E)
+        text = [self.text_[self._category_for(name)] for name in categories_of(features)]
+        found = torch.stack([margins(own, both) for own, both in zip(windows, text, strict=True)])
+        return avg_pool2d(found[:, None], 2, stride=1, padding=1, count_include_pad=False)[:, 0]
+
     def state(self) -> dict[str, Tensor]:
         """`text/…` `(2, E)` of every category, and `patches/…`, `small/…`, `mid/…` `(M, D)` of those with images."""
         self._check_fitted()
@@ -243,19 +211,3 @@ def harmonic_means(scores: Tensor, side: int, grid: Sequence[int]) -> Tensor:
     inverse = conv_transpose2d(1 / scores[:, None], kernel)  # (B, 1, h, w)
     count = conv_transpose2d(torch.ones_like(scores[:1, None]), kernel)  # (1, 1, h, w)
     return finite(count / inverse)[:, 0]
-
-
-def finite(scores: Tensor) -> Tensor:
-    """Scores with 0 in place of what is not finite."""
-    return scores.nan_to_num(0, 0, 0)
-
-
-def judged_rows(vectors: Tensor, ignored: Tensor | None) -> Tensor:
-    """Patches or windows `(h', w', D)` as rows, without patches that are `ignored` `(h, w)`.
-
-    Windows stay: what is ignored was filled in by what surrounds it.
-    """
-    rows = vectors.flatten(0, 1)
-    if ignored is None or tuple(ignored.shape) != tuple(vectors.shape[:2]):
-        return rows
-    return rows[~ignored.flatten().to(rows.device)]

@@ -38,6 +38,12 @@ ADVICE: dict[str, tuple[tuple[str, str], ...]] = {
         ("rotations", "Store fewer turned copies: `--set rotations=1`, where the part always lies alike."),
         ("", "Use a detector of constant size: `--detector foundad`."),
     ),
+    "prompts do not separate": (
+        ("", "Say in two or three words what the part is: `--product NAME`."),
+        ("states", "Name the defects that you expect: `--set 'states=[\"{} with scratch\"]'`."),
+        ("", "Compare sentences on labelled pictures: `blemish experiment zero-shot-prompts DATASET -o OUT`."),
+        ("", "Learn from good pictures instead of words: `--detector hybrid`."),
+    ),
 }
 
 

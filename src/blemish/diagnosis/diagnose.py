@@ -1,4 +1,4 @@
-"""Four ways in which a model fails silently, each measured on normal images and synthetic anomalies alone."""
+"""Five ways in which a model fails silently, each measured on normal images and synthetic anomalies alone."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from blemish.diagnosis.domain_gap import domain_gap
 from blemish.diagnosis.identity_mapping import identity_mapping
 from blemish.diagnosis.material import collect
 from blemish.diagnosis.overfitting import overfitting
+from blemish.diagnosis.prompts import prompts
 from blemish.diagnosis.scaling import scaling
 from blemish.diagnosis.signs import Diagnosis, Thresholds
 from blemish.errors import NotFittedError, SettingsError
@@ -27,7 +28,7 @@ def diagnose(
     thresholds: Thresholds | None = None,
     progress: Progress | None = None,
 ) -> Diagnosis:
-    """Measure the four signs of failure of a fitted inspector.
+    """Measure the five signs of failure of a fitted inspector.
 
     `images` are normal ones: those it was fitted on, others, or better some of both; no labelled defect is needed. What
     they do not allow is said to be not measured, and why. Images of no given `category` are recognised. Raises
@@ -46,5 +47,6 @@ def diagnose(
         overfitting(material, identity, thresholds),
         domain_gap(material, thresholds),
         scaling(material, thresholds),
+        prompts(material, thresholds),
     )
     return Diagnosis(signs, tuple(material.words()), material.scores(), tuple(material.failures))

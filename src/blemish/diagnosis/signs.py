@@ -1,4 +1,4 @@
-"""What a diagnosis consists of: measures with their thresholds, the four signs of failure, images that show them."""
+"""What a diagnosis consists of: measures with their thresholds, the five signs of failure, images that show them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ Finding = Literal["ok", "warn", "not measured"]
 
 @dataclass(frozen=True, kw_only=True)
 class Thresholds:
-    """Beyond which a sign warns. `localisation`, `contrast` and `separability` are least values, all others largest.
+    """Beyond which a sign warns. `localisation`, `contrast`, `separability` and `prompts` are least values, all others
+    largest.
 
     Chosen by us so that the healthy models of tests/diagnosis pass and those built to fail there do not.
     """
@@ -25,6 +26,7 @@ class Thresholds:
     generalisation_gap: float = 0.6  # 0: new normal images score as training images do, 1: as synthetic anomalies do
     unknown: float = 0.25  # share of images
     separability: float = 0.8  # AUROC
+    prompts: float = 0.7  # AUROC
     milliseconds: float = 500.0  # an image: at two a second a bank no longer keeps up; busy machines double a time
     megabytes: float = 256.0
 
@@ -102,7 +104,7 @@ class Sign:
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """The four signs; `rests_on` says in sentences what they were measured on and what was missing.
+    """The five signs; `rests_on` says in sentences what they were measured on and what was missing.
 
     `scores` are image scores by kind of image, in units of the typical score of a normal image of the category.
     `failures` are (file, error) of images that could not be read.

@@ -26,10 +26,11 @@ LayerRole = Literal["deep", "projection", "pair", "middle", "several", "many", "
 #   windows     windows of 2 × 2 and 3 × 3 patches, each encoded by itself (WinCLIP)
 #   value       patches: each its own value (MaskCLIP)
 #   v-v         patches: similarity of values, on a path beside the last blocks (CLIP Surgery)
+#   v-v-all     as v-v, on a path beside all blocks (PromptAD)
 #   q-q         patches: similarity of queries, nothing else of the last block (ClearCLIP)
 #   k-k         patches: similarity of keys and nearness, nothing else of the last block (NACLIP)
 #   v-v-layers  patches of four depths on one path of v-v (AnomalyCLIP)
-Alignment = Literal["windows", "value", "v-v", "q-q", "k-k", "v-v-layers"]
+Alignment = Literal["windows", "value", "v-v", "v-v-all", "q-q", "k-k", "v-v-layers"]
 
 
 @runtime_checkable

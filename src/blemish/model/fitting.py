@@ -229,6 +229,12 @@ def embedded_prompts(
 
         learned = read_prompts(Path(settings.text_encoder).expanduser(), encoder)
         return dict.fromkeys(categories, learned), settings.text_encoder
+    if needs.prompts == "learnable":
+        from blemish.encoders.image_text.state_prompts import learnable_prompts
+
+        check_names(names := dict.fromkeys(categories))
+        prompts = {name: learnable_prompts(name, encoder) for name in names}
+        return prompts, encoder.name
     from blemish.encoders.text.factory import build
     from blemish.encoders.text.prompts import embed_sentences, prompts_for
 

@@ -19,10 +19,9 @@ from blemish.data.full_scale import FullScale, learn_full_scale
 from blemish.data.images import load_mask
 from blemish.data.samples import batch_of, image_of
 from blemish.detectors.base import Progress
-from blemish.encoders.base import Encoder, text_tower
+from blemish.encoders.base import Encoder
 from blemish.encoders.image_text.learned_prompts import LearnedPrompts, PromptFacts
-from blemish.encoders.image_text.text_tower import TextTower
-from blemish.encoders.text.frozen import FrozenTextEncoder
+from blemish.encoders.image_text.text_tower import clip_text_tower
 from blemish.errors import DatasetError, SettingsError
 from blemish.numeric.segmentation_loss import dice_loss, focal_loss
 from blemish.numeric.training import Training, seeded
@@ -72,10 +71,9 @@ def fit_prompts(
             f"{len(known)} pictures of one kind" if known else "none",
             "give a dataset with labels, such as MVTec AD",
         )
-    text = text_tower(encoder)
-    if not isinstance(text, FrozenTextEncoder) or getattr(encoder, "alignment", None) != "v-v-layers":
+    if getattr(encoder, "alignment", None) != "v-v-layers":
         raise SettingsError("a CLIP built with the alignment v-v-layers", repr(encoder.name), "build it so")
-    tower = TextTower(text)
+    tower = clip_text_tower(encoder)
     framing = PlainFraming(how.image_size, encoder.size_multiple, square=True)
     full_scale = learn_full_scale(known)
     order = epochs_of(len(known), how)

@@ -1,4 +1,5 @@
-"""The training loop: AdamW (Loshchilov & Hutter, ICLR 2019), a schedule, mixed precision, averaged weights, seeds."""
+"""The training loop: AdamW (Loshchilov & Hutter, ICLR 2019) or SGD, a schedule, mixed precision, averaged weights,
+seeds."""
 
 from __future__ import annotations
 
@@ -7,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import chain, islice
-from typing import Literal, TypeVar, get_args
+from typing import Any, Literal, TypeVar, get_args
 
 import torch
 from torch import Tensor, nn
@@ -17,7 +18,10 @@ from blemish.errors import DatasetError, SettingsError
 from blemish.utils.progress import Progress
 
 Schedule = Literal["constant", "cosine"]
+Optimiser = Literal["adamw", "sgd"]
 Item = TypeVar("Item")
+
+MOMENTUM = 0.9  # of SGD
 
 
 @contextmanager
@@ -58,7 +62,7 @@ def learning_rate(step: int, steps: int, peak: float, schedule: Schedule, warmup
 
 @dataclass(frozen=True)
 class Training:
-    """How a network is trained: `steps` of AdamW, the rate by `learning_rate()` above.
+    """How a network is trained: `steps` of AdamW (or SGD with momentum), the rate by `learning_rate()` above.
 
     `ema_decay` is the decay of an exponential moving average of the weights (0: the last weights), `max_grad_norm` the
     largest norm of a gradient (0: any), `precision` "auto" trains under bfloat16 autocast where the hardware has it.
@@ -74,6 +78,7 @@ class Training:
     max_grad_norm: float = 0.0
     precision: Precision = "auto"
     skip_nonfinite: bool = False
+    optimiser: Optimiser = "adamw"
 
     def run(
         self,
@@ -90,9 +95,7 @@ class Training:
         self.check()
         device = next(model.parameters()).device
         bf16 = resolve_precision(self.precision, device) == "bf16"
-        optimiser = torch.optim.AdamW(
-            model.parameters(), lr=self.learning_rate, weight_decay=self.weight_decay, fused=True
-        )
+        optimiser = self.optimiser_of(model)
         averaged = AveragedWeights(model, self.ema_decay) if self.ema_decay else None
         losses = torch.zeros(self.steps)
         model.train()
@@ -124,6 +127,13 @@ class Training:
         model.eval()
         return losses
 
+    def optimiser_of(self, model: nn.Module) -> torch.optim.Optimizer:
+        """The optimiser of a model's weights."""
+        common: dict[str, Any] = {"lr": self.learning_rate, "weight_decay": self.weight_decay, "fused": True}
+        if self.optimiser == "sgd":
+            return torch.optim.SGD(model.parameters(), momentum=MOMENTUM, **common)
+        return torch.optim.AdamW(model.parameters(), **common)
+
     def check(self) -> None:
         """Raise SettingsError for a setting outside its range."""
         conditions = (
@@ -131,6 +141,7 @@ class Training:
             ("learning_rate", "a number above 0", _within(self.learning_rate, 0) and self.learning_rate > 0),
             ("weight_decay", "a number of at least 0", _within(self.weight_decay, 0)),
             ("schedule", "constant or cosine", self.schedule in get_args(Schedule)),
+            ("optimiser", "adamw or sgd", self.optimiser in get_args(Optimiser)),
             ("warmup_steps", "a number of at least 0", _within(self.warmup_steps, 0)),
             ("ema_decay", "a number in [0, 1)", _within(self.ema_decay, 0) and self.ema_decay < 1),
             ("max_grad_norm", "a number of at least 0", _within(self.max_grad_norm, 0)),

@@ -29,7 +29,7 @@ def built(folder: Path, alignment: Any = "value", **more: Any) -> Any:
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-@pytest.mark.parametrize("alignment", ["windows", "value", "v-v", "q-q", "k-k", "v-v-layers"])
+@pytest.mark.parametrize("alignment", ["windows", "value", "v-v", "v-v-all", "q-q", "k-k", "v-v-layers"])
 def test_features_have_their_shapes(family: str, alignment: str, folder_of: Folder, square: np.ndarray) -> None:
     if family == "siglip" and alignment not in ("windows", "value"):
         with pytest.raises(SettingsError, match="for SigLIP"):
@@ -167,13 +167,13 @@ def block_parts(model: Any, image: torch.Tensor) -> tuple[Any, torch.Tensor]:
     return vision.encoder.layers[-1], tokens
 
 
-@pytest.mark.parametrize("alignment", ["value", "q-q", "k-k", "v-v"])
+@pytest.mark.parametrize("alignment", ["value", "q-q", "k-k", "v-v", "v-v-all"])
 def test_aligned_patches_follow_their_paper(alignment: Any, folder_of: Folder, square: np.ndarray) -> None:
     """The equations of patch_alignment.py, one head at a time."""
     encoder, model = built(folder_of("clip"), alignment), model_of("clip")
     vision = model.vision_model
     with torch.no_grad():
-        if alignment == "v-v":  # beside all four blocks
+        if alignment in ("v-v", "v-v-all"):  # beside all four blocks
             tokens = vision.pre_layrnorm(vision.embeddings(encoder.normalise(square)))
             path = tokens
             for layer in vision.encoder.layers:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from experiment_parts import FewWords, Narrow, Near, write_data, write_dataset
+from image_text_parts import write_model
 
 from blemish import registry
 from blemish.encoders.image.frozen import FrozenEncoder
@@ -32,9 +33,16 @@ def small_vit(
     return FrozenEncoder(network, name=name, layers=taken, stride=8, size_multiple=8, dims=(8,) * len(taken), **facts)
 
 
+@pytest.fixture(scope="session")
+def speaking_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny random encoder with a text tower."""
+    return write_model(tmp_path_factory.mktemp("speaking") / "clip")
+
+
 @pytest.fixture(autouse=True)
-def stand_ins(monkeypatch: pytest.MonkeyPatch) -> None:
-    """`near` and `narrow` among the detectors, `small-vit` among the encoders, `few-words` among those of text."""
+def stand_ins(monkeypatch: pytest.MonkeyPatch, speaking_folder: Path) -> None:
+    """`near` and `narrow` among the detectors, `small-vit` and `tiny-clip`, which reads sentences, among the encoders,
+    `few-words` among those of text."""
     here = {"stand-in:near": Near, "stand-in:narrow": Narrow, "stand-in:vit": small_vit, "stand-in:words": FewWords}
     resolve = registry.resolve
 
@@ -47,6 +55,8 @@ def stand_ins(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setitem(registry.DETECTORS, name, registry.DetectorEntry(f"stand-in:{name}", "a stand-in", "none"))
     entry = registry.EncoderEntry("stand-in:vit", "none needed", 1, "a stand-in")
     monkeypatch.setitem(registry.ENCODERS, "small-vit", entry)
+    speaks = registry.EncoderEntry("", "none needed", 1, "a stand-in", hub=str(speaking_folder), speaks=True)
+    monkeypatch.setitem(registry.ENCODERS, "tiny-clip", speaks)
     words = registry.EncoderEntry("stand-in:words", "none needed", 0, "a stand-in")
     monkeypatch.setitem(registry.TEXT_ENCODERS, "few-words", words)
 

@@ -35,6 +35,7 @@ TINY: dict[str, dict[str, Any]] = {
         "detectors": ["patchcore", "near"], "local": "patchcore", "encoder": "pixels", "shots": [2], "image_size": 64,
         "generated": False, "most_test": 20,
     },
+    "zero-shot-prompts": {"encoders": ["tiny-clip"], "image_size": 40},
     "area-distance": {"encoders": ["pixels"], "areas": [0.02, 0.1, 0.4], "images": 2, "defects": 1, "image_size": 64},
     "foundad-encoders": {"encoders": ["pixels"], "steps": 2, "image_size": 64},
     "foundad-projector": {"encoder": "pixels", "depths": [1, 2], "mlp_depths": [1], "steps": 2, "image_size": 64},
@@ -52,6 +53,7 @@ ROWS = {
     "identity-mapping": 4,
     "local-vs-global": 2,
     "logical": 2,
+    "zero-shot-prompts": 2,  # no own words are known for discs
     "area-distance": 6,
     "foundad-encoders": 1,
     "foundad-projector": 3,

@@ -16,7 +16,7 @@ from torch import nn
 from torch.nn.functional import normalize
 
 from blemish.encoders.base import Encoder
-from blemish.encoders.image_text.text_tower import TextTower
+from blemish.encoders.image_text.text_tower import TextTower, with_learned
 from blemish.errors import WeightsError
 from blemish.types import Prompts
 from blemish.utils.atomic import atomic_file
@@ -40,8 +40,8 @@ class LearnedPrompts(nn.Module):
         """The embeddings of the normal and of the anomalous prompt, of unit length, `(2, E)`."""
         rows = []
         for own, suffix in zip(self.context, SUFFIXES, strict=True):
-            words = tower.words(suffix)  # (T, D)
-            rows.append(tower.embed(torch.cat([words[:1], own, words[1:]])[None], tuple(self.deep)))
+            sentence = with_learned(tower.words(suffix), own)  # (T, D)
+            rows.append(tower.embed(sentence[None], tuple(self.deep)))
         return normalize(torch.cat(rows), dim=-1)
 
 

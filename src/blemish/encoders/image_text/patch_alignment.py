@@ -9,6 +9,7 @@ Ordinary attention moves what a patch shows to other patches; only the image as 
     q-q    W_o softmax(QQᵀ/√d) V alone                  Lan et al., "ClearCLIP", ECCV 2024 (arXiv 2407.12442)
     k-k    W_o softmax(KKᵀ/√d + nearness) V alone       Hajimiri et al., "Pay Attention to Your Neighbours" (NACLIP),
                                                         WACV 2025 (arXiv 2404.08181)
+    v-v-all     the path of v-v beside all blocks   Li et al., "PromptAD", CVPR 2024 (arXiv 2404.05231)
     v-v-layers  the path of v-v from a quarter of the   Zhou et al., "AnomalyCLIP", ICLR 2024 (arXiv 2310.18961)
            depth on, taken after each quarter
 """
@@ -41,7 +42,7 @@ class PatchFeatures(nn.Module):
         self.tower, self.layers, self.alignment = tower, layers, alignment
         depth = len(tower.blocks)
         quarters = tuple(dict.fromkeys(max(0, depth * quarter // 4 - 1) for quarter in (1, 2, 3, 4)))
-        starts = {"v-v": max(0, depth - PATH_BLOCKS), "v-v-layers": quarters[0], None: depth}
+        starts = {"v-v": max(0, depth - PATH_BLOCKS), "v-v-all": 0, "v-v-layers": quarters[0], None: depth}
         self.start = starts.get(alignment, depth - 1)
         self.ends = {"v-v-layers": quarters, None: ()}.get(alignment, (depth - 1,))
         self.aligned = len(self.ends) + (alignment is not None)

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from blemish.encoders.base import Encoder, text_tower
 from blemish.encoders.image_text.blocks import Block
 from blemish.encoders.text.frozen import FrozenTextEncoder
 from blemish.errors import SettingsError
@@ -52,3 +53,23 @@ class TextTower:
             tokens = block.feed(tokens + block.attend(tokens, bias=future))
         embedded: torch.Tensor = self._projection(self._model.final_layer_norm(tokens)[:, -1])
         return embedded
+
+
+def clip_text_tower(encoder: Encoder) -> TextTower:
+    """The text tower of an encoder, taken apart. Raises SettingsError for one that is no CLIP."""
+    text = text_tower(encoder)
+    if not isinstance(text, FrozenTextEncoder):
+        raise SettingsError(
+            "an encoder with the text tower of a CLIP, to learn prompts", repr(encoder.name), "name one"
+        )
+    return TextTower(text)
+
+
+def with_learned(words: torch.Tensor, prefix: torch.Tensor, suffix: torch.Tensor | None = None) -> torch.Tensor:
+    """The words `(T, D)` of a sentence with learned tokens among them, `(n + T + m, D)`.
+
+    `prefix` `(n, D)` follows the start; `suffix` `(m, D)` stands before the last two, the full stop and the end.
+    """
+    if suffix is None:
+        return torch.cat([words[:1], prefix, words[1:]])
+    return torch.cat([words[:1], prefix, words[1:-2], suffix, words[-2:]])

@@ -27,7 +27,9 @@ if TYPE_CHECKING:
 #   ensemble     many states × many templates, normal and abnormal
 #   contrastive  the same normal ones; abnormal ones about kinds of defect
 #   learned      no words: two prompts learned on other products, from a file (image_text/learned_prompts.py)
-PromptKind = Literal["object", "ensemble", "contrastive", "learned"]
+#   learnable    the object's name and abnormal states, and the text tower to learn tokens with
+#                (image_text/state_prompts.py)
+PromptKind = Literal["object", "ensemble", "contrastive", "learned", "learnable"]
 
 UNNAMED = "part"  # the object of a category without a name
 NORMAL_STATES = (
