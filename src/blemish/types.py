@@ -377,6 +377,36 @@ class CropPair:
     good: np.ndarray
 
 
+Quantity = Literal["count", "area"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class BrokenRule:
+    """What holds in all of `images` normal images of a category, and not in this one.
+
+    `quantity` of a `component` (its number, from 1): "count", how many separate areas of it there are, or "area", its
+    share of what is judged of the image. It lay between `low` and `high`, both included (`is_either`: at one of the
+    two, never between), and is `found` here. `places` are (x, y) in [0, 1] of the encoder's input: where the component
+    lies here, or, where there is too little of it, where it usually does.
+    """
+
+    component: int
+    quantity: Quantity
+    low: float
+    high: float
+    found: float
+    images: int
+    places: tuple[tuple[float, float], ...]
+    is_either: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class StatedRule(BrokenRule):
+    """A broken rule as a region states it: its `places` in image pixels, and the key of the nearest one's `place`."""
+
+    place: str
+
+
 @dataclass(frozen=True, kw_only=True)
 class Attributes:
     """What can be measured of a region, on the part and against the matched place of a normal image.
@@ -393,7 +423,8 @@ class Attributes:
     `texture_ratio` and `edge_ratio` those of local variance and of gradient energy to the matched place's.
     `presence` is "missing" where good parts show the part and this one background, "extra" the other way round, else
     "". `height_mm` is how far the surface rises above its surroundings, beyond what that of the matched place does.
-    `strength` is the peak over its limit. `match` is None where nothing that was learned looks like this.
+    `strength` is the peak over its limit. `match` is None where nothing that was learned looks like this. `rule` is
+    what all good parts have in common and this one has not, of detectors that learn such rules, where it lies here.
     """
 
     noun: str
@@ -420,6 +451,7 @@ class Attributes:
     height_mm: float | None = None
     is_known: bool = True  # False: nothing that was learned looks like this
     match: Match | None = None
+    rule: StatedRule | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """All of it, ready for JSON."""
@@ -433,6 +465,8 @@ class Attributes:
         if known.get("match") is not None:
             match = known["match"]
             known["match"] = Match(**match | {name: tuple(match[name]) for name in ("centre", "size")})
+        if known.get("rule") is not None:
+            known["rule"] = StatedRule(**known["rule"] | {"places": tuple(map(tuple, known["rule"]["places"]))})
         return cls(**known)
 
 

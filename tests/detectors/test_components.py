@@ -106,8 +106,9 @@ def test_rules_are_learned_and_broken(fitted: Components) -> None:
     normal = [len(fitted.broken_rules(features(image(GOOD, seed)))[0]) for seed in range(100, 108)]
     missing = [len(fitted.broken_rules(features(image(WRONG["missing"], seed)))[0]) for seed in range(100, 108)]
     assert np.mean(missing) > np.mean(normal) + 0.5
-    rule, value = fitted.broken_rules(features(image(WRONG["missing"], 100)))[0][0]
-    assert not rule.low <= value <= rule.high
+    broken = fitted.broken_rules(features(image(WRONG["missing"], 100)))[0][0]
+    assert not broken.low <= broken.found <= broken.high
+    assert broken.images == 24
 
 
 def test_ignored_parts_are_neither_extra_nor_missing(fitted: Components) -> None:

@@ -13,7 +13,7 @@ import pytest
 from blemish.errors import SettingsError
 from blemish.scoring.naming import NOUNS, differences_of, noun_of, place_of
 from blemish.scoring.sentences import MOST_WORDS, languages, phrases_of, sentence_of
-from blemish.types import Attributes, Region
+from blemish.types import Attributes, Region, StatedRule
 
 PLAIN = Attributes(
     noun="unusual",
@@ -37,9 +37,15 @@ PLAIN = Attributes(
 )
 
 
+THREE = StatedRule(
+    component=2, quantity="count", low=2.0, high=2.0, found=3.0, images=20, places=((5.0, 5.0),), place="upper_left"
+)
+
+
 def flat(phrases: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
     found = {}
     for name, value in phrases.items():
+        value = dict(zip(map(str, range(len(value))), value, strict=True)) if isinstance(value, list) else value
         found |= flat(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {prefix + name: value}
     return found
 
@@ -76,6 +82,12 @@ def extremes() -> Iterator[Region]:
             for is_known, colour in ((False, 0.0), (True, 3.0), (True, 100.0)):
                 found = replace(found, is_known=is_known, colour_difference=colour, lightness=-99, redness=99)
                 yield region(replace(found, texture_ratio=1e9), modalities={"points": 1.0})
+    for noun, place, times, edge in itertools.product(
+        (*NOUNS, "unusual"), ("upper", "left"), (1.001, 1e12), (-9, 0.05)
+    ):
+        for quantity, low, found in itertools.product(("count", "area"), (0.0, 3.0), (0.0, 1234.0)):
+            rule = replace(THREE, quantity=quantity, low=low, found=found, place="lower", component=128, is_either=True)
+            yield region(replace(PLAIN, noun=noun, place=place, strength=times, edge_distance=edge, rule=rule))
 
 
 @pytest.mark.parametrize("language", languages())
@@ -110,6 +122,23 @@ def test_the_promised_sentences() -> None:
         "Kratzerartige Linie am Rand, oben links, 12 mm lang, unter 34°: "
         "dunkler und gelblicher als gute Teile; das 3,2-Fache der Grenze"
     )
+
+
+def test_what_all_good_parts_have_in_common_is_said_with_its_place() -> None:
+    counted = replace(PLAIN, place="upper_left", rule=THREE)
+    assert sentence_of(region(counted)) == (
+        "Unusual area upper left: three of component 2 where good parts always have two; 2.0× the limit"
+    )
+    assert sentence_of(region(replace(counted, place="lower")), "de") == (
+        "Auffälliger Bereich unten in der Mitte: drei von Komponente 2, gute Teile immer zwei (oben links); "
+        "das 2,0-Fache der Grenze"
+    )
+    either = replace(THREE, found=0.0, low=1.0, high=14.0, is_either=True)
+    assert "none of component 2 where good parts always have one or 14;" in sentence_of(
+        region(replace(counted, rule=either))
+    )
+    area = replace(THREE, quantity="area", low=0.018, high=0.023, found=0.0)
+    assert "component 2 covers 0 %, usually 1.8–2.3 %;" in sentence_of(region(replace(counted, rule=area)))
 
 
 def test_unknown_languages_and_regions_without_attributes_are_refused() -> None:

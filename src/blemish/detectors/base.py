@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol, Self, TypeVar, runtime_checkable
 
 from blemish.encoders.base import Alignment, LayerRole
 from blemish.encoders.text.prompts import PromptKind
-from blemish.types import RGB, Batch, Features, PatchScores, Prompts
+from blemish.types import RGB, Batch, BrokenRule, Features, PatchScores, Prompts
 from blemish.utils.progress import Progress as Progress
 
 if TYPE_CHECKING:
@@ -127,6 +127,28 @@ class Explains(Protocol):
 
     def explain(self, features: Features) -> Mapping[str, torch.Tensor]:
         """What each modality ("rgb", "points", "text") adds to the patch scores: maps `(B, h, w)` ≥ 0 by modality."""
+        ...
+
+
+@runtime_checkable
+class Exportable(Protocol):
+    """What a detector offers whose scores can be computed by a graph without Python, as an exported bundle does."""
+
+    def graph_scores(self, features: Features, category: str) -> PatchScores:
+        """As `score`, of images of one fitted category, by tensor operations alone.
+
+        B may be left open: no image is taken by itself, and nothing branches on values. Raises SettingsError where some
+        setting of the detector has no such form.
+        """
+        ...
+
+
+@runtime_checkable
+class StatesRules(Protocol):
+    """What a detector offers that learns what all normal images of a category have in common."""
+
+    def broken_rules(self, features: Features) -> Sequence[Sequence[BrokenRule]]:
+        """For each image the rules of its category that it breaks, the most telling first."""
         ...
 
 

@@ -36,7 +36,7 @@ from blemish.numeric.moments import Moments
 from blemish.numeric.pooling import SEVERAL_SHARES, geometric_mean
 from blemish.numeric.sampling import ReservoirSample
 from blemish.numeric.shrinkage import shrunk_variance
-from blemish.types import RGB, Batch, Features, PatchScores
+from blemish.types import RGB, Batch, BrokenRule, Features, PatchScores
 
 MIN_IMAGES = 8  # normal images: of fewer, what they have in common is mostly chance
 MIN_IMAGES_LEFT = 6  # of a category, where one or two are left out of a fit to calibrate
@@ -136,13 +136,13 @@ class Components(Configurable):
         self._check_fitted()
         return self._joined(features, self._bank.score_without(features, left_out).patches, left_out)
 
-    def broken_rules(self, features: Features) -> list[list[tuple[Rule, float]]]:
-        """For each image the rules of its category that it breaks, each with the value that it shows instead."""
+    def broken_rules(self, features: Features) -> list[list[BrokenRule]]:
+        """For each image the rules of its category that it breaks, those of counts first."""
         self._check_fitted()
         found = []
         for name, memberships, judged in self._memberships_of(features):
             measures = measure_words(memberships, judged)
-            found.append([(rule, rule.value(measures)) for rule in self.rules_[name] if rule.is_broken(measures)])
+            found.append([rule.broken_by(measures) for rule in self.rules_[name] if rule.is_broken(measures)])
         return found
 
     def _joined(self, features: Features, patches: Tensor, left_out: Collection[int] | None) -> PatchScores:

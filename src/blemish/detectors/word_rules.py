@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import astuple, dataclass
-from typing import Literal, Self
+from typing import Self
 
 import numpy as np
 import torch
@@ -15,8 +15,8 @@ from scipy.ndimage import label
 from torch import Tensor
 
 from blemish.numeric.grids import box_mean
+from blemish.types import BrokenRule, Quantity
 
-Quantity = Literal["count", "area"]
 QUANTITIES: tuple[Quantity, ...] = ("count", "area")
 # Chosen by hand; no benchmark set them.
 STABLE = 0.15  # standard deviation of an area, over its mean, up to which it makes a rule
@@ -55,6 +55,22 @@ class Rule:
         """What an image shows of the rule's word."""
         return float((measures.counts if self.quantity == "count" else measures.areas)[self.word])
 
+    def broken_by(self, measures: WordMeasures) -> BrokenRule:
+        """The rule as an image breaks it: the areas of the word where there are too many, else its usual place."""
+        found = self.value(measures)
+        own = measures.blobs[self.word]
+        is_more = found > self.low if self.is_either else found > self.high
+        return BrokenRule(
+            component=self.word + 1,
+            quantity=self.quantity,
+            low=self.low,
+            high=self.high,
+            found=found,
+            images=self.images,
+            places=tuple(map(pair, own)) if is_more and len(own) else (self.place,),
+            is_either=self.is_either,
+        )
+
     def to_row(self) -> list[float]:
         """All fields as numbers; `from_row` takes them back."""
         word, quantity, low, high, images, place, example, example_place, is_either = astuple(self)
@@ -73,12 +89,14 @@ class WordMeasures:
     """Of one image, for each of k words: separate areas `counts` `(k,)`, their share of it `areas` `(k,)` in [0, 1].
 
     `middles` `(k, 2)` are the (x, y) of all of a word, `largest` `(k, 2)` those of its largest area; NaN without it.
+    `blobs` are for each word the middles `(count, 2)` of its areas.
     """
 
     counts: np.ndarray
     areas: np.ndarray
     middles: np.ndarray
     largest: np.ndarray
+    blobs: tuple[np.ndarray, ...]
 
 
 def measure_words(memberships: Tensor, judged: Tensor | None = None) -> WordMeasures:
@@ -94,14 +112,17 @@ def measure_words(memberships: Tensor, judged: Tensor | None = None) -> WordMeas
     number = memberships.shape[2]
     counts, areas = np.zeros(number), np.zeros(number)
     middles, largest = np.full((number, 2), np.nan), np.full((number, 2), np.nan)
+    found = [np.zeros((0, 2))] * number
     for word in np.unique(labels[inside]):
         of_word = (labels == word) & inside
         blobs, counts[word] = label(of_word, structure=_NEIGHBOURS)
         areas[word] = of_word.sum() / max(1, inside.sum())
-        most = blobs == 1 + np.bincount(blobs[blobs > 0])[1:].argmax()
+        sizes = np.bincount(blobs[of_word])[1:]  # (count,)
+        sums = [np.bincount(blobs[of_word], weights=axis[of_word])[1:] for axis in (x, y)]
+        found[word] = np.stack(sums, axis=1) / sizes[:, None]
         middles[word] = x[of_word].mean(), y[of_word].mean()
-        largest[word] = x[most].mean(), y[most].mean()
-    return WordMeasures(counts, areas, middles, largest)
+        largest[word] = found[word][sizes.argmax()]
+    return WordMeasures(counts, areas, middles, largest, tuple(found))
 
 
 def learned_rules(measured: Sequence[WordMeasures], images: Sequence[int]) -> list[Rule]:

@@ -16,7 +16,7 @@ import numpy as np
 from blemish.data import load_sample
 from blemish.data.content import content_warnings
 from blemish.data.samples import batch_of
-from blemish.detectors.base import Detector, Explains
+from blemish.detectors.base import Detector, Explains, StatesRules
 from blemish.encoders.composite.two_image import rgb_encoder
 from blemish.errors import BlemishError, DataWarning
 from blemish.model.category_recognition import Recognised, group_indices
@@ -29,7 +29,7 @@ from blemish.scoring.calibration import Calibration
 from blemish.scoring.describe import region_in_words
 from blemish.scoring.detector_scores import detector_scores
 from blemish.scoring.mutual_calibration import MutualCalibration
-from blemish.types import Features, ImageOrScan, Prediction, Region, Sample, Scan
+from blemish.types import BrokenRule, Features, ImageOrScan, Prediction, Region, Sample, Scan
 from blemish.utils.read_ahead import ReadAhead
 from blemish.utils.threads import quiet_numpy
 
@@ -262,6 +262,7 @@ def explained(model: FittedModel, encoded: Encoded, prediction: Prediction) -> P
         threshold=prediction.region_threshold,
         references=model.references.get(prediction.category or ""),
         settings=model.reasons,
+        broken_rules=rules_broken_in(encoded, model.detector),
     )
     return replace(prediction, regions=with_reasons(prediction.regions, inspected, encoded.recognised.is_known))
 
@@ -271,6 +272,12 @@ def map_of_image(patches: np.ndarray, frame: Frame) -> np.ndarray:
     return full_map(
         patches, (frame.encoder_input.shape[0], frame.encoder_input.shape[1]), frame.original_size, frame.to_image
     )
+
+
+def rules_broken_in(encoded: Encoded, detector: Detector) -> Sequence[BrokenRule]:
+    """The rules of a known category that an image breaks; none where the detector learns no rules."""
+    is_stated = isinstance(detector, StatesRules) and encoded.recognised.is_known
+    return detector.broken_rules(encoded.features)[0] if is_stated else ()
 
 
 def with_modality_shares(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 
 import numpy as np
@@ -33,7 +33,7 @@ from blemish.scoring.region_attributes import (
     surroundings,
 )
 from blemish.scoring.sentences import DEFAULT_LANGUAGE, phrases_of, sentence_of
-from blemish.types import Attributes, CropPair, Features, Match, Region, Scan
+from blemish.types import Attributes, BrokenRule, CropPair, Features, Match, Region, Scan, StatedRule
 
 COMPARED = 4  # regions of an image, the strongest, that are compared; bounds the time
 SIDE = 128  # pixels of a crop, the longer side
@@ -66,7 +66,7 @@ class InspectedFrame:
     """What regions of one image are described by: its frame, features, map, and the model's kept normal images.
 
     `scores` `(H, W)` is the anomaly map, `threshold` what regions rise above; `references` is None for models that keep
-    none, or an image of no known part.
+    none, or an image of no known part. `broken_rules` are what all normal images have in common and this one has not.
     """
 
     frame: Frame
@@ -75,6 +75,7 @@ class InspectedFrame:
     threshold: float
     references: ReferenceImages | None
     settings: ReasonSettings
+    broken_rules: Sequence[BrokenRule] = ()
 
     @property
     def scan(self) -> Scan:
@@ -102,16 +103,56 @@ def with_reasons(regions: Sequence[Region], inspected: InspectedFrame, is_known:
     references = inspected.references if is_known else None
     part = outline_of(inspected) if is_known else None
     cells = None if references is None else references.cells_of(inspected.features)
+    rules = stated_rules(regions, inspected, part) if is_known else {}
     found = []
     for rank, region in enumerate(regions):
         if rank < COMPARED:
             attributes, crops = described(region, inspected, part, cells, is_known)
-            region = replace(region, attributes=attributes, crops=crops)
+            region = replace(region, crops=crops)
         else:
             attributes = attributes_of(region, inspected, part, shape_of_box(region), is_known)
-            region = replace(region, attributes=attributes)
+        region = replace(region, attributes=replace(attributes, rule=rules.get(rank)))
         found.append(replace(region, words=sentence_of(region, inspected.settings.language)))
     return tuple(found)
+
+
+def stated_rules(
+    regions: Sequence[Region], inspected: InspectedFrame, part: PartOutline | None
+) -> dict[int, StatedRule]:
+    """The rule that each region states, by its rank: of those that are broken the first that lies in it, or nearest.
+
+    A rule is stated once, by the strongest region that holds one of its places, or else by the nearest one.
+    """
+    height, width = inspected.frame.encoder_input.shape[:2]
+    stated: dict[int, StatedRule] = {}
+    for rule in inspected.broken_rules:
+        lie = inspected.to_image @ np.array([[x * width, y * height, 1.0] for x, y in rule.places]).T  # (2, N)
+        places = [(float(x), float(y)) for x, y in lie.T]
+        far = [(distance_to(region.box, place), rank, place) for rank, region in enumerate(regions) for place in places]
+        _, rank, place = min(far)
+        facts = {one.name: getattr(rule, one.name) for one in fields(BrokenRule)} | {"places": tuple(places)}
+        key = place_of(on_part_of(place, inspected, part), (0.0, 0.0))
+        stated.setdefault(rank, StatedRule(**facts, place=key))
+    return stated
+
+
+def distance_to(box: Sequence[int], place: tuple[float, float]) -> float:
+    """How far a place (x, y) lies outside a box (left, top, right, bottom), in pixels; 0 inside."""
+    left, top, right, bottom = box
+    return math.hypot(max(left - place[0], 0.0, place[0] - right), max(top - place[1], 0.0, place[1] - bottom))
+
+
+def part_box(inspected: InspectedFrame, part: PartOutline | None) -> tuple[float, float, float, float]:
+    """The part's upright box (left, top, right, bottom) in the image; that of the image where no part is found."""
+    height, width = inspected.frame.original_size
+    return (0.0, 0.0, float(width), float(height)) if part is None else part.box
+
+
+def on_part_of(place: tuple[float, float], inspected: InspectedFrame, part: PartOutline | None) -> tuple[float, float]:
+    """A place (x, y) of the image as (u, v) in [0, 1]² of the part's box."""
+    left, top, right, bottom = part_box(inspected, part)
+    x, y = (place[0] - left) / max(right - left, 1.0), (place[1] - top) / max(bottom - top, 1.0)
+    return min(1.0, max(0.0, x)), min(1.0, max(0.0, y))
 
 
 def outline_of(inspected: InspectedFrame) -> PartOutline | None:
@@ -339,10 +380,9 @@ def attributes_of(
 ) -> Attributes:
     """All that was measured of a region, its noun and its place."""
     height, width = inspected.frame.original_size
-    left, top, right, bottom = (0.0, 0.0, float(width), float(height)) if part is None else part.box
+    left, top, right, bottom = part_box(inspected, part)
     sides = max(right - left, 1.0), max(bottom - top, 1.0)
-    x, y = shape.centre
-    on_part = min(1.0, max(0.0, (x - left) / sides[0])), min(1.0, max(0.0, (y - top) / sides[1]))
+    on_part = on_part_of(shape.centre, inspected, part)
     extent = (region.box[2] - region.box[0]) / sides[0], (region.box[3] - region.box[1]) / sides[1]
     strength = region.peak / inspected.threshold if inspected.threshold > 0 else region.peak
     scale = inspected.settings.mm_per_pixel or (None if crops is None else mm_per_pixel(crops))

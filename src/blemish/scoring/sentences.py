@@ -14,7 +14,7 @@ from typing import Any
 
 from blemish.errors import SettingsError
 from blemish.scoring.naming import AT_THE_EDGE, differences_of
-from blemish.types import Attributes, Region
+from blemish.types import Attributes, Region, StatedRule
 
 DEFAULT_LANGUAGE = "en"
 MOST_WORDS = 25
@@ -48,6 +48,8 @@ def sentence_of(region: Region, language: str = DEFAULT_LANGUAGE) -> str:
     if found is None:
         raise SettingsError("a region with attributes", "none", "inspect it with a model that compares regions")
     phrases = phrases_of(language)
+    if found.rule is not None:
+        return _rule_sentence(found, found.rule, phrases)
     clauses = {
         "direction": _direction(found, phrases),
         "height": _height(found, phrases),
@@ -65,6 +67,33 @@ def sentence_of(region: Region, language: str = DEFAULT_LANGUAGE) -> str:
         if len(sentence.split()) <= MOST_WORDS:
             break
     return str(sentence[:1].upper() + sentence[1:])
+
+
+def _rule_sentence(found: Attributes, rule: StatedRule, phrases: Phrases) -> str:
+    """What all good parts have in common and this one does not; where it lies outside the region, the place of that."""
+    said = _rule(rule, phrases)
+    facts = {"noun": phrases["nouns"][found.noun], "place": _place(found, phrases), "times": _times(found, phrases)}
+    elsewhere = phrases["rule_elsewhere"].format(rule=said, place=phrases["places"][rule.place])
+    for one in (said,) if rule.place == found.place else (elsewhere, said):
+        sentence = str(phrases["rule_sentence"].format(rule=one, **facts))
+        if len(sentence.split()) <= MOST_WORDS:
+            break
+    return sentence[:1].upper() + sentence[1:]
+
+
+def _rule(rule: StatedRule, phrases: Phrases) -> str:
+    if rule.quantity == "area":
+        found, low, high = (
+            _number(value, phrases) if value >= 0.01 else "0"
+            for value in (100 * rule.found, 100 * rule.low, 100 * rule.high)
+        )
+        return str(phrases["rule_area"].format(component=rule.component, found=found, low=low, high=high))
+    counts = phrases["counts"]
+    found, low, high = (
+        counts[round(value)] if value < len(counts) else f"{value:.0f}" for value in (rule.found, rule.low, rule.high)
+    )
+    usual = low if rule.low == rule.high else phrases["or"].format(low=low, high=high)
+    return str(phrases["rule_count"].format(component=rule.component, found=found, usual=usual))
 
 
 def _place(found: Attributes, phrases: Phrases) -> str:
