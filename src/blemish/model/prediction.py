@@ -276,8 +276,9 @@ def map_of_image(patches: np.ndarray, frame: Frame) -> np.ndarray:
 
 def rules_broken_in(encoded: Encoded, detector: Detector) -> Sequence[BrokenRule]:
     """The rules of a known category that an image breaks; none where the detector learns no rules."""
-    is_stated = isinstance(detector, StatesRules) and encoded.recognised.is_known
-    return detector.broken_rules(encoded.features)[0] if is_stated else ()
+    if isinstance(detector, StatesRules) and encoded.recognised.is_known:
+        return detector.broken_rules(encoded.features)[0]
+    return ()
 
 
 def with_modality_shares(
