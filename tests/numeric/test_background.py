@@ -19,7 +19,7 @@ def test_keeps_the_part_and_drops_most_of_the_rest() -> None:
     images, disc = disc_on_background(3, 0)
     discriminant = fit_background(images)
     assert discriminant is not None
-    part = foreground(discriminant, disc_on_background(1, 1)[0][0])
+    part = foreground(discriminant, disc_on_background(1, 1)[0][0][None])[0]
     assert part[disc].all()
     assert part[~disc].float().mean() < 0.5
 
@@ -28,7 +28,7 @@ def test_the_sign_does_not_matter() -> None:
     images, disc = disc_on_background(3, 0)
     discriminant = fit_background([-p for p in images])
     assert discriminant is not None
-    assert foreground(discriminant, -images[0])[disc].all()
+    assert foreground(discriminant, -images[0][None])[0][disc].all()
 
 
 def test_a_texture_is_all_part() -> None:

@@ -22,6 +22,7 @@ from blemish.cli.diagnose import diagnose
 from blemish.cli.doctor import doctor
 from blemish.cli.evaluate import evaluate
 from blemish.cli.experiment import experiment
+from blemish.cli.export import export
 from blemish.cli.fit import fit
 from blemish.cli.fit_prompts import fit_prompts
 from blemish.cli.generate import generate
@@ -127,6 +128,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "experiment": experiment,
     "calibrate": calibrate,
     "diagnose": diagnose,
+    "export": export,
     "pretrain": pretrain,
     "fit-prompts": fit_prompts,
     "generate": generate,

@@ -249,6 +249,11 @@ class Dinomaly(BatchTrainedDetector[NoisyDecoder]):
         scores = [self._residual(network, [layer[i : i + 1] for layer in layers]) for i in range(len(layers[0]))]
         return PatchScores(torch.cat(scores))
 
+    def graph_scores(self, features: Features, category: str) -> PatchScores:
+        """As `score`, of all images at once; one decoder holds for every category."""
+        layers = on_coarsest(features.layers[RGB])
+        return PatchScores(self._residual(self.trained.on(layers[0].device), layers))
+
     def _residual(self, network: NoisyDecoder, layers: Sequence[Tensor]) -> Tensor:
         """How far layers `(B, h, w, D)` are from their reconstruction, `(B, h, w)`."""
         tokens = [layer.flatten(1, 2) for layer in layers]  # each (B, N, D)

@@ -158,3 +158,9 @@ class FoundAD(BatchTrainedDetector[Projector]):
         images = [image.flatten(0, 1)[None] for image in patches]  # each (1, N, D)
         residuals = [residual(projector(image), image) for image in images]  # each (1, N)
         return PatchScores(torch.cat(residuals).view(patches.shape[:3]))
+
+    def graph_scores(self, features: Features, category: str) -> PatchScores:
+        """As `score`, of all images at once; one projector holds for every category."""
+        patches = features[RGB]  # (B, h, w, D)
+        tokens = patches.flatten(1, 2)  # (B, N, D)
+        return PatchScores(residual(self.trained.on(patches.device)(tokens), tokens).view(patches.shape[:3]))

@@ -13,7 +13,7 @@ at one place, while on a normal image each has its largest distances elsewhere.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Self
 
@@ -108,6 +108,10 @@ class Hybrid(Configurable):
         """Power mean of both distances `(B, h, w)` on the finer half's grid, in units of what normal images score."""
         return self._joined(features, PatchCore.score)
 
+    def graph_scores(self, features: Features, category: str) -> PatchScores:
+        """As `score`, by products with both whole banks."""
+        return self._joined(features, lambda bank, own: bank.graph_scores(own, category), (category,))
+
     def can_leave_out(self, category: str) -> bool:
         """As `PatchCore`, of both banks."""
         return all(bank.can_leave_out(category) for bank in self._banks.values())
@@ -116,14 +120,22 @@ class Hybrid(Configurable):
         """As `PatchCore`, of both banks."""
         return self._joined(features, lambda bank, own: bank.score_without(own, left_out))
 
-    def _joined(self, features: Features, score: Callable[[PatchCore, Features], PatchScores]) -> PatchScores:
-        """Patch scores from the distances that `score` gives of each half."""
+    def _joined(
+        self,
+        features: Features,
+        score: Callable[[PatchCore, Features], PatchScores],
+        categories: Sequence[str] | None = None,
+    ) -> PatchScores:
+        """Patch scores from the distances that `score` gives of each half.
+
+        `categories` are those of the images, or the one of all of them; None: those of `features`.
+        """
         self._check_fitted()
-        names = [self._banks["local"].category_for(name) for name in categories_of(features)]  # B
+        names = [self._banks["local"].category_for(name) for name in categories or categories_of(features)]  # B or 1
         scaled = []
         for half, bank in self._banks.items():
             distances = score(bank, as_rgb_features(features, half)).patches  # (B, h, w)
-            units = distances.new_tensor([self.units_[half][name] for name in names])  # (B,)
+            units = distances.new_tensor([self.units_[half][name] for name in names])  # (B,) or (1,)
             scaled.append((distances / units[:, None, None])[..., None])  # (B, h, w, 1)
         both = torch.cat(resize_to_finest(scaled), dim=-1)  # (B, h, w, 2)
         return PatchScores(both.pow(EXPONENT).mean(-1).pow(1 / EXPONENT))

@@ -103,6 +103,19 @@ class PaDiM(Configurable):
         distances = [self._distances(matching_category(name, self.means_), image) for name, image in pairs]
         return PatchScores(torch.stack(distances))
 
+    def graph_scores(self, features: Features, category: str) -> PatchScores:
+        """As `score`."""
+        category = matching_category(category, self.means_)
+        patches = self._patches(features)[..., self.channels_]  # (B, h, w, C)
+        grid, fitted = patches.shape[1:3], self.means_[category].shape[:2]
+        means, matrices = self.means_[category].flatten(0, 1), self.whitenings_[category].flatten(0, 1)
+        if grid != fitted:
+            at = same_position(grid, fitted)  # (N,)
+            means, matrices = means[at], matrices[at]
+        rows = patches.flatten(1, 2) - means  # (B, N, C)
+        whitened = torch.einsum("nij,bnj->bni", matrices, rows)  # (B, N, C)
+        return PatchScores(whitened.norm(dim=2).unflatten(1, grid))
+
     def state(self) -> dict[str, Tensor]:
         """`channels` `(C,)`, and for each category `mean/…` `(h, w, C)` and `whitening/…` `(h, w, C, C)`."""
         self._check_fitted()

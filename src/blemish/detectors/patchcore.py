@@ -16,6 +16,7 @@ from typing import Self
 
 import torch
 from torch import Tensor
+from torch.nn.functional import normalize
 
 from blemish.detectors.base import Needs, Progress
 from blemish.detectors.categories import by_category, categories_of, matching_category, state_key
@@ -34,6 +35,7 @@ from blemish.detectors.settings import (
 from blemish.encoders.base import LayerRole
 from blemish.errors import NotFittedError, SettingsError
 from blemish.numeric.background import fit_background, foreground
+from blemish.numeric.dense_neighbours import nearest_distances, neighbourhoods, true_distances
 from blemish.numeric.neighbours import Metric, Neighbours
 from blemish.types import RGB, Batch, Features, PatchScores
 
@@ -146,6 +148,29 @@ class PatchCore(Configurable):
         """Distances to the nearest patch in the bank `(B, h, w)`; also image scores where these are re-weighted."""
         return self._score(features, self.bank_for)
 
+    def graph_scores(self, features: Features, category: str) -> PatchScores:
+        """As `score`, by products with the whole bank (see numeric/dense_neighbours.py)."""
+        category = self.category_for(category)
+        bank = self.banks_[category]
+        patches = self._patches(features)  # (B, h, w, D)
+        rows = self._scaled(category, patches.flatten(0, 2))  # (B·h·w, D)
+        distance, index = nearest_distances(bank, rows)  # (B·h·w, 1) each
+        grid = distance.view(patches.shape[:3])  # (B, h, w)
+        background = self.backgrounds_.get(category)
+        images = None
+        if self.reweighting_neighbours:
+            largest, at = grid.flatten(1).max(1)  # (B,) each
+            count = min(self.reweighting_neighbours, len(bank))
+            if count > 1:
+                query = rows.unflatten(0, (patches.shape[0], -1))[torch.arange(patches.shape[0]), at]  # (B, D)
+                query = normalize(query, dim=1) if bank.metric == "cosine" else query  # (B, D)
+                nearest = index.view(patches.shape[0], -1).gather(1, at[:, None])[:, 0]  # (B,)
+                around = true_distances(bank, query, neighbourhoods(bank, count)[nearest])  # (B, count)
+                images = -torch.expm1(largest - around.logsumexp(1)) * largest  # (B,)
+            else:
+                images = largest
+        return PatchScores(grid if background is None else grid * foreground(background, patches), images)
+
     def can_leave_out(self, category: str) -> bool:
         """Whether banks without some of the category's images are known: `keep_originals`, and few images."""
         found = self.rows_of_.get(self.category_for(category))
@@ -192,7 +217,7 @@ class PatchCore(Configurable):
                 images.append(self._reweighted(bank, rows, judged, index[:, 0]))
             grid = distance.view(patches.shape[:2])  # (h, w)
             background = self.backgrounds_.get(category)
-            scores.append(grid if background is None else grid * foreground(background, patches))
+            scores.append(grid if background is None else grid * foreground(background, patches[None])[0])
         return PatchScores(torch.stack(scores), torch.stack(images) if images else None)
 
     def state(self) -> dict[str, Tensor]:

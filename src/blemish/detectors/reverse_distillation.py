@@ -163,6 +163,11 @@ class ReverseDistillation(BatchTrainedDetector[Student]):
         maps = [map_of(student, [layer[i : i + 1] for layer in layers]) for i in range(len(features))]
         return PatchScores(torch.cat(maps))
 
+    def graph_scores(self, features: Features, category: str) -> PatchScores:
+        """As `score`, of all images at once; one student holds for every category."""
+        layers = features.layers[RGB]
+        return PatchScores(map_of(self.trained.on(layers[0].device), layers))
+
 
 def map_of(student: Student, layers: Sequence[Tensor]) -> Tensor:
     """Layers, each `(B, h, w, D)` → Σ of 1 − cosine to the student's output, `(B, h, w)` on the finest grid."""

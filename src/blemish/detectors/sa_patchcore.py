@@ -95,6 +95,15 @@ class SAPatchCore(Configurable):
             raise NotFittedError("a memory bank that has learned", "an empty one", "call fit with good pictures first")
         return self._patchcore.score(self._in_context(features))
 
+    def graph_scores(self, features: Features, category: str) -> PatchScores:
+        """As `score`, by products with the whole bank."""
+        patches = self._patches(features)  # (B, h, w, D)
+        scaled = patches / self.scales_[matching_category(category, self.scales_)]  # (B, h, w, D)
+        rows = scaled.flatten(1, 2)  # (B, N, D)
+        gathered = [self.context * one for one in contexts(rows, self.temperatures)] if self.context else []
+        joined = torch.cat([rows, *gathered], dim=-1).unflatten(1, patches.shape[1:3])  # (B, h, w, …)
+        return self._patchcore.graph_scores(replace(features, layers={RGB: (joined,)}), category)
+
     def state(self) -> dict[str, Tensor]:
         """The bank under `bank.…`, the channels' scales under `scale/…`."""
         bank = add_prefix(self._patchcore.state(), "bank")
@@ -138,7 +147,7 @@ class SAPatchCore(Configurable):
 
 
 def contexts(rows: Tensor, temperatures: Sequence[float]) -> list[Tensor]:
-    """What each of one image's patches `(N, D)` gathers from all of them, `(N, D)` for each temperature."""
-    unit = normalize(rows, dim=1)
-    cosines = unit @ unit.T  # (N, N)
-    return [(cosines / temperature).softmax(dim=1) @ rows for temperature in temperatures]
+    """What each of an image's patches `(…, N, D)` gathers from all of them, `(…, N, D)` for each temperature."""
+    unit = normalize(rows, dim=-1)
+    cosines = unit @ unit.transpose(-1, -2)  # (…, N, N)
+    return [(cosines / temperature).softmax(dim=-1) @ rows for temperature in temperatures]

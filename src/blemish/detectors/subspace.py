@@ -80,6 +80,12 @@ class SubspaceAD(Configurable):
         """Squared distances to the subspace `(B, h, w)`."""
         return self._score(features, self.subspace_for)
 
+    def graph_scores(self, features: Features, category: str) -> PatchScores:
+        """As `score`."""
+        patches = mean_of_layers(features.layers[RGB])  # (B, h, w, D)
+        subspace = self.subspace_for(matching_category(category, self.subspaces_), patches.device)
+        return PatchScores(subspace.squared_distances(patches))
+
     def can_leave_out(self, category: str) -> bool:
         """Whether the sums of the category's images are known apart: more than one and at most `SEPARATE_IMAGES`."""
         self._check_fitted()

@@ -172,6 +172,11 @@ class UniAD(BatchTrainedDetector[QueryDecoder]):
         network = self.trained.on(patches.device)
         return PatchScores(torch.cat([residual_of(network, image[None]) for image in patches]))
 
+    def graph_scores(self, features: Features, category: str) -> PatchScores:
+        """As `score`, of all images at once; one network holds for every category."""
+        patches = patches_of(features)  # (B, h, w, D)
+        return PatchScores(residual_of(self.trained.on(patches.device), patches))
+
 
 @torch.no_grad()
 def moments_of(network: QueryDecoder, batches: Iterable[Batch]) -> Tensor:

@@ -289,6 +289,11 @@ class ViTAutoencoder(BatchTrainedDetector[AutoEncoder]):
         network = self.trained.on(patches.device)
         return PatchScores(torch.cat([self._residual(network, image[None]) for image in patches]))
 
+    def graph_scores(self, features: Features, category: str) -> PatchScores:
+        """As `score`, of all images at once; one network holds for every category."""
+        patches = features[RGB]  # (B, h, w, D)
+        return PatchScores(self._residual(self.trained.on(patches.device), patches))
+
     def _residual(self, network: AutoEncoder, image: Tensor) -> Tensor:
         """The distance of the patches of one image `(1, h, w, D)` to their reconstruction, `(1, h, w)`."""
         output, target = self._output_and_target(network, image)  # (1, N, D) each

@@ -23,11 +23,10 @@ from blemish.model.category_recognition import Recognised, group_indices
 from blemish.model.fitted import FittedModel
 from blemish.model.reasons import InspectedFrame, with_reasons
 from blemish.preprocessing.framing import Frame
-from blemish.preprocessing.ignored_area import fill_ignored, ignored_pixels, resized_area
-from blemish.scoring.anomaly_map import full_map, regions
+from blemish.preprocessing.ignored_area import fill_ignored, ignored_pixels
 from blemish.scoring.calibration import Calibration
-from blemish.scoring.describe import region_in_words
 from blemish.scoring.detector_scores import detector_scores
+from blemish.scoring.image_prediction import image_prediction, map_of_image
 from blemish.scoring.mutual_calibration import MutualCalibration
 from blemish.types import BrokenRule, Features, ImageOrScan, Prediction, Region, Sample, Scan
 from blemish.utils.read_ahead import ReadAhead
@@ -222,32 +221,15 @@ def prediction_of(
     calibration: Calibration | MutualCalibration,
 ) -> Prediction:
     """Map, regions and verdict of one image from its `score` and `patches` `(h, w)`, of a `detector` or of none."""
-    frame, recognised = encoded.frame, encoded.recognised
-    verdict = calibration.verdict(score, recognised.is_known)
-    anomaly_map = map_of_image(patches, frame)  # (H, W)
-    if encoded.ignored is not None:
-        anomaly_map[resized_area(encoded.ignored, frame.original_size)] = 0
-    # Verdict and regions agree. A part that is not good has at least one place to look at: where none is over the
-    # limit, its strongest; a good part has none.
-    peak_threshold = calibration.peak_threshold
-    if score > calibration.unsure_threshold:
-        peak_threshold = min(peak_threshold, float(anomaly_map.max()))
-    region_threshold = min(calibration.region_threshold, peak_threshold)
-    areas = () if verdict == "good" else regions(anomaly_map, region_threshold, peak_threshold)
-    found = with_modality_shares(areas, anomaly_map >= region_threshold, encoded, detector)
-    return Prediction(
-        score=score,
-        p_value=calibration.p_value(score),
-        threshold=calibration.threshold,
-        unsure_threshold=calibration.unsure_threshold,
-        verdict=verdict,
-        map=anomaly_map,
-        regions=tuple(
-            replace(region, words=region_in_words(region, frame.original_size, region_threshold)) for region in found
-        ),
-        category=recognised.category or None,
-        region_threshold=region_threshold,
+    return image_prediction(
+        encoded.frame,
+        score,
+        patches,
+        calibration,
+        is_known=encoded.recognised.is_known,
+        category=encoded.recognised.category or None,
         ignored=encoded.ignored,
+        with_shares=lambda found, above: with_modality_shares(found, above, encoded, detector),
     )
 
 
@@ -265,13 +247,6 @@ def explained(model: FittedModel, encoded: Encoded, prediction: Prediction) -> P
         broken_rules=rules_broken_in(encoded, model.detector),
     )
     return replace(prediction, regions=with_reasons(prediction.regions, inspected, encoded.recognised.is_known))
-
-
-def map_of_image(patches: np.ndarray, frame: Frame) -> np.ndarray:
-    """Patch values `(h, w)` as a map `(H, W)` of the image that was framed."""
-    return full_map(
-        patches, (frame.encoder_input.shape[0], frame.encoder_input.shape[1]), frame.original_size, frame.to_image
-    )
 
 
 def rules_broken_in(encoded: Encoded, detector: Detector) -> Sequence[BrokenRule]:

@@ -47,10 +47,10 @@ def fit_background(images: Sequence[Tensor]) -> Tensor | None:
 
 
 def foreground(discriminant: Tensor, patches: Tensor) -> Tensor:
-    """Which of the patches `(h, w, D)` are part, `(h, w)` bool, one patch wider than the discriminant says."""
+    """Which of the patches `(B, h, w, D)` are part, `(B, h, w)` bool, one patch wider than the discriminant says."""
     discriminant = discriminant.to(patches.device)
-    part = (patches * discriminant[:-1]).sum(-1) >= discriminant[-1]  # (h, w)
-    return max_pool2d(part.float()[None, None], 3, stride=1, padding=1)[0, 0] > 0
+    part = (patches * discriminant[:-1]).sum(-1) >= discriminant[-1]  # (B, h, w)
+    return max_pool2d(part.float()[:, None], 3, stride=1, padding=1)[:, 0] > 0
 
 
 def _scatter(rows: Tensor) -> Tensor:

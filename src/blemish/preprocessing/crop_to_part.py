@@ -95,9 +95,7 @@ class PartFraming:
         centre, extent = box(part, angle, debris=self.clean_)
         wanted = float((extent / self.extent_).max())
         grown = next((size for size in GROWN if wanted <= size), GROWN[-1])
-        width, height = (
-            max(LEAST, round(side * grown * self.zoom_ / self.multiple)) * self.multiple for side in self.extent_
-        )
+        height, width = self._cropped(grown)
         if not angle:
             centre = kept_inside(centre, np.array([width, height]) / self.zoom_, np.array([size[1], size[0]]))
         turn = rotation(angle).T / self.zoom_  # (2, 2): input → view
@@ -105,6 +103,18 @@ class PartFraming:
         pixels = cut(image, to_view, (height, width))
         to_image = to_view * (np.array(original) / np.array(size))[::-1, None]  # (2, 3)
         return Frame(pixels, original, to_image, self.view_.note(*original, self.zoom_))
+
+    def sizes(self) -> tuple[tuple[int, int], ...]:
+        crops = [self._cropped(grown) for grown in GROWN] if self.crops_ else []
+        whole = [] if self.view_.size is None else [self._whole(*self.view_.size)]
+        return tuple(dict.fromkeys(crops + whole))
+
+    def _cropped(self, grown: float) -> tuple[int, int]:
+        """The input size for a crop of `grown` times the part's extent."""
+        width, height = (
+            max(LEAST, round(side * grown * self.zoom_ / self.multiple)) * self.multiple for side in self.extent_
+        )
+        return height, width
 
     def _whole(self, height: int, width: int) -> tuple[int, int]:
         """The input size for a whole image: its aspect ratio, about `image_size`² pixels.

@@ -121,6 +121,10 @@ class Framing(Protocol):
         """The part of an image `(H, W, 3)` uint8, or of a Scan, that the encoder sees; it depends on no other image."""
         ...
 
+    def sizes(self) -> tuple[tuple[int, int], ...]:
+        """All sizes (height, width) that frames of images of the fitted view have; none where that is not known."""
+        ...
+
     def state(self) -> dict[str, np.ndarray]:
         """All that was learned."""
         ...
@@ -159,6 +163,10 @@ class PlainFraming:
         original, image = size_of(image), self.view_.at_size(image)
         size = fit_size(*size_of(image), self.image_size, self.multiple, self.square)
         return whole_frame(image, size, original, self.view_)
+
+    def sizes(self) -> tuple[tuple[int, int], ...]:
+        known = self.view_.size
+        return () if known is None else (fit_size(*known, self.image_size, self.multiple, self.square),)
 
     def state(self) -> dict[str, np.ndarray]:
         return {"size": self.view_.state()}

@@ -90,6 +90,9 @@ class ScanFraming:
         to_image = _to_image((height, width), side, (rows.start, columns.start), (rows.stop, columns.stop))
         return Frame(square.crop(rows, columns), (height, width), to_image)
 
+    def sizes(self) -> tuple[tuple[int, int], ...]:
+        return ()
+
     def state(self) -> dict[str, np.ndarray]:
         return {}
 

@@ -206,6 +206,11 @@ class Calibration:
         """
         return float(np.median(self.peaks)) if len(self.peaks) else self.threshold
 
+    @property
+    def has_tail(self) -> bool:
+        """Whether p-values come from a model of the scores' tail, not from the order of the scores."""
+        return self._image_tail is not None
+
     def verdict(self, score: float, is_known: bool = True) -> Verdict:
         """See `verdict_of`."""
         return verdict_of(score, self.threshold, self.unsure_threshold, is_known)

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from blemish import encoders
-from blemish.encoders.composite.two_image import CONTEXT_SCALE, JointEncoder, downsampled
+from blemish.encoders.composite.two_image import CONTEXT_SCALE, JointEncoder, downsampled, scaled_size
 from blemish.errors import SettingsError
 from blemish.types import CONTEXT, RGB
 
@@ -22,7 +22,8 @@ def test_each_part_answers_as_it_would_alone() -> None:
     seen = joint.encode(images())
     for one, same in zip(seen.layers[RGB], near.encode(images()).layers[RGB], strict=True):
         assert torch.equal(one, same)
-    small = downsampled(images(), CONTEXT_SCALE * far.size_multiple / near.size_multiple, far.size_multiple)
+    assert isinstance(joint, JointEncoder)
+    small = downsampled(images(), joint.context_size(96, 128))
     assert torch.equal(seen.layers[CONTEXT][0], far.encode(small).layers[RGB][0])
 
 
@@ -43,13 +44,15 @@ def test_layers_given_for_each_part_are_taken() -> None:
 
 
 def test_the_second_view_has_as_many_patches_a_side_as_its_scale_asks_for() -> None:
-    assert downsampled(images(1, 512, 256), CONTEXT_SCALE * 14 / 16, 14).shape == (1, 448, 224, 3)
-    assert downsampled(images(1, 512, 256), 0.75 * 14 / 16, 14).shape == (1, 336, 168, 3)
-    assert downsampled(images(1, 16, 16), 0.75 * 14 / 16, 14).shape == (1, 14, 14, 3)
+    assert scaled_size(512, 256, CONTEXT_SCALE * 14 / 16, 14) == (448, 224)
+    assert scaled_size(512, 256, 0.75 * 14 / 16, 14) == (336, 168)
+    assert scaled_size(16, 16, 0.75 * 14 / 16, 14) == (14, 14)
     same = images(1, 28, 28)
-    assert downsampled(same, 1.0, 14) is same
+    assert downsampled(same, (28, 28)) is same
     flat = np.full((1, 64, 64, 3), 77, np.uint8)
-    assert (downsampled(flat, 0.5, 8) == 77).all()
+    small = downsampled(flat, (32, 24))
+    assert small.shape == (1, 32, 24, 3)
+    assert (small == 77).all()
 
 
 def test_one_encoder_cannot_stand_for_two_nor_three() -> None:

@@ -52,9 +52,14 @@ class JointEncoder:
         """`images` `(B, H, W, 3)` uint8 → layers `(B, h, w, D)` of both, each on its own grid."""
         first, second = self.parts
         fine = first.encode(images)
-        factor = self.context_scale * second.size_multiple / first.size_multiple
-        context = second.encode(downsampled(images, factor, second.size_multiple))
+        context = second.encode(downsampled(images, self.context_size(*images.shape[1:3])))
         return Features({RGB: fine.layers[RGB], CONTEXT: context.layers[RGB]})
+
+    def context_size(self, height: int, width: int) -> tuple[int, int]:
+        """The size at which the second encoder sees images of `height` x `width`, in multiples of what it takes."""
+        first, second = self.parts
+        factor = self.context_scale * second.size_multiple / first.size_multiple
+        return scaled_size(height, width, factor, second.size_multiple)
 
 
 def rgb_encoder(encoder: Encoder) -> Encoder:
@@ -65,11 +70,16 @@ def rgb_encoder(encoder: Encoder) -> Encoder:
     return encoder.parts[0] if isinstance(encoder, JointEncoder) else encoder
 
 
-def downsampled(images: np.ndarray, factor: float, multiple: int) -> np.ndarray:
-    """`(B, H, W, 3)` uint8 resized (bilinear, antialiased) by about `factor`, to sides that `multiple` divides."""
-    height, width = (max(1, round(side * factor / multiple)) * multiple for side in images.shape[1:3])
-    if (height, width) == images.shape[1:3]:
+def scaled_size(height: int, width: int, factor: float, multiple: int) -> tuple[int, int]:
+    """`height` and `width` times about `factor`, as positive multiples of `multiple`."""
+    down, across = (max(1, round(side * factor / multiple)) * multiple for side in (height, width))
+    return down, across
+
+
+def downsampled(images: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """`(B, H, W, 3)` uint8 resized (bilinear, antialiased) to `size` (height, width)."""
+    if size == images.shape[1:3]:
         return images
     planes = torch.from_numpy(np.array(images)).permute(0, 3, 1, 2)
-    small = interpolate(planes, (height, width), mode="bilinear", antialias=True)
+    small = interpolate(planes, size, mode="bilinear", antialias=True)
     return small.permute(0, 2, 3, 1).contiguous().numpy()

@@ -79,6 +79,11 @@ class FrozenEncoder:
         pixels = torch.from_numpy(images.astype(np.float32)).to(self.device)  # (B, H, W, 3), in [0, 255]
         return pixels.permute(0, 3, 1, 2) * self._scale + self._shift  # (B, 3, H, W)
 
+    @property
+    def scale_and_shift(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """By which levels 0 to 255 are multiplied and what is added, `(3, 1, 1)` each, as `normalise` does."""
+        return self._scale, self._shift
+
     def _encode_sized(self, images: np.ndarray) -> NetworkOutput:
         """Layers of images of any length."""
         if is_long(images):

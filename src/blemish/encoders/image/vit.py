@@ -48,19 +48,26 @@ class VisionTransformer(nn.Module):
         self.projection = nn.Conv2d(3, width, patch, stride=patch)
         self.blocks = nn.ModuleList(Block(width, heads) for _ in range(depth))
         self.norm = nn.LayerNorm(width, eps=1e-6)
+        self._resized: tuple[tuple[int, int], torch.Tensor] | None = None  # the grid used last, while frozen
 
     def positions_for(self, height: int, width: int) -> torch.Tensor:
         """Position embeddings of an `height`×`width` patch grid, `(1, height·width, D)` (bicubic)."""
         if (height, width) == (self.grid, self.grid):
             return self.positions
+        kept = self._resized
+        if kept is not None and kept[0] == (height, width) and kept[1].device == self.positions.device:
+            return kept[1]
         square = self.positions.reshape(1, self.grid, self.grid, -1).permute(0, 3, 1, 2)  # (1, D, g, g)
         resized = F.interpolate(square, (height, width), mode="bicubic", align_corners=False)  # (1, D, height, width)
-        return resized.flatten(2).transpose(1, 2)  # (1, height·width, D)
+        found = resized.flatten(2).transpose(1, 2)  # (1, height·width, D)
+        if not self.positions.requires_grad:  # a constant; an exported graph then holds it, not its computation
+            self._resized = (height, width), found
+        return found
 
     def forward(self, images: torch.Tensor, layers: tuple[int, ...]) -> list[torch.Tensor]:
         patches = self.projection(images)  # (B, D, h, w)
         positions = self.positions_for(*patches.shape[2:])  # (1, h·w, D)
-        first = (self.cls_token + self.cls_position).expand(len(images), -1, -1)  # (B, 1, D)
+        first = (self.cls_token + self.cls_position).expand(images.shape[0], -1, -1)  # (B, 1, D)
         tokens = torch.cat([first, patches.flatten(2).transpose(1, 2) + positions], dim=1)  # (B, 1 + h·w, D)
         taken = {}
         for index, block in enumerate(self.blocks[: max(layers) + 1]):

@@ -1,0 +1,1 @@
+"""Fitted models as bundles that `blemish.runtime` inspects with, without torch."""

@@ -1,0 +1,296 @@
+"""From a fitted model to a bundle: graphs of all sizes of frame, facts, parity, samples; whole or not at all."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from PIL import Image
+
+from blemish.errors import ModelError, SettingsError
+from blemish.export.graph import OUTPUTS, InspectionGraph, graph_thresholds
+from blemish.export.onnx_format import OPSETS, SharedWeights, in_int8, onnx_graph, set_numbers, with_metadata
+from blemish.export.openvino_format import save_openvino
+from blemish.export.parity import Parity, compare, parity_of
+from blemish.model.fitted import FittedModel
+from blemish.preprocessing.framing import Frame, Framing, size_of
+from blemish.runtime.bundle import ARRAYS, FACTS, FORMAT, PARITY, README, SAMPLES, VERSION, file_sha256
+from blemish.runtime.engines import PACKAGES, engine_package, load_engine
+from blemish.runtime.runtime import Runtime
+from blemish.scoring.calibration import Calibration
+from blemish.scoring.tabulated_calibration import TabulatedCalibration
+from blemish.types import POINTS
+from blemish.utils.atomic import atomic_folder
+from blemish.utils.progress import Progress
+
+SAMPLE_IMAGES = 2
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportSettings:
+    """How a model is exported.
+
+    `format`: of the graphs and the engine that runs them. `opset`: of ONNX operations, 18 for older engines. `int8`:
+    the linear layers of a transformer in 8 bits. `category`: of a model of several. `pictures`: sizes (width, height)
+    of images that are inspected, where the good ones had several. `force`: export although results differ by more than
+    parity.LIMITS. Raises SettingsError for what is not there.
+    """
+
+    format: Literal["onnx", "openvino"] = "onnx"
+    opset: int = 18
+    int8: bool = False
+    category: str | None = None
+    pictures: tuple[tuple[int, int], ...] = ()
+    force: bool = False
+
+    def __post_init__(self) -> None:
+        if self.format not in PACKAGES:
+            raise SettingsError(f"a format among {', '.join(PACKAGES)}", repr(self.format), "choose one of them")
+        if self.opset not in OPSETS:
+            raise SettingsError(f"an opset among {OPSETS}", str(self.opset), "choose one of them")
+        if self.int8 and self.format != "onnx":
+            raise SettingsError("--int8 with --format onnx", f"format {self.format}", "leave one of them out")
+
+    @property
+    def precision(self) -> str:
+        """The key of the limits that results must keep."""
+        return "int8" if self.int8 else "float32"
+
+
+def export_bundle(
+    model: FittedModel, folder: str | Path, settings: ExportSettings | None = None, progress: Progress | None = None
+) -> Parity:
+    """Write the model as a bundle to `folder`, in place of an older one; returns how far results are from the model's.
+
+    Raises SettingsError for a model that cannot be exported or, without `force`, whose bundle would answer differently;
+    OutputError where it cannot be written. Nothing is left then.
+    """
+    settings = settings or ExportSettings()
+    category = check_category(model, settings.category)
+    check_exportable(model)
+    engine_package(settings.format)
+    sizes = frame_sizes(model.framing_of(category), settings.pictures)
+    with atomic_folder(folder) as partial:
+        files = write_graphs(model, category, sizes, partial, settings, progress)
+        compared = compare(model, {size: load_engine(settings.format, path) for size, path in files.items()}, category)
+        parity = parity_of(compared, calibration_of(model, category), settings.precision)
+        if not (parity.is_kept or settings.force):
+            raise SettingsError(
+                "an export that answers as the model does",
+                parity.words[0].lower() + parity.words[1:],
+                "leave --int8 out, or add --force if that is good enough",
+            )
+        if parity.factor != 1:  # thresholds are part of the graphs
+            thresholds = graph_thresholds(calibration_of(model, category))
+            for path in files.values():
+                set_numbers(path, {name: parity.factor * value for name, value in thresholds.items()})
+        write_facts(model, category, files, partial, settings, parity)
+        write_samples(model, category, partial)
+    return parity
+
+
+def check_category(model: FittedModel, category: str | None) -> str | None:
+    """The category that is exported. Raises SettingsError where it must be named, or is none of the model's."""
+    model.check_category(category)
+    if category is None and len(model.calibrations) > 1:
+        raise SettingsError(
+            f"one category of {', '.join(model.categories)}", "none", "name it with --category; a bundle holds one"
+        )
+    return category if category is not None else next(iter(model.calibrations))
+
+
+def check_exportable(model: FittedModel) -> None:
+    """Raise SettingsError for a model of scans, and for one whose ignored area its graph could not leave out."""
+    if POINTS in model.modalities:
+        raise SettingsError(
+            "a model of pictures", "one of measured points", "inspect scans with the model itself: blemish inspect"
+        )
+    if model.ignored and not has_pooling(model):
+        raise SettingsError(
+            "a detector whose scores are pooled from patches, where an area is ignored",
+            f"{model.settings.detector_name!r}, with an image score of its own",
+            "fit with --set reweighting_neighbours=0, or without --ignore",
+        )
+    if model.recognition_framing is not None:
+        raise SettingsError(
+            "a model whose categories are framed alike",
+            f"{len(model.framings)} categories, each framed in its own way",
+            "fit one model for each category, and export each",
+        )
+
+
+def calibration_of(model: FittedModel, category: str | None) -> Calibration:
+    """The calibration of a category. Raises ModelError for a model that has seen no good image."""
+    found = model.calibrations[category]
+    if not len(found.scores):
+        raise ModelError("a model with a threshold", "one that was fitted by words alone", "calibrate it first")
+    return found
+
+
+def has_pooling(model: FittedModel) -> bool:
+    """Whether image scores are pooled from patch scores; not so where a detector has image scores of its own."""
+    return not getattr(model.detector, "reweighting_neighbours", 0)
+
+
+def frame_sizes(framing: Framing, pictures: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
+    """All sizes (height, width) of frames that graphs are made for: those of the good images' view, and of `pictures`.
+
+    Raises SettingsError where neither says anything.
+    """
+    given = [
+        framing.frame(np.zeros((height, width, 3), np.uint8)).encoder_input.shape[:2] for width, height in pictures
+    ]
+    sizes = list(dict.fromkeys([*framing.sizes(), *map(tuple, given)]))
+    if not sizes:
+        raise SettingsError(
+            "good pictures of one size, or the sizes that will be inspected",
+            "good pictures of several sizes",
+            "name each size with --picture, such as --picture 640x480",
+        )
+    return [(int(height), int(width)) for height, width in sizes]
+
+
+def write_graphs(
+    model: FittedModel,
+    category: str | None,
+    sizes: Sequence[tuple[int, int]],
+    folder: Path,
+    settings: ExportSettings,
+    progress: Progress | None,
+) -> dict[tuple[int, int], Path]:
+    """The graph of each size, as files in `folder`."""
+    weights, files = SharedWeights(folder), {}
+    calibration = calibration_of(model, category)
+    facts = model_api_facts(calibration)
+    for done, size in enumerate(sizes, start=1):
+        name = f"graph-{size[1]}x{size[0]}"
+        proto = onnx_graph(InspectionGraph(model, category, size), settings.opset)
+        proto = in_int8(proto, folder) if settings.int8 else proto
+        proto = with_metadata(proto, {name: str(value) for name, value in facts.items()})
+        if settings.format == "onnx":
+            files[size] = weights.save(proto, f"{name}.onnx")
+        else:
+            import onnx
+
+            between = folder / "between.onnx"
+            onnx.save_model(proto, str(between))
+            files[size] = save_openvino(between, folder / f"{name}.xml", facts)[0]
+            between.unlink()
+        if progress:
+            progress(done, len(sizes), {})
+    return files
+
+
+def model_api_facts(calibration: Calibration) -> dict[str, Any]:
+    """What Intel's ModelAPI reads: thresholds, the task, and that pixels need no preparation."""
+    return {
+        "model_type": "AnomalyDetection",
+        "task": "segmentation",
+        "image_threshold": calibration.threshold,
+        "pixel_threshold": calibration.region_threshold,
+        "normalization_scale": calibration.threshold,
+        "reverse_input_channels": True,
+        "mean_values": "0 0 0",
+        "scale_values": "1 1 1",
+        "resize_type": "standard",
+        "labels": "Normal Anomaly",
+    }
+
+
+def write_facts(
+    model: FittedModel,
+    category: str | None,
+    files: Mapping[tuple[int, int], Path],
+    folder: Path,
+    settings: ExportSettings,
+    parity: Parity,
+) -> None:
+    """`arrays.npz`, `parity.json`, README.md and, last, `bundle.json` with the hashes of all files."""
+    import blemish
+
+    framing = model.framing_of(category)
+    ignored = model.ignored_in(category)
+    arrays: dict[str, Any] = {f"framing.{name}": np.asarray(array) for name, array in framing.state().items()}
+    np.savez(folder / ARRAYS, **arrays | ({} if ignored is None else {"ignored": ignored}))
+    (folder / PARITY).write_text(json.dumps(parity.to_dict(), indent=2) + "\n", encoding="utf-8")
+    engine = f"{PACKAGES[settings.format]} {engine_package(settings.format).__version__}"
+    (folder / README).write_text(readme(model, category, settings, parity, engine), encoding="utf-8")
+    calibration = calibration_of(model, category)
+    recogniser = next(iter(model.recogniser.by_source_.values()))
+    threshold = float(recogniser.distance_thresholds_[recogniser.names_.index(category or "")])
+    facts = {
+        "format": FORMAT,
+        "version": VERSION,
+        "blemish": blemish.__version__,
+        "engine": settings.format,
+        "engine_version": engine,
+        "precision": "f32",
+        "int8": settings.int8,
+        "opset": settings.opset,
+        "category": category,
+        "detector": {"name": model.settings.detector_name, "settings": model.detector.settings},
+        "encoder": {
+            "name": model.encoder.name,
+            "weights": model.encoder.weights_sha256,
+            "licence": model.encoder.licence,
+        },
+        "framing": {"name": model.settings.framing, "settings": framing.settings},
+        "full_scale": model.full_scale.to_dict(),
+        "pooling": model.detector.needs.pooling if has_pooling(model) else None,
+        "recognition": {"threshold": threshold if math.isfinite(threshold) else 1e30},
+        "calibration": TabulatedCalibration.of(calibration, parity.factor).to_dict(),
+        "held_out_scores": (parity.factor * calibration.scores).tolist(),
+        "outputs": list(OUTPUTS),
+        "graphs": [{"height": height, "width": width, "file": path.name} for (height, width), path in files.items()],
+        "files": {
+            path.name: {"sha256": file_sha256(path), "bytes": path.stat().st_size}
+            for path in sorted(folder.iterdir())
+            if path.is_file()
+        },
+    }
+    (folder / FACTS).write_text(json.dumps(facts, default=str) + "\n", encoding="utf-8")
+
+
+def write_samples(model: FittedModel, category: str | None, folder: Path) -> None:
+    """`samples/`: framed good images, and the scores that the bundle gives them, to check an installation by."""
+    references = model.references[category or ""]
+    images = [one.image for one in references.images if one.image is not None][:SAMPLE_IMAGES]
+    (folder / SAMPLES).mkdir()
+    runtime, expected = Runtime(folder), {}
+    for number, image in enumerate(images, start=1):
+        if image.shape[:2] not in runtime.bundle.graphs:
+            continue
+        name = f"{number}.png"
+        Image.fromarray(image).save(folder / SAMPLES / name)
+        found = runtime.predict(Frame(image, size_of(image)), name)
+        expected[name] = {"score": found.score, "p_value": found.p_value, "verdict": found.verdict}
+    (folder / SAMPLES / "expected.json").write_text(json.dumps(expected, indent=2) + "\n", encoding="utf-8")
+
+
+def readme(model: FittedModel, category: str | None, settings: ExportSettings, parity: Parity, engine: str) -> str:
+    """What a person who finds the folder should know."""
+    what = f"of the category {category!r}" if category else "of one kind of part"
+    return f"""# An inspection model {what}
+
+Exported by blemish for {engine}{", linear layers in int8" if settings.int8 else ""}.
+
+    pip install 'blemish-runtime[{settings.format}]'
+    blemish-run . PICTURES... -o RESULTS
+
+In Python: `from blemish.runtime import Runtime; Runtime("this folder").inspect("part.png")`.
+
+{parity.words}
+{calibration_of(model, category).words}
+
+Detector {model.settings.detector_name}, encoder {model.encoder.name} (its weights: {model.encoder.licence}).
+`bundle.json` holds preprocessing, thresholds and hashes; `parity.json` the figures above and their limits;
+`samples/` framed pictures with the results that they must give.
+
+The graphs take framed pictures `images` (batch, height, width, 3), uint8 RGB, and give `pred_score`, `pred_label`,
+`anomaly_map`, `pred_mask`; how a picture is framed, `bundle.json` says, and blemish-runtime does.
+"""

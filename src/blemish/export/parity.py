@@ -1,0 +1,157 @@
+"""How far a bundle's results are from the model's: measured on kept good images and on synthetic anomalies of them.
+
+The model keeps a few good images of each category as its encoder saw them, framed. They and copies of them with small
+defects go through the model and through the exported graphs. A part of another format rounds elsewhere, and int8 moves
+every score: what is common to all good images is a factor, by which the thresholds move as well (`factor`); what is
+left counts as a difference.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from blemish.augmentation.small_defects import SMALL_DEFECTS
+from blemish.errors import ModelError
+from blemish.model.fitted import FittedModel
+from blemish.model.prediction import encode_frames
+from blemish.preprocessing.framing import Frame
+from blemish.runtime.engines import Engine
+from blemish.scoring.anomaly_map import full_map
+from blemish.scoring.calibration import Calibration
+from blemish.scoring.detector_scores import detector_scores
+
+DEFECTS = 2  # copies with a small defect, of each kind, of all good images together
+TOP = 0.01  # share of a map's largest values whose places are compared
+
+# Of relative differences of scores, of the overlap of maps, and of changed verdicts: what an export must keep. Float32
+# graphs differ by rounding alone; the limits of int8 are those of facts of others' quantised transformers.
+LIMITS = {"float32": (2e-3, 0.98, 0.0), "bf16": (0.02, 0.95, 0.01), "int8": (0.1, 0.85, 0.01)}
+
+
+@dataclass(frozen=True, eq=False)
+class Compared:
+    """One framed image in both: scores, patch scores `(h, w)`, and whether it shows a synthetic anomaly."""
+
+    model_score: float
+    bundle_score: float
+    model_patches: np.ndarray
+    bundle_patches: np.ndarray
+    is_defective: bool
+
+
+@dataclass(frozen=True)
+class Parity:
+    """The differences of `images` framed images, `good` of them without a defect.
+
+    `factor` is the bundle's scores over the model's on good images; the others are measured after it was taken into
+    account: `score_difference` the largest relative one, `map_overlap` the smallest share of a map's top 1 % that lies
+    at the same places, `flips` the share of verdicts that differ. `precision` is a key of `LIMITS`.
+    """
+
+    precision: str
+    images: int
+    good: int
+    factor: float
+    score_difference: float
+    map_overlap: float
+    flips: float
+
+    @property
+    def is_kept(self) -> bool:
+        """Whether all differences are within the limits of the precision."""
+        score, overlap, flips = LIMITS[self.precision]
+        return self.score_difference <= score and self.map_overlap >= overlap and self.flips <= flips
+
+    @property
+    def words(self) -> str:
+        """All of it in a sentence."""
+        return (
+            f"On {self.images} pictures ({self.good} good, the rest with small made-up defects) scores differ from the "
+            f"model's by at most {100 * self.score_difference:.2g} %, the strongest places of a map are at least "
+            f"{self.map_overlap:.0%} the same, and {self.flips:.1%} of the verdicts differ."
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """All of it and the limits, ready for JSON."""
+        names = ("score_difference", "map_overlap", "flips")
+        return asdict(self) | {"limits": dict(zip(names, LIMITS[self.precision], strict=True)), "is_kept": self.is_kept}
+
+
+def parity_images(
+    model: FittedModel, category: str | None, sizes: Sequence[tuple[int, int]]
+) -> list[tuple[np.ndarray, bool]]:
+    """Framed images `(H, W, 3)` uint8 of `sizes`, and whether they show a synthetic anomaly.
+
+    Every kept image comes as it is; each kind of small defect is drawn on a few. A size of which no image was kept gets
+    one, resized. Raises ModelError for a model that keeps none.
+    """
+    references = model.references.get(category or "")
+    kept = [] if references is None else [one.image for one in references.images if one.image is not None]
+    if not kept:
+        raise ModelError(
+            "a model that keeps some of its good pictures", "one of an earlier version", "fit the model again"
+        )
+    fitting = [image for image in kept if image.shape[:2] in sizes]
+    for height, width in sizes:
+        if not any(image.shape[:2] == (height, width) for image in fitting):
+            fitting.append(np.asarray(Image.fromarray(kept[0]).resize((width, height), Image.Resampling.BICUBIC)))
+    found = [(image, False) for image in fitting]
+    rng = np.random.default_rng(0)
+    for number, draw in enumerate(draw for draw in SMALL_DEFECTS.values() for _ in range(DEFECTS)):
+        image = fitting[number % len(fitting)]
+        found.append((draw(image, np.ones(image.shape[:2], dtype=bool), rng), True))
+    return found
+
+
+def compare(model: FittedModel, engines: Mapping[tuple[int, int], Engine], category: str | None) -> list[Compared]:
+    """The framed images of `parity_images` in the model and in the graphs, by size."""
+    found = []
+    for image, is_defective in parity_images(model, category, list(engines)):
+        frame = Frame(image, (image.shape[0], image.shape[1]))
+        features = encode_frames(model, [frame])[0].with_categories([category or ""])
+        scores, patches = detector_scores(model.detector, features)
+        outputs = engines[image.shape[:2]].run(image[None])
+        found.append(
+            Compared(
+                float(scores[0]), float(outputs["pred_score"][0]), patches[0], outputs["patch_scores"][0], is_defective
+            )
+        )
+    return found
+
+
+def parity_of(compared: Sequence[Compared], calibration: Calibration, precision: str) -> Parity:
+    """The differences of all that was `compared`."""
+    good = [one for one in compared if not one.is_defective]
+    factor = math.exp(float(np.median([log_ratio(one) for one in good])))
+    if precision == "float32" and abs(factor - 1) < LIMITS["float32"][0]:
+        factor = 1.0  # rounding; the thresholds stay the model's to the bit
+    flips = [calibration.verdict(one.model_score) != calibration.verdict(one.bundle_score / factor) for one in compared]
+    return Parity(
+        precision=precision,
+        images=len(compared),
+        good=len(good),
+        factor=factor,
+        score_difference=max(abs(math.expm1(log_ratio(one) - math.log(factor))) for one in compared),
+        map_overlap=min(overlap(one.model_patches, one.bundle_patches) for one in compared),
+        flips=float(np.mean(flips)),
+    )
+
+
+def log_ratio(one: Compared) -> float:
+    """The logarithm of the bundle's score over the model's."""
+    return math.log(max(one.bundle_score, 1e-12) / max(one.model_score, 1e-12))
+
+
+def overlap(one: np.ndarray, other: np.ndarray) -> float:
+    """The share of the largest `TOP` of the map of patches `one` `(h, w)` that are also of the map of `other`."""
+    size = (4 * one.shape[0], 4 * one.shape[1])
+    maps = [full_map(patches, size, size).ravel() for patches in (one, other)]
+    count = max(1, round(TOP * maps[0].size))
+    tops = [set(np.argpartition(values, -count)[-count:].tolist()) for values in maps]
+    return len(tops[0] & tops[1]) / count

@@ -1,0 +1,9 @@
+"""Inspects with exported bundles: numpy, pillow and one engine (ONNX Runtime or OpenVINO), no torch.
+
+from blemish.runtime import Runtime
+
+prediction = Runtime("bundle").inspect("part.png")
+"""
+
+from blemish.runtime.runtime import Failure as Failure
+from blemish.runtime.runtime import Runtime as Runtime

@@ -1,0 +1,144 @@
+"""A bundle on disk: what is in it, and reading it back, every file checked against its hash.
+
+bundle.json   all facts: preprocessing, calibration, graphs, hashes of all other files
+graph-HxW.…   the graph for framed images of H x W pixels; its weights lie beside it
+arrays.npz    what framing learned, and the area that is not judged
+parity.json   how far the bundle's results are from the model's, measured at export
+samples/      pictures and the results that they must give
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal, Self
+
+import numpy as np
+
+from blemish.data.full_scale import FullScale
+from blemish.errors import ModelError
+from blemish.preprocessing.framing import Framing, build_framing
+from blemish.scoring.tabulated_calibration import TabulatedCalibration
+from blemish.utils.paths import shown
+
+FORMAT, VERSION = "blemish-bundle", 1
+FACTS, ARRAYS, PARITY, SAMPLES, README = "bundle.json", "arrays.npz", "parity.json", "samples", "README.md"
+EngineName = Literal["onnx", "openvino"]
+_AREA = "ignored"
+
+
+@dataclass(frozen=True, eq=False)
+class Bundle:
+    """An exported model of one category: `facts` as `bundle.json` holds them, `arrays` by name, from `folder`."""
+
+    folder: Path
+    facts: Mapping[str, Any]
+    arrays: Mapping[str, np.ndarray]
+
+    @classmethod
+    def read(cls, folder: str | Path) -> Self:
+        """The bundle in `folder`. Raises ModelError for anything else, and for one that is not as it was written."""
+        folder = Path(folder).expanduser()
+        facts = read_facts(folder)
+        for name, known in facts["files"].items():
+            check_file(folder / name, known)
+        try:
+            with np.load(folder / ARRAYS, allow_pickle=False) as arrays:
+                return cls(folder, facts, {name: arrays[name] for name in arrays.files})
+        except (OSError, ValueError, KeyError) as error:
+            raise broken(folder / ARRAYS, str(error)) from error
+
+    @property
+    def engine(self) -> EngineName:
+        """Which engine runs its graphs."""
+        found: EngineName = self.facts["engine"]
+        return found
+
+    @property
+    def graphs(self) -> Mapping[tuple[int, int], Path]:
+        """The graph for framed images of each size (height, width)."""
+        return {(one["height"], one["width"]): self.folder / one["file"] for one in self.facts["graphs"]}
+
+    @cached_property
+    def framing(self) -> Framing:
+        """What decides which part of an image a graph sees."""
+        how = self.facts["framing"]
+        state = {name.removeprefix("framing."): a for name, a in self.arrays.items() if name.startswith("framing.")}
+        return build_framing(how["name"], **how["settings"]).load_state(state)
+
+    @cached_property
+    def calibration(self) -> TabulatedCalibration:
+        """Thresholds and p-values of the bundle's own scores."""
+        return TabulatedCalibration.from_dict(self.facts["calibration"])
+
+    @property
+    def full_scale(self) -> FullScale:
+        """Which level of more than 8 bits is white."""
+        return FullScale.from_dict(self.facts["full_scale"])
+
+    @property
+    def category(self) -> str | None:
+        """The category that it was exported for; None for a model of a single unnamed one."""
+        name: str | None = self.facts["category"]
+        return name
+
+    @property
+    def ignored(self) -> np.ndarray | None:
+        """The area `(h, w)` bool of an image, at any resolution, that is not judged."""
+        return self.arrays.get(_AREA)
+
+    @property
+    def sha256(self) -> str:
+        """The hash of its facts, which hold those of all other files."""
+        return file_sha256(self.folder / FACTS)
+
+
+def read_facts(folder: Path) -> dict[str, Any]:
+    """What `bundle.json` says. Raises ModelError for a folder that is no bundle, or one of a later version."""
+    try:
+        facts = json.loads((folder / FACTS).read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        hint = "a model" if (folder / "settings.json").exists() else "something else"
+        do = "export the model with blemish export" if hint == "a model" else "check the path"
+        raise ModelError(f"a bundle in '{shown(folder)}'", f"{hint}, without {FACTS}", do) from error
+    except (OSError, ValueError) as error:
+        raise broken(folder / FACTS, str(error)) from error
+    if not isinstance(facts, dict) or facts.get("format") != FORMAT:
+        raise ModelError(f"a bundle in '{shown(folder)}'", "another file of that name", "check the path")
+    if facts.get("version") != VERSION:
+        raise ModelError(
+            f"a bundle of version {VERSION}",
+            f"version {facts.get('version')}, written by blemish {facts.get('blemish', '?')}",
+            "update blemish-runtime, or export again with the blemish that fits it",
+        )
+    missing = {"files", "graphs", "engine", "framing", "calibration", "full_scale", "category"} - facts.keys()
+    if missing:
+        raise broken(folder / FACTS, f"no {', '.join(sorted(missing))}")
+    return facts
+
+
+def check_file(path: Path, known: Mapping[str, Any]) -> None:
+    """Raise ModelError unless the file is there, whole and unchanged."""
+    try:
+        size = path.stat().st_size
+    except OSError as error:
+        raise ModelError(f"the file '{shown(path)}' of the bundle", "none", "copy the whole folder") from error
+    if size != known["bytes"]:
+        raise broken(path, f"{size} bytes instead of {known['bytes']}")
+    if file_sha256(path) != known["sha256"]:
+        raise broken(path, "other content than was exported")
+
+
+def broken(path: Path, why: str) -> ModelError:
+    """The error of a damaged file."""
+    return ModelError(f"a whole bundle with '{shown(path)}'", why, "copy the bundle again, or export the model again")
+
+
+def file_sha256(path: Path) -> str:
+    """The hash of a file, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

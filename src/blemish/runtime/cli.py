@@ -1,0 +1,82 @@
+"""`blemish-run`: inspect pictures with a bundle, into the same results as `blemish inspect`.
+
+Exit codes: 0 all done; 1 a picture is not good (only with --fail-on-defect); 2 wrong usage or bundle; 3 some pictures
+could not be read; 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+from blemish.errors import BlemishError
+
+NOT_GOOD, WRONG_USAGE, UNREADABLE, INTERRUPTED = 1, 2, 3, 130
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the program; returns its exit code."""
+    options = parser().parse_args(arguments)
+    try:
+        return run(options)
+    except BlemishError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return WRONG_USAGE
+    except KeyboardInterrupt:
+        print("error: interrupted; the same command goes on where it stopped", file=sys.stderr)
+        return INTERRUPTED
+
+
+def parser() -> argparse.ArgumentParser:
+    """What can be asked for."""
+    found = argparse.ArgumentParser("blemish-run", description="Inspect pictures with an exported bundle.")
+    found.add_argument("bundle", metavar="BUNDLE", type=Path, help="the folder that `blemish export` wrote")
+    found.add_argument("paths", metavar="PATH", nargs="+", help="pictures and folders of pictures")
+    found.add_argument("-o", "--output", metavar="OUT", type=Path, required=True, help="the folder of the results")
+    found.add_argument("--threads", metavar="N", type=int, default=0, help="of the engine; all cores unless given")
+    found.add_argument("--maps", action="store_true", help="write each anomaly map as .npy, too")
+    found.add_argument("--no-overlays", action="store_true", help="write rows alone")
+    found.add_argument("--restart", action="store_true", help="remove results of an earlier run in OUT")
+    found.add_argument("--fail-on-defect", action="store_true", help="exit with 1 unless every picture is good")
+    return found
+
+
+def run(options: argparse.Namespace) -> int:
+    """Inspect what the `options` name; returns the exit code."""
+    from blemish.cli.result_folder import Origin, Wanted, begin_results, identity_of, result_folder, write_summary
+    from blemish.cli.results import ResultWriter
+    from blemish.data.folder import find_inspection
+    from blemish.runtime.runtime import Failure, Runtime
+
+    runtime = Runtime(options.bundle, options.threads)
+    samples = find_inspection(options.paths).samples
+    wanted = Wanted(overlays=not options.no_overlays, maps=options.maps, restart=options.restart)
+    origin = Origin(model=runtime.bundle.sha256, category=runtime.bundle.category)
+    verdicts: Counter[str] = Counter()
+    options.output.mkdir(parents=True, exist_ok=True)
+    with result_folder(options.output) as out:
+        kept = begin_results(out, origin, samples, wanted, lambda row, _: verdicts.update([row["verdict"]]))
+        write_summary(out, origin.to_dict())
+        left = [sample for sample in samples if identity_of(sample) not in kept.identities]
+        with ResultWriter(out, wanted.overlays, wanted.maps, iter(kept.names)) as results:
+            for sample, found in zip(left, runtime.inspect_stream(left), strict=True):
+                if isinstance(found, Failure):
+                    results.write_failure(found.file, found.error)
+                    verdicts["unreadable"] += 1
+                    print(f"{found.file}: {found.error}", file=sys.stderr)
+                else:
+                    prediction, image = found
+                    results.write(prediction, image, identity_of(sample))
+                    verdicts[prediction.verdict] += 1
+    print(", ".join(f"{count} {name}" for name, count in sorted(verdicts.items())) or "nothing to inspect")
+    print(f"Results in {options.output}")
+    if options.fail_on_defect and verdicts.total() > verdicts["good"]:
+        return NOT_GOOD
+    return UNREADABLE if verdicts["unreadable"] else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,82 @@
+"""The engines that run a bundle's graphs: ONNX Runtime and OpenVINO, behind one call."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from blemish.errors import BlemishError, ModelError
+from blemish.runtime.bundle import EngineName
+
+INPUT = "images"
+PACKAGES = {"onnx": "onnxruntime", "openvino": "openvino"}
+
+
+class Engine(Protocol):
+    """A loaded graph."""
+
+    def run(self, images: np.ndarray) -> Mapping[str, np.ndarray]:
+        """Framed `images` `(B, H, W, 3)` uint8 → the graph's outputs by name."""
+        ...
+
+
+class OnnxEngine:
+    """A graph in ONNX Runtime on the CPU, with `threads` threads (0: as many as there are cores)."""
+
+    def __init__(self, path: Path, threads: int = 0) -> None:
+        runtime = engine_package("onnx")
+        options = runtime.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.log_severity_level = 3  # errors
+        self.session = runtime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        self.names = [output.name for output in self.session.get_outputs()]
+
+    def run(self, images: np.ndarray) -> Mapping[str, np.ndarray]:
+        return dict(zip(self.names, self.session.run(self.names, {INPUT: images}), strict=True))
+
+
+class OpenVinoEngine:
+    """A graph in OpenVINO on the CPU, at the `precision` ("f32", "bf16") of the bundle."""
+
+    def __init__(self, path: Path, threads: int = 0, precision: str = "f32") -> None:
+        openvino = engine_package("openvino")
+        settings: dict[str, Any] = {"INFERENCE_PRECISION_HINT": precision, "PERFORMANCE_HINT": "LATENCY"}
+        if threads:
+            settings["INFERENCE_NUM_THREADS"] = threads
+        core = openvino.Core()
+        self.model = core.compile_model(core.read_model(str(path)), "CPU", settings)
+
+    def run(self, images: np.ndarray) -> Mapping[str, np.ndarray]:
+        found = self.model(images)
+        return {output.get_any_name(): found[output] for output in self.model.outputs}
+
+
+def load_engine(name: EngineName, path: Path, threads: int = 0, precision: str = "f32") -> Engine:
+    """The graph at `path`, ready to run. Raises ModelError where the engine cannot read it."""
+    try:
+        return OnnxEngine(path, threads) if name == "onnx" else OpenVinoEngine(path, threads, precision)
+    except BlemishError:
+        raise
+    except Exception as error:  # the engines' own errors share no type
+        version = getattr(engine_package(name), "__version__", "?")
+        raise ModelError(
+            f"a graph that {PACKAGES[name]} {version} can run, '{path.name}'",
+            str(error).splitlines()[0][:200],
+            f"install the {PACKAGES[name]} that the bundle's README names, or export with a lower --opset",
+        ) from error
+
+
+def engine_package(name: EngineName) -> Any:
+    """The engine's package. Raises ModelError, which says how to install it."""
+    try:
+        return importlib.import_module(PACKAGES[name])
+    except ImportError as error:
+        raise ModelError(
+            f"the engine {PACKAGES[name]}, which this bundle was exported for",
+            f"none installed ({error})",
+            f"pip install 'blemish-runtime[{name}]'",
+        ) from error
