@@ -209,14 +209,14 @@ def relief_of(image: ImageOrScan) -> np.ndarray | None:
     """The measured points of a scan lit from one side, `(H, W, 3)` uint8; None for an image alone."""
     if not isinstance(image, Scan) or image.xyz is None:
         return None
-    from blemish.report import shaded_relief
+    from blemish.report.relief import shaded_relief
 
     return shaded_relief(image.xyz)
 
 
 def overlay_of(prediction: Prediction, image: ImageOrScan) -> np.ndarray:
     """The verdict drawn on the picture, `(H, W, 3)` uint8, and on the relief of measured points beside it."""
-    from blemish.report import draw_overlay
+    from blemish.report.overlays import draw_overlay
     from blemish.report.views import side_by_side
 
     drawn = draw_overlay(picture_of(image), prediction)

@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 from PIL import Image
 
 from blemish.data.files import shown
@@ -81,6 +80,8 @@ def unproject(depth: np.ndarray) -> np.ndarray:
 
 def read_yaml(path: Path) -> Any:
     """What a YAML file holds. Raises ImageError, which names it, where it holds none, OSError where it is not there."""
+    import yaml  # here, because only Eyecandies' depth needs it, and the light runtime has none
+
     try:
         return yaml.safe_load(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, ValueError) as error:  # ValueError: bytes that are no text, impossible dates

@@ -26,7 +26,7 @@ class _Runs(NamedTuple):
     starts: np.ndarray  # (R,) first columns
     stops: np.ndarray  # (R,) columns behind the last
     labels: np.ndarray  # (R,) int32 from 1 on, in the order of each component's first pixel
-    count: int  # components
+    components: int  # how many
 
 
 def label(mask: np.ndarray, diagonal: bool = False) -> tuple[np.ndarray, int]:
@@ -39,7 +39,7 @@ def label(mask: np.ndarray, diagonal: bool = False) -> tuple[np.ndarray, int]:
     runs = _runs(mask, diagonal)
     labels = np.zeros(mask.shape, dtype=np.int32)
     labels[mask] = np.repeat(runs.labels, runs.stops - runs.starts)
-    return labels, runs.count
+    return labels, runs.components
 
 
 def find_objects(labels: np.ndarray) -> list[Box]:
@@ -96,7 +96,7 @@ def binary_fill_holes(mask: np.ndarray) -> np.ndarray:
     height, width = mask.shape
     empty = _runs(~mask, diagonal=False)
     on_border = (empty.rows == 0) | (empty.rows == height - 1) | (empty.starts == 0) | (empty.stops == width)
-    is_outside = np.zeros(empty.count + 1, dtype=bool)
+    is_outside = np.zeros(empty.components + 1, dtype=bool)
     is_outside[empty.labels[on_border]] = True
     filled = mask.copy()
     filled[~mask] = np.repeat(~is_outside[empty.labels], empty.stops - empty.starts)
