@@ -65,6 +65,22 @@ def test_training_finds_the_line_and_leaves_evaluation_mode(ema_decay):
     assert not model.training
 
 
+def test_sgd_has_momentum_and_weight_decay() -> None:
+    """v ← 0.9 v + (gradient + decay · w), w ← w − rate · v, written out."""
+    model = torch.nn.Linear(1, 1, bias=False)
+    expected, velocity = model.weight.item(), 0.0
+    training = Training(
+        3, 0.1, weight_decay=0.5, schedule="constant", warmup_steps=0, precision="fp32", optimiser="sgd"
+    )
+    training.run(model, lambda _: model.weight.square().sum())
+    for _ in range(3):
+        velocity = 0.9 * velocity + 2 * expected + 0.5 * expected
+        expected -= 0.1 * velocity
+    assert model.weight.item() == pytest.approx(expected, rel=1e-5)
+    with pytest.raises(SettingsError, match="optimiser"):
+        Training(1, optimiser="lion").run(model, lambda _: model.weight.sum())  # type: ignore[arg-type]
+
+
 def test_a_clipped_gradient_moves_less():
     """AdamW does not care how long a gradient is, unless its length changes from step to step."""
     scales, weights = (100.0, 1.0), []

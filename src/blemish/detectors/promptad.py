@@ -101,8 +101,7 @@ class PromptAD(Configurable):
         samples, prompts = self._collect(batches)
         parts = [(name, level) for name in samples for level in LEVELS]
         self.text_: dict[str, dict[str, Tensor]] = {level: {} for level in LEVELS}  # (2, E) by category
-        self.losses_: dict[str, Tensor] = {}  # (2, epochs): image, patch
-        losses: list[Tensor] = []
+        losses: list[Tensor] = []  # each (epochs,)
         for done, (name, level) in enumerate(parts):
             own = samples[name]
             vectors = torch.stack(own.images) if level == "image" else torch.cat(own.patches)  # (N, E)
@@ -110,7 +109,8 @@ class PromptAD(Configurable):
             found, loss = self._learn(prompts[name], vectors, inner)
             self.text_[level][name] = found.prototypes()
             losses.append(loss)
-        self.losses_ = {name: torch.stack(losses[2 * i : 2 * i + 2]) for i, name in enumerate(samples)}
+        both = zip(losses[::2], losses[1::2], strict=True)
+        self.losses_: dict[str, Tensor] = {name: torch.stack(own) for name, own in zip(samples, both, strict=True)}
         self.banks_: dict[str, dict[str, References]] = {name: own.banks.references() for name, own in samples.items()}
         return self
 

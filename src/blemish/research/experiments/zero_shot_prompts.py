@@ -192,8 +192,8 @@ class ZeroShotPrompts(Experiment):
                     PAIR,
                 )
                 sentences.append(compared(kind, GENERIC, found, words))
-        for kind, found in by_variant(rows, "separation").items():
-            failing = [name for name, mean in found.items() if mean < SEPARATES]
+        for kind, means in by_variant(rows, "separation").items():
+            failing = [name for name, value in means.items() if value < SEPARATES]
             told = f"do not separate {', '.join(failing)}" if failing else "separate every product"
             sentences.append(f"Sentences of the kind '{kind}' {told}.")
         rule = (
