@@ -20,18 +20,30 @@ ORDER = (
     {"encoders", "numeric"},
     {"detectors"},
     {"scoring", "metrics"},
+    {"runtime"},
     {"model"},
     {"evaluation", "diagnosis"},
     {"report", "export"},
     {"research"},
-    {"cli", "runtime", "__main__"},
+    {"cli", "__main__"},
 )
 # Maths on arrays that knows nothing of blemish: modules on both sides of it may use it.
 LEAVES = {"numeric.raster"}
 RANK = {name: rank for rank, group in enumerate(ORDER) for name in group}
 # What the command line imports at its start, and what the light runtime will reuse, must not load torch by itself.
 PICKLES = ("pickle", "shelve", "marshal", "joblib", "dill")
-WITHOUT_TORCH = ("types", "errors", "utils", "registry", "data", "preprocessing", "metrics", "report", "scoring")
+WITHOUT_TORCH = (
+    "types",
+    "errors",
+    "utils",
+    "registry",
+    "data",
+    "preprocessing",
+    "metrics",
+    "report",
+    "scoring",
+    "runtime",
+)
 
 
 def modules() -> list[Path]:
@@ -39,8 +51,9 @@ def modules() -> list[Path]:
 
 
 def house(path: Path) -> str:
-    """The top-level module or package of blemish that a file belongs to."""
-    return path.relative_to(SOURCE).parts[0].removesuffix(".py")
+    """The top-level module or package of blemish that a file belongs to; the runtime's command line is one of cli's."""
+    parts = path.relative_to(SOURCE).parts
+    return "cli" if parts == ("runtime", "cli.py") else parts[0].removesuffix(".py")
 
 
 def imports(tree: ast.AST) -> list[tuple[str, int]]:
