@@ -151,3 +151,16 @@ def test_a_place_that_cannot_be_written_is_refused_before_pictures_are_compared(
     result = blemish("inspect", *OPTIONS, incoming, "-o", tmp_path / "file" / "out", *restart)
     assert result.exit_code == 2, result.output
     assert "a place that can be written" in " ".join(result.output.split())
+
+
+def test_regions_are_described_in_the_language_that_is_asked_for(
+    blemish: Blemish, incoming: Path, tmp_path: Path
+) -> None:
+    result = blemish("inspect", *OPTIONS, incoming, "-o", tmp_path, "--language", "de", "--mm-per-pixel", "0.5")
+    assert result.exit_code == 0, result.output
+    rows = [json.loads(line) for line in (tmp_path / "results.jsonl").read_text(encoding="utf-8").splitlines()]
+    found = [region for row in rows for region in row["regions"] or ()]
+    assert found
+    for region in found:
+        assert "Grenze" in region["words"]
+        assert region["attributes"]["length_mm"] == 0.5 * region["attributes"]["length"]

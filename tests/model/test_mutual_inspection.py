@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from blemish.errors import DatasetError, SettingsError
 from blemish.model import mutual_inspection
 from blemish.model.mutual_inspection import MutualInspection, learned_framing
 from blemish.preprocessing.crop_to_part import PartFraming
+from blemish.types import Region
 
 Draw = Any
 SMALL = {"encoder": "pixels", "image_size": 64, "device": "cpu"}
@@ -44,6 +46,39 @@ def test_defective_images_are_found_outlined_and_ranked_first(part: Draw) -> Non
         assert results[i].map.shape == (64, 80)
         assert results[i].p_value < 0.01
     assert found.calibrations[None].estimated_defects == pytest.approx(0.1, abs=0.08)
+
+
+def test_regions_are_compared_with_the_most_normal_images(part: Draw) -> None:
+    images = [part("stripes", seed=i, defective=i in (4, 9)) for i in range(12)]
+    found = judged([*images, images[4]])
+    plain = predictions(found.with_reasons(compare=False))
+    english, german = predictions(found), predictions(found.with_reasons(language="de", mm_per_pixel=0.5))
+    for i in (4, 9, 12):
+        attributes = english[i].regions[0].attributes
+        assert attributes is not None
+        assert attributes.lightness is not None
+        assert attributes.lightness < -5  # a dark square
+        crops = english[i].regions[0].crops
+        assert crops is not None
+        assert crops.good.mean() > crops.found.mean()
+        assert german[i].regions[0].words.endswith("der Grenze")
+        assert " mm" in german[i].regions[0].words
+        assert plain[i].regions[0].attributes is None
+        assert (plain[i].score, plain[i].verdict) == (english[i].score, english[i].verdict)
+
+
+def test_an_image_is_never_compared_with_itself(part: Draw) -> None:
+    """Also where its score is among the lowest: its own repeat would match without a difference."""
+    images = [part("stripes", seed=i) for i in range(6)]
+    found = judged([*images, images[0]])
+    prediction = replace(predictions(found)[0], regions=(Region((30, 20, 50, 40), 400, 2.0, 1.0, (40.0, 30.0)),))
+    frame = found.framings[""].frame(images[0])
+    explained = found.references.explained(
+        0, frame, prediction, found._distinct(""), found.reasons, lambda i: found.scores[i] is found.scores[0]
+    )
+    match = explained.regions[0].attributes and explained.regions[0].attributes.match
+    assert match is None or match.similarity < 0.999
+    assert len(found._distinct("")) == 6
 
 
 def test_a_defect_that_most_images_share_looks_normal(part: Draw) -> None:

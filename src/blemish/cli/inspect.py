@@ -126,7 +126,7 @@ def inspect(
         unsure_rate=unsure_rate,
     )
     reasons = {"language": language, "mm_per_pixel": mm_per_pixel}
-    check_reasons(reasons, no_model)
+    check_reasons(reasons)
     if no_model:
         done = inspect_without_model(
             out,
@@ -136,6 +136,7 @@ def inspect(
             wanted=wanted,
             pages=pages,
             device=device.value,
+            reasons=reasons,
         )
     else:
         options.refuse_with_model()
@@ -161,15 +162,11 @@ def inspect(
         raise typer.Exit(NOT_ALL_GOOD)
 
 
-def check_reasons(reasons: Mapping[str, Any], no_model: bool) -> None:
+def check_reasons(reasons: Mapping[str, Any]) -> None:
     """Raise SettingsError for a way to describe regions that there is none of, before anything is read."""
     from blemish.model.reasons import ReasonSettings
 
-    given = {name: value for name, value in reasons.items() if value is not None}
-    ReasonSettings(**given)
-    if given and no_model:
-        option = f"--{next(iter(given)).replace('_', '-')}"
-        raise SettingsError(f"{option} together with a model", "--no-model", f"leave {option} out: nothing is compared")
+    ReasonSettings(**{name: value for name, value in reasons.items() if value is not None})
 
 
 def inspect_by_model(

@@ -50,10 +50,12 @@ def inspect_without_model(
     wanted: Wanted,
     pages: bool,
     device: str,
+    reasons: Mapping[str, Any],
 ) -> Inspection:
     """Have the pictures at `paths` judge one another and write everything into `out`.
 
-    All of it is computed anew by every run; rows of an earlier one stay where pictures and settings are the same.
+    `reasons` is how regions are described, None for what is not said. All of it is computed anew by every run; rows of
+    an earlier one stay where pictures and settings are the same.
     """
     from blemish.cli.console import say
     from blemish.cli.inspection import Job, predict_into
@@ -71,13 +73,14 @@ def inspect_without_model(
     with collected_warnings() as warnings:
         found = find_inspection(expand_lists(list(paths)), pages=pages)
         encoder = settings.build_encoder()
-        origin = Origin(model=identity_of_set(settings, encoder, found.samples), category=category)
+        origin = Origin(model=identity_of_set(settings, encoder, found.samples), category=category, **reasons)
         with result_folder(out):  # an OUT that cannot be written or is in use is refused before anything is compared
             if not wanted.restart:
                 refuse_other_origin(out, origin)
         say(STATEMENT)
         with progress_bar("reading pictures", 100) as progress:
             judged = inspect_mutually(found.samples, category, progress, **{**options.given, "encoder": encoder})
+        judged = judged.with_reasons(**{name: value for name, value in reasons.items() if value is not None})
         for line in limits_in_words(judged):
             say(line)
         job = Job(

@@ -9,9 +9,9 @@ from __future__ import annotations
 import time
 import warnings
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from functools import partial
-from typing import Any
+from dataclasses import dataclass, field, replace
+from functools import cached_property, partial
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -27,8 +27,10 @@ from blemish.encoders.base import Encoder
 from blemish.errors import BlemishError, DatasetError, DataWarning, WeightsError
 from blemish.model.category_recognition import Recognised, evenly_spaced, group_indices
 from blemish.model.decoded_images import DecodedImages
+from blemish.model.mutual_reasons import MutualReferences
 from blemish.model.mutual_settings import MutualSettings
 from blemish.model.prediction import Encoded, Failure, Inspected, prediction_of
+from blemish.model.reasons import ReasonSettings
 from blemish.numeric.mutual_scoring import (
     MIN_IMAGES,
     layer_normalised,
@@ -84,6 +86,21 @@ class MutualInspection:
     calibrations: Mapping[str | None, MutualCalibration]
     scores: Mapping[int, MutualScore]
     failures: Mapping[int, Failure]
+    reasons: ReasonSettings = field(default_factory=ReasonSettings)
+
+    def with_reasons(self, language: str = "en", mm_per_pixel: float | None = None, compare: bool = True) -> Self:
+        """The same, with regions described as by `Inspector.with_reasons`; the most normal images are the good ones."""
+        return replace(self, reasons=ReasonSettings(language=language, mm_per_pixel=mm_per_pixel, compare=compare))
+
+    @cached_property
+    def references(self) -> MutualReferences:
+        """The images that regions are compared with."""
+        return MutualReferences(
+            self.images.samples,
+            self.images.__getitem__,
+            lambda i, image: self.framings[self.images.samples[i].category or ""].frame(image),
+            self.encoder,
+        )
 
     def __len__(self) -> int:
         """Images that were given, those that cannot be read included."""
@@ -115,10 +132,19 @@ class MutualInspection:
             encoded = Encoded(frame, Features({}), Recognised(category, 0.0, True))
             calibration = self.calibrations[category or None]
             found = prediction_of(encoded, scored.score, scored.patches, None, calibration)
+            found = self.references.explained(
+                index, frame, found, self._distinct(category), self.reasons, lambda i: self.scores[i] is scored
+            )
             seconds = scored.seconds + time.perf_counter() - started
             return Inspected(sample, image, replace(found, seconds=seconds, source=sample.name))
         except BlemishError as error:  # the file has gone or changed since
             return Inspected(sample, None, failure=Failure(sample.name, str(error)))
+
+    def _distinct(self, category: str) -> dict[int, float]:
+        """The scores of a category's images by their index; of repetitions, which share a score, the first."""
+        own = [i for i in sorted(self.scores) if (self.images.samples[i].category or "") == category]
+        first = {id(self.scores[i]): i for i in reversed(own)}
+        return {i: self.scores[i].score for i in first.values()}
 
 
 @quiet_numpy()
