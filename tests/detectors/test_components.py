@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from blemish.detectors.components import MIN_IMAGES, Components
+from blemish.detectors.components import MIN_IMAGES, Components, distant_rows
 from blemish.errors import DatasetError, NotFittedError, SettingsError
 from blemish.scoring.detector_scores import detector_scores
 from blemish.types import CONTEXT, RGB, Batch, Features
@@ -135,9 +135,28 @@ def test_categories_have_words_of_their_own() -> None:
     assert torch.equal(again.score(tested).images, detector.score(tested).images)
 
 
-def test_the_number_of_words_is_chosen_among_those_given() -> None:
-    detector = Components(**ONE | {"words": [2, 8]}).fit(batches(8))
-    assert len(detector.words_[""].centres) in (2, 8)
+def test_each_number_of_words_is_a_vocabulary_of_its_own() -> None:
+    """The score is that of the one which deviates most; the state keeps all of them."""
+    tested = features(image(WRONG["swapped"], 100))
+    both = Components(**ONE | {"words": [8, 2]}).fit(batches(8))
+    alone = [Components(**ONE | {"words": [count]}).fit(batches(8)) for count in (2, 8)]
+    assert [len(one.words.centres) for one in both.vocabularies_[""]] == [2, 8]
+    found = [float(one.score(tested).images[0]) for one in alone]
+    assert float(both.score(tested).images[0]) == max(found)
+    assert found[0] < found[1]
+    again = Components(**ONE | {"words": [8, 2]}).load_state(both.state())
+    assert torch.equal(again.score(tested).images, both.score(tested).images)
+
+
+def test_words_are_learned_from_patches_far_from_the_mean() -> None:
+    """One patch in a hundred is of a part; a quarter of those that words are learned from are, or more."""
+    rows = 0.1 * torch.randn(5000, 4, generator=torch.Generator().manual_seed(0))
+    rows[:50, 0] += 3
+    drawn = distant_rows(rows, seed=1)
+    assert len(drawn) == 2500 == len(drawn.unique(dim=0))
+    assert (drawn[:, 0] > 2).sum() >= 49
+    assert torch.equal(drawn, distant_rows(rows, seed=1))
+    assert len(distant_rows(torch.ones(3, 2), seed=0)) == 1
 
 
 def test_two_joined_encoders() -> None:
@@ -147,7 +166,7 @@ def test_two_joined_encoders() -> None:
         for i in range(8)
     ]
     detector = Components(rotations=1).fit(good)
-    assert detector.words_[""].centres.shape[1] == DIM + 5
+    assert detector.vocabularies_[""][0].words.centres.shape[1] == DIM  # what a patch shows, without its context
     assert detector.needs.modalities == (RGB, CONTEXT)
 
 

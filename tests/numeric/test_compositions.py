@@ -15,7 +15,6 @@ from blemish.numeric.compositions import (
     VisualWords,
     composition,
     distances_to_others,
-    swapped,
 )
 
 
@@ -94,16 +93,3 @@ def test_left_out_normal_images_deviate_by_nothing_on_average() -> None:
     bank = CompositionBank.of(two_kinds(40))
     found = [bank.standardised(float(d)) for d in distances_to_others(bank.rows).amin(1)]
     assert np.mean(found) == pytest.approx(0, abs=1e-4)
-
-
-def test_swaps_hold_a_rectangle_of_another_image() -> None:
-    images = torch.arange(4.0)[:, None, None, None].expand(4, 8, 8, 2).contiguous()
-    made, sources = swapped(images, 20, seed=0)
-    for one, (into, taken) in zip(made, sources.tolist(), strict=True):
-        assert into != taken
-        inside = (one[..., 0] == taken).nonzero()
-        assert set(one.unique().tolist()) == {float(into), float(taken)}
-        sides = inside.amax(0) - inside.amin(0) + 1
-        assert int(sides.prod()) == len(inside)
-        assert ((sides >= 2) & (sides <= 4)).all()
-    assert torch.equal(made, swapped(images, 20, seed=0)[0])

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import astuple, dataclass, field, replace
 from typing import Literal, Self
 
 import torch
@@ -26,11 +26,16 @@ from blemish.detectors.closeup_vit import CloseUpViT
 from blemish.detectors.hybrid import Hybrid
 from blemish.detectors.patches import concatenate_layers, numbered, pooled_scores
 from blemish.detectors.settings import Configurable, Count, ImageFraming, Pooling, Positive, Seed
-from blemish.detectors.shown_words import ShownWords
-from blemish.detectors.word_rules import Rule, learned_rules, measure_words, rules_as_tensor, rules_from_tensor
-from blemish.errors import DatasetError, NotFittedError, SettingsError
+from blemish.detectors.word_rules import (
+    WordMeasures,
+    learned_rules,
+    measure_words,
+    rules_as_tensor,
+    rules_from_tensor,
+)
+from blemish.errors import DatasetError, ModelError, NotFittedError, SettingsError
 from blemish.numeric.compositions import LEVELS, CompositionBank, VisualWords, composition
-from blemish.numeric.grids import box_mean, on_coarsest
+from blemish.numeric.grids import box_mean
 from blemish.numeric.k_means import k_means
 from blemish.numeric.moments import Moments
 from blemish.numeric.pooling import SEVERAL_SHARES, geometric_mean
@@ -41,7 +46,8 @@ from blemish.types import RGB, Batch, BrokenRule, Features, PatchScores
 MIN_IMAGES = 8  # normal images: of fewer, what they have in common is mostly chance
 MIN_IMAGES_LEFT = 6  # of a category, where one or two are left out of a fit to calibrate
 MEASURED_ON = 16  # normal images of a category that the bank leaves out in turn, as in `Hybrid`
-WORD_PATCHES = 16384  # of a category, that words are learned from
+HELD_PATCHES = 65536  # of a category, of which those are drawn that words are learned from
+WORD_PATCHES = 8192  # of a category, that words are learned from: at most, and at most half of all
 STD_OFFSET = 1e-3  # as in patchcore.py
 NEIGHBOURHOOD = 3  # side of the square of patches over which the first encoder's are averaged, as in PatchCore
 PRIOR_STD, PRIOR_IMAGES = 0.1, 4.0  # of the logarithms of the bank's scores, and how many images that is worth
@@ -62,18 +68,57 @@ class Unit:
     peak: float
 
 
+@dataclass(frozen=True, eq=False)
+class Vocabulary:
+    """One number of words: their centres, the compositions of normal images at each level (`LEVELS`), and how much of
+    each word lies where on average, `usual` `(k, h, w)` in [0, 1]."""
+
+    words: VisualWords
+    compositions: Mapping[str, CompositionBank]
+    usual: Tensor
+
+
+@dataclass(eq=False)
+class Collected:
+    """What normal images of one category show of some words, image by image."""
+
+    words: VisualWords
+    images: list[int] = field(default_factory=list)
+    measures: list[WordMeasures] = field(default_factory=list)
+    levels: dict[str, list[Tensor]] = field(default_factory=lambda: {level: [] for level in LEVELS})  # (F,) each
+    total: Tensor | None = None  # (k, h, w): the sum of all memberships, on the grid of the first image
+
+    def add(self, patches: Tensor, judged: Tensor, image: int) -> None:
+        """Take in the scaled patches `(h, w, D)` of the normal image of that number, of which some are `judged`."""
+        memberships = (self.words.memberships(patches) * judged[..., None]).cpu()  # (h, w, k)
+        self.images.append(image)
+        self.measures.append(measure_words(memberships, judged))
+        for level, found in self.levels.items():
+            found.append(composition(memberships, LEVELS[level]).flatten())
+        planes = memberships.permute(2, 0, 1)  # (k, h, w)
+        if self.total is None:
+            self.total = torch.zeros_like(planes)
+        self.total += interpolate(planes[None], self.total.shape[1:], mode="bilinear", align_corners=False)[0]
+
+    def vocabulary(self) -> Vocabulary:
+        """The words with all that was collected, of two images or more."""
+        assert self.total is not None  # of at least one image
+        banks = {level: CompositionBank.of(torch.stack(found)) for level, found in self.levels.items()}
+        return Vocabulary(self.words, banks, self.total / len(self.images))
+
+
 @dataclass(kw_only=True, eq=False, repr=False)
 class Components(Configurable):
     """Compositions of visual words, and their rules, joined with the patch scores of a memory bank.
 
     `patches`: the detector that scores patches; "hybrid" takes two joined encoders, "closeup" and "closeup-vit" one.
-    Words are k-means centres of its patches; `words`: the numbers of them that are tried, the one that best tells
-    made-up swaps between normal images from normal images is kept. `softness`: how far words overlap, in root mean
-    squared distances of patches to their word.
+    Words are k-means centres of its patches, of the first encoder where there are two; `words`: numbers of them, each
+    a vocabulary of its own. `softness`: how far words overlap, in root mean squared distances of patches to their word.
 
     With p the pooled score of the bank, u and s the geometric mean and the standard deviation of the logarithm of
-    what left-out normal images get, and z_l how many standard deviations the composition at level l (`LEVELS`) lies
-    further from the nearest normal one than normal ones do, the image's score is max(p / u, exp(s · max_l z_l)).
+    what left-out normal images get, and z_l how many standard deviations the composition at level l (`LEVELS`) of a
+    vocabulary lies further from the nearest normal one than normal ones do, the image's score is
+    max(p / u, exp(s · max_l z_l)), over all vocabularies.
     `rotations`, `max_copies`, `pooling`, `image_size`, `framing`, `seed`: as in the bank; words are counted in images
     as they are, never in turned copies.
 
@@ -81,7 +126,7 @@ class Components(Configurable):
     """
 
     patches: Literal["hybrid", "closeup", "closeup-vit"] = "hybrid"
-    words: Sequence[Count] = (8, 16, 32, 64)
+    words: Sequence[Count] = (32, 64, 128)
     softness: Positive = 0.5
     rotations: Count = 8
     max_copies: Count = 128
@@ -106,19 +151,10 @@ class Components(Configurable):
         """
         self._bank.fit(batches, progress)
         self.scales_, samples = self._sampled(batches)
-        shown = self._shown(batches, {name: self._words_of(rows) for name, rows in samples.items()})
-        self.words_: dict[str, VisualWords] = {}
-        self.compositions_: dict[str, dict[str, CompositionBank]] = {}
-        self.usual_: dict[str, Tensor] = {}  # (k, h, w): how much of each word lies where, on average
-        self.rules_: dict[str, list[Rule]] = {}
-        self.images_: dict[str, Tensor] = {}  # (n,): the number of the normal image of each composition
-        for name, options in shown.items():
-            chosen = max(options, key=ShownWords.separation)  # the first, of equal ones
-            self.words_[name] = chosen.words
-            self.compositions_[name] = chosen.banks()
-            self.usual_[name] = chosen.usual()
-            self.images_[name] = torch.tensor(chosen.images)
-            self.rules_[name] = learned_rules(chosen.measures, chosen.images)
+        collected = self._collected(batches, {name: self._words_of(rows) for name, rows in samples.items()})
+        self.vocabularies_ = {name: [one.vocabulary() for one in own] for name, own in collected.items()}
+        self.images_ = {name: torch.tensor(own[0].images) for name, own in collected.items()}  # (n,) their numbers
+        self.rules_ = {name: learned_rules(own[0].measures, own[0].images) for name, own in collected.items()}
         self.units_ = self._measured_units(batches)
         return self
 
@@ -140,8 +176,9 @@ class Components(Configurable):
         """For each image the rules of its category that it breaks, those of counts first."""
         self._check_fitted()
         found = []
-        for name, memberships, judged in self._memberships_of(features):
-            measures = measure_words(memberships, judged)
+        for name, patches, judged in self._known_images_of(features):
+            words = self.vocabularies_[name][0].words
+            measures = measure_words(words.memberships(patches) * judged[..., None], judged)
             found.append([rule.broken_by(measures) for rule in self.rules_[name] if rule.is_broken(measures)])
         return found
 
@@ -149,14 +186,14 @@ class Components(Configurable):
         """The scores that the bank gave `patches` `(B, h, w)`, joined with those of compositions."""
         pooled = pooled_scores(patches, features, self.pooling)
         scores, images = [], []
-        for i, (name, memberships, judged) in enumerate(self._memberships_of(features)):
+        for i, (name, own_patches, judged) in enumerate(self._known_images_of(features)):
             unit = self.units_[name]
             own = patches[i] / unit.score  # (h, w)
             if not bool(judged.any()):
                 scores.append(own)
                 images.append(0.0)
                 continue
-            z, place = self._deviation(name, memberships, judged, left_out)
+            z, place = self._deviation(name, own_patches, judged, left_out)
             structural = pooled[i] / unit.score
             logical = math.exp(min(unit.std * z, MAX_LOG))
             here = interpolate(place[None, None], own.shape, mode="bilinear", align_corners=False)[0, 0]  # (h, w)
@@ -167,105 +204,78 @@ class Components(Configurable):
         return PatchScores(torch.stack(scores).float(), patches.new_tensor(images))
 
     def _deviation(
-        self, name: str, memberships: Tensor, judged: Tensor, left_out: Collection[int] | None
+        self, name: str, patches: Tensor, judged: Tensor, left_out: Collection[int] | None
     ) -> tuple[float, Tensor]:
-        """The largest z of one image's composition, over levels, and where what it rests on lies: `(h, w)` in [0, 1].
-
-        `memberships` `(h, w, k)`, 0 where a patch is not `judged` `(h, w)`.
-        """
+        """The largest z of one image's composition, over vocabularies and levels, and where what it rests on lies:
+        `(h, w)` in [0, 1]. `patches` `(h, w, D)` are scaled, `judged` `(h, w)` says which of them count."""
         stays = None
         if left_out is not None:
             stays = ~torch.isin(self.images_[name], torch.tensor(sorted(left_out)))
-        compared = {
-            level: bank.compared(composition(memberships, LEVELS[level]).flatten(), stays)
-            for level, bank in self.compositions_[name].items()
-        }
-        level = max(compared, key=lambda one: compared[one][0])
-        z, difference = compared[level]
-        cells = difference.view(*LEVELS[level], -1)  # (rows, columns, k)
-        return z, self._place(name, memberships, cells) * judged
-
-    def _place(self, name: str, memberships: Tensor, difference: Tensor) -> Tensor:
-        """Where words that are too many lie, and where those that are too few usually do: `(h, w)` in [0, 1].
-
-        `difference` `(rows, columns, k)` is how much more of each word a cell holds than the nearest composition.
-        """
-        grid = memberships.shape[:2]
-        usual = interpolate(self.usual_[name][None].to(memberships.device), grid, mode="bilinear")[0]  # (k, h, w)
-        ys = torch.arange(grid[0], device=difference.device) * difference.shape[0] // grid[0]  # (h,)
-        xs = torch.arange(grid[1], device=difference.device) * difference.shape[1] // grid[1]  # (w,)
-        here = difference[ys][:, xs]  # (h, w, k)
-        lacking = (usual.permute(1, 2, 0) - memberships).clamp_min(0)  # (h, w, k)
-        total = torch.zeros(grid, device=memberships.device)
-        for amount, where in ((here, memberships), (-here, lacking)):
-            squares = amount.clamp_min(0).square()  # (h, w, k)
-            evidence = box_mean((squares * where).sum(-1)[None], 3)[0]  # (h, w)
-            total += evidence / evidence.max().clamp_min(1e-12) * squares.amax((0, 1)).sum().sqrt()
-        return total / total.max().clamp_min(1e-12)
+        found: list[tuple[float, Vocabulary, Tensor, Tensor]] = []
+        for vocabulary in self.vocabularies_[name]:
+            memberships = vocabulary.words.memberships(patches) * judged[..., None]  # (h, w, k)
+            for level, bank in vocabulary.compositions.items():
+                z, difference = bank.compared(composition(memberships, LEVELS[level]).flatten(), stays)
+                found.append((z, vocabulary, memberships, difference.view(*LEVELS[level], -1)))
+        z, vocabulary, memberships, difference = max(found, key=lambda one: one[0])
+        return z, place_of(vocabulary.usual, memberships, difference) * judged
 
     def _patches(self, features: Features) -> Tensor:
-        """The patches that words are made of, `(B, h, w, ΣD)`, on the coarsest grid."""
-        joined = [
-            concatenate_layers(features.layers[m], NEIGHBOURHOOD if m == RGB else 1, "coarsest")
-            for m in self.needs.modalities
-        ]
-        return torch.cat(on_coarsest(joined), dim=-1)  # (B, h, w, ΣD)
+        """The patches that words are made of, `(B, h, w, D)`: those of the first encoder, on its coarsest grid.
 
-    def _memberships_of(self, features: Features) -> list[tuple[str, Tensor, Tensor]]:
-        """Of each image its category, its words `(h, w, k)`, 0 where not judged, and what is judged `(h, w)` bool."""
-        found = []
-        for name, own, inside in self._images_of(features):
-            category = matching_category(name, self.words_)
-            words = self.words_[category].memberships(own / self.scales_[category].to(own.device))  # (h, w, k)
-            found.append((category, words * inside[..., None], inside))
-        return found
+        Where something lies is for the cells to say; patches of a transformer know it too, and the image around them.
+        """
+        modality = self.needs.modalities[0]
+        return concatenate_layers(features.layers[modality], NEIGHBOURHOOD if modality == RGB else 1, "coarsest")
+
+    def _known_images_of(self, features: Features) -> Iterator[tuple[str, Tensor, Tensor]]:
+        """Of each image its fitted category, its scaled patches `(h, w, D)`, and what is judged `(h, w)` bool."""
+        for name, patches, judged in self._images_of(features):
+            category = matching_category(name, self.vocabularies_)
+            yield category, patches / self.scales_[category].to(patches.device), judged
 
     def _images_of(self, features: Features) -> Iterator[tuple[str, Tensor, Tensor]]:
-        """Of each image its category, its patches `(h, w, ΣD)`, and which of them are judged, `(h, w)` bool."""
-        patches = self._patches(features)  # (B, h, w, ΣD)
+        """Of each image its category, its patches `(h, w, D)`, and which of them are judged, `(h, w)` bool."""
+        patches = self._patches(features)  # (B, h, w, D)
         ignored = features.ignored_on(patches.shape[1:3])  # (B, h, w)
         judged = patches.new_ones(patches.shape[:3], dtype=torch.bool) if ignored is None else ~ignored
         yield from zip(categories_of(features), patches, judged.to(patches.device), strict=True)
 
     def _sampled(self, batches: Iterable[Batch]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        """Each category's scales `(ΣD,)`, and a sample of its patches `(N, ΣD)` divided by them.
+        """Each category's scales `(D,)`, standard deviations of channels, and a sample of patches `(N, D)` over them.
 
-        Scales are standard deviations of channels, times √D of their modality, so that modalities weigh alike.
+        A patch is drawn with a probability that grows as its squared distance to the mean patch (the proposal of
+        lightweight coresets: Bachem, Lucic & Krause, KDD 2018): words of the background alone tell no parts apart.
         """
         moments: dict[str, Moments] = {}
         samples: dict[str, ReservoirSample] = {}
-        roots = torch.ones(1)  # (ΣD,)
         for batch, _, originals in numbered(batches):
-            roots = self._roots(batch.features)
             for (name, patches, inside), is_original in zip(self._images_of(batch.features), originals, strict=True):
                 if is_original:
-                    rows = patches[inside].cpu()  # (N, ΣD)
+                    rows = patches[inside].cpu()  # (N, D)
                     moments.setdefault(name, Moments()).add(rows)
-                    samples.setdefault(name, ReservoirSample(WORD_PATCHES, self.seed)).add(rows)
+                    samples.setdefault(name, ReservoirSample(HELD_PATCHES, self.seed)).add(rows)
         if not samples:
             raise SettingsError("at least one good picture", "none", "give good pictures to learn from")
-        scales = {name: (one.std.float() + STD_OFFSET) * roots for name, one in moments.items()}
-        return scales, {name: sample.rows() / scales[name] for name, sample in samples.items()}
-
-    def _roots(self, features: Features) -> Tensor:
-        """The square root of how many channels the modality of each channel has, `(ΣD,)`."""
-        widths = [sum(layer.shape[-1] for layer in features.layers[m]) for m in self.needs.modalities]
-        return torch.cat([torch.full((width,), width**0.5) for width in widths])
+        scales = {name: one.std.float() + STD_OFFSET for name, one in moments.items()}
+        return scales, {name: distant_rows(one.rows() / scales[name], self.seed) for name, one in samples.items()}
 
     def _words_of(self, rows: Tensor) -> list[VisualWords]:
-        """Words of a category's patches `(N, ΣD)`, in each of the numbers that are tried, fewest first."""
+        """Words of a category's patches `(N, D)`, in each of the numbers of `words`, fewest first."""
         return [VisualWords.of(rows, k_means(rows, count, self.seed), self.softness) for count in sorted(self.words)]
 
-    def _shown(self, batches: Iterable[Batch], tried: Mapping[str, list[VisualWords]]) -> dict[str, list[ShownWords]]:
-        """By category, for each of the words that are `tried`, what the normal images show of them."""
-        found = {name: [ShownWords(words, self.seed) for words in options] for name, options in tried.items()}
+    def _collected(
+        self, batches: Iterable[Batch], words: Mapping[str, list[VisualWords]]
+    ) -> dict[str, list[Collected]]:
+        """By category, for each number of words, what the normal images show of them."""
+        found = {name: [Collected(own) for own in several] for name, several in words.items()}
         for batch, numbers, originals in numbered(batches):
             images = self._images_of(batch.features)
             for (name, patches, inside), number, is_original in zip(images, numbers, originals, strict=True):
-                for option in found[name] if is_original else ():
-                    option.add(patches / self.scales_[name].to(patches.device), inside, number)
-        for name, options in found.items():
-            if (count := len(options[0].images)) < MIN_IMAGES_LEFT:
+                for one in found[name] if is_original else ():
+                    one.add(patches / self.scales_[name].to(patches.device), inside, number)
+        for name, several in found.items():
+            if (count := len(several[0].images)) < MIN_IMAGES_LEFT:
                 raise DatasetError(
                     f"at least {MIN_IMAGES} good pictures of each product for the detector 'components'",
                     f"{count} of {name!r}" if name else str(count),
@@ -275,8 +285,8 @@ class Components(Configurable):
 
     def _measured_units(self, batches: Iterable[Batch]) -> dict[str, Unit]:
         """What the bank gives up to `MEASURED_ON` normal images of each category, each by a bank without it."""
-        scores: dict[str, list[float]] = {name: [] for name in self.words_}
-        peaks: dict[str, list[float]] = {name: [] for name in self.words_}
+        scores: dict[str, list[float]] = {name: [] for name in self.vocabularies_}
+        peaks: dict[str, list[float]] = {name: [] for name in self.vocabularies_}
         for batch, numbers, originals in numbered(batches):
             for row, name in enumerate(categories_of(batch.features)):
                 if originals[row] and len(scores[name]) < MEASURED_ON:
@@ -293,46 +303,76 @@ class Components(Configurable):
         return units
 
     def state(self) -> dict[str, Tensor]:
-        """The bank under `bank.…`; for each category `scale/…` `(ΣD,)`, `words/…` `(k, ΣD)`, `usual/…` `(k, h, w)`,
-        `rules/…` `(R, 11)`, `unit/…` `(4,)` and, for each level, `LEVEL/…` `(n, F)`, `LEVEL_noise/…` `(F,)` and
-        `LEVEL_logs/…` `(2,)`."""
+        """The bank under `bank.…`; for each category `scale/…` `(D,)`, `rules/…` `(R, 11)` and `unit/…` `(3,)`; for
+        each vocabulary, V = 0, 1, …, `wordsV/…` `(k, D)`, `widthV/…` `(1,)`, `usualV/…` `(k, h, w)` and, for each
+        level, `LEVELV/…` `(n, F)`, `LEVEL_noiseV/…` `(F,)` and `LEVEL_logsV/…` `(2,)`."""
         self._check_fitted()
         state = add_prefix(self._bank.state(), "bank")
-        for name, words in self.words_.items():
-            unit = self.units_[name]
+        for name, vocabularies in self.vocabularies_.items():
             own = {
                 "scale": self.scales_[name],
-                "words": words.centres,
-                "usual": self.usual_[name],
                 "rules": rules_as_tensor(self.rules_[name]),
-                "unit": torch.tensor([unit.score, unit.std, unit.peak, words.width], dtype=torch.float64),
+                "unit": torch.tensor(astuple(self.units_[name]), dtype=torch.float64),
             }
-            for level, bank in self.compositions_[name].items():
-                logs = torch.tensor([bank.log_mean, bank.log_std], dtype=torch.float64)
-                own |= {level: bank.rows, f"{level}_noise": bank.noise, f"{level}_logs": logs}
+            for v, one in enumerate(vocabularies):
+                width = torch.tensor([one.words.width], dtype=torch.float64)
+                own |= {f"words{v}": one.words.centres, f"width{v}": width, f"usual{v}": one.usual}
+                for level, bank in one.compositions.items():
+                    logs = torch.tensor([bank.log_mean, bank.log_std], dtype=torch.float64)
+                    own |= {f"{level}{v}": bank.rows, f"{level}_noise{v}": bank.noise, f"{level}_logs{v}": logs}
             state |= {state_key(kind, name): tensor.detach().cpu().contiguous() for kind, tensor in own.items()}
         return state
 
     def load_state(self, state: Mapping[str, Tensor]) -> Self:
-        """Take back what `state` gave."""
+        """Take back what `state` gave. Raises ModelError for that of an earlier version, which counted otherwise."""
+        if not by_category(state, "words0"):
+            raise ModelError("components with words in several numbers", "one of an earlier version", "fit it again")
         self._bank.load_state(strip_prefix(state, "bank"))
-        self.scales_, self.usual_ = by_category(state, "scale"), by_category(state, "usual")
+        self.scales_, self.images_ = by_category(state, "scale"), {}
         self.rules_ = {name: rules_from_tensor(table) for name, table in by_category(state, "rules").items()}
-        self.words_, self.units_, self.compositions_, self.images_ = {}, {}, {}, {}
-        for name, table in by_category(state, "unit").items():
-            score, std, peak, width = table.tolist()
-            self.units_[name] = Unit(score, std, peak)
-            self.words_[name] = VisualWords(by_category(state, "words")[name], width)
-            self.compositions_[name] = {
-                level: CompositionBank(
-                    by_category(state, level)[name],
-                    by_category(state, f"{level}_noise")[name],
-                    *by_category(state, f"{level}_logs")[name].tolist(),
-                )
-                for level in LEVELS
+        self.units_ = {name: Unit(*table.tolist()) for name, table in by_category(state, "unit").items()}
+        self.vocabularies_ = {name: [] for name in self.units_}
+        for v in range(len(self.words)):
+            own = {kind: by_category(state, f"{kind}{v}") for kind in ("words", "width", "usual")}
+            levels = {
+                level: [by_category(state, f"{level}{part}{v}") for part in ("", "_noise", "_logs")] for level in LEVELS
             }
+            for name, vocabularies in self.vocabularies_.items():
+                banks = {
+                    level: CompositionBank(rows[name], noise[name], *logs[name].tolist())
+                    for level, (rows, noise, logs) in levels.items()
+                }
+                words = VisualWords(own["words"][name], float(own["width"][name]))
+                vocabularies.append(Vocabulary(words, banks, own["usual"][name]))
         return self
 
     def _check_fitted(self) -> None:
         if not getattr(self, "units_", None):
             raise NotFittedError("words and a memory bank that have learned", "empty ones", "call fit first")
+
+
+def place_of(usual: Tensor, memberships: Tensor, difference: Tensor) -> Tensor:
+    """Where words that are too many lie, and where those that are too few usually do: `(h, w)` in [0, 1].
+
+    `usual` `(k, h', w')` says how much of each word lies where in normal images, `memberships` `(h, w, k)` in this one,
+    `difference` `(rows, columns, k)` how much more of each word a cell holds than the nearest normal composition.
+    """
+    grid = memberships.shape[:2]
+    expected = interpolate(usual[None].to(memberships.device), grid, mode="bilinear")[0]  # (k, h, w)
+    ys = torch.arange(grid[0], device=difference.device) * difference.shape[0] // grid[0]  # (h,)
+    xs = torch.arange(grid[1], device=difference.device) * difference.shape[1] // grid[1]  # (w,)
+    here = difference[ys][:, xs]  # (h, w, k)
+    lacking = (expected.permute(1, 2, 0) - memberships).clamp_min(0)  # (h, w, k)
+    total = torch.zeros(grid, device=memberships.device)
+    for amount, where in ((here, memberships), (-here, lacking)):
+        squares = amount.clamp_min(0).square()  # (h, w, k)
+        shown = box_mean((squares * where).sum(-1)[None], 3)[0]  # (h, w)
+        total += shown / shown.max().clamp_min(1e-12) * squares.amax((0, 1)).sum().sqrt()
+    return total / total.max().clamp_min(1e-12)
+
+
+def distant_rows(rows: Tensor, seed: int) -> Tensor:
+    """At most `WORD_PATCHES`, and at most half, of rows `(N, D)`, drawn by their squared distance to the mean."""
+    weights = (rows - rows.mean(0)).square().sum(1).double() + TINY  # (N,)
+    count = min(WORD_PATCHES, max(1, len(rows) // 2))
+    return rows[torch.multinomial(weights, count, generator=torch.Generator().manual_seed(seed))]

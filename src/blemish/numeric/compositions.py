@@ -119,26 +119,3 @@ def distances_to_others(rows: Tensor) -> Tensor:
     """Distances `(n, n)` between rows `(n, F)`, that of each to itself infinite."""
     found = torch.cdist(rows, rows, compute_mode="donot_use_mm_for_euclid_dist")
     return found.fill_diagonal_(torch.inf)
-
-
-def swapped(memberships: Tensor, count: int, seed: int) -> tuple[Tensor, Tensor]:
-    """Made-up wrong compositions: a rectangle of one normal image replaced by the same rectangle of another.
-
-    `memberships` `(n, h, w, k)`, n ≥ 2 → `count` of them `(count, h, w, k)`, and the two images of each `(count, 2)`.
-    """
-    generator = torch.Generator().manual_seed(seed)
-    number, height, width, _ = memberships.shape
-    made, sources = [], []
-    for _ in range(count):
-        pair = torch.randperm(number, generator=generator)[:2]
-        image = memberships[pair[0]].clone()
-        sides = [int(torch.randint(max(1, s // 4), s // 2 + 1, (), generator=generator)) for s in (height, width)]
-        top, left = (
-            int(torch.randint(length - side + 1, (), generator=generator))
-            for length, side in zip((height, width), sides, strict=True)
-        )
-        place = slice(top, top + sides[0]), slice(left, left + sides[1])
-        image[place] = memberships[pair[1]][place]
-        made.append(image)
-        sources.append(pair)
-    return torch.stack(made), torch.stack(sources)
