@@ -17,7 +17,7 @@ from image_text_parts import write_model
 
 from blemish import encoders, registry
 from blemish.detectors import factory
-from blemish.detectors.base import Detector, Needs
+from blemish.detectors.base import Detector, Exportable, Needs
 from blemish.detectors.settings import Configurable, setting_names
 from blemish.encoders.base import LayerRole
 from blemish.encoders.image_text.state_prompts import learnable_prompts
@@ -176,6 +176,19 @@ def test_a_score_never_depends_on_its_batch(name: str) -> None:
         torch.testing.assert_close(alone.patches[0], together.patches[i], rtol=1e-5, atol=1e-6)
         if together.images is not None and alone.images is not None:
             torch.testing.assert_close(alone.images[0], together.images[i], rtol=1e-5, atol=1e-6)
+
+
+def test_as_a_graph_it_scores_alike(name: str) -> None:
+    """Where a detector says that its scores can be computed without Python, they are those of `score`, in a batch."""
+    detector, encoder = fitted(name)
+    if not isinstance(detector, Exportable):
+        pytest.skip("it is not exported")
+    features = anomalous_and_normal(encoder)
+    expected, found = detector.score(features), detector.graph_scores(features, "disc")
+    torch.testing.assert_close(found.patches, expected.patches, rtol=1e-4, atol=1e-5)
+    assert (found.images is None) == (expected.images is None)
+    if found.images is not None and expected.images is not None:
+        torch.testing.assert_close(found.images, expected.images, rtol=1e-4, atol=1e-5)
 
 
 def test_other_image_sizes_are_scored(name: str) -> None:

@@ -139,14 +139,16 @@ class JointGraph(nn.Module):
         small = images
         if self.resizes:
             planes = images.float().permute(0, 3, 1, 2)  # (B, 3, H, W)
-            small = (self.down @ planes @ self.across.T).round().clamp(0, 255).permute(0, 2, 3, 1)  # (B, h, w, 3)
+            # Torch resizes whole levels along one side after the other; after each it rounds, halves upwards.
+            narrow = (planes @ self.across.T + 0.5).floor()  # (B, 3, H, w)
+            small = (self.down @ narrow + 0.5).floor().clamp(0, 255).permute(0, 2, 3, 1)  # (B, h, w, 3)
         return Features({**self.first(images).layers, **self.second(small).layers})
 
 
 def resampling(length: int, target: int) -> Tensor:
     """The matrix `(target, length)` by which an axis is resized: bilinear, antialiased."""
-    unit = torch.eye(length, dtype=torch.float64)[None, :, :, None]  # (1, length, length, 1): one column a channel
-    return interpolate(unit, (target, 1), mode="bilinear", antialias=True)[0, :, :, 0].T.float().contiguous()
+    unit = torch.eye(length, dtype=torch.float64)[None, None]  # (1, 1, length, length): each column has a pixel of 1
+    return interpolate(unit, (target, length), mode="bilinear", antialias=True)[0, 0].float().contiguous()
 
 
 def plain_encoder(encoder: Encoder) -> FrozenEncoder:

@@ -1,0 +1,182 @@
+"""Bundles: they answer as the model does, whatever their batch; damaged, foreign and unfit ones say so."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from export_parts import SIDE, part
+from PIL import Image
+
+from blemish import Inspector
+from blemish.errors import BlemishError, DataWarning, ImageError, ModelError, OutputError, SettingsError
+from blemish.export import parity
+from blemish.export.bundle import ExportSettings, export_bundle
+from blemish.runtime import Runtime
+from blemish.runtime.cli import main
+from blemish.runtime.engines import INPUT
+
+
+def alike(one: float, other: float) -> bool:
+    return one == pytest.approx(other, rel=1e-4)
+
+
+def test_it_answers_as_the_model_does(inspector: Inspector, bundle: Path) -> None:
+    runtime = Runtime(bundle)
+    for image in [part(seed) for seed in range(30, 36)] + [part(seed, spot=True) for seed in range(40, 46)]:
+        expected, found = inspector.inspect(image), runtime.inspect(image)
+        assert found.verdict == expected.verdict
+        assert alike(found.score, expected.score)
+        assert found.p_value == pytest.approx(expected.p_value, rel=1e-3)
+        assert alike(found.threshold, expected.threshold)
+        assert [region.box for region in found.regions] == [region.box for region in expected.regions]
+        np.testing.assert_allclose(found.map, expected.map, rtol=1e-3, atol=1e-4)
+
+
+def test_an_image_of_another_resolution_is_brought_to_that_of_the_good_ones(inspector: Inspector, bundle: Path) -> None:
+    large = np.asarray(Image.fromarray(part(50, spot=True)).resize((2 * SIDE, 2 * SIDE), Image.Resampling.LANCZOS))
+    expected, found = inspector.inspect(large), Runtime(bundle).inspect(large)
+    assert found.map.shape == (2 * SIDE, 2 * SIDE)
+    assert alike(found.score, expected.score)
+
+
+def test_the_batch_is_open_in_every_graph(bundle: Path) -> None:
+    onnx = pytest.importorskip("onnx")
+    for path in bundle.glob("*.onnx"):
+        graph = onnx.load(str(path), load_external_data=False).graph
+        for tensor in [*graph.input, *graph.output]:
+            assert tensor.type.tensor_type.shape.dim[0].dim_param, tensor.name
+        assert [tensor.name for tensor in graph.input] == [INPUT]
+    images = np.stack([part(60), part(61, spot=True), part(62)])
+    engine = Runtime(bundle).engine((SIDE, SIDE))
+    together = engine.run(images)
+    for row in range(3):
+        alone = engine.run(images[row : row + 1])
+        for name, value in together.items():
+            np.testing.assert_allclose(value[row], alone[name][0], rtol=1e-4, atol=1e-5)
+
+
+def test_its_facts_hold_the_hash_of_every_file(bundle: Path) -> None:
+    facts = json.loads((bundle / "bundle.json").read_text())
+    files = {path.name for path in bundle.iterdir() if path.is_file()} - {"bundle.json"}
+    assert set(facts["files"]) == files
+    assert json.loads((bundle / "parity.json").read_text())["is_kept"]
+    expected = json.loads((bundle / "samples" / "expected.json").read_text())
+    assert expected
+    assert all((bundle / "samples" / name).exists() for name in expected)
+
+
+@pytest.mark.parametrize("name", ["weights.bin", "arrays.npz", "graph-64x64.onnx"])
+@pytest.mark.parametrize("damage", ["cut", "altered", "gone"])
+def test_a_damaged_file_is_named(bundle: Path, tmp_path: Path, name: str, damage: str) -> None:
+    copy = Path(shutil.copytree(bundle, tmp_path / "copy"))
+    content = bytearray((copy / name).read_bytes())
+    if damage == "gone":
+        (copy / name).unlink()
+    else:
+        content[len(content) // 2] ^= 255
+        (copy / name).write_bytes(content[:-10] if damage == "cut" else content)
+    with pytest.raises(ModelError, match=name):
+        Runtime(copy)
+
+
+def test_what_is_no_bundle_says_what_it_is(bundle: Path, inspector: Inspector, tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match=r"bundle\.json"):
+        Runtime(tmp_path)
+    with pytest.raises(ModelError, match="export the model with blemish export"):
+        Runtime(inspector.save(tmp_path / "model"))
+    copy = Path(shutil.copytree(bundle, tmp_path / "copy"))
+    facts = json.loads((copy / "bundle.json").read_text())
+    (copy / "bundle.json").write_text(json.dumps(facts | {"version": 99}))
+    with pytest.raises(ModelError, match="version 99"):
+        Runtime(copy)
+    (copy / "bundle.json").write_text("{")
+    with pytest.raises(ModelError, match="whole bundle"):
+        Runtime(copy)
+
+
+def test_a_missing_engine_says_how_to_install_it(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import sys
+
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    with pytest.raises(ModelError, match=r"blemish-runtime\[onnx\]"):
+        Runtime(bundle)
+
+
+def test_a_picture_of_another_shape_is_refused_by_name(bundle: Path, tmp_path: Path) -> None:
+    path = tmp_path / "wide.png"
+    Image.fromarray(np.concatenate([part(1)] * 2, axis=1)).save(path)
+    runtime = Runtime(bundle)
+    with pytest.warns(DataWarning, match="another shape"):  # whole pictures become squares here: it is seen, and named
+        assert runtime.inspect(path).map.shape == (SIDE, 2 * SIDE)
+    with pytest.raises(ImageError, match=r"wide\.png.*32x96"):
+        runtime.engine((96, 32), "wide.png")
+
+
+def test_an_export_that_answers_otherwise_is_refused_and_leaves_nothing(
+    inspector: Inspector, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(parity.LIMITS, "float32", (-1.0, 0.98, 0.0))
+    with pytest.raises(SettingsError, match="--force"):
+        export_bundle(inspector.model_, tmp_path / "bundle")
+    assert not list(tmp_path.iterdir())
+    found = export_bundle(inspector.model_, tmp_path / "bundle", ExportSettings(force=True))
+    assert not found.is_kept
+    assert Runtime(tmp_path / "bundle").inspect(part(1)).verdict == "good"
+
+
+def test_settings_that_cannot_be_are_refused() -> None:
+    for wrong in ({"format": "coreml"}, {"opset": 7}, {"int8": True, "format": "openvino"}):
+        with pytest.raises(SettingsError):
+            ExportSettings(**wrong)  # type: ignore[arg-type]
+
+
+def test_int8_without_a_transformer_is_refused(inspector: Inspector, tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match="int8"):
+        export_bundle(inspector.model_, tmp_path / "bundle", ExportSettings(int8=True))
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_program_writes_the_results_of_blemish_inspect(
+    inspector: Inspector, bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pictures = tmp_path / "pictures"
+    pictures.mkdir()
+    for seed in range(4):
+        Image.fromarray(part(70 + seed, spot=seed % 2 == 1)).save(pictures / f"{seed}.png")
+    (pictures / "broken.png").write_bytes(b"no picture")
+    out = tmp_path / "out"
+    assert main([str(bundle), str(pictures), "-o", str(out), "--threads", "1"]) == 3
+    rows = [json.loads(line) for line in (out / "results.jsonl").read_text().splitlines()]
+    assert len(rows) == 5
+    for row in rows:
+        if row["error"] is None:
+            expected = inspector.inspect(row["file"]).to_dict()
+            assert row["verdict"] == expected["verdict"]
+            assert alike(row["score"], expected["score"])
+            assert [r["box"] for r in row["regions"]] == [r["box"] for r in expected["regions"]]
+            assert (out / row["overlay"]).exists()
+    assert sum(row["error"] is not None for row in rows) == 1
+    assert "2 defective" in capsys.readouterr().out
+    assert main([str(bundle), str(pictures / "0.png"), "-o", str(tmp_path / "good"), "--fail-on-defect"]) == 0
+    assert main([str(bundle), str(pictures / "1.png"), "-o", str(tmp_path / "bad"), "--fail-on-defect"]) == 1
+    assert main([str(tmp_path), str(pictures), "-o", str(out)]) == 2
+
+
+def test_a_folder_that_cannot_be_written_is_an_error(inspector: Inspector, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises((OutputError, BlemishError)):
+        export_bundle(inspector.model_, tmp_path / "file" / "bundle")
+
+
+@pytest.mark.slow
+def test_openvino_answers_as_the_model_does(inspector: Inspector, tmp_path: Path) -> None:
+    pytest.importorskip("openvino")
+    found = export_bundle(inspector.model_, tmp_path / "bundle", ExportSettings(format="openvino"))
+    assert found.is_kept
+    runtime = Runtime(tmp_path / "bundle")
+    for image in (part(80), part(81, spot=True)):
+        assert alike(runtime.inspect(image).score, inspector.inspect(image).score)
