@@ -425,6 +425,8 @@ class Attributes:
     "". `height_mm` is how far the surface rises above its surroundings, beyond what that of the matched place does.
     `strength` is the peak over its limit. `match` is None where nothing that was learned looks like this. `rule` is
     what all good parts have in common and this one has not, of detectors that learn such rules, where it lies here.
+    `name` is that of a user's own list that fits, "" where none does, and `name_gain` how much more like its name the
+    region is than the matched place, as a difference of cosines.
     """
 
     noun: str
@@ -452,6 +454,8 @@ class Attributes:
     is_known: bool = True  # False: nothing that was learned looks like this
     match: Match | None = None
     rule: StatedRule | None = None
+    name: str = ""
+    name_gain: float | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """All of it, ready for JSON."""

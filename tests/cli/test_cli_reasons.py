@@ -60,6 +60,11 @@ def test_language_and_scale_change_words_and_nothing_else(
         (("--mm-per-pixel", "0"), "above 0 mm"),
         (("--mm-per-pixel=-2",), "above 0 mm"),
         (("--language", "klingon"), "de, en"),
+        (("--defect-names", ""), "an empty list"),
+        (("--defect-names", "dent,,stain"), "an empty one"),
+        (("--defect-names", "dent,Dent"), "twice"),
+        (("--defect-names", 300 * "a"), "300 letters"),
+        (("--names-encoder", "clip-vitb16"), "--defect-names"),
     ],
 )
 def test_impossible_options_are_refused_before_anything_is_read(

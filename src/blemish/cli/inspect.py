@@ -94,6 +94,22 @@ def inspect(
         float | None,
         typer.Option("--mm-per-pixel", metavar="MM", help="The size of a pixel, to state the size of regions in mm."),
     ] = None,
+    defect_names: Annotated[
+        str | None,
+        typer.Option(
+            "--defect-names",
+            metavar="WORDS",
+            help="Call regions by these names of defects where one fits, such as scratch,dent,stain.",
+        ),
+    ] = None,
+    names_encoder: Annotated[
+        str | None,
+        typer.Option(
+            "--names-encoder",
+            metavar="NAME|FOLDER",
+            help="With --defect-names: the encoder that reads words; the first that loads if unset.",
+        ),
+    ] = None,
     device: DeviceName = Device.auto,
 ) -> None:
     """Inspect pictures with a model; writes results.jsonl, results.csv, overlays/ and report.html into OUT.
@@ -125,7 +141,12 @@ def inspect(
         false_alarm_rate=false_alarm_rate,
         unsure_rate=unsure_rate,
     )
-    reasons = {"language": language, "mm_per_pixel": mm_per_pixel}
+    reasons = {
+        "language": language,
+        "mm_per_pixel": mm_per_pixel,
+        "defect_names": None if defect_names is None else defect_names.split(",") if defect_names.strip() else [],
+        "names_encoder": names_encoder,
+    }
     check_reasons(reasons)
     if no_model:
         done = inspect_without_model(
@@ -164,9 +185,14 @@ def inspect(
 
 def check_reasons(reasons: Mapping[str, Any]) -> None:
     """Raise SettingsError for a way to describe regions that there is none of, before anything is read."""
+    from blemish.model.defect_names import checked_names
     from blemish.model.reasons import ReasonSettings
 
-    ReasonSettings(**{name: value for name, value in reasons.items() if value is not None})
+    ReasonSettings(**{name: reasons[name] for name in ("language", "mm_per_pixel") if reasons[name] is not None})
+    if reasons["defect_names"] is not None:
+        checked_names(reasons["defect_names"])
+    elif reasons["names_encoder"] is not None:
+        raise SettingsError("--names-encoder together with --defect-names", "the encoder alone", "add --defect-names")
 
 
 def inspect_by_model(

@@ -35,6 +35,8 @@ _ORIGIN_WORDS = {
     "given_category": "--category",
     "language": "--language",
     "mm_per_pixel": "--mm-per-pixel",
+    "defect_names": "--defect-names",
+    "names_encoder": "--names-encoder",
 }
 
 
@@ -42,13 +44,16 @@ _ORIGIN_WORDS = {
 class Origin:
     """What all results of one folder share. `model` is the sha256 of the saved model, "" for one that was not saved.
 
-    `language` and `mm_per_pixel` are how regions are described; None is the default language, and an unknown scale.
+    `language`, `mm_per_pixel`, `defect_names` and `names_encoder` are how regions are described; None is the default
+    language, an unknown scale, no names, and the first encoder that reads words.
     """
 
     model: str
     category: str | None = None
     language: str | None = None
     mm_per_pixel: float | None = None
+    defect_names: Sequence[str] | None = None
+    names_encoder: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
         return {
@@ -56,6 +61,8 @@ class Origin:
             "given_category": self.category,
             "language": self.language or DEFAULT_LANGUAGE,
             "mm_per_pixel": self.mm_per_pixel,
+            "defect_names": self.defect_names and list(self.defect_names),
+            "names_encoder": self.names_encoder,
         }
 
 

@@ -251,14 +251,25 @@ class Inspector:
         """An inspector with another fitted detector and all else the same, thresholds included."""
         return type(self).of(dataclasses.replace(self._fitted("inspect"), detector=detector))
 
-    def with_reasons(self, language: str = "en", mm_per_pixel: float | None = None, compare: bool = True) -> Self:
+    def with_reasons(
+        self,
+        language: str = "en",
+        mm_per_pixel: float | None = None,
+        compare: bool = True,
+        defect_names: Sequence[str] | None = None,
+        names_encoder: str | Path | Encoder = "auto",
+    ) -> Self:
         """An inspector that describes regions in another `language`, or in mm where `mm_per_pixel` of images is known.
 
-        Without `compare` regions are not compared with good images at all. Scores, maps and verdicts are the same.
-        Raises SettingsError for an unknown language, or a size that is not above 0.
+        Without `compare` regions are not compared with good images at all. With `defect_names`, such as ["scratch",
+        "dent"], a region is called by the one that fits, if any does, by an encoder that reads words (`names_encoder`;
+        "auto": the first that loads). Scores, maps and verdicts are the same. Raises SettingsError for an unknown
+        language, a size that is not above 0 or names that cannot be, WeightsError where no such encoder loads.
         """
-        reasons = ReasonSettings(language=language, mm_per_pixel=mm_per_pixel, compare=compare)
-        return type(self).of(dataclasses.replace(self._fitted("inspect"), reasons=reasons))
+        model = self._fitted("inspect")
+        device = str(getattr(model.encoder, "device", "cpu"))
+        reasons = ReasonSettings.of(language, mm_per_pixel, compare, defect_names, names_encoder, device)
+        return type(self).of(dataclasses.replace(model, reasons=reasons))
 
     @property
     def model_(self) -> FittedModel:

@@ -11,6 +11,7 @@ import warnings
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
+from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
@@ -88,9 +89,18 @@ class MutualInspection:
     failures: Mapping[int, Failure]
     reasons: ReasonSettings = field(default_factory=ReasonSettings)
 
-    def with_reasons(self, language: str = "en", mm_per_pixel: float | None = None, compare: bool = True) -> Self:
+    def with_reasons(
+        self,
+        language: str = "en",
+        mm_per_pixel: float | None = None,
+        compare: bool = True,
+        defect_names: Sequence[str] | None = None,
+        names_encoder: str | Path | Encoder = "auto",
+    ) -> Self:
         """The same, with regions described as by `Inspector.with_reasons`; the most normal images are the good ones."""
-        return replace(self, reasons=ReasonSettings(language=language, mm_per_pixel=mm_per_pixel, compare=compare))
+        device = str(getattr(self.encoder, "device", "cpu"))
+        reasons = ReasonSettings.of(language, mm_per_pixel, compare, defect_names, names_encoder, device)
+        return replace(self, reasons=reasons)
 
     @cached_property
     def references(self) -> MutualReferences:

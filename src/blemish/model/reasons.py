@@ -10,11 +10,15 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
+from pathlib import Path
+from typing import Self
 
 import numpy as np
 from scipy import ndimage
 
+from blemish.encoders.base import Encoder
 from blemish.errors import SettingsError
+from blemish.model.defect_names import DefectNamer, checked_names, speaking_encoder
 from blemish.model.reference_images import Placement, ReferenceImage, ReferenceImages, Surroundings
 from blemish.numeric.affine import inverse, joined
 from blemish.preprocessing.crop_to_part import cut, is_coarse
@@ -47,18 +51,40 @@ SHIFT_PIXELS = 800  # around a region, that crops are brought to lie on one anot
 class ReasonSettings:
     """How regions are described: in which `language`, at which `mm_per_pixel` of the image, and whether at all.
 
-    Without `compare` regions keep the short words of scoring/describe.py. Raises SettingsError.
+    Without `compare` regions keep the short words of scoring/describe.py. `namer` names them from a user's list.
+    Raises SettingsError.
     """
 
     language: str = DEFAULT_LANGUAGE
     mm_per_pixel: float | None = None
     compare: bool = True
+    namer: DefectNamer | None = None
 
     def __post_init__(self) -> None:
         phrases_of(self.language)
         scale = self.mm_per_pixel
         if scale is not None and not (scale > 0 and math.isfinite(scale)):
             raise SettingsError("a size of pixels above 0 mm", str(scale), "measure something of known length")
+
+    @classmethod
+    def of(
+        cls,
+        language: str = DEFAULT_LANGUAGE,
+        mm_per_pixel: float | None = None,
+        compare: bool = True,
+        defect_names: Sequence[str] | None = None,
+        names_encoder: str | Path | Encoder = "auto",
+        device: str = "cpu",
+    ) -> Self:
+        """Settings with the namer of `defect_names`, if any are given, by an encoder that reads words.
+
+        Raises SettingsError for names that cannot be, WeightsError where no such encoder loads.
+        """
+        found = cls(language=language, mm_per_pixel=mm_per_pixel, compare=compare)
+        if defect_names is None:
+            return found
+        names = checked_names(defect_names)  # before anything is loaded
+        return replace(found, namer=DefectNamer(names, speaking_encoder(names_encoder, device)))
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,6 +135,9 @@ def with_reasons(regions: Sequence[Region], inspected: InspectedFrame, is_known:
         if rank < COMPARED:
             attributes, crops = described(region, inspected, part, cells, is_known)
             region = replace(region, crops=crops)
+            if crops is not None and references is not None and inspected.settings.namer is not None:
+                name, gain = inspected.settings.namer.name_of(crops, references)
+                attributes = replace(attributes, name=name, name_gain=gain)
         else:
             attributes = attributes_of(region, inspected, part, shape_of_box(region), is_known)
         region = replace(region, attributes=replace(attributes, rule=rules.get(rank)))

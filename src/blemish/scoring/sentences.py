@@ -63,7 +63,7 @@ def sentence_of(region: Region, language: str = DEFAULT_LANGUAGE) -> str:
     }
     for dropped in range(len(_DROPPED_FIRST) + 1):
         left = joined | dict.fromkeys(_DROPPED_FIRST[:dropped], "")
-        sentence = phrases["sentence"].format(noun=phrases["nouns"][found.noun], **whole, **left)
+        sentence = phrases["sentence"].format(noun=found.name or phrases["nouns"][found.noun], **whole, **left)
         if len(sentence.split()) <= MOST_WORDS:
             break
     return str(sentence[:1].upper() + sentence[1:])
@@ -72,7 +72,11 @@ def sentence_of(region: Region, language: str = DEFAULT_LANGUAGE) -> str:
 def _rule_sentence(found: Attributes, rule: StatedRule, phrases: Phrases) -> str:
     """What all good parts have in common and this one does not; where it lies outside the region, the place of that."""
     said = _rule(rule, phrases)
-    facts = {"noun": phrases["nouns"][found.noun], "place": _place(found, phrases), "times": _times(found, phrases)}
+    facts = {
+        "noun": found.name or phrases["nouns"][found.noun],
+        "place": _place(found, phrases),
+        "times": _times(found, phrases),
+    }
     elsewhere = phrases["rule_elsewhere"].format(rule=said, place=phrases["places"][rule.place])
     for one in (said,) if rule.place == found.place else (elsewhere, said):
         sentence = str(phrases["rule_sentence"].format(rule=one, **facts))
