@@ -14,6 +14,7 @@ from PIL import Image
 from blemish import Inspector, Sample
 from blemish.errors import DatasetError
 from blemish.model.outliers import MAX_SHARE, MIN_IMAGES, OTHERS, Comparison, compare, mutual_score, outlying
+from blemish.numeric.mutual_scoring import near_count
 
 Draw = Any
 
@@ -38,9 +39,16 @@ def test_the_work_grows_with_the_images_not_with_their_square() -> None:
     assert all(len(one.others) == OTHERS == len(set(one.others)) and i not in one.others for i, one in enumerate(found))
 
 
-def test_a_score_is_the_mean_of_the_nearest_others_at_the_strangest_patches() -> None:
+def test_a_score_is_the_mean_of_the_nearest_others_at_the_most_anomalous_patches() -> None:
     distances = np.array([[1.0, 9.0, 2.0, 9.0, 9.0, 9.0, 9.0, 9.0, 9.0, 9.0]] * 3 + 97 * [[0.5] * 10])
     assert mutual_score(distances) == pytest.approx((1 + 2 + 9) / 3)
+
+
+def test_as_many_others_count_as_in_mutual_scoring() -> None:
+    """Of five others one, of seven two: the share is rounded down, as in the paper."""
+    for others in (1, 5, 7, 13):
+        distances = np.arange(1.0, 1 + others)[None]  # (1, m)
+        assert mutual_score(distances) == pytest.approx((1 + near_count(others)) / 2)
 
 
 @pytest.mark.parametrize("alike", [True, False])

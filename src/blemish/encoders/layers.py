@@ -28,8 +28,16 @@ def token_roles(depth: int) -> dict[LayerRole, tuple[int, ...]]:
         "middle": tuple(sorted({min(last, round(depth * twelfths / 12)) for twelfths in range(5, 9)})),
         "several": tuple(sorted({max(0, round(depth * share) - 1) for share in (8 / 12, 9 / 12, 10 / 12, 11 / 12)})),
         "many": tuple(sorted({min(last, round(depth * twelfths / 12)) for twelfths in range(2, 10)})),
-        "quarters": tuple(sorted({max(0, round(depth * quarters / 4) - 1) for quarters in range(1, 5)})),
+        "quarters": quarter_ends(depth),
     }
+
+
+def quarter_ends(depth: int) -> tuple[int, ...]:
+    """The last block of each quarter of a transformer with `depth` blocks: 5, 11, 17 and 23 of 24 (MuSc, AnomalyCLIP).
+
+    Ends that fall between two blocks are rounded; fewer than four blocks give fewer.
+    """
+    return tuple(sorted({max(0, round(depth * quarters / 4) - 1) for quarters in range(1, 5)}))
 
 
 def stage_roles(depth: int) -> dict[LayerRole, tuple[int, ...]]:

@@ -24,7 +24,7 @@ from blemish.detectors.patches import judged_patches
 from blemish.errors import DatasetError
 from blemish.model.category_recognition import evenly_spaced, group_indices
 from blemish.model.feature_loader import FeatureLoader
-from blemish.numeric.mutual_scoring import NEAREST_SHARE, nearest_distances
+from blemish.numeric.mutual_scoring import near_count, nearest_distances
 from blemish.types import Features, Sample
 
 MIN_IMAGES = 6  # normal images of a category; chosen by eye: median and deviation of fewer mean little
@@ -156,7 +156,7 @@ def outlying(images: Sequence[Comparison]) -> dict[int, tuple[float, float]]:
 
 def mutual_score(distances: np.ndarray) -> float:
     """An image's score from the distances `(P, m)` of its patches to m others: the mean of its highest patch scores."""
-    near = max(1, math.ceil(NEAREST_SHARE * distances.shape[1]))
+    near = near_count(distances.shape[1])
     patches = np.partition(distances, near - 1, axis=1)[:, :near].mean(axis=1)  # (P,)
     top = min(len(patches), max(MIN_TOP, round(TOP * len(patches))))
     return float(np.partition(patches, len(patches) - top)[-top:].mean())

@@ -60,7 +60,10 @@ def nearest_between(left: Tensor, right: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def near_count(others: int, share: float = NEAREST_SHARE) -> int:
-    """By how many of the `others` a patch is scored: those that come closest, a `share` of them, at least one."""
+    """By how many of the `others` a patch is scored: those that come closest, a `share` of them, at least one.
+
+    Rounded down, as in the paper.
+    """
     return max(1, int(share * others + 1e-9))
 
 

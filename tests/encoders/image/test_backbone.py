@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 
 from blemish import encoders
 from blemish.encoders.base import Encoder, LayerRole
-from blemish.encoders.layers import token_roles
+from blemish.encoders.layers import quarter_ends, token_roles
 from blemish.encoders.weights import file_hash
 from blemish.errors import SettingsError, WeightsError
 from blemish.model.persistence import check_weights, revisions_of
@@ -68,9 +68,9 @@ def test_many_layers_are_eight_across_the_middle():
 
 
 def test_quarters_are_the_last_layers_of_the_four_quarters():
-    assert token_roles(12)["quarters"] == (2, 5, 8, 11)
-    assert token_roles(24)["quarters"] == (5, 11, 17, 23)
-    assert all(0 <= layer < depth for depth in range(1, 13) for layer in token_roles(depth)["quarters"])
+    assert token_roles(12)["quarters"] == quarter_ends(12) == (2, 5, 8, 11)
+    assert token_roles(24)["quarters"] == quarter_ends(24) == (5, 11, 17, 23)  # the published ones of ViT-L
+    assert all(quarter_ends(depth)[-1] == depth - 1 and quarter_ends(depth)[0] >= 0 for depth in range(1, 41))
 
 
 def test_middle_layers_lie_around_the_middle():

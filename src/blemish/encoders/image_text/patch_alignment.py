@@ -24,6 +24,7 @@ from torch import nn
 from blemish.encoders.base import Alignment
 from blemish.encoders.image_text.blocks import Block
 from blemish.encoders.image_text.image_towers import ImageTower
+from blemish.encoders.layers import quarter_ends
 
 PATH_BLOCKS = 7  # blocks beside which the path of v-v runs (CLIP Surgery)
 NEARNESS = 5.0  # standard deviation of the Gaussian of k-k, in patches (NACLIP)
@@ -41,7 +42,7 @@ class PatchFeatures(nn.Module):
         super().__init__()
         self.tower, self.layers, self.alignment = tower, layers, alignment
         depth = len(tower.blocks)
-        quarters = tuple(dict.fromkeys(max(0, depth * quarter // 4 - 1) for quarter in (1, 2, 3, 4)))
+        quarters = quarter_ends(depth)
         starts = {"v-v": max(0, depth - PATH_BLOCKS), "v-v-all": 0, "v-v-layers": quarters[0], None: depth}
         self.start = starts.get(alignment, depth - 1)
         self.ends = {"v-v-layers": quarters, None: ()}.get(alignment, (depth - 1,))
