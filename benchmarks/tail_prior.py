@@ -37,7 +37,7 @@ from blemish.scoring.tail_model import TailModel, TailPrior
 
 RESULTS = Path(__file__).parent / "results" / "tail_prior.csv"
 HEAD = ("product", "draw", "kind", "log_score")
-SHOTS, FURTHER, COPIES = 4, 12, 3
+SHOTS, FURTHER, COPIES = 4, 12, 6
 GRID = list(itertools.product((0, 0.25, 0.5, 0.75, 1), (0.04, 0.05, 0.06, 0.07), (4, 8, 12, 20), (0.03, 0.05, 0.07)))
 Scores = dict[str, list[float]]  # log scores by kind
 

@@ -162,3 +162,24 @@ def test_a_large_mask_is_labelled_about_as_fast_as_by_scipy() -> None:
         (lambda: raster.binary_opening(mask, 3), lambda: ndimage.binary_opening(mask, iterations=3)),
     ):
         assert fastest(ours) < 6 * fastest(theirs)
+
+
+@pytest.mark.parametrize("shape", [(12, 15), (12, 15, 3), (2, 3, 3)])
+@pytest.mark.parametrize("side", [1, 3, 5])
+def test_ranges_are_those_of_scipy(shape: tuple[int, ...], side: int) -> None:
+    values = np.random.default_rng(1).normal(size=shape).astype(np.float32)
+    window = (side, side, 1)[: len(shape)]
+    low, high = raster.window_range(values, side)
+    np.testing.assert_array_equal(low, ndimage.minimum_filter(values, window))
+    np.testing.assert_array_equal(high, ndimage.maximum_filter(values, window))
+
+
+def test_a_box_holds_the_mask_and_a_margin_inside_the_image() -> None:
+    mask = np.zeros((20, 30), dtype=bool)
+    mask[5:7, 28] = True
+    inside = np.zeros_like(mask)
+    inside[raster.box_around(mask, 3)] = True
+    expected = np.zeros_like(mask)
+    expected[2:10, 25:] = True
+    np.testing.assert_array_equal(inside, expected)
+    assert mask[raster.box_around(np.zeros_like(mask), 3)].shape == mask.shape

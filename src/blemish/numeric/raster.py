@@ -1,10 +1,10 @@
-"""Connected components, binary morphology and Gaussian blur of 2-D arrays with numpy alone.
+"""Connected components, binary morphology, ranges and Gaussian blur of 2-D arrays with numpy alone.
 
-Results are those of the functions of the same names in `scipy.ndimage` (but for an empty box, where that gives None);
-with these, inspection needs no scipy. What
-is labelled are runs of pixels along rows, not pixels: runs of neighbouring rows that touch are merged by hooking and
-pointer jumping (Shiloach and Vishkin, An O(log n) parallel connectivity algorithm, Journal of Algorithms 1982), so
-that no loop runs over pixels. This module imports nothing of blemish: folders on any side may use it.
+Results are those of the functions of the same names in `scipy.ndimage` (but for an empty box, where that gives None),
+so that inspection needs no scipy. What is labelled are runs of pixels along rows, not pixels: runs of neighbouring rows
+that touch are merged by hooking and pointer jumping (Shiloach and Vishkin, An O(log n) parallel connectivity algorithm,
+Journal of Algorithms 1982), so that no loop runs over pixels. This module imports nothing of blemish: folders on any
+side may use it.
 """
 
 from __future__ import annotations
@@ -112,6 +112,31 @@ def gaussian_filter(values: np.ndarray, sigma: float | Sequence[float]) -> np.nd
         if std > 1e-15 and values.size:
             values = np.moveaxis(_blurred_rows(np.moveaxis(values, axis, 0), std), 0, axis)
     return np.array(values)
+
+
+def window_range(values: np.ndarray, side: int) -> tuple[np.ndarray, np.ndarray]:
+    """The smallest and the largest of `values` `(h, w, …)` in the square of `side` (odd) pixels around each pixel."""
+    reach = side // 2
+    padded = np.pad(values, [(reach, reach)] * 2 + [(0, 0)] * (values.ndim - 2), mode="symmetric")
+    low, high = padded, padded
+    for axis in (0, 1):
+        length = values.shape[axis]
+        views = [slice(start, start + length) for start in range(side)]
+        index = [(slice(None),) * axis + (view,) for view in views]
+        low = np.minimum.reduce([low[i] for i in index])
+        high = np.maximum.reduce([high[i] for i in index])
+    return low, high
+
+
+def box_around(mask: np.ndarray, margin: int) -> tuple[slice, slice]:
+    """The smallest upright box that holds a mask `(h, w)` bool, some pixels wider, inside the image; all if empty."""
+    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    if not len(rows):
+        return slice(None), slice(None)
+    return (
+        slice(max(0, int(rows[0]) - margin), int(rows[-1]) + 1 + margin),
+        slice(max(0, int(columns[0]) - margin), int(columns[-1]) + 1 + margin),
+    )
 
 
 def _blurred_rows(values: np.ndarray, sigma: float) -> np.ndarray:

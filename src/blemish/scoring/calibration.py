@@ -30,7 +30,7 @@ from blemish.types import Verdict
 
 # Of log scores, by where held-out scores come from (benchmarks/tail_prior.py).
 LEFT_OUT = TailPrior(std=0.05, weight=4.0, bias_std=0.05)  # images that a detector was not fitted on
-COPIES = TailPrior(std=0.075, weight=8.0, bias_std=0.14)  # perturbed copies: new parts differ from them by product
+COPIES = TailPrior(std=0.075, weight=8.0, bias_std=0.125)  # perturbed copies: new parts differ from them by product
 # Share of normal parts beyond the false alarms that a person may be asked about; more where less is known.
 UNSURE_RATE, COPIES_UNSURE_RATE = 0.03, 0.1
 

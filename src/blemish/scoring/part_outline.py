@@ -12,7 +12,7 @@ from PIL import Image
 from scipy import ndimage
 
 from blemish.numeric.cielab import lab_of
-from blemish.numeric.morphology import dilated
+from blemish.numeric.raster import binary_dilation
 from blemish.preprocessing.foreground import find_part
 from blemish.scoring.region_attributes import Background
 
@@ -42,7 +42,7 @@ class PartOutline:
         part = find_part(small, side=_SIDE, expected=True)
         if part is None or not part.mask.any():
             return None
-        bare = ~dilated(part.mask | part.debris, 3)
+        bare = ~binary_dilation(part.mask | part.debris, 3)
         background = Background.of(lab_of(small[bare])) if bare.sum() >= _FEWEST else None
         return cls(part.mask, shrink, to_image, background)
 

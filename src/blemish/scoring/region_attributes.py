@@ -13,7 +13,14 @@ import numpy as np
 from scipy import ndimage
 
 from blemish.numeric.cielab import delta_e_2000, lab_of
-from blemish.numeric.morphology import box_around, closed, dilated, eroded, filled, window_range
+from blemish.numeric.raster import (
+    binary_closing,
+    binary_dilation,
+    binary_erosion,
+    binary_fill_holes,
+    box_around,
+    window_range,
+)
 
 # Chosen by eye on made-up defects on good pictures of bottle, pill and cookie; benchmarks/reasons.py measures them.
 NOTICEABLE = 2.3  # of a distance in CIELAB: a just noticeable difference (Mahy et al., 1994)
@@ -133,7 +140,7 @@ def compare(crops: Crops, background: Background | None = None) -> Comparison | 
     delta = mean - expected
     colour = float(delta_e_2000(mean, expected))
     texture = texture_ratio(found[..., 0], good[..., 0], crops.inside, visible if colour > NOTICEABLE else None)
-    rim = dilated(where, 2)
+    rim = binary_dilation(where, 2)
     return Comparison(
         lightness=float(delta[0]),
         redness=float(delta[1]),
@@ -148,7 +155,7 @@ def compare(crops: Crops, background: Background | None = None) -> Comparison | 
 
 def surroundings(inside: np.ndarray) -> np.ndarray:
     """The pixels `(h, w)` bool of a crop that lie clear of the region `inside`."""
-    return ~dilated(inside, 2)
+    return ~binary_dilation(inside, 2)
 
 
 def is_enough(around: np.ndarray) -> bool:
@@ -217,11 +224,11 @@ def visible_pixels(difference: np.ndarray, inside: np.ndarray, around: np.ndarra
     if strongest <= max(NOTICEABLE, 1.2 * usual):
         return None
     mask = reach & (difference > max(NOTICEABLE / 2, min(usual, strongest / 2), SHARE_OF_PEAK * strongest))
-    labels, count = ndimage.label(dilated(mask))
+    labels, count = ndimage.label(binary_dilation(mask))
     masses = ndimage.sum_labels(difference * mask, labels, range(1, count + 1))
     mask &= np.isin(labels, 1 + np.flatnonzero(masses >= LEAST_PIECE * masses.max(initial=0.0)))
     # Grain differs in both directions, here and there: what lies between belongs to it, and its mean is no colour.
-    mask |= filled(closed(np.pad(mask, 2), 2))[2:-2, 2:-2] & reach
+    mask |= binary_fill_holes(binary_closing(np.pad(mask, 2), 2))[2:-2, 2:-2] & reach
     return mask if mask.sum() >= LEAST_PIXELS else None
 
 
@@ -232,8 +239,8 @@ def texture_ratio(found: np.ndarray, good: np.ndarray, inside: np.ndarray, visib
     """
     where = inside
     if visible is not None:
-        inner = eroded(visible, 3)
-        where = inner if inner.sum() >= 4 * LEAST_PIXELS else eroded(visible)
+        inner = binary_erosion(visible, 3)
+        where = inner if inner.sum() >= 4 * LEAST_PIXELS else binary_erosion(visible)
         if where.sum() < LEAST_PIXELS:
             return 1.0
     return (local_variance(found, where) + VARIANCE_FLOOR) / (local_variance(good, where) + VARIANCE_FLOOR)
