@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,12 +14,16 @@ from export_parts import SIDE, part
 from PIL import Image
 
 from blemish import Inspector
-from blemish.errors import BlemishError, DataWarning, ImageError, ModelError, OutputError, SettingsError
+from blemish.data import load_image
+from blemish.errors import DataWarning, ImageError, ModelError, OutputError, SettingsError
+from blemish.export import bundle as writing
 from blemish.export import parity
-from blemish.export.bundle import ExportSettings, export_bundle
+from blemish.export.bundle import ExportSettings, check_target, export_bundle, frame_sizes
+from blemish.preprocessing.framing import Frame, size_of
 from blemish.runtime import Runtime
 from blemish.runtime.cli import main
 from blemish.runtime.engines import INPUT
+from blemish.scoring.uncalibrated import Uncalibrated
 
 
 def alike(one: float, other: float) -> bool:
@@ -64,9 +70,18 @@ def test_its_facts_hold_the_hash_of_every_file(bundle: Path) -> None:
     files = {path.name for path in bundle.iterdir() if path.is_file()} - {"bundle.json"}
     assert set(facts["files"]) == files
     assert json.loads((bundle / "parity.json").read_text())["is_kept"]
+
+
+def test_its_samples_get_the_results_that_lie_beside_them(bundle: Path) -> None:
     expected = json.loads((bundle / "samples" / "expected.json").read_text())
-    assert expected
-    assert all((bundle / "samples" / name).exists() for name in expected)
+    assert set(expected) == {"good.png", "made-up-defect.png"}
+    for name, known in expected.items():
+        image = load_image(bundle / "samples" / name)
+        found = Runtime(bundle).predict(Frame(image, size_of(image)))
+        assert (found.score, found.verdict) == (pytest.approx(known["score"], rel=1e-5), known["verdict"])
+    assert (
+        expected["made-up-defect.png"]["score"] > expected["good.png"]["score"] > 0.1
+    )  # no rounding of stored patches
 
 
 @pytest.mark.parametrize("name", ["weights.bin", "arrays.npz", "graph-64x64.onnx"])
@@ -92,6 +107,10 @@ def test_what_is_no_bundle_says_what_it_is(bundle: Path, inspector: Inspector, t
     facts = json.loads((copy / "bundle.json").read_text())
     (copy / "bundle.json").write_text(json.dumps(facts | {"version": 99}))
     with pytest.raises(ModelError, match="version 99"):
+        Runtime(copy)
+    changed = facts["calibration"] | {"threshold": 2 * facts["calibration"]["threshold"]}
+    (copy / "bundle.json").write_text(json.dumps(facts | {"calibration": changed}))
+    with pytest.raises(ModelError, match="other content"):
         Runtime(copy)
     (copy / "bundle.json").write_text("{")
     with pytest.raises(ModelError, match="whole bundle"):
@@ -168,8 +187,89 @@ def test_the_program_writes_the_results_of_blemish_inspect(
 
 def test_a_folder_that_cannot_be_written_is_an_error(inspector: Inspector, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises((OutputError, BlemishError)):
+    with pytest.raises(OutputError):
         export_bundle(inspector.model_, tmp_path / "file" / "bundle")
+
+
+def test_a_folder_of_anything_else_is_not_replaced(inspector: Inspector, bundle: Path, tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(OutputError, match="other files"):
+        export_bundle(inspector.model_, tmp_path)
+    assert (tmp_path / "notes.txt").read_text() == "mine"
+    with pytest.raises(OutputError, match="other files"):
+        export_bundle(inspector.model_, inspector.save(tmp_path / "model"))
+    (tmp_path / "link").symlink_to(bundle)
+    assert check_target(tmp_path / "link") == bundle  # an older bundle is replaced, not the link to it
+    assert Runtime(tmp_path / "link").inspect(part(1)).verdict == "good"
+
+
+@pytest.mark.parametrize(
+    ("failure", "expected"),
+    [(KeyboardInterrupt(), KeyboardInterrupt), (OSError(errno.ENOSPC, "No space left on device"), OutputError)],
+)
+def test_an_export_that_ends_early_leaves_what_was_there(
+    inspector: Inspector,
+    bundle: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    failure: BaseException,
+    expected: type[BaseException],
+) -> None:
+    def fail(model: object, category: object, sizes: object, folder: Path, *_: object) -> None:
+        (folder / "weights.bin").write_bytes(b"half")
+        raise failure
+
+    monkeypatch.setattr(writing, "write_graphs", fail)
+    old = Path(shutil.copytree(bundle, tmp_path / "bundle"))
+    with pytest.raises(expected):
+        export_bundle(inspector.model_, old)
+    assert [path.name for path in tmp_path.iterdir()] == ["bundle"]
+    assert Runtime(old).inspect(part(1)).verdict == "good"
+
+
+def test_a_model_without_a_limit_is_to_be_calibrated_first(inspector: Inspector, tmp_path: Path) -> None:
+    model = replace(inspector.model_, calibrations={None: Uncalibrated.at_rates(0.05, None, 2)})
+    with pytest.raises(ModelError, match="calibrate it first"):
+        export_bundle(model, tmp_path / "bundle")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_size_that_no_picture_has_is_refused(inspector: Inspector) -> None:
+    with pytest.raises(SettingsError, match="999999x999999"):
+        frame_sizes(inspector.model_.framing_of(None), [(999_999, 999_999)])
+
+
+def test_a_picture_of_16_bits_is_read_as_the_model_reads_it(inspector: Inspector, bundle: Path, tmp_path: Path) -> None:
+    path = tmp_path / "deep.png"
+    Image.fromarray(part(90, spot=True)[..., 0].astype(np.uint16) * 257).save(path)
+    expected, found = inspector.inspect(path), Runtime(bundle).inspect(path)
+    assert (found.score, found.verdict) == (pytest.approx(expected.score, rel=1e-4), expected.verdict)
+
+
+def test_the_program_says_what_is_wrong_with_its_options(
+    bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    picture = tmp_path / "part.png"
+    Image.fromarray(part(1)).save(picture)
+    for options in (["-o", str(picture / "out")], ["-o", str(tmp_path / "out"), "--threads", "-1"]):
+        assert main([str(bundle), str(picture), *options]) == 2
+        assert capsys.readouterr().err.startswith("error: expected")
+    Image.fromarray(np.concatenate([part(1)] * 2, axis=1)).save(picture)
+    assert main([str(bundle), str(picture), "-o", str(tmp_path / "out")]) == 0
+    assert capsys.readouterr().err.startswith("warning: ")
+
+
+@pytest.mark.slow
+def test_an_ignored_area_is_ignored_by_the_bundle_too(tmp_path: Path) -> None:
+    area = np.zeros((SIDE, SIDE), dtype=bool)
+    area[32:, :32] = True  # where the spot lies
+    found = Inspector(detector="patchcore", encoder="pixels", image_size=SIDE)
+    found.fit([part(seed) for seed in range(8)], ignore=area)
+    export_bundle(found.model_, tmp_path / "bundle")
+    for image in (part(95), part(96, spot=True)):
+        expected, got = found.inspect(image), Runtime(tmp_path / "bundle").inspect(image)
+        assert (got.score, got.verdict) == (pytest.approx(expected.score, rel=1e-4), "good")
+        assert not got.map[area].any()
 
 
 @pytest.mark.slow

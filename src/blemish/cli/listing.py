@@ -75,11 +75,12 @@ def _of_encoders(title: str, entries: Mapping[str, EncoderEntry], availability: 
 def detectors() -> Table:
     """One row a detector; all of them load wherever blemish does."""
     from blemish.cli.console import table_of
-    from blemish.registry import DETECTORS
+    from blemish.registry import DETECTORS, resolve
 
-    table = table_of("Detectors", "name", "loads now", "what it does", "source")
+    table = table_of("Detectors", "name", "loads now", "exports", "what it does", "source")
     for name, entry in DETECTORS.items():
-        table.add_row(name, "yes", entry.summary, entry.paper)
+        exports = "yes" if hasattr(resolve(entry.target), "graph_scores") else "no"
+        table.add_row(name, "yes", exports, entry.summary, entry.paper)
     return table
 
 

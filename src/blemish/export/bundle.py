@@ -12,23 +12,28 @@ from typing import Any, Literal
 import numpy as np
 from PIL import Image
 
-from blemish.errors import ModelError, SettingsError
-from blemish.export.graph import OUTPUTS, InspectionGraph, graph_thresholds
+from blemish.data.readers.base import pixel_limit
+from blemish.errors import ModelError, OutputError, SettingsError
+from blemish.export.graph import OUTPUTS, InspectionGraph, exportable, graph_thresholds
 from blemish.export.onnx_format import OPSETS, SharedWeights, in_int8, onnx_graph, set_numbers, with_metadata
 from blemish.export.openvino_format import save_openvino
-from blemish.export.parity import Parity, compare, parity_of
+from blemish.export.parity import Parity, compare, parity_images, parity_of
 from blemish.model.fitted import FittedModel
 from blemish.preprocessing.framing import Frame, Framing, size_of
-from blemish.runtime.bundle import ARRAYS, FACTS, FORMAT, PARITY, README, SAMPLES, VERSION, file_sha256
+from blemish.runtime.bundle import ARRAYS, FACTS, FORMAT, OWN_HASH, PARITY, README, SAMPLES, VERSION, facts_sha256
 from blemish.runtime.engines import PACKAGES, engine_package, load_engine
 from blemish.runtime.runtime import Runtime
 from blemish.scoring.calibration import Calibration
 from blemish.scoring.tabulated_calibration import TabulatedCalibration
 from blemish.types import POINTS
 from blemish.utils.atomic import atomic_folder
+from blemish.utils.hashing import file_sha256
+from blemish.utils.optional import need
+from blemish.utils.paths import shown
 from blemish.utils.progress import Progress
 
-SAMPLE_IMAGES = 2
+EXTRAS = {"onnx": "export", "openvino": "openvino"}  # of blemish, with what an export takes
+KINDS = {"good.png": False, "made-up-defect.png": True}  # samples, and whether they show a synthetic anomaly
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,14 +73,16 @@ def export_bundle(
     """Write the model as a bundle to `folder`, in place of an older one; returns how far results are from the model's.
 
     Raises SettingsError for a model that cannot be exported or, without `force`, whose bundle would answer differently;
-    OutputError where it cannot be written. Nothing is left then.
+    ModelError for one without a threshold; OutputError where `folder` holds anything else, or cannot be written. Then
+    nothing is left, and an older bundle stays.
     """
     settings = settings or ExportSettings()
+    target = check_target(folder)
     category = check_category(model, settings.category)
-    check_exportable(model)
-    engine_package(settings.format)
+    check_exportable(model, category)
+    need(PACKAGES[settings.format], EXTRAS[settings.format], "exporting")
     sizes = frame_sizes(model.framing_of(category), settings.pictures)
-    with atomic_folder(folder) as partial:
+    with atomic_folder(target) as partial:
         files = write_graphs(model, category, sizes, partial, settings, progress)
         compared = compare(model, {size: load_engine(settings.format, path) for size, path in files.items()}, category)
         parity = parity_of(compared, calibration_of(model, category), settings.precision)
@@ -90,7 +97,7 @@ def export_bundle(
             for path in files.values():
                 set_numbers(path, {name: parity.factor * value for name, value in thresholds.items()})
         write_facts(model, category, files, partial, settings, parity)
-        write_samples(model, category, partial)
+        write_samples(model, category, sizes, partial)
     return parity
 
 
@@ -104,12 +111,30 @@ def check_category(model: FittedModel, category: str | None) -> str | None:
     return category if category is not None else next(iter(model.calibrations))
 
 
-def check_exportable(model: FittedModel) -> None:
-    """Raise SettingsError for a model of scans, and for one whose ignored area its graph could not leave out."""
+def check_target(folder: str | Path) -> Path:
+    """The folder that a bundle goes into, links followed. Raises OutputError where anything but a bundle would go."""
+    target = Path(folder).expanduser().resolve()
+    if target.is_dir() and any(target.iterdir()) and not (target / FACTS).is_file():
+        raise OutputError(
+            f"a new or empty folder, or an older bundle, at '{shown(target)}'",
+            f"a folder with other files and no {FACTS}",
+            "name another folder; all that is in it would be replaced",
+        )
+    return target
+
+
+def check_exportable(model: FittedModel, category: str | None) -> None:
+    """Raise SettingsError for what no graph can hold, ModelError for a model without a threshold; before any work.
+
+    No graph holds: scans, detectors that are not `Exportable`, an ignored area where image scores are not pooled,
+    categories that are framed apart.
+    """
+    calibration_of(model, category)
     if POINTS in model.modalities:
         raise SettingsError(
             "a model of pictures", "one of measured points", "inspect scans with the model itself: blemish inspect"
         )
+    exportable(model)
     if model.ignored and not has_pooling(model):
         raise SettingsError(
             "a detector whose scores are pooled from patches, where an area is ignored",
@@ -128,7 +153,11 @@ def calibration_of(model: FittedModel, category: str | None) -> Calibration:
     """The calibration of a category. Raises ModelError for a model that has seen no good image."""
     found = model.calibrations[category]
     if not len(found.scores):
-        raise ModelError("a model with a threshold", "one that was fitted by words alone", "calibrate it first")
+        raise ModelError(
+            "a model with a limit",
+            "one that has seen no good picture yet",
+            "calibrate it first: blemish calibrate MODEL GOOD",
+        )
     return found
 
 
@@ -140,8 +169,11 @@ def has_pooling(model: FittedModel) -> bool:
 def frame_sizes(framing: Framing, pictures: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
     """All sizes (height, width) of frames that graphs are made for: those of the good images' view, and of `pictures`.
 
-    Raises SettingsError where neither says anything.
+    Raises SettingsError where neither says anything, or for a size that no picture may have.
     """
+    for width, height in pictures:
+        if width * height > (most := pixel_limit()):
+            raise SettingsError(f"pictures of at most {most:,} pixels", f"{width}x{height}", "name their real size")
     given = [
         framing.frame(np.zeros((height, width, 3), np.uint8)).encoder_input.shape[:2] for width, height in pictures
     ]
@@ -253,19 +285,20 @@ def write_facts(
             if path.is_file()
         },
     }
-    (folder / FACTS).write_text(json.dumps(facts, default=str) + "\n", encoding="utf-8")
+    facts = json.loads(json.dumps(facts, default=str))  # hashed as it is read back
+    (folder / FACTS).write_text(json.dumps(facts | {OWN_HASH: facts_sha256(facts)}) + "\n", encoding="utf-8")
 
 
-def write_samples(model: FittedModel, category: str | None, folder: Path) -> None:
-    """`samples/`: framed good images, and the scores that the bundle gives them, to check an installation by."""
-    references = model.references[category or ""]
-    images = [one.image for one in references.images if one.image is not None][:SAMPLE_IMAGES]
+def write_samples(model: FittedModel, category: str | None, sizes: Sequence[tuple[int, int]], folder: Path) -> None:
+    """`samples/`: a framed good picture and one with a made-up defect, and the bundle's results, to check it by.
+
+    Both are of the copies that parity is measured on: what a memory bank holds scores rounding.
+    """
+    images = parity_images(model, category, sizes)
+    samples = {name: next(i for i, is_defective in images if is_defective == wanted) for name, wanted in KINDS.items()}
     (folder / SAMPLES).mkdir()
     runtime, expected = Runtime(folder), {}
-    for number, image in enumerate(images, start=1):
-        if image.shape[:2] not in runtime.bundle.graphs:
-            continue
-        name = f"{number}.png"
+    for name, image in samples.items():
         Image.fromarray(image).save(folder / SAMPLES / name)
         found = runtime.predict(Frame(image, size_of(image)), name)
         expected[name] = {"score": found.score, "p_value": found.p_value, "verdict": found.verdict}
@@ -289,7 +322,7 @@ In Python: `from blemish.runtime import Runtime; Runtime("this folder").inspect(
 
 Detector {model.settings.detector_name}, encoder {model.encoder.name} (its weights: {model.encoder.licence}).
 `bundle.json` holds preprocessing, thresholds and hashes; `parity.json` the figures above and their limits;
-`samples/` framed pictures with the results that they must give.
+`samples/` two framed pictures, a good one and one with a made-up defect, with the results that they must give.
 
 The graphs take framed pictures `images` (batch, height, width, 3), uint8 RGB, and give `pred_score`, `pred_label`,
 `anomaly_map`, `pred_mask`; how a picture is framed, `bundle.json` says, and blemish-runtime does.

@@ -40,14 +40,8 @@ class InspectionGraph(nn.Module):
 
     def __init__(self, model: FittedModel, category: str | None, size: tuple[int, int]) -> None:
         super().__init__()
-        if not isinstance(model.detector, Exportable):
-            raise SettingsError(
-                "a detector that can be exported",
-                repr(model.settings.detector_name),
-                "inspect with the model itself, or fit another detector: `blemish list detectors`",
-            )
         self.encoder = encoder_graph(model.encoder, size)
-        self.detector, self.category = model.detector, category or ""
+        self.detector, self.category = exportable(model), category or ""
         self.pooling = model.detector.needs.pooling
         calibration = model.calibrations[category]
         for name, value in graph_thresholds(calibration).items():
@@ -82,6 +76,17 @@ class InspectionGraph(nn.Module):
         patches = normalize(layer[:, ::step, ::step].flatten(1, 2), dim=-1)  # (B, P, D)
         likeness = (patches @ self.references.T).amax(-1)  # (B, P)
         return (2 - 2 * likeness).clamp_min(0).sqrt().mean(1)
+
+
+def exportable(model: FittedModel) -> Exportable:
+    """The model's detector. Raises SettingsError where no graph can hold its scores."""
+    if not isinstance(model.detector, Exportable):
+        raise SettingsError(
+            "a detector that can be exported",
+            repr(model.settings.detector_name),
+            "inspect with the model itself, or fit another detector: `blemish list detectors`",
+        )
+    return model.detector
 
 
 def graph_thresholds(calibration: Calibration) -> dict[str, float]:

@@ -1,7 +1,7 @@
 """A bundle on disk: what is in it, and reading it back, every file checked against its hash.
 
 bundle.json   all facts: preprocessing, calibration, graphs, hashes of all other files
-graph-HxW.…   the graph for framed images of H x W pixels; its weights lie beside it
+graph-WxH.…   the graph for framed images W pixels wide and H high; its weights lie beside it
 arrays.npz    what framing learned, and the area that is not judged
 parity.json   how far the bundle's results are from the model's, measured at export
 samples/      pictures and the results that they must give
@@ -9,7 +9,6 @@ samples/      pictures and the results that they must give
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -23,10 +22,12 @@ from blemish.data.full_scale import FullScale
 from blemish.errors import ModelError
 from blemish.preprocessing.framing import Framing, build_framing
 from blemish.scoring.tabulated_calibration import TabulatedCalibration
+from blemish.utils.hashing import file_sha256, json_sha256
 from blemish.utils.paths import shown
 
 FORMAT, VERSION = "blemish-bundle", 1
 FACTS, ARRAYS, PARITY, SAMPLES, README = "bundle.json", "arrays.npz", "parity.json", "samples", "README.md"
+OWN_HASH = "facts_sha256"
 EngineName = Literal["onnx", "openvino"]
 _AREA = "ignored"
 
@@ -115,10 +116,14 @@ def read_facts(folder: Path) -> dict[str, Any]:
             f"version {facts.get('version')}, written by blemish {facts.get('blemish', '?')}",
             "update blemish-runtime, or export again with the blemish that fits it",
         )
-    missing = {"files", "graphs", "engine", "framing", "calibration", "full_scale", "category"} - facts.keys()
-    if missing:
-        raise broken(folder / FACTS, f"no {', '.join(sorted(missing))}")
+    if facts.get(OWN_HASH) != facts_sha256(facts):
+        raise broken(folder / FACTS, "other content than was exported")
     return facts
+
+
+def facts_sha256(facts: Mapping[str, Any]) -> str:
+    """The hash of what `bundle.json` says, without the line that holds this hash."""
+    return json_sha256({name: value for name, value in facts.items() if name != OWN_HASH})
 
 
 def check_file(path: Path, known: Mapping[str, Any]) -> None:
@@ -136,9 +141,3 @@ def check_file(path: Path, known: Mapping[str, Any]) -> None:
 def broken(path: Path, why: str) -> ModelError:
     """The error of a damaged file."""
     return ModelError(f"a whole bundle with '{shown(path)}'", why, "copy the bundle again, or export the model again")
-
-
-def file_sha256(path: Path) -> str:
-    """The hash of a file, in hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import argparse
 import sys
+import warnings
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
-from blemish.errors import BlemishError
+from blemish.errors import BlemishError, SettingsError
 
 NOT_GOOD, WRONG_USAGE, UNREADABLE, INTERRUPTED = 1, 2, 3, 130
 
@@ -21,13 +23,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the program; returns its exit code."""
     options = parser().parse_args(arguments)
     try:
-        return run(options)
+        with warnings.catch_warnings():
+            warnings.showwarning = show_warning
+            return run(options)
     except BlemishError as error:
         print(f"error: {error}", file=sys.stderr)
         return WRONG_USAGE
     except KeyboardInterrupt:
         print("error: interrupted; the same command goes on where it stopped", file=sys.stderr)
         return INTERRUPTED
+
+
+def show_warning(message: Warning | str, *_: Any, **__: Any) -> None:
+    """Print what a warning says, not where in the program it arose."""
+    print(f"warning: {message}", file=sys.stderr)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -50,13 +59,17 @@ def run(options: argparse.Namespace) -> int:
     from blemish.cli.results import ResultWriter
     from blemish.data.folder import find_inspection
     from blemish.runtime.runtime import Failure, Runtime
+    from blemish.utils.atomic import output_errors
 
+    if options.threads < 0:
+        raise SettingsError("--threads of 0 (all cores) or more", str(options.threads), "give the number of threads")
     runtime = Runtime(options.bundle, options.threads)
     samples = find_inspection(options.paths).samples
     wanted = Wanted(overlays=not options.no_overlays, maps=options.maps, restart=options.restart)
     origin = Origin(model=runtime.bundle.sha256, category=runtime.bundle.category)
     verdicts: Counter[str] = Counter()
-    options.output.mkdir(parents=True, exist_ok=True)
+    with output_errors(options.output):
+        options.output.mkdir(parents=True, exist_ok=True)
     with result_folder(options.output) as out:
         kept = begin_results(out, origin, samples, wanted, lambda row, _: verdicts.update([row["verdict"]]))
         write_summary(out, origin.to_dict())

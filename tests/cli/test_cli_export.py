@@ -1,0 +1,94 @@
+"""`blemish export`: one bundle of a small model, and what is refused with a message."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from cli_parts import METHOD, Blemish, write_category
+from image_text_parts import write_model
+from scan_parts import heights, points_of
+
+from blemish import Inspector, Sample
+from blemish.runtime.cli import main
+
+pytest.importorskip("onnxscript")
+
+
+@pytest.fixture(scope="module")
+def model(blemish: Blemish, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("export")
+    made = blemish("fit", write_category(folder / "disc", "disc") / "train" / "good", "-o", folder / "model", *METHOD)
+    assert made.exit_code == 0, made.output
+    return folder / "model"
+
+
+def test_a_bundle_inspects_as_its_model_does(model: Path, blemish: Blemish, tmp_path: Path) -> None:
+    made = blemish("export", model, "-o", tmp_path / "bundle")
+    assert made.exit_code == 0, made.output
+    assert "scores differ" in made.output
+    assert "Bundle" in made.output
+    pictures = model.parent / "disc" / "test"
+    assert blemish("inspect", model, pictures, "-o", tmp_path / "model").exit_code == 0
+    assert main([str(tmp_path / "bundle"), str(pictures), "-o", str(tmp_path / "runtime")]) == 0
+    expected, found = (
+        {row["file"]: row for row in map(json.loads, (tmp_path / name / "results.jsonl").read_text().splitlines())}
+        for name in ("model", "runtime")
+    )
+    assert expected.keys() == found.keys()
+    assert {row["verdict"] for row in found.values()} >= {"good", "defective"}
+    for name, row in found.items():
+        assert row["verdict"] == expected[name]["verdict"]
+        assert row["score"] == pytest.approx(expected[name]["score"], rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--picture", "abc"], "a size in pixels such as 640x480"),
+        (["--picture", "999999x999999"], "pictures of at most"),
+        (["--opset", "7"], "an opset among"),
+        (["--int8", "--format", "openvino"], "--int8 with --format onnx"),
+        (["--category", "nut"], "nut"),
+    ],
+)
+def test_options_that_cannot_be_are_refused(
+    model: Path, blemish: Blemish, tmp_path: Path, options: list[str], words: str
+) -> None:
+    refused = blemish("export", model, "-o", tmp_path / "bundle", *options)
+    assert refused.exit_code == 2
+    assert words in refused.output
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_folder_without_a_model_and_one_with_other_files_are_refused(
+    model: Path, blemish: Blemish, tmp_path: Path
+) -> None:
+    refused = blemish("export", model.parent / "disc", "-o", tmp_path / "bundle")
+    assert refused.exit_code == 2
+    assert "error: expected" in refused.output
+    refused = blemish("export", model, "-o", model)
+    assert refused.exit_code == 2
+    assert "an older bundle" in refused.output
+    assert (model / "settings.json").exists()
+
+
+def test_a_model_that_saw_no_good_picture_is_to_be_calibrated_first(blemish: Blemish, tmp_path: Path) -> None:
+    encoder = write_model(tmp_path / "clip")
+    options = ["--encoder", encoder, "--image-size", 40, "--device", "cpu"]
+    assert blemish("fit", "--zero-shot", "metal disc", "-o", tmp_path / "model", *options).exit_code == 0
+    refused = blemish("export", tmp_path / "model", "-o", tmp_path / "bundle")
+    assert refused.exit_code == 2
+    assert "calibrate it first" in refused.output
+
+
+def test_a_model_of_scans_is_refused(blemish: Blemish, tmp_path: Path) -> None:
+    image = np.full((56, 56, 3), 90, np.uint8)
+    samples = [Sample(image + np.uint8(seed), points_of(heights(56, 0.02), seed=seed)) for seed in range(3)]
+    inspector = Inspector(detector="btf", encoder="pixels+points-fpfh", image_size=56, device="cpu")
+    inspector.fit(samples).save(tmp_path / "model")
+    refused = blemish("export", tmp_path / "model", "-o", tmp_path / "bundle")
+    assert refused.exit_code == 2
+    assert "measured points" in refused.output
