@@ -42,7 +42,7 @@ def text(**more: Any) -> dict[str, Any]:
 
 
 def model_of(family: str, seed: int = 0) -> Any:
-    """A random model of transformers with both towers: "clip", "siglip" or "tipsv2"."""
+    """A random model of transformers with both towers: "clip", "siglip", "siglip2" (NaFlex) or "tipsv2"."""
     torch.manual_seed(seed)
     model: Any
     if family == "clip":
@@ -52,6 +52,9 @@ def model_of(family: str, seed: int = 0) -> Any:
         model = transformers.CLIPModel(config)
     elif family == "siglip":
         model = transformers.SiglipModel(transformers.SiglipConfig(text_config=text(), vision_config=vision()))
+    elif family == "siglip2":
+        patches = tower(patch_size=PATCH, num_patches=(SIZE // PATCH) ** 2)
+        model = transformers.Siglip2Model(transformers.Siglip2Config(text_config=text(), vision_config=patches))
     else:
         sized = vision(mlp_ratio=2)
         sized.pop("intermediate_size")
@@ -135,5 +138,60 @@ def write_open_clip(folder: Path, pickled: bool = False, seed: int = 0) -> Path:
         save_file(state, folder / "open_clip_model.safetensors")
     facts = {"embed_dim": DIMS, "vision_cfg": {"head_width": 8}, "text_cfg": {"heads": 4}}
     (folder / "open_clip_config.json").write_text(json.dumps({"model_cfg": facts}), encoding="utf-8")
+    write_tokenizer(folder)
+    return folder
+
+
+def dino_txt_state(seed: int = 0, width: int = 128, text_width: int = 192) -> dict[str, torch.Tensor]:
+    """Random tensors under the published names of dino.txt, for a DINOv3 of a `width`."""
+    random = torch.Generator().manual_seed(seed)
+
+    def draw(*shape: int) -> torch.Tensor:
+        return 0.15 * torch.randn(shape, generator=random)
+
+    def norm(name: str, width: int) -> dict[str, torch.Tensor]:
+        return {f"{name}.weight": 1 + draw(width), f"{name}.bias": draw(width)}
+
+    def linear(name: str, inside: int, outside: int) -> dict[str, torch.Tensor]:
+        return {f"{name}.weight": draw(outside, inside), f"{name}.bias": draw(outside)}
+
+    state = {"logit_scale": draw(1)} | norm("visual_model.head.ln_final", width)
+    for number in range(2):
+        block = f"visual_model.head.blocks.{number}"
+        state |= norm(f"{block}.norm1", width) | norm(f"{block}.norm2", width)
+        state |= {f"{block}.attn.qkv.weight": draw(3 * width, width)} | linear(f"{block}.attn.proj", width, width)
+        state |= {f"{block}.ls1.gamma": 0.5 + draw(width), f"{block}.ls2.gamma": 0.5 + draw(width)}
+        state |= linear(f"{block}.mlp.w1", width, 96) | linear(f"{block}.mlp.w2", width, 96)
+        state |= linear(f"{block}.mlp.w3", 96, width)
+    text = "text_model.backbone"
+    state |= norm(f"{text}.ln_final", text_width)
+    state |= {f"{text}.token_embedding.weight": 5 * draw(len(WORDS), text_width)}
+    state |= {f"{text}.positional_embedding": draw(20, text_width)}
+    state |= {"text_model.head.linear_projection.weight": draw(2 * width, text_width)}
+    for number in range(3):
+        block = f"{text}.blocks.{number}"
+        state |= norm(f"{block}.attention_norm", text_width) | norm(f"{block}.ffn_norm", text_width)
+        state |= {f"{block}.attention.qkv.weight": draw(3 * text_width, text_width)}
+        state |= linear(f"{block}.attention.proj", text_width, text_width)
+        state |= linear(f"{block}.feed_forward.fc1", text_width, 96)
+        state |= linear(f"{block}.feed_forward.fc2", 96, text_width)
+    return state
+
+
+def dinov3(width: int = 128, seed: int = 0) -> Any:
+    """A random DINOv3 of transformers."""
+    torch.manual_seed(seed)
+    sized = vision(hidden_size=width, num_register_tokens=4) | {"num_attention_heads": width // 32}
+    model = transformers.DINOv3ViTModel(transformers.DINOv3ViTConfig(**sized))
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter += 0.05 * torch.randn_like(parameter)
+    return model.eval()
+
+
+def write_dino_txt(folder: Path, state: dict[str, torch.Tensor] | None = None) -> Path:
+    """A random DINOv3 at `folder`, the weights of dino.txt beside it, and a tokenizer."""
+    dinov3().save_pretrained(folder)
+    torch.save(dino_txt_state() if state is None else state, folder / "dinov3_dinotxt_vision_head_and_text_encoder.pth")
     write_tokenizer(folder)
     return folder

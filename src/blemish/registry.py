@@ -133,6 +133,9 @@ ENCODERS: dict[str, EncoderEntry] = {
     ),
     "siglip-base": _hub("google/siglip-base-patch16-224", "Apache-2.0", 813, "SigLIP", speaks=True),
     "siglip2-base": _hub("google/siglip2-base-patch16-224", "Apache-2.0", 1500, "SigLIP 2, 256k words", speaks=True),
+    "siglip2-naflex": _image_text(
+        "google/siglip2-base-patch16-naflex", "Apache-2.0", 1500, "SigLIP 2 of any aspect ratio"
+    ),
     "tipsv2-b14": _image_text("google/tipsv2-b14", "CC-BY-4.0", 780, "TIPS v2: patches learned beside text"),
     "swin": _hub("microsoft/swin-tiny-patch4-window7-224", "Apache-2.0", 113, "windowed transformer, staged", True),
     "convnext": _hub("facebook/convnext-tiny-224", "Apache-2.0", 114, "modern convolutional network", True),

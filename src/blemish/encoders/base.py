@@ -30,7 +30,8 @@ LayerRole = Literal["deep", "projection", "pair", "middle", "several", "many", "
 #   q-q         patches: similarity of queries, nothing else of the last block (ClearCLIP)
 #   k-k         patches: similarity of keys and nearness, nothing else of the last block (NACLIP)
 #   v-v-layers  patches of four depths on one path of v-v (AnomalyCLIP)
-Alignment = Literal["windows", "value", "v-v", "v-v-all", "q-q", "k-k", "v-v-layers"]
+#   head        patches as they are: what was trained to align them follows the encoder (dino.txt)
+Alignment = Literal["windows", "value", "v-v", "v-v-all", "q-q", "k-k", "v-v-layers", "head"]
 
 
 @runtime_checkable

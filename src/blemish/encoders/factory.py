@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -73,7 +74,8 @@ def build(
     if text not in ENCODERS and is_folder_name(text):
         folder = Path(text).expanduser()
         # Some snapshots hold the weights under both kinds of names; those with transformers' config are its own.
-        if (folder / "open_clip_config.json").is_file() and not (folder / "config.json").is_file():
+        is_open_clip = (folder / "open_clip_config.json").is_file() and not (folder / "config.json").is_file()
+        if is_open_clip or is_naflex(folder):
             from blemish.encoders.image_text.factory import load_image_text
 
             return load_image_text(text, source=text, role=role, layers=layers, device=device, precision=precision)
@@ -84,6 +86,15 @@ def build(
     load = resolve(entry.target)
     encoder: Encoder = load(text, role=role, layers=layers, device=device, precision=precision, **entry.kwargs)
     return encoder
+
+
+def is_naflex(folder: Path) -> bool:
+    """Whether a folder holds a SigLIP 2 of variable aspect ratio, whose image half of transformers takes no images."""
+    try:
+        facts = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return isinstance(facts, dict) and facts.get("model_type") == "siglip2"
 
 
 def _that_speaks(

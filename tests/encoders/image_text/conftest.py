@@ -7,18 +7,19 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from image_text_parts import SIZE, write_model, write_open_clip
+from image_text_parts import SIZE, write_dino_txt, write_model, write_open_clip
 
 
 @pytest.fixture(scope="session")
 def folder_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
-    """The folder of a family's tiny model: "clip", "siglip", "tipsv2" or "open_clip"."""
+    """The folder of a family's tiny model: "clip", "siglip", "siglip2", "tipsv2", "open_clip" or "dino_txt"."""
     root = tmp_path_factory.mktemp("image-text")
 
     def find(family: str) -> Path:
         folder = root / family
         if not folder.exists():
-            write_open_clip(folder) if family == "open_clip" else write_model(folder, family)
+            writers = {"open_clip": write_open_clip, "dino_txt": write_dino_txt}
+            writers[family](folder) if family in writers else write_model(folder, family)
         return folder
 
     return find

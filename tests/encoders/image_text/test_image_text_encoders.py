@@ -20,7 +20,7 @@ from blemish.errors import SettingsError, WeightsError
 from blemish.types import ALIGNED, RGB, WHOLE, WINDOWS
 
 Folder = Callable[[str], Path]
-FAMILIES = ("clip", "siglip", "tipsv2", "open_clip")
+FAMILIES = ("clip", "siglip", "siglip2", "tipsv2", "open_clip")
 SENTENCES = ("a photo of a nut.", "a photo of a damaged bolt.")
 
 
@@ -31,7 +31,7 @@ def built(folder: Path, alignment: Any = "value", **more: Any) -> Any:
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("alignment", ["windows", "value", "v-v", "v-v-all", "q-q", "k-k", "v-v-layers"])
 def test_features_have_their_shapes(family: str, alignment: str, folder_of: Folder, square: np.ndarray) -> None:
-    if family == "siglip" and alignment not in ("windows", "value"):
+    if family.startswith("siglip") and alignment not in ("windows", "value"):
         with pytest.raises(SettingsError, match="for SigLIP"):
             built(folder_of(family), alignment)
         return
@@ -222,6 +222,41 @@ def test_siglip_pools_a_patch_as_if_it_were_alone(folder_of: Folder, square: np.
         expected = torch.stack([vision.head(vision.post_layernorm(own[:, i : i + 1])) for i in range(25)], dim=1)
     found = encoder.encode(square).layers[ALIGNED][0].flatten(1, 2)
     torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
+
+
+def naflex_inputs(images: torch.Tensor) -> dict[str, torch.Tensor]:
+    """Normalised images `(B, 3, H, W)` as transformers' NaFlex processor cuts them into patches."""
+    from transformers.models.siglip2.image_processing_pil_siglip2 import convert_image_to_patches
+
+    rows = np.stack([convert_image_to_patches(image.numpy(), PATCH) for image in images])
+    shape = (images.shape[2] // PATCH, images.shape[3] // PATCH)
+    return {
+        "pixel_values": torch.from_numpy(rows),
+        "pixel_attention_mask": torch.ones(rows.shape[:2], dtype=torch.long),
+        "spatial_shapes": torch.tensor([shape] * len(rows)),
+    }
+
+
+@pytest.mark.parametrize("size", [(40, 40), (24, 120), (64, 16)])
+def test_naflex_embeds_any_aspect_ratio_as_transformers_does(size: tuple[int, int], folder_of: Folder) -> None:
+    images = np.random.default_rng(3).integers(0, 256, (2, *size, 3), dtype=np.uint8)
+    encoder, model = built(folder_of("siglip2")), model_of("siglip2")
+    with torch.no_grad():
+        vision = model.vision_model(**naflex_inputs(encoder.normalise(images)))
+        # As the model's own tokenizer pads, at the left here.
+        padded = encoder.text.tokenizer(SENTENCES[:1], padding="max_length", max_length=20, return_tensors="pt")
+        row = model.get_text_features(padded["input_ids"]).pooler_output
+    features = encoder.encode(images)
+    torch.testing.assert_close(features.layers[WHOLE][0][:, 0, 0], vision.pooler_output, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(features[RGB].flatten(1, 2), vision.last_hidden_state, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(encoder.text.embed(SENTENCES[:1]), normalize(row, dim=-1), rtol=1e-5, atol=1e-5)
+    assert encoder.mean == (0.5, 0.5, 0.5)
+
+
+def test_naflex_reads_pictures_alone_from_its_folder(folder_of: Folder, square: np.ndarray) -> None:
+    alone = encoders.build(folder_of("siglip2"), precision="fp32").encode(square)
+    assert tuple(alone.layers) == (RGB,)
+    assert torch.equal(alone[RGB], built(folder_of("siglip2")).encode(square)[RGB])
 
 
 def test_an_image_never_depends_on_its_batch(folder_of: Folder, square: np.ndarray) -> None:

@@ -1,8 +1,8 @@
 """From a folder with both towers of an image-text model to an encoder that can speak: images, windows or patches in
 the space of its sentences.
 
-Families are told by config.json: CLIP, SigLIP (1 and 2 of fixed resolution) and TIPS v2 as transformers saves them, or
-CLIP with open_clip's names (open_clip.py).
+Families are told by config.json: CLIP, SigLIP (1 and 2; NaFlex of any aspect ratio, too) and TIPS v2 as transformers
+saves them, CLIP with open_clip's names (open_clip.py), or DINOv3 beside the weights of dino.txt (dino_txt.py).
 """
 
 from __future__ import annotations
@@ -21,36 +21,44 @@ from blemish.encoders.base import Alignment, LayerRole
 from blemish.encoders.image.frozen import FrozenEncoder
 from blemish.encoders.image.hub import CLIP_MEAN, CLIP_STD, normalisation, weight_files
 from blemish.encoders.image.pretrained import read_pretrained
-from blemish.encoders.image_text import open_clip
-from blemish.encoders.image_text.image_towers import ClipTower, ImageTower, SiglipTower, TipsTower
+from blemish.encoders.image_text import dino_txt, open_clip
+from blemish.encoders.image_text.dino_txt import DinoTxtTower, HeadFeatures, sentence_features
+from blemish.encoders.image_text.image_towers import ClipTower, ImageTower, NaflexTower, SiglipTower, TipsTower
 from blemish.encoders.image_text.patch_alignment import PatchFeatures
 from blemish.encoders.image_text.windows import WindowFeatures
 from blemish.encoders.layers import resolve_layers, token_roles
 from blemish.encoders.precision import Precision
 from blemish.encoders.text.factory import TextEncoder
-from blemish.encoders.text.frozen import FrozenTextEncoder, read_tokenizer
+from blemish.encoders.text.frozen import FrozenTextEncoder, Pool, read_tokenizer
 from blemish.encoders.weights import file_hash, missing
 from blemish.errors import SettingsError, WeightsError
 from blemish.registry import ENCODERS
 from blemish.types import ALIGNED, RGB, WHOLE, WINDOWS, Features
 
 SENTENCES_ALONE = ("bert", "clip_text_model")
-IMAGES_ALONE = ("clip_vision_model", "siglip_vision_model")
+IMAGES_ALONE = ("clip_vision_model", "siglip_vision_model", "siglip2_vision_model")
 
 
 @dataclass(frozen=True)
 class Family:
-    """How a family's image tower is made of a model, and what its sentences were like while it was trained."""
+    """How a family's image tower is made of a model, and what its sentences were like while it was trained.
+
+    `patches` makes the network for all alignments but windows; `text` embeds token ids `(1, T)`.
+    """
 
     tower: Callable[[Any], ImageTower]
     is_padded: bool = False  # filled up to the longest length
     lower: bool = False  # all in lower case
+    patches: Callable[[Any, tuple[int, ...], Alignment | None], PatchFeatures | HeadFeatures] = PatchFeatures
+    text: Pool | None = None  # None: text_features
 
 
 FAMILIES = {
     "clip": Family(ClipTower),
     "siglip": Family(SiglipTower, is_padded=True, lower=True),
+    "siglip2": Family(NaflexTower, is_padded=True, lower=True),
     "tipsv2": Family(TipsTower),
+    "dinov3_vit": Family(DinoTxtTower, patches=HeadFeatures, text=sentence_features),
 }
 
 
@@ -103,13 +111,13 @@ def load_image_text(
     """
     folder = find_folder(name, source)
     family, model = read_model(folder)
+    check_alignment(family, alignment)
     network_of = FAMILIES[family]
     tower = network_of.tower(model)
-    depth = len(tower.blocks)
+    depth = tower.depth
     default = (depth - 1,) if alignment == "windows" else token_roles(depth)[role]
     taken = resolve_layers(layers, default, depth, name)
-    check_alignment(family, alignment)
-    network = WindowFeatures(tower, taken) if alignment == "windows" else PatchFeatures(tower, taken, alignment)
+    network = WindowFeatures(tower, taken) if alignment == "windows" else network_of.patches(tower, taken, alignment)
     weights = weights_of(folder)
     mean, std = normalisation_of(folder, family)
     encoder = ImageTextEncoder(
@@ -147,6 +155,8 @@ def read_model(folder: Path) -> tuple[str, Any]:
     """The family and the two-tower model in a folder; every tensor comes from its file and is finite."""
     if open_clip.weight_file(folder) is not None:
         return "clip", open_clip.read_clip(folder)
+    if dino_txt.weight_file(folder) is not None:
+        return "dinov3_vit", dino_txt.read_dino_txt(folder)
     family = family_of(folder)
     weight_files(folder)  # raises where they are missing
     return family, read_pretrained(folder, _two_towers, unused=("mask_token",))
@@ -162,6 +172,8 @@ def family_of(folder: Path) -> str:
             f"{type(error).__name__}: {error}",
             "give a folder written by save_pretrained or `hf download`",
         ) from error
+    if kind == "dinov3_vit":
+        raise dino_txt.absent(folder)
     if kind in FAMILIES:
         return kind
     got = "no image tower" if kind in SENTENCES_ALONE else "no text tower" if kind in IMAGES_ALONE else "neither"
@@ -174,14 +186,21 @@ def family_of(folder: Path) -> str:
 
 def check_alignment(family: str, alignment: Alignment | None) -> None:
     """Raise SettingsError for what a family cannot give: SigLIP's pooling head takes no other path than values."""
-    if family == "siglip" and alignment not in (None, "windows", "value"):
+    if family == "dinov3_vit":
+        dino_txt.check_dino_txt(alignment)
+    elif alignment == "head":
+        raise SettingsError("the alignment 'head' for dino.txt", f"{family!r}", "choose another, such as 'value'")
+    if family in ("siglip", "siglip2") and alignment not in (None, "windows", "value"):
         raise SettingsError("the alignment 'value' or 'windows' for SigLIP", repr(alignment), "choose one of them")
 
 
 def weights_of(folder: Path) -> str:
     """sha256 of a folder's weights."""
     file = open_clip.weight_file(folder)
-    return file_hash(file) if file is not None else file_hash(*weight_files(folder))
+    if file is not None:
+        return file_hash(file)
+    further = dino_txt.weight_file(folder)
+    return file_hash(*weight_files(folder), *([] if further is None else [further]))
 
 
 def normalisation_of(folder: Path, family: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
@@ -203,7 +222,7 @@ def text_encoder(
     return FrozenTextEncoder(
         TextHalf(model),
         read_tokenizer(folder, "CLIPTokenizer" if plain else "AutoTokenizer"),
-        text_features,
+        family.text or text_features,
         name=name,
         dims=dims,
         max_tokens=most,
@@ -238,7 +257,7 @@ def speaking() -> list[str]:
 def _two_towers(config: Any) -> tuple[Any, Any]:
     import transformers
 
-    kinds = {"clip": "CLIPModel", "siglip": "SiglipModel", "tipsv2": "Tipsv2Model"}
+    kinds = {"clip": "CLIPModel", "siglip": "SiglipModel", "siglip2": "Siglip2Model", "tipsv2": "Tipsv2Model"}
     kind = getattr(transformers, kinds[config.model_type], None)
     if kind is None:
         raise WeightsError(

@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.nn.functional import linear
+from torch.nn.functional import interpolate, linear
 
 from blemish.encoders.image_text.blocks import Block
 
@@ -39,6 +39,11 @@ class ImageTower(nn.Module):
     def blocks(self) -> list[Block]:
         """The blocks in order."""
         return [block for block in self._blocks if isinstance(block, Block)]
+
+    @property
+    def depth(self) -> int:
+        """How many blocks patches can be taken after."""
+        return len(self._blocks)
 
     def embed(self, images: torch.Tensor) -> torch.Tensor:
         """Normalised images `(B, 3, H, W)` → tokens with their positions `(B, prefix + h·w, D)`, of any size."""
@@ -130,6 +135,21 @@ class SiglipTower(ImageTower):
         value = attention.out_proj(linear(self.normed(patches), weight, bias))  # (N, P, D)
         projected: torch.Tensor = value + self.head.mlp(self.head.layernorm(value))
         return projected
+
+
+class NaflexTower(SiglipTower):
+    """Of a `Siglip2Model` of transformers (NaFlex): images of any aspect ratio, patches as rows of a matrix."""
+
+    def embed(self, images: torch.Tensor) -> torch.Tensor:
+        patch, own = self.patch, self.embeddings
+        rows = images.unfold(2, patch, patch).unfold(3, patch, patch)  # (B, 3, h, w, patch, patch)
+        height, width = rows.shape[2:4]
+        rows = rows.permute(0, 2, 3, 4, 5, 1).flatten(3).flatten(1, 2)  # (B, h·w, patch² · 3)
+        side = own.position_embedding_size
+        places = own.position_embedding.weight.unflatten(0, (side, side)).permute(2, 0, 1)[None]  # (1, D, side, side)
+        places = interpolate(places.float(), (height, width), mode="bilinear", align_corners=False, antialias=True)
+        tokens: torch.Tensor = own.patch_embedding(rows) + places.flatten(2).mT.to(rows)
+        return tokens
 
 
 class TipsTower(ImageTower):

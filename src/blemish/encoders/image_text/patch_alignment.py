@@ -55,7 +55,8 @@ class PatchFeatures(nn.Module):
         path = tokens
         for number, block in enumerate(self.tower.blocks[: self.depth]):
             if number >= self.start:
-                path = self.step(block, tokens if number == self.start else path, tokens, grid)
+                before = tokens if number == self.start else path
+                path = step_aside(self.alignment, block, before, tokens, grid, self.tower.prefix)
             tokens = block(tokens)  # (B, prefix + h·w, D)
             if number in self.layers:
                 patches.append(self.tower.normed(tokens[:, self.tower.prefix :]).unflatten(1, grid))
@@ -64,17 +65,25 @@ class PatchFeatures(nn.Module):
         whole = (self.tower.pool(tokens)[:, None, None],) if self.aligned else ()
         return (*patches, *aligned, *whole)
 
-    def step(self, block: Block, path: torch.Tensor, tokens: torch.Tensor, grid: tuple[int, int]) -> torch.Tensor:
-        """One block on the way to the space of sentences; `tokens` `(B, T, D)` are those before the block."""
-        match self.alignment:
-            case "value":
-                return block.feed(tokens + block.attend(tokens, "value"))
-            case "q-q":
-                return block.attend(tokens, "q-q")
-            case "k-k":
-                return block.attend(tokens, "k-k", nearness(grid, self.tower.prefix).to(tokens.device))
-            case _:
-                return path + block.attend(tokens, "v-v")
+
+def step_aside(
+    alignment: Alignment | None,
+    block: Block,
+    path: torch.Tensor,
+    tokens: torch.Tensor,
+    grid: tuple[int, int],
+    prefix: int,
+) -> torch.Tensor:
+    """One block on the way to the space of sentences; `tokens` `(B, T, D)` are those before the block."""
+    match alignment:
+        case "value":
+            return block.feed(tokens + block.attend(tokens, "value"))
+        case "q-q":
+            return block.attend(tokens, "q-q")
+        case "k-k":
+            return block.attend(tokens, "k-k", nearness(grid, prefix).to(tokens.device))
+        case _:
+            return path + block.attend(tokens, "v-v")
 
 
 @lru_cache(maxsize=8)
