@@ -13,7 +13,8 @@ from scipy import ndimage
 
 from blemish.errors import SettingsError
 from blemish.model.reasons import COMPARED, InspectedFrame, ReasonSettings, mm_per_pixel, with_reasons
-from blemish.model.reference_images import ReferenceImages, Surroundings, turned
+from blemish.model.reference_images import ReferenceImages
+from blemish.model.surroundings import Surroundings, turned
 from blemish.preprocessing.framing import Frame
 from blemish.research.known_defects import KNOWN_DEFECTS, KnownDefect, Stage
 from blemish.scoring.anomaly_map import regions

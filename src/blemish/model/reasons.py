@@ -19,7 +19,9 @@ from scipy import ndimage
 from blemish.encoders.base import Encoder
 from blemish.errors import SettingsError
 from blemish.model.defect_names import DefectNamer, checked_names, speaking_encoder
-from blemish.model.reference_images import Placement, ReferenceImage, ReferenceImages, Surroundings
+from blemish.model.reference_image import ReferenceImage
+from blemish.model.reference_images import ReferenceImages
+from blemish.model.surroundings import Placement, Surroundings
 from blemish.numeric.affine import inverse, joined
 from blemish.preprocessing.crop_to_part import cut, is_coarse
 from blemish.preprocessing.framing import Frame
