@@ -79,8 +79,8 @@ def test_its_samples_get_the_results_that_lie_beside_them(bundle: Path) -> None:
         image = load_image(bundle / "samples" / name)
         found = Runtime(bundle).predict(Frame(image, size_of(image)))
         assert (found.score, found.verdict) == (pytest.approx(known["score"], rel=1e-5), known["verdict"])
-    good, defective = (expected[name]["score"] for name in ("good.png", "made-up-defect.png"))
-    assert defective > good > 0.1 * Runtime(bundle).bundle.calibration.threshold  # not the rounding of stored patches
+    threshold = Runtime(bundle).bundle.calibration.threshold
+    assert min(known["score"] for known in expected.values()) > 0.1 * threshold  # not the rounding of stored patches
 
 
 @pytest.mark.parametrize("name", ["weights.bin", "arrays.npz", "graph-64x64.onnx"])
@@ -241,7 +241,10 @@ def test_a_size_that_no_picture_has_is_refused(inspector: Inspector) -> None:
 def test_a_picture_of_16_bits_is_read_as_the_model_reads_it(inspector: Inspector, bundle: Path, tmp_path: Path) -> None:
     path = tmp_path / "deep.png"
     Image.fromarray(part(90, spot=True)[..., 0].astype(np.uint16) * 257).save(path)
-    expected, found = inspector.inspect(path), Runtime(bundle).inspect(path)
+    with pytest.warns(DataWarning, match="16 bits are assumed"):
+        expected = inspector.inspect(path)
+    with pytest.warns(DataWarning, match="16 bits are assumed"):
+        found = Runtime(bundle).inspect(path)
     assert (found.score, found.verdict) == (pytest.approx(expected.score, rel=1e-4), expected.verdict)
 
 

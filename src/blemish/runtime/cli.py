@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from blemish.errors import BlemishError, SettingsError
+from blemish.errors import BlemishError, DataWarning, SettingsError
 
 NOT_GOOD, WRONG_USAGE, UNREADABLE, INTERRUPTED = 1, 2, 3, 130
 
@@ -24,6 +24,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser().parse_args(arguments)
     try:
         with warnings.catch_warnings():
+            warnings.simplefilter("always", DataWarning)
             warnings.showwarning = show_warning
             return run(options)
     except BlemishError as error:
