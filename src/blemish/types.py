@@ -426,7 +426,8 @@ class Attributes:
     `strength` is the peak over its limit. `match` is None where nothing that was learned looks like this. `rule` is
     what all good parts have in common and this one has not, of detectors that learn such rules, where it lies here.
     `name` is that of a user's own list that fits, "" where none does, and `name_gain` how much more like its name the
-    region is than the matched place, as a difference of cosines.
+    region is than the matched place, as a difference of cosines. `words_by` is the vision-language model that wrote the
+    region's sentence, "" where the template did.
     """
 
     noun: str
@@ -456,6 +457,7 @@ class Attributes:
     rule: StatedRule | None = None
     name: str = ""
     name_gain: float | None = None
+    words_by: str = ""
 
     def to_dict(self) -> dict[str, Any]:
         """All of it, ready for JSON."""

@@ -65,6 +65,7 @@ def test_language_and_scale_change_words_and_nothing_else(
         (("--defect-names", "dent,Dent"), "twice"),
         (("--defect-names", 300 * "a"), "300 letters"),
         (("--names-encoder", "clip-vitb16"), "--defect-names"),
+        (("--vlm", "no/such"), "hf download no/such"),
     ],
 )
 def test_impossible_options_are_refused_before_anything_is_read(

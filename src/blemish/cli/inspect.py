@@ -110,6 +110,14 @@ def inspect(
             help="With --defect-names: the encoder that reads words; the first that loads if unset.",
         ),
     ] = None,
+    vlm: Annotated[
+        str | None,
+        typer.Option(
+            "--vlm",
+            metavar="NAME|FOLDER",
+            help="A vision-language model on this machine that may word the reasons; slow, off if unset.",
+        ),
+    ] = None,
     device: DeviceName = Device.auto,
 ) -> None:
     """Inspect pictures with a model; writes results.jsonl, results.csv, overlays/ and report.html into OUT.
@@ -146,6 +154,7 @@ def inspect(
         "mm_per_pixel": mm_per_pixel,
         "defect_names": None if defect_names is None else defect_names.split(",") if defect_names.strip() else [],
         "names_encoder": names_encoder,
+        "vlm": vlm,
     }
     check_reasons(reasons)
     if no_model:
@@ -187,12 +196,15 @@ def check_reasons(reasons: Mapping[str, Any]) -> None:
     """Raise SettingsError for a way to describe regions that there is none of, before anything is read."""
     from blemish.model.defect_names import checked_names
     from blemish.model.reasons import ReasonSettings
+    from blemish.model.vlm import find_vlm
 
     ReasonSettings(**{name: reasons[name] for name in ("language", "mm_per_pixel") if reasons[name] is not None})
     if reasons["defect_names"] is not None:
         checked_names(reasons["defect_names"])
     elif reasons["names_encoder"] is not None:
         raise SettingsError("--names-encoder together with --defect-names", "the encoder alone", "add --defect-names")
+    if reasons["vlm"] is not None:
+        find_vlm(reasons["vlm"])
 
 
 def inspect_by_model(

@@ -37,6 +37,7 @@ _ORIGIN_WORDS = {
     "mm_per_pixel": "--mm-per-pixel",
     "defect_names": "--defect-names",
     "names_encoder": "--names-encoder",
+    "vlm": "--vlm",
 }
 
 
@@ -44,8 +45,8 @@ _ORIGIN_WORDS = {
 class Origin:
     """What all results of one folder share. `model` is the sha256 of the saved model, "" for one that was not saved.
 
-    `language`, `mm_per_pixel`, `defect_names` and `names_encoder` are how regions are described; None is the default
-    language, an unknown scale, no names, and the first encoder that reads words.
+    `language`, `mm_per_pixel`, `defect_names`, `names_encoder` and `vlm` are how regions are described; None is the
+    default language, an unknown scale, no names, the first encoder that reads words, and none.
     """
 
     model: str
@@ -54,6 +55,7 @@ class Origin:
     mm_per_pixel: float | None = None
     defect_names: Sequence[str] | None = None
     names_encoder: str | None = None
+    vlm: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
         return {
@@ -63,6 +65,7 @@ class Origin:
             "mm_per_pixel": self.mm_per_pixel,
             "defect_names": self.defect_names and list(self.defect_names),
             "names_encoder": self.names_encoder,
+            "vlm": self.vlm,
         }
 
 

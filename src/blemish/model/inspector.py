@@ -258,17 +258,19 @@ class Inspector:
         compare: bool = True,
         defect_names: Sequence[str] | None = None,
         names_encoder: str | Path | Encoder = "auto",
+        vlm: str | Path | None = None,
     ) -> Self:
         """An inspector that describes regions in another `language`, or in mm where `mm_per_pixel` of images is known.
 
         Without `compare` regions are not compared with good images at all. With `defect_names`, such as ["scratch",
         "dent"], a region is called by the one that fits, if any does, by an encoder that reads words (`names_encoder`;
-        "auto": the first that loads). Scores, maps and verdicts are the same. Raises SettingsError for an unknown
+        "auto": the first that loads). A `vlm` (a vision-language model by name or folder) writes those sentences that
+        do not contradict what was measured. Scores, maps and verdicts are the same. Raises SettingsError for an unknown
         language, a size that is not above 0 or names that cannot be, WeightsError where no such encoder loads.
         """
         model = self._fitted("inspect")
         device = str(getattr(model.encoder, "device", "cpu"))
-        reasons = ReasonSettings.of(language, mm_per_pixel, compare, defect_names, names_encoder, device)
+        reasons = ReasonSettings.of(language, mm_per_pixel, compare, defect_names, names_encoder, vlm, device)
         return type(self).of(dataclasses.replace(model, reasons=reasons))
 
     @property

@@ -96,10 +96,11 @@ class MutualInspection:
         compare: bool = True,
         defect_names: Sequence[str] | None = None,
         names_encoder: str | Path | Encoder = "auto",
+        vlm: str | Path | None = None,
     ) -> Self:
         """The same, with regions described as by `Inspector.with_reasons`; the most normal images are the good ones."""
         device = str(getattr(self.encoder, "device", "cpu"))
-        reasons = ReasonSettings.of(language, mm_per_pixel, compare, defect_names, names_encoder, device)
+        reasons = ReasonSettings.of(language, mm_per_pixel, compare, defect_names, names_encoder, vlm, device)
         return replace(self, reasons=reasons)
 
     @cached_property

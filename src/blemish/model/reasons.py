@@ -22,6 +22,7 @@ from blemish.model.defect_names import DefectNamer, checked_names, speaking_enco
 from blemish.model.reference_image import ReferenceImage
 from blemish.model.reference_images import ReferenceImages
 from blemish.model.surroundings import Placement, Surroundings
+from blemish.model.vlm import Describer, LocalVlm
 from blemish.numeric.affine import inverse, joined
 from blemish.preprocessing.crop_to_part import cut, is_coarse
 from blemish.preprocessing.framing import Frame
@@ -53,14 +54,15 @@ SHIFT_PIXELS = 800  # around a region, that crops are brought to lie on one anot
 class ReasonSettings:
     """How regions are described: in which `language`, at which `mm_per_pixel` of the image, and whether at all.
 
-    Without `compare` regions keep the short words of scoring/describe.py. `namer` names them from a user's list.
-    Raises SettingsError.
+    Without `compare` regions keep the short words of scoring/describe.py. `namer` names them from a user's list,
+    `describer` writes their sentences by a vision-language model. Raises SettingsError.
     """
 
     language: str = DEFAULT_LANGUAGE
     mm_per_pixel: float | None = None
     compare: bool = True
     namer: DefectNamer | None = None
+    describer: Describer | None = None
 
     def __post_init__(self) -> None:
         phrases_of(self.language)
@@ -76,13 +78,16 @@ class ReasonSettings:
         compare: bool = True,
         defect_names: Sequence[str] | None = None,
         names_encoder: str | Path | Encoder = "auto",
+        vlm: str | Path | None = None,
         device: str = "cpu",
     ) -> Self:
-        """Settings with the namer of `defect_names`, if any are given, by an encoder that reads words.
+        """Settings with the namer of `defect_names`, if any are given, by an encoder that reads words, and a `vlm`.
 
-        Raises SettingsError for names that cannot be, WeightsError where no such encoder loads.
+        Raises SettingsError for names that cannot be, WeightsError where no such encoder or model loads.
         """
         found = cls(language=language, mm_per_pixel=mm_per_pixel, compare=compare)
+        if vlm is not None:
+            found = replace(found, describer=Describer(LocalVlm(vlm, device), language))
         if defect_names is None:
             return found
         names = checked_names(defect_names)  # before anything is loaded
@@ -143,8 +148,19 @@ def with_reasons(regions: Sequence[Region], inspected: InspectedFrame, is_known:
         else:
             attributes = attributes_of(region, inspected, part, shape_of_box(region), is_known)
         region = replace(region, attributes=replace(attributes, rule=rules.get(rank)))
-        found.append(replace(region, words=sentence_of(region, inspected.settings.language)))
+        found.append(
+            worded(replace(region, words=sentence_of(region, inspected.settings.language)), inspected.settings)
+        )
     return tuple(found)
+
+
+def worded(region: Region, settings: ReasonSettings) -> Region:
+    """The region with a vision-language model's sentence in place of the template's, where it passes the checks."""
+    describer, found = settings.describer, region.attributes
+    if describer is None or found is None or region.crops is None:
+        return region
+    said = describer.sentence(region.crops, found, region.words)
+    return replace(region, words=said, attributes=replace(found, words_by=describer.writer.name)) if said else region
 
 
 def stated_rules(
