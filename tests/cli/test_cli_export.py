@@ -85,8 +85,8 @@ def test_a_model_that_saw_no_good_picture_is_to_be_calibrated_first(blemish: Ble
 
 
 def test_a_model_of_scans_is_refused(blemish: Blemish, tmp_path: Path) -> None:
-    image = np.full((56, 56, 3), 90, np.uint8)
-    samples = [Sample(image + np.uint8(seed), points_of(heights(56, 0.02), seed=seed)) for seed in range(3)]
+    images = np.random.default_rng(0).integers(60, 120, (3, 56, 56, 3), dtype=np.uint8)
+    samples = [Sample(image, points_of(heights(56, 0.02), seed=seed)) for seed, image in enumerate(images)]
     inspector = Inspector(detector="btf", encoder="pixels+points-fpfh", image_size=56, device="cpu")
     inspector.fit(samples).save(tmp_path / "model")
     refused = blemish("export", tmp_path / "model", "-o", tmp_path / "bundle")

@@ -15,6 +15,7 @@ from PIL import Image
 
 from blemish import Inspector
 from blemish.data import load_image
+from blemish.detectors.patchcore import PatchCore
 from blemish.errors import DataWarning, ImageError, ModelError, OutputError, SettingsError
 from blemish.export import bundle as writing
 from blemish.export import parity
@@ -265,7 +266,7 @@ def test_the_program_says_what_is_wrong_with_its_options(
 def test_an_ignored_area_is_ignored_by_the_bundle_too(tmp_path: Path) -> None:
     area = np.zeros((SIDE, SIDE), dtype=bool)
     area[32:, :32] = True  # where the spot lies
-    found = Inspector(detector="patchcore", encoder="pixels", image_size=SIDE)
+    found = Inspector(detector=PatchCore(reweighting_neighbours=0), encoder="pixels", image_size=SIDE)
     found.fit([part(seed) for seed in range(8)], ignore=area)
     export_bundle(found.model_, tmp_path / "bundle")
     for image in (part(95), part(96, spot=True)):
