@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from attribute_parts import DARK_SPOT
 from image_text_parts import write_model
 
 from blemish.errors import SettingsError, WeightsError
@@ -18,7 +19,7 @@ from blemish.model import defect_names
 from blemish.model.defect_names import DefectNamer, checked_names, normal_pairs, speaking_encoder
 from blemish.model.reference_images import ReferenceImages
 from blemish.scoring.sentences import sentence_of
-from blemish.types import RGB, WHOLE, Attributes, CropPair, Features, Region
+from blemish.types import RGB, WHOLE, CropPair, Features, Region
 
 GREY = (120, 120, 120)
 
@@ -84,19 +85,7 @@ def test_what_normal_crops_reach_is_not_named() -> None:
 
 
 def test_a_name_takes_the_place_of_the_noun() -> None:
-    attributes = Attributes(
-        noun="dark_spot",
-        place="centre",
-        centre=(5.0, 5.0),
-        on_part=(0.5, 0.5),
-        is_of_part=False,
-        area_share=0.02,
-        length=4.0,
-        width=4.0,
-        elongation=1.0,
-        degrees=0.0,
-        strength=2.0,
-    )
+    attributes = DARK_SPOT
     region = Region((0, 0, 9, 9), 81, 2.0, 1.0, (4.5, 4.5), attributes=attributes)
     assert sentence_of(region).startswith("Dark spot centre")
     assert sentence_of(replace(region, attributes=replace(attributes, name="oil stain"))).startswith("Oil stain centre")

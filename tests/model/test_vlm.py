@@ -11,25 +11,16 @@ import pytest
 import tokenizers
 import torch
 import transformers
+from attribute_parts import DARK_SPOT
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
 from blemish.errors import MissingPackageError, SettingsError, WeightsError
 from blemish.model.reasons import ReasonSettings, worded
 from blemish.model.vlm import Describer, LocalVlm, find_vlm
-from blemish.types import Attributes, CropPair, Region
+from blemish.types import CropPair, Region
 
-FOUND = Attributes(
-    noun="dark_spot",
-    place="centre",
-    centre=(5.0, 5.0),
-    on_part=(0.5, 0.5),
-    is_of_part=False,
-    area_share=0.02,
-    length=4.0,
-    width=4.0,
-    elongation=1.0,
-    degrees=0.0,
-    strength=2.0,
+FOUND = replace(
+    DARK_SPOT,
     lightness=-9.0,
     colour_difference=8.0,
 )

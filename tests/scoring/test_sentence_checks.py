@@ -5,23 +5,20 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+from attribute_parts import DARK_SPOT
 
 from blemish.scoring.sentence_checks import CLAIMS, PLACES, refusal
 from blemish.scoring.sentences import languages, phrases_of
 from blemish.types import Attributes
 
-DARK_LINE = Attributes(
+DARK_LINE = replace(
+    DARK_SPOT,
     noun="line",
     place="upper_left",
-    centre=(5.0, 5.0),
     on_part=(0.1, 0.1),
     is_of_part=True,
-    area_share=0.02,
     length=40.0,
-    width=4.0,
     elongation=10.0,
-    degrees=0.0,
-    strength=2.0,
     edge_distance=0.5,
     lightness=-20.0,
     redness=0.0,

@@ -9,24 +9,21 @@ from string import Formatter
 from typing import Any
 
 import pytest
+from attribute_parts import DARK_SPOT
 
 from blemish.errors import SettingsError
 from blemish.scoring.naming import NOUNS, differences_of, noun_of, place_of
 from blemish.scoring.sentences import MOST_WORDS, languages, phrases_of, sentence_of
 from blemish.types import Attributes, Region, StatedRule
 
-PLAIN = Attributes(
+PLAIN = replace(
+    DARK_SPOT,
     noun="unusual",
-    place="centre",
     centre=(50.0, 40.0),
-    on_part=(0.5, 0.5),
     is_of_part=True,
-    area_share=0.02,
     length=10.0,
     width=8.0,
     elongation=1.25,
-    degrees=0.0,
-    strength=2.0,
     edge_distance=0.5,
     lightness=0.0,
     redness=0.0,
