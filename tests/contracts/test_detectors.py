@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 import numpy as np
+import onnxruntime
 import pytest
 import torch
 from image_text_parts import write_model
@@ -22,6 +23,8 @@ from blemish.detectors.settings import Configurable, setting_names
 from blemish.encoders.base import LayerRole
 from blemish.encoders.image_text.state_prompts import learnable_prompts
 from blemish.errors import NotFittedError, SettingsError
+from blemish.export.graph import exportable_detector, network_of
+from blemish.export.onnx_format import quiet
 from blemish.model.feature_loader import FeatureLoader
 from blemish.numeric.pooling import image_score
 from blemish.scoring.detector_scores import detector_scores
@@ -181,14 +184,60 @@ def test_a_score_never_depends_on_its_batch(name: str) -> None:
 def test_as_a_graph_it_scores_alike(name: str) -> None:
     """Where a detector says that its scores can be computed without Python, they are those of `score`, in a batch."""
     detector, encoder = fitted(name)
-    if not isinstance(detector, Exportable):
-        return  # it says so when a model of it is exported
     features = anomalous_and_normal(encoder)
+    if not registry.DETECTORS[name].exports:  # it says so when a model of it is exported
+        with pytest.raises(SettingsError, match="exported"):
+            exportable_detector(detector, name).graph_scores(features, "disc")
+        return
+    assert isinstance(detector, Exportable)
     expected, found = detector.score(features), detector.graph_scores(features, "disc")
     torch.testing.assert_close(found.patches, expected.patches, rtol=1e-4, atol=1e-5)
     assert (found.images is None) == (expected.images is None)
     if found.images is not None and expected.images is not None:
         torch.testing.assert_close(found.images, expected.images, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.slow
+def test_a_graph_of_it_runs_without_python(name: str, tmp_path: Path) -> None:
+    """What says that it can be exported becomes an ONNX graph whose batch is open, and scores as it does."""
+    detector, encoder = fitted(name)
+    if not (registry.DETECTORS[name].exports and isinstance(detector, Exportable)):
+        return
+    features = anomalous_and_normal(encoder)
+    expected = detector.score(features)
+    graph = GraphOfScores(detector, features).eval()
+    inputs = tuple(layer for layers in features.layers.values() for layer in layers)
+    with torch.no_grad(), quiet():
+        graph(*inputs)  # makes what it keeps
+        program = torch.onnx.export(
+            graph,
+            tuple(layer[:2] for layer in inputs),
+            dynamo=True,
+            input_names=[f"layer{i}" for i in range(len(inputs))],
+            dynamic_shapes=(tuple({0: torch.export.Dim("batch")} for _ in inputs),),
+            opset_version=18,
+            external_data=False,
+            verbose=False,
+        )
+    assert program is not None
+    program.save(str(tmp_path / "graph.onnx"))
+    session = onnxruntime.InferenceSession(str(tmp_path / "graph.onnx"), providers=["CPUExecutionProvider"])
+    found = session.run(None, {f"layer{i}": layer.numpy() for i, layer in enumerate(inputs)})
+    np.testing.assert_allclose(found[0], expected.patches.numpy(), rtol=1e-3, atol=1e-4)
+
+
+class GraphOfScores(torch.nn.Module):
+    """The patch scores of a detector from layers that come one after the other, as those of `features` do."""
+
+    def __init__(self, detector: Exportable, features: Features) -> None:
+        super().__init__()
+        self.network = network_of(detector)
+        self.detector, self.counts = detector, {name: len(layers) for name, layers in features.layers.items()}
+
+    def forward(self, *layers: torch.Tensor) -> torch.Tensor:
+        rest = iter(layers)
+        named = {name: tuple(next(rest) for _ in range(count)) for name, count in self.counts.items()}
+        return self.detector.graph_scores(Features(named), "disc").patches
 
 
 def test_other_image_sizes_are_scored(name: str) -> None:

@@ -75,12 +75,11 @@ def _of_encoders(title: str, entries: Mapping[str, EncoderEntry], availability: 
 def detectors() -> Table:
     """One row a detector; all of them load wherever blemish does."""
     from blemish.cli.console import table_of
-    from blemish.registry import DETECTORS, resolve
+    from blemish.registry import DETECTORS
 
     table = table_of("Detectors", "name", "loads now", "exports", "what it does", "source")
     for name, entry in DETECTORS.items():
-        exports = "yes" if hasattr(resolve(entry.target), "graph_scores") else "no"
-        table.add_row(name, "yes", exports, entry.summary, entry.paper)
+        table.add_row(name, "yes", "yes" if entry.exports else "no", entry.summary, entry.paper)
     return table
 
 

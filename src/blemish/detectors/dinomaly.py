@@ -252,7 +252,7 @@ class Dinomaly(BatchTrainedDetector[NoisyDecoder]):
     def graph_scores(self, features: Features, category: str) -> PatchScores:
         """As `score`, of all images at once; one decoder holds for every category."""
         layers = on_coarsest(features.layers[RGB])
-        return PatchScores(self._residual(self.trained.on(layers[0].device), layers))
+        return PatchScores(self._residual(self.trained.network, layers))
 
     def _residual(self, network: NoisyDecoder, layers: Sequence[Tensor]) -> Tensor:
         """How far layers `(B, h, w, D)` are from their reconstruction, `(B, h, w)`."""

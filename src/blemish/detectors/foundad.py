@@ -163,4 +163,4 @@ class FoundAD(BatchTrainedDetector[Projector]):
         """As `score`, of all images at once; one projector holds for every category."""
         patches = features[RGB]  # (B, h, w, D)
         tokens = patches.flatten(1, 2)  # (B, N, D)
-        return PatchScores(residual(self.trained.on(patches.device)(tokens), tokens).view(patches.shape[:3]))
+        return PatchScores(residual(self.trained.network(tokens), tokens).view(patches.shape[:3]))

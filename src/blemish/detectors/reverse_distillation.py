@@ -166,7 +166,7 @@ class ReverseDistillation(BatchTrainedDetector[Student]):
     def graph_scores(self, features: Features, category: str) -> PatchScores:
         """As `score`, of all images at once; one student holds for every category."""
         layers = features.layers[RGB]
-        return PatchScores(map_of(self.trained.on(layers[0].device), layers))
+        return PatchScores(map_of(self.trained.network, layers))
 
 
 def map_of(student: Student, layers: Sequence[Tensor]) -> Tensor:

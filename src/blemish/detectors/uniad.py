@@ -175,7 +175,7 @@ class UniAD(BatchTrainedDetector[QueryDecoder]):
     def graph_scores(self, features: Features, category: str) -> PatchScores:
         """As `score`, of all images at once; one network holds for every category."""
         patches = patches_of(features)  # (B, h, w, D)
-        return PatchScores(residual_of(self.trained.on(patches.device), patches))
+        return PatchScores(residual_of(self.trained.network, patches))
 
 
 @torch.no_grad()

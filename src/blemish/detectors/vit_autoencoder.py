@@ -39,6 +39,7 @@ from blemish.detectors.settings import (
 )
 from blemish.detectors.trained import BatchTrainedDetector
 from blemish.encoders.base import LayerRole
+from blemish.errors import SettingsError
 from blemish.numeric.attention import DecoderBlock, TransformerBlock, all_but_neighbours
 from blemish.numeric.masking import complementary_masks, random_mask
 from blemish.numeric.pooling import SEVERAL_SHARES
@@ -126,10 +127,10 @@ class AutoEncoder(nn.Module):
         positions = window.of(encodings[None]).flatten(0, 2)  # (N, width)
         mask = all_but_neighbours(grid, self.neighbourhood) if self.neighbourhood else None  # (N, N)
         mask = None if mask is None else mask.to(device)
-        hidden = torch.zeros(len(positions), dtype=torch.bool, device=device) if hidden is None else hidden
-        visible = (~hidden).nonzero()[:, 0]  # (V,)
+        every = torch.arange(positions.shape[0], device=device)  # (N,)
+        visible = every if hidden is None else (~hidden).nonzero()[:, 0]  # (V,)
         codes = self._encode(patches, positions, mask, visible)  # (B, V, width)
-        source = self.hidden.expand(len(patches), *positions.shape).index_copy(1, visible, codes) + positions
+        source = self.hidden.expand(patches.shape[0], *positions.shape).index_copy(1, visible, codes) + positions
         return self._decode(source, positions, mask, window)
 
     def _encode(self, patches: Tensor, positions: Tensor, mask: Tensor | None, visible: Tensor) -> Tensor:
@@ -290,9 +291,15 @@ class ViTAutoencoder(BatchTrainedDetector[AutoEncoder]):
         return PatchScores(torch.cat([self._residual(network, image[None]) for image in patches]))
 
     def graph_scores(self, features: Features, category: str) -> PatchScores:
-        """As `score`, of all images at once; one network holds for every category."""
+        """As `score`, of all images at once; one network holds for every category. Raises SettingsError with masks."""
+        if self.masking:
+            raise SettingsError(
+                "an auto-encoder without masks, to be exported",
+                f"masking={self.masking}",
+                "fit vit-autoencoder instead",
+            )
         patches = features[RGB]  # (B, h, w, D)
-        return PatchScores(self._residual(self.trained.on(patches.device), patches))
+        return PatchScores(self._residual(self.trained.network, patches))
 
     def _residual(self, network: AutoEncoder, image: Tensor) -> Tensor:
         """The distance of the patches of one image `(1, h, w, D)` to their reconstruction, `(1, h, w)`."""

@@ -9,7 +9,7 @@ from blemish.diagnosis.domain_gap import domain_gap
 from blemish.diagnosis.identity_mapping import identity_mapping
 from blemish.diagnosis.material import collect
 from blemish.diagnosis.overfitting import overfitting
-from blemish.diagnosis.prompts import prompts
+from blemish.diagnosis.prompt_separation import prompts
 from blemish.diagnosis.scaling import scaling
 from blemish.diagnosis.signs import Diagnosis, Thresholds
 from blemish.errors import NotFittedError, SettingsError

@@ -42,6 +42,7 @@ class InspectionGraph(nn.Module):
         super().__init__()
         self.encoder = encoder_graph(model.encoder, size)
         self.detector, self.category = exportable(model), category or ""
+        self.network = network_of(model.detector)
         self.pooling = model.detector.needs.pooling
         calibration = model.calibrations[category]
         for name, value in graph_thresholds(calibration).items():
@@ -80,13 +81,25 @@ class InspectionGraph(nn.Module):
 
 def exportable(model: FittedModel) -> Exportable:
     """The model's detector. Raises SettingsError where no graph can hold its scores."""
-    if not isinstance(model.detector, Exportable):
+    return exportable_detector(model.detector, model.settings.detector_name)
+
+
+def exportable_detector(detector: object, name: str) -> Exportable:
+    """The detector of this name itself. Raises SettingsError where no graph can hold its scores."""
+    if not isinstance(detector, Exportable):
         raise SettingsError(
             "a detector that can be exported",
-            repr(model.settings.detector_name),
+            repr(name),
             "inspect with the model itself, or fit another detector: `blemish list detectors`",
         )
-    return model.detector
+    return detector
+
+
+def network_of(detector: object) -> nn.Module:
+    """The network that a detector trained, which a graph must own; an empty one where it trained none."""
+    trained = getattr(detector, "trained_", None)
+    network: nn.Module = nn.Identity() if trained is None else trained.network
+    return network
 
 
 def graph_thresholds(calibration: Calibration) -> dict[str, float]:

@@ -93,11 +93,13 @@ def all_but_neighbours(grid: tuple[int, int], radius: int) -> Tensor | None:
     this is so for every patch.
     """
     height, width = grid
+    if max(height, width) - 1 <= radius:  # a corner sees no further than that, and no patch further than a corner
+        return None
     y, x = (axis.flatten() for axis in torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij"))
     offset = torch.maximum((y[:, None] - y).abs(), (x[:, None] - x).abs())  # (N, N)
     seen = offset > radius  # (N, N)
     blind = ~seen.any(dim=1)
-    return None if bool(blind.all()) else seen | blind[:, None]
+    return seen | blind[:, None]
 
 
 class Attention(nn.Module):

@@ -10,10 +10,11 @@ patch, so an image is compared with [t₁, t₂] and a patch with t₂ alone. On
 published one divided by √2.
 
 A folder holds DINOv3 ViT-L/16 as transformers saves it, the file of the published weights (its name contains
-"dinotxt"), and the tokenizer of a CLIP. Names and sizes of the tensors are those of https://github.com/facebookresearch/dinov3
-(hub/dinotxt.py states the sizes). From memory of that repository, and not checked against the file itself: the names
-inside the blocks of the text tower, that attention has no biases but in its output (they are read where there are
-some), that the two blocks know no positions, and the epsilon of 1e-5 of all norms.
+"dinotxt"), and the tokenizer of a CLIP. Names and sizes of the tensors are those of
+https://github.com/facebookresearch/dinov3 (its module `dinotxt` states the sizes). From memory of that repository, and
+not checked against the file itself: the names inside the blocks of the text tower, that attention has no biases but in
+its output (they are read where there are some), that the two blocks know no positions, and the epsilon of 1e-5 of all
+norms.
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ from blemish import Inspector
 from blemish.detectors.base import ComparesWithText
 from blemish.detectors.patchcore import PatchCore
 from blemish.diagnosis import Sign, diagnose
-from blemish.diagnosis.prompts import NAME, covered_share
+from blemish.diagnosis.prompt_separation import NAME, covered_share
 from blemish.preprocessing.framing import Frame
 from blemish.types import Features
 
