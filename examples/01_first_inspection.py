@@ -8,7 +8,7 @@ from blemish.data import draw_cells
 if len(sys.argv) == 3:
     good, image = sys.argv[1:]
 else:  # solar cells, of which 4 come with a label that is not looked at
-    cells, others = draw_cells(10, 4)
+    cells, others = draw_cells(4, 4)
     good, image = [cell.image for cell in cells], others[0].image
 
 inspector = Inspector().fit(good)
