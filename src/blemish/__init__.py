@@ -2,28 +2,28 @@
 
 from __future__ import annotations
 
-import importlib
 from typing import TYPE_CHECKING, Any
 
 from blemish import errors
+from blemish.utils.lazy_names import resolve_in
 
 if TYPE_CHECKING:
-    from blemish.model.inspector import Failure, Inspector
+    from blemish.model.inspector import Inspector
     from blemish.model.mutual_inspection import MutualInspection, inspect_mutually
-    from blemish.types import Prediction, Region, Sample, Scan
+    from blemish.types import Failure, Prediction, Region, Sample, Scan
 
 __version__ = "0.1.0"
 
 # Loaded when first asked for, so that `import blemish` is quick and loads no torch.
 _HOME = {
-    "Failure": "blemish.model.inspector",
-    "Inspector": "blemish.model.inspector",
-    "MutualInspection": "blemish.model.mutual_inspection",
-    "Prediction": "blemish.types",
-    "Region": "blemish.types",
-    "Sample": "blemish.types",
-    "Scan": "blemish.types",
-    "inspect_mutually": "blemish.model.mutual_inspection",
+    "Failure": "types",
+    "Inspector": "model.inspector",
+    "MutualInspection": "model.mutual_inspection",
+    "Prediction": "types",
+    "Region": "types",
+    "Sample": "types",
+    "Scan": "types",
+    "inspect_mutually": "model.mutual_inspection",
 }
 
 __all__ = [
@@ -41,9 +41,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    if name in _HOME:
-        return getattr(importlib.import_module(_HOME[name]), name)
-    raise AttributeError(f"module 'blemish' has no attribute {name!r}")
+    return resolve_in(__name__, _HOME, name)
 
 
 def __dir__() -> list[str]:

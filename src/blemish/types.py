@@ -290,12 +290,12 @@ class Features:
         """
         if self.ignored is None:
             return None
-        from torch.nn.functional import adaptive_max_pool2d, max_pool2d
+        import torch
 
-        touched = adaptive_max_pool2d(self.ignored[:, None].float(), tuple(grid))  # (B, 1, h, w)
-        grown = max_pool2d(touched, 3, stride=1, padding=1)  # (B, 1, h, w)
-        is_nothing_left = grown.amin(dim=(1, 2, 3), keepdim=True) > 0  # (B, 1, 1, 1)
-        return touched.where(is_nothing_left, grown)[:, 0] > 0  # (B, h, w)
+        from blemish.numeric.raster import ignored_patches
+
+        areas = [ignored_patches(pixels.numpy(), grid) for pixels in self.ignored.cpu()]  # (h, w) each
+        return torch.from_numpy(np.stack(areas)).to(self.ignored.device)  # (B, h, w)
 
     def take(self, index: Any) -> Features:
         """The images that `index` (a slice or an integer/bool tensor over B) selects."""
@@ -569,3 +569,11 @@ class Prediction:
             "seconds": self.seconds,
             "ignored_share": self.ignored_share,
         }
+
+
+@dataclass(frozen=True)
+class Failure:
+    """An image that could not be inspected, and why."""
+
+    file: str
+    error: str

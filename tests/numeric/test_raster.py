@@ -7,9 +7,12 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 import pytest
+import torch
 from scipy import ndimage
+from torch.nn.functional import adaptive_max_pool2d, max_pool2d
 
 from blemish.numeric import raster
+from blemish.types import RGB, Features
 
 EVERY_NEIGHBOUR = np.ones((3, 3), dtype=bool)
 SHAPES = ((1, 1), (1, 9), (9, 1), (2, 2), (3, 7), (8, 8), (31, 17), (64, 90))
@@ -183,3 +186,17 @@ def test_a_box_holds_the_mask_and_a_margin_inside_the_image() -> None:
     expected[2:10, 25:] = True
     np.testing.assert_array_equal(inside, expected)
     assert mask[raster.box_around(np.zeros_like(mask), 3)].shape == mask.shape
+
+
+@pytest.mark.parametrize("grid", [(8, 8), (7, 5), (1, 1), (16, 3)])
+@pytest.mark.parametrize("share", [0.0, 0.01, 0.4, 1.0])
+def test_ignored_patches_are_those_of_torchs_pooling(grid: tuple[int, int], share: float) -> None:
+    pixels = np.random.default_rng(0).random((40, 33)) < share
+    touched = adaptive_max_pool2d(torch.from_numpy(pixels)[None, None].float(), grid)  # (1, 1, h, w)
+    grown = max_pool2d(touched, 3, stride=1, padding=1)  # (1, 1, h, w)
+    expected = (touched if grown.min() > 0 else grown)[0, 0] > 0  # (h, w)
+    assert np.array_equal(raster.ignored_patches(pixels, grid), expected.numpy())
+    features = Features({RGB: (torch.zeros(1, *grid, 2),)}).with_ignored(pixels)
+    found = features.ignored_on(grid)
+    assert found is not None
+    assert torch.equal(found[0], expected)

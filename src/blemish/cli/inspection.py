@@ -7,7 +7,7 @@ What is done is on disk at once: whatever ends a run early loses nothing, and th
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -19,8 +19,8 @@ from blemish.cli.result_folder import (
     Origin,
     Wanted,
     begin_results,
-    identity_of,
     result_folder,
+    samples_left,
     write_summary,
 )
 from blemish.cli.results import ResultWriter, Row, picture_of, prediction_of_row, relief_of
@@ -188,12 +188,6 @@ def predict_into(out: Path, predictor: Predictor, job: Job) -> Inspection:
         finally:
             publisher.publish_at_end(is_complete)
     return done
-
-
-def samples_left(samples: Iterable[Sample], done: set[str]) -> list[tuple[Sample, str]]:
-    """The samples that no row is about yet, with their identities: those of a file changed later are out of date."""
-    found = ((sample, identity_of(sample)) for sample in samples)
-    return [(sample, identity) for sample, identity in found if not identity or identity not in done]
 
 
 def write_item(item: Inspected, identity: str, results: ResultWriter, done: Inspection) -> None:

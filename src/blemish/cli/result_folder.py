@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -191,6 +191,12 @@ def identity_of(sample: Sample) -> str:
             return ""
         facts += [os.path.abspath(path), str(state.st_size), str(state.st_mtime_ns)]
     return text_sha256("\n".join(facts))[:16]
+
+
+def samples_left(samples: Iterable[Sample], done: set[str]) -> list[tuple[Sample, str]]:
+    """The samples that no row is about yet, with their identities: those of a file changed later are out of date."""
+    found = ((sample, identity_of(sample)) for sample in samples)
+    return [(sample, identity) for sample, identity in found if not identity or identity not in done]
 
 
 def read_summary(out: Path) -> dict[str, Any]:

@@ -5,8 +5,9 @@ Needs numpy and pillow alone; scipy, tifffile and PyYAML, for points, are import
 
 from __future__ import annotations
 
-import importlib
 from typing import TYPE_CHECKING, Any
+
+from blemish.utils.lazy_names import resolve_in
 
 if TYPE_CHECKING:
     from blemish.data.catalog import DATASETS, DatasetInfo
@@ -75,9 +76,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    if name in _HOME:
-        return getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return resolve_in(__name__, _HOME, name)
 
 
 def __dir__() -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from blemish.encoders.availability import Availability, automatic_encoder, availability, best_available
+from blemish.utils.lazy_names import resolve_in
 
 if TYPE_CHECKING:
     from blemish.encoders.factory import build
@@ -13,9 +14,4 @@ __all__ = ["Availability", "automatic_encoder", "availability", "best_available"
 
 
 def __getattr__(name: str) -> Any:
-    # Building needs torch; listing what is available does not.
-    if name == "build":
-        from blemish.encoders.factory import build
-
-        return build
-    raise AttributeError(name)
+    return resolve_in(__name__, {"build": "factory"}, name)  # it needs torch; listing what is available does not

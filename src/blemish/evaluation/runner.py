@@ -118,7 +118,7 @@ def inspect_test_images(
 
     Raises DatasetError when none can be read.
     """
-    from blemish.model.inspector import Failure
+    from blemish.types import Failure
 
     results = TestResults(category)
     inspector = inspector.with_reasons(compare=False)  # no measure reads them

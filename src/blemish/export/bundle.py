@@ -7,20 +7,33 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from PIL import Image
 
 from blemish.data.readers.base import pixel_limit
+from blemish.encoders.precision import precision_of
 from blemish.errors import ModelError, OutputError, SettingsError
 from blemish.export.graph import OUTPUTS, InspectionGraph, exportable, graph_thresholds
-from blemish.export.onnx_format import OPSETS, SharedWeights, in_int8, onnx_graph, set_numbers, with_metadata
+from blemish.export.onnx_format import OPSETS, WEIGHTS, SharedWeights, in_int8, onnx_graph, set_numbers
 from blemish.export.openvino_format import save_openvino
 from blemish.export.parity import Parity, compare, parity_images, parity_of
 from blemish.model.fitted import FittedModel
 from blemish.preprocessing.framing import Frame, Framing, size_of
-from blemish.runtime.bundle import ARRAYS, FACTS, FORMAT, OWN_HASH, PARITY, README, SAMPLES, VERSION, facts_sha256
+from blemish.runtime.bundle import (
+    ARRAYS,
+    FACTS,
+    FORMAT,
+    IGNORED,
+    OWN_HASH,
+    PARITY,
+    README,
+    SAMPLES,
+    VERSION,
+    EngineName,
+    facts_sha256,
+)
 from blemish.runtime.engines import PACKAGES, engine_package, load_engine
 from blemish.runtime.runtime import Runtime
 from blemish.scoring.calibration import Calibration
@@ -46,7 +59,7 @@ class ExportSettings:
     parity.LIMITS. Raises SettingsError for what is not there.
     """
 
-    format: Literal["onnx", "openvino"] = "onnx"
+    format: EngineName = "onnx"
     opset: int = 18
     int8: bool = False
     category: str | None = None
@@ -60,11 +73,6 @@ class ExportSettings:
             raise SettingsError(f"an opset among {OPSETS}", str(self.opset), "choose one of them")
         if self.int8 and self.format != "onnx":
             raise SettingsError("--int8 with --format onnx", f"format {self.format}", "leave one of them out")
-
-    @property
-    def precision(self) -> str:
-        """The key of the limits that results must keep."""
-        return "int8" if self.int8 else "float32"
 
 
 def export_bundle(
@@ -83,9 +91,11 @@ def export_bundle(
     need(PACKAGES[settings.format], EXTRAS[settings.format], "exporting")
     sizes = frame_sizes(model.framing_of(category), settings.pictures)
     with atomic_folder(target) as partial:
-        files = write_graphs(model, category, sizes, partial, settings, progress)
-        compared = compare(model, {size: load_engine(settings.format, path) for size, path in files.items()}, category)
-        parity = parity_of(compared, calibration_of(model, category), settings.precision)
+        graphs = write_graphs(model, category, sizes, partial, settings, progress)
+        calibration, images = calibration_of(model, category), parity_images(model, category, sizes)
+        files = finished(graphs, settings.format, calibration)
+        engines = {size: load_engine(settings.format, path) for size, path in files.items()}
+        parity = parity_of(compare(model, engines, category, images), calibration, limits_for(model, settings))
         if not (parity.is_kept or settings.force):
             raise SettingsError(
                 "an export that answers as the model does",
@@ -93,12 +103,19 @@ def export_bundle(
                 "leave --int8 out, or add --force if that is good enough",
             )
         if parity.factor != 1:  # thresholds are part of the graphs
-            thresholds = graph_thresholds(calibration_of(model, category))
-            for path in files.values():
-                set_numbers(path, {name: parity.factor * value for name, value in thresholds.items()})
+            files = finished(graphs, settings.format, calibration, parity.factor)
+        for path in {*graphs.values(), partial / WEIGHTS} if settings.format == "openvino" else ():
+            path.unlink()
         write_facts(model, category, files, partial, settings, parity)
-        write_samples(model, category, sizes, partial)
+        write_samples(images, partial)
     return parity
+
+
+def limits_for(model: FittedModel, settings: ExportSettings) -> str:
+    """The key of the limits that results must keep: graphs are float32, which a model in bfloat16 is not."""
+    if settings.int8:
+        return "int8"
+    return "bf16" if "bf16" in precision_of(model.encoder) else "float32"
 
 
 def check_category(model: FittedModel, category: str | None) -> str | None:
@@ -195,37 +212,38 @@ def write_graphs(
     settings: ExportSettings,
     progress: Progress | None,
 ) -> dict[tuple[int, int], Path]:
-    """The graph of each size, as files in `folder`."""
+    """The graph of each size, as ONNX files in `folder` that share their weights."""
     weights, files = SharedWeights(folder), {}
-    calibration = calibration_of(model, category)
-    facts = model_api_facts(calibration)
     for done, size in enumerate(sizes, start=1):
-        name = f"graph-{size[1]}x{size[0]}"
-        proto = onnx_graph(InspectionGraph(model, category, size), settings.opset)
-        proto = in_int8(proto, folder) if settings.int8 else proto
-        proto = with_metadata(proto, {name: str(value) for name, value in facts.items()})
-        if settings.format == "onnx":
-            files[size] = weights.save(proto, f"{name}.onnx")
-        else:
-            import onnx
-
-            between = folder / "between.onnx"
-            onnx.save_model(proto, str(between))
-            files[size] = save_openvino(between, folder / f"{name}.xml", facts)[0]
-            between.unlink()
+        graph = onnx_graph(InspectionGraph(model, category, size), settings.opset)
+        graph = in_int8(graph, folder) if settings.int8 else graph
+        files[size] = weights.save(graph, f"graph-{size[1]}x{size[0]}.onnx")
         if progress:
             progress(done, len(sizes), {})
     return files
 
 
-def model_api_facts(calibration: Calibration) -> dict[str, Any]:
+def finished(
+    graphs: Mapping[tuple[int, int], Path], engine: EngineName, calibration: Calibration, factor: float = 1.0
+) -> dict[tuple[int, int], Path]:
+    """The graphs as files of the engine, with the thresholds of scores `factor` times as large as the model's."""
+    thresholds = {name: factor * value for name, value in graph_thresholds(calibration).items()}
+    facts = model_api_facts(calibration, factor)
+    for path in graphs.values():
+        set_numbers(path, thresholds, facts)
+    if engine == "onnx":
+        return dict(graphs)
+    return {size: save_openvino(path, path.with_suffix(".xml"), facts) for size, path in graphs.items()}
+
+
+def model_api_facts(calibration: Calibration, factor: float) -> dict[str, Any]:
     """What Intel's ModelAPI reads: thresholds, the task, and that pixels need no preparation."""
     return {
         "model_type": "AnomalyDetection",
         "task": "segmentation",
-        "image_threshold": calibration.threshold,
-        "pixel_threshold": calibration.region_threshold,
-        "normalization_scale": calibration.threshold,
+        "image_threshold": factor * calibration.threshold,
+        "pixel_threshold": factor * calibration.region_threshold,
+        "normalization_scale": factor * calibration.threshold,
         "reverse_input_channels": True,
         "mean_values": "0 0 0",
         "scale_values": "1 1 1",
@@ -248,7 +266,7 @@ def write_facts(
     framing = model.framing_of(category)
     ignored = model.ignored_in(category)
     arrays: dict[str, Any] = {f"framing.{name}": np.asarray(array) for name, array in framing.state().items()}
-    np.savez(folder / ARRAYS, **arrays | ({} if ignored is None else {"ignored": ignored}))
+    np.savez(folder / ARRAYS, **arrays | ({} if ignored is None else {IGNORED: ignored}))
     (folder / PARITY).write_text(json.dumps(parity.to_dict(), indent=2) + "\n", encoding="utf-8")
     engine = f"{PACKAGES[settings.format]} {engine_package(settings.format).__version__}"
     (folder / README).write_text(readme(model, category, settings, parity, engine), encoding="utf-8")
@@ -289,12 +307,11 @@ def write_facts(
     (folder / FACTS).write_text(json.dumps(facts | {OWN_HASH: facts_sha256(facts)}) + "\n", encoding="utf-8")
 
 
-def write_samples(model: FittedModel, category: str | None, sizes: Sequence[tuple[int, int]], folder: Path) -> None:
+def write_samples(images: Sequence[tuple[np.ndarray, bool]], folder: Path) -> None:
     """`samples/`: a framed good picture and one with a made-up defect, and the bundle's results, to check it by.
 
-    Both are of the copies that parity is measured on: what a memory bank holds scores rounding.
+    Both are of the `images` that parity is measured on: what a memory bank holds scores rounding.
     """
-    images = parity_images(model, category, sizes)
     samples = {name: next(i for i, is_defective in images if is_defective == wanted) for name, wanted in KINDS.items()}
     (folder / SAMPLES).mkdir()
     runtime, expected = Runtime(folder), {}

@@ -7,7 +7,7 @@ step is the one that prediction takes, by operations that a graph format has: en
 
 from __future__ import annotations
 
-import math
+from copy import deepcopy
 
 import torch
 from torch import Tensor, nn
@@ -18,14 +18,14 @@ from blemish.encoders.base import Encoder
 from blemish.encoders.composite.two_image import JointEncoder
 from blemish.encoders.image.frozen import FrozenEncoder
 from blemish.errors import SettingsError
-from blemish.model.category_recognition import PATCHES
+from blemish.model.category_recognition import recognition_step
 from blemish.model.fitted import FittedModel
 from blemish.numeric.pooling import pooled_counts
+from blemish.runtime.engines import INPUT as INPUT
 from blemish.scoring.anomaly_map import BLUR, axis_operator
 from blemish.scoring.calibration import Calibration
 from blemish.types import CONTEXT, RGB, Features
 
-INPUT = "images"
 # The first four are those that users of anomalib know; the last two are what blemish's own runtime reads.
 OUTPUTS = ("pred_score", "pred_label", "anomaly_map", "pred_mask", "patch_scores", "distance")
 
@@ -73,7 +73,7 @@ class InspectionGraph(nn.Module):
     def distance(self, features: Features) -> Tensor:
         """The mean distance `(B,)` of evenly spaced patches to the category's, as `CategoryRecogniser` measures it."""
         layer = features.layers[RGB][-1].float()  # (B, h, w, D)
-        step = math.ceil(math.sqrt(layer.shape[1] * layer.shape[2] / PATCHES))
+        step = recognition_step(layer.shape[1], layer.shape[2])
         patches = normalize(layer[:, ::step, ::step].flatten(1, 2), dim=-1)  # (B, P, D)
         likeness = (patches @ self.references.T).amax(-1)  # (B, P)
         return (2 - 2 * likeness).clamp_min(0).sqrt().mean(1)
@@ -127,7 +127,7 @@ class FrozenGraph(nn.Module):
 
     def __init__(self, encoder: FrozenEncoder, modality: str = RGB) -> None:
         super().__init__()
-        self.network, self.modality = encoder.network.float(), modality
+        self.network, self.modality = deepcopy(encoder.network).float(), modality  # the model's own stays as it is
         scale, shift = encoder.scale_and_shift
         self.register_buffer("scale", scale.flatten())  # (3,)
         self.register_buffer("shift", shift.flatten())  # (3,)

@@ -94,25 +94,19 @@ class SharedWeights:
         return self.folder / name
 
 
-def set_numbers(path: Path, numbers: Mapping[str, float]) -> None:
-    """Give single numbers of the ONNX file at `path` other values, by their names in the graph."""
+def set_numbers(path: Path, numbers: Mapping[str, float], facts: Mapping[str, object]) -> None:
+    """Give numbers in the ONNX file at `path` their values, by their names in the graph, and the file its metadata."""
     import onnx
     from onnx import numpy_helper
 
     model = onnx.load(str(path), load_external_data=False)
-    for tensor in model.graph.initializer:
-        if tensor.name in numbers:
-            value = np.asarray(numbers[tensor.name], dtype=np.float32).reshape(tuple(tensor.dims))
-            tensor.CopyFrom(numpy_helper.from_array(value, tensor.name))
+    held = {tensor.name: tensor for tensor in model.graph.initializer}
+    for name, value in numbers.items():
+        tensor = held[name]
+        array = np.asarray(value, dtype=np.float32).reshape(tuple(tensor.dims))
+        tensor.CopyFrom(numpy_helper.from_array(array, name))
+    onnx.helper.set_model_props(model, {name: str(value) for name, value in facts.items()})
     onnx.save_model(model, str(path))
-
-
-def with_metadata(model: Any, facts: dict[str, str]) -> Any:
-    """The ONNX `model` with `facts` as its metadata."""
-    from onnx import helper
-
-    helper.set_model_props(model, facts)
-    return model
 
 
 def in_int8(model: Any, folder: Path) -> Any:

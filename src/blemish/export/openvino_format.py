@@ -9,14 +9,14 @@ from typing import Any
 from blemish.utils.optional import need
 
 
-def save_openvino(model: Path, target: Path, facts: Mapping[str, Any]) -> list[Path]:
-    """Write the ONNX file `model` as `target` (.xml) and its weights beside it; returns both.
+def save_openvino(model: Path, target: Path, facts: Mapping[str, Any]) -> Path:
+    """Write the ONNX file `model` as `target` (.xml), its weights beside it (.bin); returns `target`.
 
     `facts` go into the section `model_info`, in ModelAPI's convention.
     """
-    openvino = need("openvino", "export", "exporting for OpenVINO")
+    openvino = need("openvino", "openvino", "exporting for OpenVINO")
     converted = openvino.convert_model(str(model))
     for name, value in facts.items():
         converted.set_rt_info(str(value), ["model_info", name])
     openvino.save_model(converted, str(target), compress_to_fp16=False)
-    return [target, target.with_suffix(".bin")]
+    return target

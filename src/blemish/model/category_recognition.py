@@ -53,7 +53,7 @@ def recognition_patches(features: Features, source: str = RGB) -> list[np.ndarra
     layer = features.layers[RGB if source == PART else source][-1].detach().float().cpu().numpy()  # (B, h, w, D)
     valid = features.valid.get(POINTS) if source != RGB else None  # an image has no holes: it is available or not
     if valid is None:
-        step = math.ceil(math.sqrt(layer.shape[1] * layer.shape[2] / PATCHES))
+        step = recognition_step(layer.shape[1], layer.shape[2])
         return list(unit(layer[:, ::step, ::step].reshape(len(layer), -1, layer.shape[-1])))
     height, width = layer.shape[1:3]
     rows, columns = (np.arange(n) * size // n for n, size in zip((height, width), valid.shape[1:], strict=True))
@@ -61,6 +61,11 @@ def recognition_patches(features: Features, source: str = RGB) -> list[np.ndarra
     valid_patches = (own[where] for own, where in zip(layer, measured, strict=True))  # (P, D) each
     nothing = np.zeros_like(layer[0, :1, 0])  # (1, D)
     return [unit(own[:: math.ceil(len(own) / PATCHES)]) if len(own) else nothing for own in valid_patches]
+
+
+def recognition_step(height: int, width: int) -> int:
+    """Of a grid of patches every so-manieth row and column is compared, so that about `PATCHES` are left."""
+    return math.ceil(math.sqrt(height * width / PATCHES))
 
 
 def unit(vectors: np.ndarray) -> np.ndarray:

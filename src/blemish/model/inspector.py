@@ -19,14 +19,14 @@ from blemish.errors import NotFittedError
 from blemish.model import fitting, persistence, prediction, recalibration, zero_shot
 from blemish.model.fitted import FittedModel
 from blemish.model.outliers import Outlier
-from blemish.model.prediction import Failure, Inspected
+from blemish.model.prediction import Inspected
 from blemish.model.reasons import ReasonSettings
 from blemish.model.recalibration import Recalibration
 from blemish.model.settings import ModelSettings
 from blemish.model.standing_out import StandingOut
 from blemish.preprocessing.ignored_area import IgnoreInput
 from blemish.scoring.calibration import Calibration
-from blemish.types import Prediction
+from blemish.types import Failure, Prediction
 from blemish.utils.threads import quiet_numpy
 
 __all__ = ["Failure", "Inspected", "Inspector"]

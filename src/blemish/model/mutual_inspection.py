@@ -30,7 +30,7 @@ from blemish.model.category_recognition import Recognised, evenly_spaced, group_
 from blemish.model.decoded_images import DecodedImages
 from blemish.model.mutual_reasons import MutualReferences
 from blemish.model.mutual_settings import MutualSettings
-from blemish.model.prediction import Encoded, Failure, Inspected, prediction_of
+from blemish.model.prediction import Encoded, Inspected, prediction_of
 from blemish.model.reasons import ReasonSettings
 from blemish.numeric.mutual_scoring import (
     MIN_IMAGES,
@@ -45,7 +45,7 @@ from blemish.preprocessing.foreground import find_part
 from blemish.preprocessing.framing import MOST_IMAGES, Framing, build_framing
 from blemish.scoring.anomaly_map import map_peak
 from blemish.scoring.mutual_calibration import MutualCalibration
-from blemish.types import CONTEXT, RGB, WHOLE, Features, Prediction, Sample
+from blemish.types import CONTEXT, RGB, WHOLE, Failure, Features, Prediction, Sample
 from blemish.utils.array_store import ArrayStore
 from blemish.utils.progress import Progress
 from blemish.utils.threads import quiet_numpy

@@ -28,17 +28,9 @@ from blemish.scoring.calibration import Calibration
 from blemish.scoring.detector_scores import detector_scores
 from blemish.scoring.image_prediction import image_prediction, map_of_image
 from blemish.scoring.mutual_calibration import MutualCalibration
-from blemish.types import BrokenRule, Features, ImageOrScan, Prediction, Region, Sample, Scan
+from blemish.types import BrokenRule, Failure, Features, ImageOrScan, Prediction, Region, Sample, Scan
 from blemish.utils.read_ahead import ReadAhead
 from blemish.utils.threads import quiet_numpy
-
-
-@dataclass(frozen=True)
-class Failure:
-    """An image that could not be inspected, and why."""
-
-    file: str
-    error: str
 
 
 @dataclass(frozen=True, eq=False)

@@ -13,10 +13,10 @@ from blemish.detectors.base import Progress
 from blemish.errors import BlemishError, DatasetError
 from blemish.model.fitted import FittedModel
 from blemish.model.held_out_scores import scores_and_peaks, unimodal_of
-from blemish.model.prediction import Failure, Opened, encode_and_recognise, open_image, open_or_fail
+from blemish.model.prediction import Opened, encode_and_recognise, open_image, open_or_fail
 from blemish.scoring.calibration import AddedScore, Calibration, check_rates
 from blemish.scoring.unlabelled import MIN_IMAGES
-from blemish.types import Sample, Verdict
+from blemish.types import Failure, Sample, Verdict
 
 NAMED = 5  # files that a message names
 

@@ -20,14 +20,12 @@ ROWS = 4096  # of the bank that are compared at once: bounds what a graph holds 
 
 def nearest_distances(bank: Neighbours, queries: Tensor) -> tuple[Tensor, Tensor]:
     """Distances by the bank's metric and indices, `(N, 1)` each, of the rows nearest to `queries` `(N, D)`."""
-    rows, centre = bank.rows, bank.centre.float()
     queries = normalize(queries, dim=1) if bank.metric == "cosine" else queries
-    centred = queries - centre  # (N, D)
+    centred = queries - bank.centre.float()  # (N, D)
     best, index = None, None
-    for start in range(0, len(rows), ROWS):
-        part = rows[start : start + ROWS] - centre  # (M, D)
-        likeness, own = (centred @ part.T - part.square().sum(1) / 2).max(1, keepdim=True)  # (N, 1) each
-        own = own + start
+    for number, (rows, halves) in enumerate(operands(bank)):
+        likeness, own = (centred @ rows - halves).max(1, keepdim=True)  # (N, 1) each
+        own = own + number * ROWS
         if best is None or index is None:
             best, index = likeness, own
         else:
@@ -42,6 +40,16 @@ def true_distances(bank: Neighbours, queries: Tensor, index: Tensor) -> Tensor:
     `(N, k)`."""
     squared = (queries[:, None] - bank.rows[index]).square().sum(-1)  # (N, k)
     return squared.sqrt() if bank.metric == "l2" else squared / 2
+
+
+@lru_cache(maxsize=2)  # `hybrid` has two banks
+def operands(bank: Neighbours) -> list[tuple[Tensor, Tensor]]:
+    """The bank from its centre, transposed `(D, M)`, and half of each row's square `(M,)`, `ROWS` rows at a time.
+
+    They depend on no query; kept, so that a graph holds them instead of making them whenever it is loaded.
+    """
+    parts = (bank.rows - bank.centre.float()).split(ROWS)  # (M, D) each
+    return [(part.T.contiguous(), part.square().sum(1) / 2) for part in parts]
 
 
 @lru_cache(maxsize=1)

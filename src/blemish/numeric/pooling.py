@@ -48,6 +48,18 @@ def image_scores(patches: np.ndarray, pooling: str, ignored: np.ndarray | None =
     return scores
 
 
+def judged_scores(
+    patches: np.ndarray, pooling: str, ignored: np.ndarray | None, own: np.ndarray | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Image scores `(B,)` float32 and patch scores `(B, h, w)`, in which `ignored` patches `(B, h, w)` bool score 0.
+
+    `own` `(B,)` are image scores of the detector's, which take the place of pooled ones.
+    """
+    if ignored is not None:
+        patches = np.where(ignored, np.float32(0), patches)
+    return np.asarray(image_scores(patches, pooling, ignored) if own is None else own, dtype=np.float32), patches
+
+
 def windows(shape: tuple[int, ...]) -> list[tuple[slice, slice]]:
     """Where the patches `(h, w)` lie that are pooled together: all, or windows of `LONG` : 1 where they are longer.
 

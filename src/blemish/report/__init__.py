@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import importlib
 from typing import TYPE_CHECKING, Any
+
+from blemish.utils.lazy_names import resolve_in
 
 if TYPE_CHECKING:
     from blemish.report.diagnosis import write_diagnosis_report
@@ -41,9 +42,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    if name in _HOME:
-        return getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return resolve_in(__name__, _HOME, name)
 
 
 def __dir__() -> list[str]:

@@ -5,5 +5,5 @@ from blemish.runtime import Runtime
 prediction = Runtime("bundle").inspect("part.png")
 """
 
-from blemish.runtime.runtime import Failure as Failure
 from blemish.runtime.runtime import Runtime as Runtime
+from blemish.types import Failure as Failure

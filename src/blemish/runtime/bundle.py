@@ -29,7 +29,7 @@ FORMAT, VERSION = "blemish-bundle", 1
 FACTS, ARRAYS, PARITY, SAMPLES, README = "bundle.json", "arrays.npz", "parity.json", "samples", "README.md"
 OWN_HASH = "facts_sha256"
 EngineName = Literal["onnx", "openvino"]
-_AREA = "ignored"
+IGNORED = "ignored"  # of the arrays: the area that is not judged
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,7 +90,7 @@ class Bundle:
     @property
     def ignored(self) -> np.ndarray | None:
         """The area `(h, w)` bool of an image, at any resolution, that is not judged."""
-        return self.arrays.get(_AREA)
+        return self.arrays.get(IGNORED)
 
     @property
     def sha256(self) -> str:

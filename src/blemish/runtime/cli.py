@@ -56,10 +56,11 @@ def parser() -> argparse.ArgumentParser:
 
 def run(options: argparse.Namespace) -> int:
     """Inspect what the `options` name; returns the exit code."""
-    from blemish.cli.result_folder import Origin, Wanted, begin_results, identity_of, result_folder, write_summary
+    from blemish.cli.result_folder import Origin, Wanted, begin_results, result_folder, samples_left, write_summary
     from blemish.cli.results import ResultWriter
     from blemish.data.folder import find_inspection
-    from blemish.runtime.runtime import Failure, Runtime
+    from blemish.runtime.runtime import Runtime
+    from blemish.types import Failure
     from blemish.utils.atomic import output_errors
 
     if options.threads < 0:
@@ -74,16 +75,17 @@ def run(options: argparse.Namespace) -> int:
     with result_folder(options.output) as out:
         kept = begin_results(out, origin, samples, wanted, lambda row, _: verdicts.update([row["verdict"]]))
         write_summary(out, origin.to_dict())
-        left = [sample for sample in samples if identity_of(sample) not in kept.identities]
+        left = samples_left(samples, kept.identities)
         with ResultWriter(out, wanted.overlays, wanted.maps, iter(kept.names)) as results:
-            for sample, found in zip(left, runtime.inspect_stream(left), strict=True):
+            stream = runtime.inspect_stream(sample for sample, _ in left)
+            for found, (_, identity) in zip(stream, left, strict=True):
                 if isinstance(found, Failure):
                     results.write_failure(found.file, found.error)
                     verdicts["unreadable"] += 1
                     print(f"{found.file}: {found.error}", file=sys.stderr)
                 else:
                     prediction, image = found
-                    results.write(prediction, image, identity_of(sample))
+                    results.write(prediction, image, identity)
                     verdicts[prediction.verdict] += 1
     print(", ".join(f"{count} {name}" for name, count in sorted(verdicts.items())) or "nothing to inspect")
     print(f"Results in {options.output}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 import warnings
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,22 +14,14 @@ from blemish.data.content import content_warnings
 from blemish.data.loading import ImageInput, as_sample
 from blemish.data.samples import image_of
 from blemish.errors import BlemishError, DataWarning, ImageError
-from blemish.numeric.pooling import image_scores
+from blemish.numeric.pooling import judged_scores
+from blemish.numeric.raster import ignored_patches
 from blemish.preprocessing.framing import Frame
 from blemish.preprocessing.ignored_area import fill_ignored, ignored_pixels
 from blemish.runtime.bundle import Bundle
 from blemish.runtime.engines import Engine, load_engine
-from blemish.scoring.ignored_patches import ignored_patches
 from blemish.scoring.image_prediction import image_prediction
-from blemish.types import Prediction, Sample
-
-
-@dataclass(frozen=True)
-class Failure:
-    """An image that could not be inspected, and why."""
-
-    file: str
-    error: str
+from blemish.types import Failure, Prediction, Sample
 
 
 class Runtime:
@@ -67,23 +59,21 @@ class Runtime:
     def predict(self, frame: Frame, name: str = "array") -> Prediction:
         """The prediction about a framed image."""
         outputs = self.engine(frame.encoder_input.shape[:2], name).run(frame.encoder_input[None])
-        patches = np.asarray(outputs["patch_scores"][0], dtype=np.float32)  # (h, w)
+        patches = np.asarray(outputs["patch_scores"], dtype=np.float32)  # (1, h, w)
         if not np.isfinite(patches).all():
             raise ImageError("finite scores", f"others for '{name}'", "export the model again")
         facts, ignored = self.bundle.facts, self.bundle.ignored
         is_known = float(outputs["distance"][0]) <= facts["recognition"]["threshold"]
-        score = float(outputs["pred_score"][0])
-        if facts["pooling"] is not None:
-            gone = None
-            if ignored is not None:
-                gone = ignored_patches(ignored_pixels(ignored, frame), patches.shape)  # (h, w)
-                patches = np.where(gone, np.float32(0), patches)
-                is_known = is_known and not gone.all()
-            score = image_scores(patches[None], facts["pooling"], None if gone is None else gone[None])[0]
+        gone = None  # (1, h, w)
+        if ignored is not None:
+            gone = ignored_patches(ignored_pixels(ignored, frame), patches.shape[1:])[None]
+            is_known = is_known and not gone.all()
+        own = None if facts["pooling"] else outputs["pred_score"]
+        scores, patches = judged_scores(patches, facts["pooling"], gone, own)
         return image_prediction(
             frame,
-            float(np.float32(score)),
-            patches,
+            float(scores[0]),
+            patches[0],
             self.bundle.calibration,
             is_known=is_known,
             category=self.bundle.category,

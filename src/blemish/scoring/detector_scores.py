@@ -6,7 +6,7 @@ import numpy as np
 
 from blemish.detectors.base import Scorer
 from blemish.errors import WeightsError
-from blemish.numeric.pooling import image_scores
+from blemish.numeric.pooling import judged_scores
 from blemish.types import Features
 
 
@@ -22,8 +22,4 @@ def detector_scores(detector: Scorer, features: Features) -> tuple[np.ndarray, n
         raise WeightsError("finite patch scores", "NaN or infinite ones", "check the encoder's weights, and fit again")
     own = None if scores.images is None else scores.images.detach().float().cpu().numpy()
     found = features.ignored_on(patches.shape[1:])
-    ignored = None if found is None else found.cpu().numpy()  # (B, h, w)
-    if ignored is not None:
-        patches = np.where(ignored, np.float32(0), patches)
-    pooled = own if own is not None else image_scores(patches, detector.needs.pooling, ignored)
-    return np.asarray(pooled, dtype=np.float32), patches
+    return judged_scores(patches, detector.needs.pooling, None if found is None else found.cpu().numpy(), own)
