@@ -24,6 +24,8 @@ ORDER = (
     {"model"},
     {"evaluation", "diagnosis"},
     {"report", "export"},
+    {"monitoring"},
+    {"batch", "serve"},
     {"research"},
     {"cli", "__main__"},
 )

