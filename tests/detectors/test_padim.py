@@ -157,3 +157,13 @@ def test_wrong_use_is_explained():
         PaDiM().state()
     with pytest.raises(SettingsError, match="good picture"):
         PaDiM().fit([])
+
+
+def test_a_half_moved_category_is_moved_as_a_whole() -> None:
+    """As another thread may leave it for a moment. The "meta" device stands for a GPU."""
+    features = Features({RGB: (torch.rand(4, 3, 3, 5, generator=torch.Generator().manual_seed(0)),)})
+    detector = PaDiM(channels=4).fit([Batch(features)])
+    detector.means_[""] = detector.means_[""].to("meta")
+    means, matrices = detector._moved("", torch.device("meta"))
+    assert (means.device.type, matrices.device.type) == ("meta", "meta")
+    assert detector.whitenings_[""] is matrices

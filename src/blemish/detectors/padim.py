@@ -151,17 +151,20 @@ class PaDiM(Configurable):
 
     def _distances(self, category: str, patches: Tensor) -> Tensor:
         """One image's distances `(h, w)`; patches `(h, w, C)`."""
-        if self.means_[category].device != patches.device:
-            self.means_[category] = self.means_[category].to(patches.device)
-            self.whitenings_[category] = self.whitenings_[category].to(patches.device)
-        means = self.means_[category].flatten(0, 1)  # (P, C)
-        matrices = self.whitenings_[category].flatten(0, 1)  # (P, C, C)
-        rows, grid = patches.flatten(0, 1), patches.shape[:2]  # (N, C)
-        if grid == self.means_[category].shape[:2]:
+        means, matrices = self._moved(category, patches.device)  # (H, W, C), (H, W, C, C)
+        rows, grid, fitted = patches.flatten(0, 1), patches.shape[:2], means.shape[:2]  # (N, C)
+        means, matrices = means.flatten(0, 1), matrices.flatten(0, 1)  # (P, C), (P, C, C)
+        if grid == fitted:
             return _whitened(matrices, rows - means).view(grid)
-        positions = same_position(grid, self.means_[category].shape[:2]).to(rows.device)  # (N,)
+        positions = same_position(grid, fitted).to(rows.device)  # (N,)
         parts = zip(positions.split(POSITIONS_AT_ONCE), rows.split(POSITIONS_AT_ONCE), strict=True)
         return torch.cat([_whitened(matrices[at], part - means[at]) for at, part in parts]).view(grid)
+
+    def _moved(self, category: str, device: torch.device) -> tuple[Tensor, Tensor]:
+        """Means and whitening matrices of a category, kept where the features are; both, whatever other threads do."""
+        means, matrices = self.means_[category].to(device), self.whitenings_[category].to(device)
+        self.means_[category], self.whitenings_[category] = means, matrices
+        return means, matrices
 
     def _check_fitted(self) -> None:
         if not hasattr(self, "means_"):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from threading import Lock
 from typing import Generic, Self, TypeVar
 
 import torch
@@ -19,6 +20,8 @@ from blemish.types import RGB, Batch
 
 Network = TypeVar("Network", bound=nn.Module)
 
+_moving = Lock()
+
 FIRST_BATCHES = 8  # batches that the scales of the channels are taken from before training
 
 
@@ -31,8 +34,9 @@ class TrainedNetwork(Generic[Network]):
     loss: Tensor
 
     def on(self, device: torch.device) -> Network:
-        """The network, moved to where the features are."""
-        return self.network.to(device)
+        """The network, moved to where the features are; by one thread at a time, so that none meets half of it."""
+        with _moving:
+            return self.network.to(device)
 
     @property
     def skipped(self) -> int:

@@ -51,6 +51,11 @@ class Inspector:
 
     After `fit` or `load`, `model_` is the `FittedModel`.
 
+    Threads: any number may call `inspect`, `inspect_many` and `stream` of one inspector at once, as a web service does;
+    predictions are bit-identical to those in one thread. `fit` and the verbs that calibrate replace the model as a
+    whole: who inspects meanwhile has the old model or the new one. Fit in one thread at a time: training seeds torch's
+    random numbers for the process.
+
     Fork: an inspector that has inspected holds threads of torch, which do not survive `os.fork`. With multiprocessing
     use the start method "spawn" or "forkserver", and load the model in each process.
     """

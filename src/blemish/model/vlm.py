@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from threading import Lock
 from typing import Any, Protocol
 
 import numpy as np
@@ -68,9 +69,17 @@ class LocalVlm:
         self.name, self.device = str(source), resolve_device(device)
         self.folder = find_vlm(source)
         self._loaded: tuple[Any, Any] | None = None
+        self._lock = Lock()  # tokenizers are not made for several threads, and it is to be loaded once
 
     def write(self, pair: CropPair, prompt: str) -> str:
-        """Greedy, so that the same crops give the same words. Raises MissingPackageError, WeightsError."""
+        """Greedy, so that the same crops give the same words; one thread at a time.
+
+        Raises MissingPackageError, WeightsError.
+        """
+        with self._lock:
+            return self._written(pair, prompt)
+
+    def _written(self, pair: CropPair, prompt: str) -> str:
         model, processor = self._load()
         content = [{"type": "image"}, {"type": "image"}, {"type": "text", "text": prompt}]
         text = processor.apply_chat_template(

@@ -2,7 +2,9 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Barrier
 from typing import get_args
 
 import numpy as np
@@ -13,6 +15,7 @@ from safetensors.torch import load_file, save_file
 
 from blemish import encoders
 from blemish.encoders.base import Encoder, LayerRole
+from blemish.encoders.image.backbone import OutputRecorder
 from blemish.encoders.layers import quarter_ends, token_roles
 from blemish.encoders.weights import file_hash
 from blemish.errors import SettingsError, WeightsError
@@ -212,3 +215,23 @@ def test_rejects_wrong_images_and_layers(model_folder: Folder, images: np.ndarra
 def _load_whole(family: str, folder: Path) -> torch.nn.Module:
     kinds = {"clip": transformers.CLIPVisionModel, "siglip": transformers.SiglipVisionModel}
     return kinds.get(family, transformers.AutoModel).from_pretrained(folder).eval()
+
+
+def test_two_threads_record_what_is_their_own() -> None:
+    """Both have run the recorded module before either reads what was recorded."""
+
+    class Waiting(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner, self.both = torch.nn.Identity(), Barrier(2, timeout=60)
+
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            found = self.inner(images)
+            self.both.wait()
+            return found
+
+    model = Waiting()
+    recorder = OutputRecorder([model.inner])
+    with ThreadPoolExecutor(2) as pool:
+        found = list(pool.map(lambda value: recorder(model, torch.full((1,), float(value)), {}), range(2)))
+    assert [float(outputs[0]) for outputs in found] == [0, 1]

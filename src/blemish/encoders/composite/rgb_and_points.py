@@ -85,9 +85,10 @@ class ScanEncoder:
 
     def _black(self, size: tuple[int, ...]) -> Features:
         """The features of a black image: what shape a missing one would have. The last is kept."""
-        if self._blank is None or self._blank[0] != size:
-            self._blank = size, self.images.encode(np.zeros((1, *size, 3), np.uint8))
-        return self._blank[1]
+        kept = self._blank  # read once: another thread may replace it
+        if kept is None or kept[0] != size:
+            kept = self._blank = size, self.images.encode(np.zeros((1, *size, 3), np.uint8))
+        return kept[1]
 
     def _check(self, scans: Sequence[Scan]) -> None:
         if len(scans) == 0 or not all(isinstance(scan, Scan) for scan in scans):

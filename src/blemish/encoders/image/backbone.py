@@ -9,6 +9,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Sequence
 from pathlib import Path
+from threading import get_ident
 from typing import Any
 
 import torch
@@ -145,25 +146,23 @@ def keep_window(block: Any) -> None:
 
 
 class OutputRecorder:
-    """Runs a model and gives the outputs of some of its modules, in order."""
+    """Runs a model and gives the outputs of some of its modules, in order; in several threads at once, too."""
 
     def __init__(self, modules: Sequence[nn.Module]) -> None:
-        self._outputs: dict[int, torch.Tensor] = {}
+        self._outputs: dict[tuple[int, int], torch.Tensor] = {}  # by thread and number of the module
         self._count = len(modules)
         for index, module in enumerate(modules):
             module.register_forward_hook(self._keeper(index))
 
     def _keeper(self, index: int) -> Any:
         def keep(module: nn.Module, inputs: Any, output: Any) -> None:
-            self._outputs[index] = output[0] if isinstance(output, tuple) else output
+            self._outputs[get_ident(), index] = output[0] if isinstance(output, tuple) else output
 
         return keep
 
     def __call__(self, model: nn.Module, images: torch.Tensor, options: dict[str, Any]) -> list[torch.Tensor]:
         model(images, **options)
-        outputs = [self._outputs[index] for index in range(self._count)]
-        self._outputs.clear()
-        return outputs
+        return [self._outputs.pop((get_ident(), index)) for index in range(self._count)]
 
 
 def read_model(folder: Path) -> Any:
