@@ -8,14 +8,17 @@ from blemish import errors
 from blemish.utils.lazy_names import resolve_in
 
 if TYPE_CHECKING:
+    from blemish.data.frames import from_bgr
     from blemish.model.inspector import Inspector
     from blemish.model.mutual_inspection import MutualInspection, inspect_mutually
+    from blemish.model.outlier_detector import AnomalyInspector
     from blemish.types import Failure, Prediction, Region, Sample, Scan
 
 __version__ = "0.1.0"
 
 # Loaded when first asked for, so that `import blemish` is quick and loads no torch.
 _HOME = {
+    "AnomalyInspector": "model.outlier_detector",
     "Failure": "types",
     "Inspector": "model.inspector",
     "MutualInspection": "model.mutual_inspection",
@@ -23,10 +26,12 @@ _HOME = {
     "Region": "types",
     "Sample": "types",
     "Scan": "types",
+    "from_bgr": "data.frames",
     "inspect_mutually": "model.mutual_inspection",
 }
 
 __all__ = [
+    "AnomalyInspector",
     "Failure",
     "Inspector",
     "MutualInspection",
@@ -36,6 +41,7 @@ __all__ = [
     "Scan",
     "__version__",
     "errors",
+    "from_bgr",
     "inspect_mutually",
 ]
 
