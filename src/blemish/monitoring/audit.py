@@ -1,0 +1,147 @@
+"""Which parts a person reviews, and which of those may say how good parts score.
+
+Alarms are all reviewed, passes hardly ever. Good parts that were reviewed because they raised an alarm are those with
+the highest scores: a limit that is calibrated with them rises, and with it what counts as an alarm, without bound.
+
+So a number in [0, 1), the part's draw, is computed from its id and a secret: the same at each repeat, and independent
+of its picture, score and verdict. A pass is put up for review if its draw is below the audit share. Of all parts
+reviewed, alarms included, those with a draw below the share are a random sample of all parts, each with the same
+probability; those of them that are good are a random sample of all good parts, as split conformal prediction asks for.
+That is thinning: alarms, reviewed with probability 1, are kept with the probability with which passes are.
+False alarms with other draws never count for the limit, so they may be learned from without any correction.
+
+Horvitz & Thompson ("A generalization of sampling without replacement from a finite universe", Journal of the American
+Statistical Association, 1952) use all reviewed parts, weighted by the inverse of the probability with which they were
+reviewed: more exact in the tail, where alarms are. `weighted_p_value` follows Tibshirani, Barber, Candès & Ramdas
+("Conformal prediction under covariate shift", NeurIPS 2019).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from blemish.errors import SettingsError
+from blemish.types import Verdict
+
+Label = Literal["good", "defective", "unsure"]
+
+
+def audit_draw(part_id: str, secret: bytes) -> float:
+    """A number in [0, 1) that nobody without the `secret` can foresee, the same for each repeat of an id."""
+    digest = hmac.new(secret, part_id.encode("utf-8", "surrogatepass"), hashlib.sha256).digest()
+    return (int.from_bytes(digest[:8], "big") >> 11) * 2.0**-53
+
+
+def is_audited(part_id: str, secret: bytes, share: float) -> bool:
+    """Whether a part belongs to the random sample, whatever its verdict. Raises SettingsError for no share."""
+    if not 0 <= share <= 1:
+        raise SettingsError("an audit share from 0 to 1, such as 0.02", repr(share), "set the audit share")
+    return audit_draw(part_id, secret) < share
+
+
+@dataclass(frozen=True)
+class ReviewedPart:
+    """A part that was put up for review: its draw, the audit share at its time, and what a person said, if anything."""
+
+    part_id: str
+    score: float
+    draw: float
+    share: float
+    verdict: Verdict
+    label: Label | None = None
+    in_bank: bool = False
+
+    @property
+    def is_alarm(self) -> bool:
+        """Whether it was put up for review whatever its draw."""
+        return self.verdict != "good"
+
+    @property
+    def weight(self) -> float:
+        """For how many parts it stands: the inverse of the probability with which it was put up for review."""
+        return 1.0 if self.is_alarm else 1 / self.share
+
+
+@dataclass(frozen=True)
+class AuditSample:
+    """The parts that may say how good parts score.
+
+    `counted` are a random sample of all good parts among the first `covered` of the given ones. `waiting` belong to the
+    random sample and are not reviewed yet: parts after the first of them do not count, because what is reviewed early
+    is not random. `share` is that of all parts that the sample holds.
+    """
+
+    counted: tuple[ReviewedPart, ...]
+    waiting: tuple[ReviewedPart, ...]
+    covered: int
+    share: float
+
+
+def audit_sample(parts: Sequence[ReviewedPart]) -> AuditSample:
+    """The random sample among `parts`, all that were put up for review, in the order of their inspection.
+
+    Where the audit share has changed meanwhile, the smallest one holds for all, so that no time counts more. A part
+    that has joined the bank does not count.
+    """
+    share = min((part.share for part in parts), default=0.0)
+    drawn = [(place, part) for place, part in enumerate(parts) if part.draw < share]
+    waiting = [(place, part) for place, part in drawn if part.label is None]
+    covered = waiting[0][0] if waiting else len(parts)
+    counted = tuple(part for place, part in drawn if place < covered and part.label == "good" and not part.in_bank)
+    return AuditSample(counted, tuple(part for _, part in waiting), covered, share)
+
+
+def bank_candidates(parts: Iterable[ReviewedPart]) -> list[ReviewedPart]:
+    """The false alarms that may be learned from: reviewed as good, and outside the random sample."""
+    return [p for p in parts if p.is_alarm and p.label == "good" and p.draw >= p.share and not p.in_bank]
+
+
+def weighted_p_value(scores: ArrayLike, weights: ArrayLike, score: float) -> float:
+    """The share of good parts, in (0, 1], that score at least `score`, from reviewed ones `(n,)` with their weights.
+
+    The new part counts with the largest weight, because its own is not known: p-values are rather too large. With equal
+    weights it is the conformal p-value. Raises SettingsError without scores or for weights that are not positive.
+    """
+    values, counts = _checked(scores, weights)
+    most = float(counts.max())
+    return (most + float(counts[values >= score].sum())) / (most + float(counts.sum()))
+
+
+def weighted_limit(scores: ArrayLike, weights: ArrayLike, rate: float) -> float:
+    """The smallest of the scores `(n,)` whose exceedance has a weighted p-value ≤ `rate`; infinity where none has.
+
+    A part above it is one of those `rate` of the good parts that score highest. Raises SettingsError as
+    `weighted_p_value` does.
+    """
+    values, counts = _checked(scores, weights)
+    order = np.argsort(values, kind="stable")
+    values, counts = values[order], counts[order]
+    most = float(counts.max())
+    above = np.concatenate([np.cumsum(counts[::-1])[::-1][1:], [0.0]])  # weight after each place
+    allowed = (most + above) <= rate * (most + counts.sum()) * (1 + 1e-12)
+    return float(values[int(np.argmax(allowed))]) if allowed.any() else float("inf")
+
+
+def estimated_rate(parts: Iterable[ReviewedPart]) -> float | None:
+    """Which share of the good parts has raised alarms, by inverse-probability weights; None without good parts."""
+    good = [part for part in parts if part.label == "good"]
+    total = sum(part.weight for part in good)
+    return sum(part.weight for part in good if part.is_alarm) / total if total else None
+
+
+def _checked(scores: ArrayLike, weights: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
+    values, counts = np.asarray(scores, dtype=np.float64), np.asarray(weights, dtype=np.float64)
+    if not len(values) or values.shape != counts.shape or not (counts > 0).all():
+        raise SettingsError(
+            "one positive weight for each of one or more scores",
+            f"{len(values)} scores and {len(counts)} weights",
+            "give reviewed parts with their weights",
+        )
+    return values, counts
