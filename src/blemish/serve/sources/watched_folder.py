@@ -87,9 +87,9 @@ class PollReport:
 class WatchedFolder:
     """Hands each new picture of `folder` to `handle`, which returns once the result is stored for good.
 
-    PICTURES_FAULT raised by `handle` send the picture to failed/; any other error (a busy service, a full disk) leaves
-    the file where it is, to be tried again at the next poll. `is_known` says whether a picture with this SHA-256 has been
-    stored.
+    PICTURES_FAULT raised by `handle` send the picture to failed/; any other error (a busy service, a full disk)
+    leaves the file where it is, to be tried again at the next poll. `is_known` says whether a picture with this SHA-256
+    has been stored.
     """
 
     folder: Path
