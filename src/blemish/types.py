@@ -39,6 +39,108 @@ def check_units(units: str | None) -> None:
         raise SettingsError(f"units of points: {', '.join(UNITS)}", repr(units), "name one of them")
 
 
+@dataclass(frozen=True, kw_only=True)
+class Camera:
+    """A pinhole camera and its lens: focal lengths `fx`, `fy` and optical centre `cx`, `cy`, in pixels.
+
+    `width` and `height` are those of the images that the numbers are about, None where nobody says. `distortion` holds
+    OpenCV's coefficients k1, k2, p1, p2, k3, k4, k5, k6, as many as there are; `division` is κ of the division model on
+    the plane z = 1. Raises SettingsError for numbers that cannot be.
+    """
+
+    fx: float
+    fy: float
+    cx: float
+    cy: float
+    width: int | None = None
+    height: int | None = None
+    distortion: tuple[float, ...] = ()
+    division: float = 0.0
+
+    def __post_init__(self) -> None:
+        numbers = (self.fx, self.fy, self.cx, self.cy, self.division, *self.distortion)
+        if not (np.isfinite(numbers).all() and min(self.fx, self.fy) > 0):
+            raise SettingsError("fx and fy above 0, and finite cx and cy, in pixels", self.words(), "correct them")
+        if len(self.distortion) > 8 or (self.division and any(self.distortion)):
+            raise SettingsError("up to 8 coefficients of distortion, or one of division", self.words(), "give one kind")
+
+    def words(self) -> str:
+        """Its numbers, for people."""
+        size = "" if self.width is None else f" at {self.width}x{self.height}"
+        bent = f", distortion {', '.join(f'{one:.6g}' for one in self.distortion)}" if any(self.distortion) else ""
+        bent += f", division {self.division:.6g}" if self.division else ""
+        return f"fx {self.fx:.6g}, fy {self.fy:.6g}, cx {self.cx:.6g}, cy {self.cy:.6g}{size}{bent}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScanGeometry:
+    """How measured points follow from what files hold that have no x, y, z of their own.
+
+    `camera` took depth images; one level of them is `depth_scale` of the unit stated with them (of a metre, where none
+    is). `mm_per_pixel` (x, y, z) says of height maps, instead, how many millimetres a column, a row and a level are.
+    `grid` (width, height) is that of clouds whose files do not state one. Raises SettingsError for what cannot be.
+    """
+
+    camera: Camera | None = None
+    depth_scale: float | None = None
+    mm_per_pixel: tuple[float, float, float] | None = None
+    grid: tuple[int, int] | None = None
+
+    def __post_init__(self) -> None:
+        if self.camera is not None and self.mm_per_pixel is not None:
+            raise SettingsError(
+                "the camera of depth images (--intrinsics), or the steps of height maps (--mm-per-pixel)",
+                "both",
+                "give what your files are",
+            )
+        if self.mm_per_pixel is not None and self.depth_scale is not None:
+            raise SettingsError(
+                "--depth-scale with --intrinsics", "it with --mm-per-pixel", "leave it out: z states it"
+            )
+        steps = (*(self.mm_per_pixel or ()), *(() if self.depth_scale is None else (self.depth_scale,)))
+        if not all(np.isfinite(step) and step > 0 for step in steps) or len(self.mm_per_pixel or "xyz") != 3:
+            raise SettingsError("finite steps above 0 of x, y, z and depth", self.words(), "correct them")
+        if self.grid is not None and min(self.grid) < 1:
+            raise SettingsError("a grid of at least 1x1 points", self.words(), "write it as WIDTHxHEIGHT")
+
+    def words(self) -> str:
+        """What is stated, for people; "" where nothing is."""
+        parts = [
+            "" if self.camera is None else f"camera {self.camera.words()}",
+            "" if self.depth_scale is None else f"depth {self.depth_scale:g} a level",
+            "" if self.mm_per_pixel is None else f"{' x '.join(f'{one:g}' for one in self.mm_per_pixel)} mm per pixel",
+            "" if self.grid is None else f"clouds of {self.grid[0]}x{self.grid[1]} points",
+        ]
+        return "; ".join(filter(None, parts))
+
+    def contradictions(self, other: ScanGeometry) -> list[str]:
+        """The fields that both state, differently."""
+        pairs = ((name, getattr(self, name), getattr(other, name)) for name in self.__dataclass_fields__)
+        return [name for name, own, others in pairs if None not in (own, others) and own != others]
+
+    def or_else(self, other: ScanGeometry | None) -> ScanGeometry:
+        """The same, with what is not stated here as `other` states it."""
+        if other is None:
+            return self
+        stated = {name: getattr(self, name) for name in self.__dataclass_fields__ if getattr(self, name) is not None}
+        return replace(other, **stated)
+
+    def to_dict(self) -> dict[str, Any]:
+        """All of it, ready for JSON."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, saved: Mapping[str, Any]) -> Self:
+        """Take back what `to_dict` gave."""
+        camera, steps, grid = (saved.get(name) for name in ("camera", "mm_per_pixel", "grid"))
+        return cls(
+            camera=None if camera is None else Camera(**camera | {"distortion": tuple(camera["distortion"])}),
+            depth_scale=saved.get("depth_scale"),
+            mm_per_pixel=None if steps is None else (steps[0], steps[1], steps[2]),
+            grid=None if grid is None else (grid[0], grid[1]),
+        )
+
+
 @dataclass(frozen=True, eq=False)
 class Scan:
     """An image and the points measured with it on one grid; one of the two may be missing. Compares by identity.
@@ -151,10 +253,10 @@ class Sample:
 
     `image` is a path or an `(H, W, 3)` uint8 array, None where there are points alone; `points` a path or an
     `(H, W, 3)` array of numbers (0, NaN or infinite where nothing was measured), None where there is an image alone,
-    in `units` (a key of `UNITS`; None: metres are assumed, and must be plausible); `label` is 0 for good, 1 for
-    defective, None when unknown; `mask` a path or `(H, W)` array of the defect, whose pixels are not 0, or a folder
-    that holds a mask for each of several; `defect` names its kind. `saturations` says how much of a defect must be
-    found, by the value that marks it in its mask; empty: all of it.
+    in `units` (a key of `UNITS`; None: metres are assumed, and must be plausible), of depth images and height maps
+    measured as `geometry` says; `label` is 0 for good, 1 for defective, None when unknown; `mask` a path or `(H, W)`
+    array of the defect, whose pixels are not 0, or a folder that holds a mask for each of several; `defect` names its
+    kind. `saturations` says how much of a defect must be found, by the value that marks it in its mask; empty: all.
     Raises ImageError without either, SettingsError for an unknown unit.
     """
 
@@ -167,6 +269,7 @@ class Sample:
     split: str = ""
     units: str | None = None
     saturations: Mapping[int, Saturation] = field(default_factory=dict)
+    geometry: ScanGeometry | None = None
 
     def __post_init__(self) -> None:
         if self.image is None and self.points is None:
@@ -183,6 +286,13 @@ class Sample:
         """The same with points in `units`, where it states none itself."""
         is_stated = self.units is not None or self.points is None or units is None
         return self if is_stated else replace(self, units=units)
+
+    def measured_by(self, units: str | None, geometry: ScanGeometry | None) -> Self:
+        """The same with points in `units` and of this `geometry`, where it states none itself."""
+        found = self.in_units(units)
+        if found.points is None or geometry is None:
+            return found
+        return replace(found, geometry=geometry if found.geometry is None else found.geometry.or_else(geometry))
 
     @property
     def source(self) -> Path | np.ndarray:

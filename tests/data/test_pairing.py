@@ -7,9 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from blemish.data import inspection_samples, normal_samples
+from blemish.data import inspection_samples, load_dataset, normal_samples
+from blemish.data.folder import find_inspection
 from blemish.data.loading import complete_samples
-from blemish.data.pairing import parallel_folders
+from blemish.data.pairing import core_of, parallel_folders
 from blemish.errors import DatasetError, DataWarning
 from blemish.types import POINTS, RGB, Sample
 
@@ -108,3 +109,139 @@ def test_a_normal_sample_without_a_modality_is_left_out_and_named() -> None:
         assert complete_samples([whole, half], (RGB,)) == [whole, half]
     with pytest.raises(DatasetError, match=r"measured points of every good part; got 2 of 3 without, first part\.png"):
         complete_samples([half, whole, half], (RGB, POINTS))
+
+
+def cloud(path: Path, colours: bool = False) -> Path:
+    """A small organised PLY."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    fields = "".join(f"property float {one}\n" for one in "xyz")
+    fields += "".join(f"property uchar {one}\n" for one in ("red", "green", "blue")) * colours
+    rows = "".join(f"{x / 100} {y / 100} 0.5{' 9 9 9' * colours}\n" for y in range(6) for x in range(5))
+    header = f"ply\nformat ascii 1.0\ncomment width 5\ncomment height 6\nelement vertex 30\n{fields}end_header\n"
+    path.write_text(header + rows)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("image", "points"),
+    [
+        ("part_001.png", "part_001.ply"),
+        ("part_001_rgb.png", "part_001_depth.png"),
+        ("rgb_001.png", "depth_001.png"),
+        ("part_001-color.jpg", "part_001-xyz.npy"),
+        ("part_001.png", "part_001.npy"),
+        ("part_001.png", "part_001_points.pcd"),
+    ],
+)
+def test_files_side_by_side_are_paired(image: str, points: str, tmp_path: Path, write: Write) -> None:
+    for number in ("001", "002"):
+        write(tmp_path / image.replace("001", number), 100)
+        file = tmp_path / points.replace("001", number)
+        if points.endswith(".npy"):
+            np.save(file, np.full((6, 5, 3), 0.1, np.float32))
+        else:
+            cloud(file)  # nothing reads what a name says
+    expected = [(tmp_path / image.replace("001", n), tmp_path / points.replace("001", n)) for n in ("001", "002")]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for found in (
+            inspection_samples(tmp_path),
+            normal_samples(tmp_path),
+            inspection_samples([expected[0][0], expected[1][1]]),
+        ):
+            assert [(s.image, s.points) for s in found] == expected
+        assert [(s.image, s.points) for s in inspection_samples(list(expected[0]))] == expected[:1]
+
+
+def test_a_folder_a_scan(tmp_path: Path, write: Write) -> None:
+    for name in ("a", "b"):
+        write(tmp_path / name / "rgb.png", 100)
+        cloud(tmp_path / name / "cloud.ply")
+    found = inspection_samples(tmp_path)
+    assert [(s.image, s.points) for s in found] == [
+        (tmp_path / n / "rgb.png", tmp_path / n / "cloud.ply") for n in ("a", "b")
+    ]
+
+
+def test_two_files_of_any_names_are_one_scan(tmp_path: Path, write: Write) -> None:
+    image, points = write(tmp_path / "left" / "shot.png", 100), cloud(tmp_path / "right" / "scan7.ply")
+    assert [(s.image, s.points) for s in inspection_samples([points, image])] == [(image, points)]
+    assert [(s.image, s.points, s.label) for s in normal_samples([image, points])] == [(image, points, 0)]
+
+
+def test_what_lacks_its_other_half_side_by_side_is_named(tmp_path: Path, write: Write) -> None:
+    for name in ("a.png", "b.png"):
+        write(tmp_path / name, 100)
+    for name in ("a.ply", "c.ply"):
+        cloud(tmp_path / name)
+    coloured = cloud(tmp_path / "d.ply", colours=True)
+    with pytest.warns(DataWarning) as caught:
+        found = inspection_samples(tmp_path)
+    assert sorted(w.message.file for w in caught) == [str(tmp_path / "b.png"), str(tmp_path / "c.ply")]
+    halves = {(s.image, s.points) for s in found}
+    assert halves == {
+        (tmp_path / "a.png", tmp_path / "a.ply"),
+        (tmp_path / "b.png", None),
+        (None, tmp_path / "c.ply"),
+        (None, coloured),
+    }
+    assert complete_samples([s for s in found if s.points in (coloured, tmp_path / "a.ply")], (RGB, POINTS))
+
+
+def test_clouds_alone_are_scans_and_strangers_among_images_are_not(tmp_path: Path, write: Write) -> None:
+    for name in ("a.ply", "b.ply"):
+        cloud(tmp_path / "clouds" / name, colours=True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert [(s.image, s.points.name) for s in inspection_samples(tmp_path / "clouds")] == [
+            (None, "a.ply"),
+            (None, "b.ply"),
+        ]
+        for name in ("x.png", "y_depth.png"):  # no pairs: as ever, two pictures
+            write(tmp_path / "images" / name, 100)
+        cloud(tmp_path / "images" / "z.ply")
+        found = find_inspection(tmp_path / "images")
+    assert [s.points for s in found.samples] == [None, None]
+    assert found.contents.ignored == {".ply": 1}
+
+
+def test_a_tiff_of_eight_bits_is_no_points(tmp_path: Path, write: Write) -> None:
+    """The same picture in two formats is two pictures; floats beside a picture are its points."""
+    tifffile = pytest.importorskip("tifffile", reason="TIFFs of points come with blemish[3d]")
+    write(tmp_path / "a.png", 100)
+    tifffile.imwrite(tmp_path / "a.tiff", np.full((6, 5, 3), 100, np.uint8), photometric="rgb")
+    assert [s.points for s in inspection_samples(tmp_path)] == [None, None]
+    for channels, photometric in (((), "minisblack"), ((3,), "rgb")):
+        tifffile.imwrite(tmp_path / "a.tiff", np.full((6, 5, *channels), 0.1, np.float32), photometric=photometric)
+        assert [(s.image, s.points) for s in inspection_samples(tmp_path)] == [
+            (tmp_path / "a.png", tmp_path / "a.tiff")
+        ]
+
+
+@pytest.mark.parametrize(
+    ("stem", "expected"),
+    [
+        ("part7", ("part7", "")),
+        ("part7_rgb", ("part7", "image")),
+        ("Depth-part7", ("part7", "points")),
+        ("a.b.xyz", ("a.b", "points")),
+        ("color", ("", "image")),
+        ("colorful_part", ("colorful_part", "")),
+        ("depth", ("", "points")),
+    ],
+)
+def test_the_core_of_a_name(stem: str, expected: tuple[str, str]) -> None:
+    assert core_of(stem) == expected
+
+
+def test_depth_beside_rgb_in_the_layout_of_mvtec_3d(tmp_path: Path, write: Write) -> None:
+    """Depth images in place of xyz, and masks as in MVTec AD."""
+    root = tmp_path / "gland"
+    for kind in ("train/good", "test/good", "test/bent"):
+        write(root / kind / "rgb" / "000.png", 100)
+        write(root / kind / "depth" / "000.png", 100)
+    mask = write(root / "ground_truth" / "bent" / "000_mask.png", 255)
+    category = load_dataset(root).categories["gland"]
+    assert [s.points for s in category.train] == [root / "train/good/depth/000.png"]
+    assert {(s.defect, s.mask) for s in category.test} == {("", None), ("bent", mask)}
+    assert [s.points for s in inspection_samples(root / "train" / "good")] == [root / "train/good/depth/000.png"]

@@ -160,9 +160,9 @@ def test_damaged_and_absent_files_are_named(points: np.ndarray, tmp_path: Path) 
         load_points(tmp_path / "away.tiff")
     with pytest.raises(ImageError, match="folder"):
         load_points(tmp_path)
-    (tmp_path / "cloud.ply").write_text("ply")
-    with pytest.raises(ImageError, match=r"cloud\.ply.*numpy\.save"):
-        load_points(tmp_path / "cloud.ply")
+    (tmp_path / "cloud.obj").write_text("obj")
+    with pytest.raises(ImageError, match=r"cloud\.obj.*numpy\.save"):
+        load_points(tmp_path / "cloud.obj")
 
 
 class Harm:

@@ -15,11 +15,15 @@ import typer
 from blemish.cli.options import (
     SOME_UNREADABLE,
     Cache,
+    DepthScale,
     DetectorNames,
     Device,
     DeviceName,
     EncoderName,
+    Grid,
     ImageSize,
+    Intrinsics,
+    MmPerStep,
     Out,
     Settings,
     TextEncoderName,
@@ -32,6 +36,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from blemish.evaluation import CategoryData, Run, RunDetail
+    from blemish.types import ScanGeometry
 
 
 def evaluate(
@@ -67,6 +72,10 @@ def evaluate(
     ] = False,
     cache: Cache = None,
     units: Units = None,
+    intrinsics: Intrinsics = None,
+    depth_scale: DepthScale = None,
+    mm_per_pixel: MmPerStep = None,
+    grid: Grid = None,
 ) -> None:
     """Measure methods on datasets with labels; writes results.csv and report.html into OUT.
 
@@ -74,11 +83,12 @@ def evaluate(
     K shots are numpy.random.RandomState(seed).permutation(n)[:K] over the sorted file names of train/good.
     """
     from blemish.cli.console import say, say_where, show
+    from blemish.cli.scan_options import scan_geometry
     from blemish.cli.settings import parse_settings
     from blemish.evaluation import plan_runs
 
     runs = plan_runs(
-        categories_of(datasets, categories, units),
+        categories_of(datasets, categories, units, scan_geometry(intrinsics, depth_scale, mm_per_pixel, grid)),
         detectors=comma_separated(detectors),
         shots=[parse_shots(text) for text in comma_separated(shots)],
         seeds=[parse_seed(text) for text in comma_separated([seeds])],
@@ -128,7 +138,10 @@ def parse_seed(text: str) -> int:
 
 
 def categories_of(
-    datasets: Sequence[Path], names: Sequence[str] | None, units: str | None = None
+    datasets: Sequence[Path],
+    names: Sequence[str] | None,
+    units: str | None = None,
+    geometry: ScanGeometry | None = None,
 ) -> list[CategoryData]:
     """Every category to measure, or those of these names. Raises DatasetError for a name that no dataset has, and for
     a category without good and defective pictures to test on."""
@@ -145,7 +158,9 @@ def categories_of(
         dataset = load_dataset(path, (here or wanted) if wanted else None)
         found += [
             CategoryData(
-                dataset.name, name, *(tuple(s.in_units(units) for s in part) for part in (one.train, one.test))
+                dataset.name,
+                name,
+                *(tuple(s.measured_by(units, geometry) for s in part) for part in (one.train, one.test)),
             )
             for name, one in dataset.categories.items()
         ]

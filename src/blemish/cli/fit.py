@@ -13,13 +13,17 @@ from blemish.cli.options import (
     BitDepth,
     Cache,
     Category,
+    DepthScale,
     DetectorName,
     Device,
     DeviceName,
     EncoderName,
     FalseAlarmRate,
+    Grid,
     Ignore,
     ImageSize,
+    Intrinsics,
+    MmPerStep,
     Pages,
     Precision,
     Settings,
@@ -68,6 +72,10 @@ def fit(
     precision: Precision = None,
     bit_depth: BitDepth = None,
     units: Units = None,
+    intrinsics: Intrinsics = None,
+    depth_scale: DepthScale = None,
+    mm_per_pixel: MmPerStep = None,
+    grid: Grid = None,
     assume_good: AssumeGood = False,
     ignore: Ignore = None,
     pages: Pages = False,
@@ -93,6 +101,7 @@ def fit(
     """
     from blemish.cli.console import say, say_where
     from blemish.cli.progress import progress_bar
+    from blemish.cli.scan_options import scan_geometry
     from blemish.cli.settings import parse_ignored, parse_settings
     from blemish.cli.summaries import model_in_words, set_aside_in_words, standing_out_in_words
     from blemish.data import draw_shots
@@ -106,6 +115,7 @@ def fit(
         refuse_with_zero_shot(of_pictures | {"--cache": cache, "--assume-good": assume_good, "--pages": pages})
     chosen = parse_settings(settings or [])
     ignored = parse_ignored(ignore or [])
+    geometry = scan_geometry(intrinsics, depth_scale, mm_per_pixel, grid)
     with collected_warnings() as warnings:
         found = None
         if paths:
@@ -126,6 +136,7 @@ def fit(
             precision=precision.value if precision else "auto",
             bit_depth=bit_depth,
             units=units,
+            geometry=geometry,
             **chosen,
         )
         check_readers(inspector, prompts, text_encoder)

@@ -11,13 +11,17 @@ import typer
 from blemish.cli.options import (
     SOME_UNREADABLE,
     Category,
+    DepthScale,
     Device,
     DeviceName,
+    Grid,
     ImageSize,
     InspectedPaths,
+    Intrinsics,
     ModelFolder,
     Out,
     Pages,
+    Units,
     UnsureRate,
 )
 from blemish.errors import SettingsError
@@ -25,6 +29,7 @@ from blemish.errors import SettingsError
 if TYPE_CHECKING:
     from blemish.cli.inspection import Inspection
     from blemish.cli.result_folder import Wanted
+    from blemish.types import ScanGeometry
 
 NOT_ALL_GOOD = 1  # exit code
 
@@ -91,8 +96,13 @@ def inspect(
         typer.Option("--language", metavar="NAME", help="What regions are described in, such as de; en if unset."),
     ] = None,
     mm_per_pixel: Annotated[
-        float | None,
-        typer.Option("--mm-per-pixel", metavar="MM", help="The size of a pixel, to state the size of regions in mm."),
+        str | None,
+        typer.Option(
+            "--mm-per-pixel",
+            metavar="MM|X,Y,Z",
+            help="The size of a pixel, to state the size of regions in mm; or the millimetres of a column, a row and a "
+            "level of height maps.",
+        ),
     ] = None,
     defect_names: Annotated[
         str | None,
@@ -118,12 +128,19 @@ def inspect(
             help="A vision-language model on this machine that may word the reasons; slow, off if unset.",
         ),
     ] = None,
+    units: Units = None,
+    intrinsics: Intrinsics = None,
+    depth_scale: DepthScale = None,
+    grid: Grid = None,
     device: DeviceName = Device.auto,
 ) -> None:
     """Inspect pictures with a model; writes results.jsonl, results.csv, overlays/ and report.html into OUT.
 
     Results are written while they come. The same command again goes on where the last one stopped: pictures that this
     model has inspected already, and that have not changed, are skipped.
+
+    A picture and the points measured with it are one scan: part7.png beside part7.ply, or the two named together. How
+    scans were measured (--units, --intrinsics, …) is in the model, and needs to be stated only where it is not.
 
     With --no-model no good picture is needed: blemish inspect --no-model FOLDER -o OUT. Most of the pictures must be
     good; a defect that many of them share looks normal.
@@ -135,6 +152,7 @@ def inspect(
     from blemish.cli.mutual import MutualOptions, inspect_without_model
     from blemish.cli.result_folder import Wanted, check_choice, result_folder
     from blemish.cli.results import mark_alarms
+    from blemish.cli.scan_options import parse_pixel, refuse_without_model, scan_geometry
     from blemish.scoring.describe import count_in_words
     from blemish.scoring.false_discovery import benjamini_hochberg
 
@@ -149,15 +167,18 @@ def inspect(
         false_alarm_rate=false_alarm_rate,
         unsure_rate=unsure_rate,
     )
+    pixel, steps = parse_pixel(mm_per_pixel)
+    geometry = scan_geometry(intrinsics, depth_scale, steps, grid)
     reasons = {
         "language": language,
-        "mm_per_pixel": mm_per_pixel,
+        "mm_per_pixel": pixel,
         "defect_names": None if defect_names is None else defect_names.split(",") if defect_names.strip() else [],
         "names_encoder": names_encoder,
         "vlm": vlm,
     }
     check_reasons(reasons)
     if no_model:
+        refuse_without_model({"--units": units, "how scans were measured": geometry})
         done = inspect_without_model(
             out,
             [str(model), *(paths or ())],
@@ -180,6 +201,8 @@ def inspect(
             device=device.value,
             encoder=encoder,
             reasons=reasons,
+            units=units,
+            geometry=geometry,
         )
     done.say(out)
     if false_discovery_rate is not None:
@@ -218,13 +241,17 @@ def inspect_by_model(
     device: str,
     encoder: str | None,
     reasons: Mapping[str, Any],
+    units: str | None = None,
+    geometry: ScanGeometry | None = None,
 ) -> Inspection:
     """Inspect the pictures at `paths` with a saved model and write everything into `out`.
 
     `reasons` is how regions are described: what `Inspector.with_reasons` takes, None for what is not said.
     """
+    from blemish.cli.console import say
     from blemish.cli.inspection import Job, inspect_into
     from blemish.cli.result_folder import Origin
+    from blemish.cli.scan_options import check_stated, measured_in_words
     from blemish.data.data_warnings import collected_warnings
     from blemish.data.folder import find_inspection
     from blemish.data.path_lists import expand_lists
@@ -239,9 +266,12 @@ def inspect_by_model(
         found = find_inspection(expand_lists(list(paths)), pages=pages)
         inspector = Inspector.load(model, device=device, encoder=encoder)
         inspector.model_.check_category(category)
+        check_stated(inspector, units, geometry)
+        for line in measured_in_words(inspector, found.samples):
+            say(line, err=True)
         inspector = inspector.with_reasons(**{name: value for name, value in reasons.items() if value is not None})
         job = Job(
-            samples=found.samples,
+            samples=[sample.measured_by(units, geometry) for sample in found.samples],
             title=model.name,
             origin=Origin(model=read_settings(model)["settings_sha256"], category=category, **reasons),
             wanted=wanted,

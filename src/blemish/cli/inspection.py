@@ -154,7 +154,7 @@ def model_as_predictor(inspector: Inspector, category: str | None) -> Predictor:
 
 def inspect_into(out: Path, inspector: Inspector, job: Job) -> Inspection:
     """Inspect by a fitted model; see `predict_into`."""
-    job = replace(job, samples=[sample.in_units(inspector.model_.settings.units) for sample in job.samples])
+    job = replace(job, samples=[inspector.model_.settings.measured(sample) for sample in job.samples])
     return predict_into(out, model_as_predictor(inspector, job.origin.category), job)
 
 

@@ -1,4 +1,4 @@
-"""`blemish list`: encoders of images and text, detectors, datasets, experiments; licences, sizes, what loads now."""
+"""`blemish list`: encoders, detectors, datasets, experiments, formats of scans; licences, sizes, what loads now."""
 
 from __future__ import annotations
 
@@ -23,12 +23,13 @@ class What(StrEnum):
     detectors = "detectors"
     datasets = "datasets"
     experiments = "experiments"
+    formats = "formats"
 
 
 def listing(
     what: Annotated[What | None, typer.Argument(help="Which list; all of them if unset.", show_default=False)] = None,
 ) -> None:
-    """List encoders (of text too), detectors, datasets, experiments: licence, size, what each needs, what loads now."""
+    """List encoders, detectors, datasets, experiments, formats of scans: licence, size, what each needs, what loads."""
     from blemish.cli.console import show
 
     tables: dict[What, Callable[[], Table]] = {
@@ -37,6 +38,7 @@ def listing(
         What.detectors: detectors,
         What.datasets: datasets,
         What.experiments: experiments,
+        What.formats: formats,
     }
     for kind in [what] if what else tables:
         show(tables[kind]())
@@ -107,6 +109,17 @@ def experiments() -> Table:
     table = table_of("Experiments", "name", "what it compares", "source")
     for name, entry in EXPERIMENTS.items():
         table.add_row(name, entry.summary, entry.source)
+    return table
+
+
+def formats() -> Table:
+    """One row a kind of file that points are read from."""
+    from blemish.cli.console import table_of
+    from blemish.data.points import FORMATS
+
+    table = table_of("Formats of scans", "name", "files", "what they hold", "what to state with them")
+    for one in FORMATS:
+        table.add_row(one.name, ", ".join(one.suffixes), one.holds, one.needs)
     return table
 
 

@@ -88,6 +88,33 @@ Units = Annotated[
         help="What measured points are in: m, cm, mm, um, in; metres, if they can be, if unset.",
     ),
 ]
+Intrinsics = Annotated[
+    str | None,
+    typer.Option(
+        "--intrinsics",
+        metavar="FILE|FX,FY,CX,CY",
+        help="The camera of depth pictures, in pixels: four numbers, or a JSON or YAML file of OpenCV, ROS, Open3D, "
+        "RealSense or HALCON.",
+    ),
+]
+DepthScale = Annotated[
+    float | None,
+    typer.Option(
+        "--depth-scale",
+        metavar="S",
+        help="What one level of depth pictures is, in the unit of --units; metres if unset.",
+    ),
+]
+MmPerStep = Annotated[
+    str | None,
+    typer.Option(
+        "--mm-per-pixel", metavar="X,Y,Z", help="The millimetres of a column, a row and a level of height maps."
+    ),
+]
+Grid = Annotated[
+    str | None,
+    typer.Option("--grid", metavar="WxH", help="The size of the scan in clouds of points that do not state it."),
+]
 EncoderName = Annotated[
     str, typer.Option("--encoder", metavar="NAME|FOLDER", help=f"auto, a folder, or one of: {', '.join(ENCODERS)}.")
 ]

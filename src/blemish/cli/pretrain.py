@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from blemish.cli.options import Device, DeviceName, Settings, Units, given_path
+from blemish.cli.options import DepthScale, Device, DeviceName, Grid, Intrinsics, MmPerStep, Settings, Units, given_path
 from blemish.errors import OutputError
 
 if TYPE_CHECKING:
     import numpy as np
+
+    from blemish.types import ScanGeometry
 
 
 class Network(StrEnum):
@@ -42,6 +44,10 @@ def pretrain(
     device: DeviceName = Device.auto,
     settings: Settings = None,
     units: Units = None,
+    intrinsics: Intrinsics = None,
+    depth_scale: DepthScale = None,
+    mm_per_pixel: MmPerStep = None,
+    grid: Grid = None,
 ) -> None:
     """Learn an encoder of measured points from good scans, by filling in what was hidden from it.
 
@@ -50,12 +56,14 @@ def pretrain(
     """
     from blemish.cli.console import say, say_where
     from blemish.cli.progress import progress_bar
+    from blemish.cli.scan_options import scan_geometry
     from blemish.cli.settings import parse_settings
     from blemish.data.points_files import good_points
     from blemish.utils.atomic import atomic_update
 
     chosen = parse_settings(settings or []) | ({} if steps is None else {"steps": steps})
     files = good_points(paths)
+    geometry = scan_geometry(intrinsics, depth_scale, mm_per_pixel, grid)
 
     from blemish.research.point_mae_pretraining import pretrain as learn
     from blemish.research.point_mae_pretraining import pretraining_of
@@ -63,7 +71,7 @@ def pretrain(
     how = pretraining_of({**chosen, "seed": seed, "device": device.value})
     refuse_foreign(out)
     with atomic_update(out) as stage:
-        surfaces = (read_surface(file, units) for file in files)
+        surfaces = (read_surface(file, units, geometry) for file in files)
         with progress_bar("learning", how.steps) as progress:
             learned = learn(surfaces, how, progress=progress)
         learned.save(stage)
@@ -81,9 +89,9 @@ def refuse_foreign(out: Path) -> None:
         raise OutputError(f"a new folder, an empty one or an old encoder at {out}", kind, "name another folder with -o")
 
 
-def read_surface(file: Path, units: str | None = None) -> np.ndarray:
+def read_surface(file: Path, units: str | None = None, geometry: ScanGeometry | None = None) -> np.ndarray:
     """A scan's points `(H, W, 3)` as an inspection encodes them: in metres, without background and small clusters."""
     from blemish.data.points import load_points
     from blemish.preprocessing.ground_removal import keep_clusters, remove_plane
 
-    return keep_clusters(remove_plane(load_points(file, units=units)))
+    return keep_clusters(remove_plane(load_points(file, units=units, geometry=geometry)))

@@ -16,10 +16,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
+from blemish.data.depth_images import read_depth_image
 from blemish.data.files import shown
-from blemish.data.readers.base import check_pixels, reading
 from blemish.errors import ImageError
 
 DEPTH_ENDING, INFO_ENDING = "_depth.png", "_info_depth.yaml"
@@ -27,9 +26,14 @@ FOCAL = 50 / 36  # focal length over the image's width
 FULL_SCALE = 65535
 
 
-def is_depth_image(path: Path) -> bool:
-    """True for a name such as 007_depth.png."""
-    return path.name.endswith(DEPTH_ENDING)
+def is_depth_image(path: Path, is_stated: bool = False) -> bool:
+    """True for a name such as 007_depth.png; where another camera `is_stated`, only with an info file beside it."""
+    return path.name.endswith(DEPTH_ENDING) and (not is_stated or info_of(path).is_file())
+
+
+def info_of(path: Path) -> Path:
+    """Where the info file of a depth image lies."""
+    return path.with_name(path.name.removesuffix(DEPTH_ENDING) + INFO_ENDING)
 
 
 def load_depth(path: Path, max_pixels: int | None = None) -> np.ndarray:
@@ -38,14 +42,8 @@ def load_depth(path: Path, max_pixels: int | None = None) -> np.ndarray:
     Raises ImageError for an image that is not of 16 bits and grey, and for an info file that is not there, is no YAML,
     or states no range.
     """
-    near, far = depth_range(path.with_name(path.name.removesuffix(DEPTH_ENDING) + INFO_ENDING), path)
-    with reading(path, "a depth picture"), Image.open(path, formats=("PNG",)) as image:
-        check_pixels(image.height, image.width, shown(path), max_pixels)
-        mode, levels = image.mode, np.asarray(image)
-    if mode != "I" and not mode.startswith("I;16"):
-        raise ImageError(
-            f"depth as 16-bit grey in '{shown(path)}'", f"a picture of mode {mode}", "unpack the dataset again"
-        )
+    near, far = depth_range(info_of(path), path)
+    levels = read_depth_image(path, max_pixels)  # (H, W)
     return unproject(levels.astype(np.float64) / FULL_SCALE * (far - near) + near)
 
 
@@ -57,7 +55,7 @@ def depth_range(info: Path, depth: Path) -> tuple[float, float]:
         raise ImageError(
             f"the depth range of '{shown(depth)}' in '{shown(info)}'",
             error.strerror or str(error),
-            "unpack the dataset again: without it depth has no unit",
+            "unpack the dataset again, or state the camera that took it: --intrinsics FILE or fx,fy,cx,cy",
         ) from error
     near, far = number_in(facts, "min"), number_in(facts, "max")
     if near is None or far is None or not 0 <= near < far < np.inf:

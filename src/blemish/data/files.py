@@ -26,6 +26,7 @@ EXTRA_SUFFIXES = {
     "pillow_heif": ({".heic", ".heif", ".hif"}, "heif"),
     "pydicom": ({".dcm", ".dicom"}, "dicom"),
 }
+CLOUD_SUFFIXES = frozenset({".ply", ".pcd", ".npz"})  # files of points that are no images
 NO_SUFFIX = "no suffix"
 
 # Files that blemish itself writes: a folder with all names of one of these sets holds a model, or results.
@@ -53,13 +54,14 @@ class FolderContents:
     """What lies below the folders that were given: images, and what was not looked at.
 
     `ignored` counts files that are no images by their suffix, `left_out` are folders of models and results, `masks`
-    are files that mark the defects of an image beside them.
+    are files that mark the defects of an image beside them, `clouds` files of points.
     """
 
     images: list[Path] = field(default_factory=list)
     ignored: Counter[str] = field(default_factory=Counter)
     left_out: list[Path] = field(default_factory=list)
     masks: list[Path] = field(default_factory=list)
+    clouds: list[Path] = field(default_factory=list)
 
     def add(self, other: FolderContents) -> None:
         """Take up what lies in another folder."""
@@ -67,6 +69,7 @@ class FolderContents:
         self.ignored += other.ignored
         self.left_out += other.left_out
         self.masks += other.masks
+        self.clouds += other.clouds
 
     def words(self) -> list[str]:
         """A sentence on each kind of thing that was not looked at; none where all was."""
@@ -142,9 +145,12 @@ def list_folder(folder: Path | str) -> FolderContents:
     for entry in _walk(folder, contents.left_out):
         if (is_image_file(entry.path) and _is(entry, "file")) or (is_image_name(entry.name) and _is_broken(entry)):
             contents.images.append(Path(entry.path))
+        elif os.path.splitext(entry.name)[1].lower() in CLOUD_SUFFIXES and _is(entry, "file"):
+            contents.clouds.append(Path(entry.path))
         elif _is(entry, "file"):
             contents.ignored[os.path.splitext(entry.name)[1].lower() or NO_SUFFIX] += 1
     contents.images.sort()
+    contents.clouds.sort()
     contents.left_out.sort()
     return contents
 
@@ -153,6 +159,14 @@ def find_files(folder: Path | str, is_wanted: Callable[[str], bool]) -> list[Pat
     """All files below `folder` whose name `is_wanted`, sorted by path, found as `list_folder` finds images."""
     entries = (entry for entry in _walk(folder, []) if is_wanted(entry.name))
     return sorted(Path(entry.path) for entry in entries if _is(entry, "file") or _is_broken(entry))
+
+
+def files_in(folder: Path) -> list[Path]:
+    """The files directly in `folder`, hidden ones left out, sorted by name; none of one that cannot be read."""
+    try:
+        return [Path(entry.path) for entry in _entries(folder) if _is(entry, "file")]
+    except DatasetError:
+        return []
 
 
 def subfolders(folder: Path) -> list[Path]:

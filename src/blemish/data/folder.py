@@ -7,11 +7,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from blemish.data.clouds import is_cloud_name
 from blemish.data.decoding import pages_of, split_page
 from blemish.data.files import FolderContents, existing_folder, is_output, list_folder, shown, stated_path
 from blemish.data.layouts import LAYOUTS, category_folders, layout_of, load_dataset
 from blemish.data.names import check_names, masks_beside, meaning_of
-from blemish.data.pairing import loose_scans
+from blemish.data.pairing import loose_scans, scan_of
 from blemish.errors import DatasetError
 from blemish.types import Sample
 
@@ -52,7 +53,11 @@ def find_normal(paths: Paths, assume_good: bool = False, pages: bool = False, ca
     """
     contents, samples = FolderContents(), []
     places: dict[str, Path] = {}
-    for path in _listed(paths):
+    listed = _listed(paths)
+    if (scan := scan_of(listed)) is not None and all(map(os.path.isfile, listed)):
+        contents.images += listed
+        return Found([replace(scan, label=0, split="train", category=category)], contents)
+    for path in listed:
         found = _normal_at(path, assume_good, pages, contents)
         if category is None:
             _check_apart(found, path, places)
@@ -63,14 +68,19 @@ def find_normal(paths: Paths, assume_good: bool = False, pages: bool = False, ca
 def find_inspection(paths: Paths, pages: bool = False) -> Found:
     """The samples to inspect that `paths` mean, each image once, in the order given.
 
-    A path is an image (whatever its suffix), a page of one ("stack.tif#3", or "#*" for all), a dataset root or category
-    folder (its test images, with what is known about them), or any other folder (all its images at any depth but
-    masks, nothing known about them). `pages` takes each page of every TIFF.
+    Two paths of files, an image and points, are one scan. A path is an image (whatever its suffix), a page of one
+    ("stack.tif#3", or "#*" for all), a dataset root or category folder (its test images, with what is known about
+    them), or any other folder (all its images at any depth but masks, nothing known about them). `pages` takes each
+    page of every TIFF.
 
     Raises DatasetError for a path that is not there and a folder without images.
     """
     contents = FolderContents()
-    return Found(_unique(s for path in _listed(paths) for s in _all_at(path, pages, contents)), contents)
+    listed = _listed(paths)
+    if (scan := scan_of(listed)) is not None and all(map(os.path.isfile, listed)):
+        contents.images += listed
+        return Found([scan], contents)
+    return Found(_unique(s for path in listed for s in _all_at(path, pages, contents)), contents)
 
 
 def _normal_at(path: Path, assume_good: bool, pages: bool, contents: FolderContents) -> list[Sample]:
@@ -79,9 +89,9 @@ def _normal_at(path: Path, assume_good: bool, pages: bool, contents: FolderConte
         return [sample for category in load_dataset(path).categories.values() for sample in category.train]
     found = _contents_at(path)
     _refuse_known_defects(path, found.images)
-    scans = _scans_at(path, found.images)
+    scans = _scans_at(path, found)
     if os.path.isdir(path) and _category_around(path) is None and not assume_good:
-        check_names(path, found.images)
+        check_names(path, [*found.images, *found.clouds])
     _leave_out_masks(found, path)
     contents.add(found)
     if scans is not None:
@@ -95,8 +105,8 @@ def _all_at(path: Path, pages: bool, contents: FolderContents) -> list[Sample]:
         found = _contents_at(path)
         if _category_around(path) is None:
             _leave_out_masks(found, path)
+        scans = _scans_at(path, found)
         contents.add(found)
-        scans = _scans_at(path, found.images)
         return [Sample(image) for image in _with_pages(found.images, pages)] if scans is None else scans
     samples = [s for folder in folders.values() for s in LAYOUTS[str(layout_of(folder))].load_category(folder).test]
     contents.add(_others(path))
@@ -118,9 +128,10 @@ def _contents_at(path: Path) -> FolderContents:
     if str(path).endswith(ALL_PAGES) and os.path.isfile(str(path).removesuffix(ALL_PAGES)):
         return FolderContents(images=pages_of(str(path).removesuffix(ALL_PAGES)))
     if os.path.isfile(split_page(path)[0]):
-        return FolderContents(images=[path])
+        is_cloud = is_cloud_name(path.name)
+        return FolderContents(images=[] if is_cloud else [path], clouds=[path] if is_cloud else [])
     found = list_folder(existing_folder(path))
-    if not found.images:
+    if not found.images and not found.clouds:
         others = found.ignored.total()
         empty = "a saved model or results" if found.left_out or is_output(path) else "an empty folder"
         raise DatasetError(
@@ -174,16 +185,20 @@ def _category_around(path: Path) -> Path | None:
     return next((a for a in (place, *place.parents) if layout_of(a)), None)
 
 
-def _scans_at(path: Path, found: Sequence[Path]) -> list[Sample] | None:
-    """The samples of the images `found` at `path`, each with its points, when they lie in a dataset that has points.
+def _scans_at(path: Path, contents: FolderContents) -> list[Sample] | None:
+    """The samples of what lies at `path`, each with its points, when it lies in a dataset that has points.
 
-    So do those in parallel folders of images and points (pairing.py). Files of points, masks and further images of the
-    same part are no samples of their own.
+    So do those in parallel folders of images and points, and side by side (pairing.py). Files of points, masks and
+    further images of the same part are no samples of their own.
     """
+    found = contents.images
     folder = _category_around(path)
     layout = None if folder is None else LAYOUTS[str(layout_of(folder))]
     if folder is None or layout is None:
-        return loose_scans(found, path)
+        scans = loose_scans(found, path, contents.clouds)
+        used = {sample.points for sample in scans or ()}
+        contents.ignored.update(cloud.suffix.lower() for cloud in contents.clouds if cloud not in used)
+        return scans
     if not getattr(layout, "HAS_POINTS", False):
         return None
     category = layout.load_category(folder)

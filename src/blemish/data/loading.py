@@ -16,6 +16,7 @@ from blemish.data.data_warnings import warn
 from blemish.data.files import shown, stated_path
 from blemish.data.folder import find_inspection, find_normal
 from blemish.data.images import load_levels
+from blemish.data.samples import has_image
 from blemish.errors import BlemishError, DatasetError, ImageError
 from blemish.types import POINTS, RGB, Sample, Scan
 
@@ -96,7 +97,7 @@ def _missing(sample: Sample, modalities: Sequence[str]) -> str | None:
     """The first of `modalities` that a sample lacks."""
     if POINTS in modalities and sample.points is None:
         return POINTS
-    return RGB if RGB in modalities and sample.image is None else None
+    return RGB if RGB in modalities and not has_image(sample) else None
 
 
 def _several(images: ImageInputs) -> Iterable[ImageInput]:

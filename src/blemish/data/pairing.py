@@ -1,20 +1,28 @@
-"""Images and the points measured with them in parallel folders, such as rgb/000.png beside xyz/000.tiff."""
+"""Images and the points measured with them: parallel folders, such as rgb/000.png beside xyz/000.tiff, and files side
+by side, such as 000.png and 000.ply, or 000_rgb.png and 000_depth.png (or rgb_000, depth_000)."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from blemish.data.clouds import has_colours, is_cloud_name
 from blemish.data.data_warnings import warn
-from blemish.data.files import find_files, is_image_name, shown, subfolders
-from blemish.data.points_files import is_points_name
+from blemish.data.files import files_in, find_files, is_image_name, shown, subfolders
+from blemish.data.points_files import DEPTH_FOLDERS, is_depth_name, is_points_name
+from blemish.data.readers.base import points_shape
 from blemish.errors import DatasetError
 from blemish.types import Sample
 
 # Names of folders of images, and of points, that lie side by side; MVTec 3D-AD has rgb and xyz.
 IMAGE_FOLDERS = frozenset({"rgb", "image", "images", "color", "colour"})
-POINTS_FOLDERS = frozenset({"xyz", "points", "pointcloud", "point_cloud", "cloud"})
+POINTS_FOLDERS = frozenset({"xyz", "points", "pointcloud", "point_cloud", "cloud", "ply", "pcd"}) | DEPTH_FOLDERS
+# Words that begin or end the names of files side by side.
+_IMAGE_WORDS = frozenset({"rgb", "image", "img", "color", "colour", "picture", "texture"})
+_POINTS_WORDS = frozenset({"depth", "xyz", "points", "cloud", "pointcloud", "pcl", "height", "heightmap"})
+_WORD_LAST, _WORD_FIRST = re.compile(r"(?:(.*)[-_. ])?([A-Za-z]+)"), re.compile(r"([A-Za-z]+)[-_. ](.*)")
 
 
 @dataclass(frozen=True)
@@ -31,7 +39,8 @@ class Pair:
 
 def pairs_in(images: Path, points: Path) -> list[Pair]:
     """The scans whose files lie in the folders `images` and `points`, at any depth, sorted by stem."""
-    seen, measured = _by_stem(images, is_image_name), _by_stem(points, is_points_name)
+    is_wanted = is_depth_name if points.name.lower() in DEPTH_FOLDERS else is_points_name
+    seen, measured = _by_stem(images, is_image_name), _by_stem(points, is_wanted)
     return [Pair(stem, seen.get(stem), measured.get(stem)) for stem in sorted(seen.keys() | measured.keys())]
 
 
@@ -40,7 +49,7 @@ def warn_of_halves(pairs: Iterable[Pair], images: Path, points: Path) -> None:
     for pair in pairs:
         if pair.points is None and pair.image is not None:
             warn_of_half(pair.image, "points", points / pair.stem)
-        elif pair.image is None and pair.points is not None:
+        elif pair.image is None and pair.points is not None and not has_colours(pair.points):
             warn_of_half(pair.points, "picture", images / pair.stem)
 
 
@@ -49,14 +58,16 @@ def warn_of_half(file: Path, lacking: str, absent: Path) -> None:
     warn("incomplete", shown(file), f"is a scan without its {lacking}: nothing at '{shown(absent)}'")
 
 
-def loose_scans(files: Sequence[Path], within: Path) -> list[Sample] | None:
-    """The scans that image `files` belong to where they lie in parallel folders of images and points, else None.
+def loose_scans(files: Sequence[Path], within: Path, clouds: Sequence[Path] = ()) -> list[Sample] | None:
+    """The scans that image `files` and `clouds` belong to, where any has points; else None.
 
     Folders are parallel where one is called as in `IMAGE_FOLDERS` and one beside it as in `POINTS_FOLDERS`; their
-    files are paired by name. Each scan is given once, in the order of `files`; a file outside is an image alone. A
-    scan of which one file is missing is given as it is, with a DataWarning, points without their image last where they
-    lie in the folder `within`.
+    files are paired by name. Elsewhere files of one folder are paired that are called alike but for a word that says
+    what they hold, or for their ending. Each scan is given once, in the order of `files`; a file outside is an image
+    alone. A scan of which one file is missing is given as it is, with a DataWarning, points without their image last
+    where they lie in the folder `within`. Clouds in a folder of images none of which belongs to one are left out.
     """
+    files = [*files, *(cloud for cloud in clouds if cloud not in files)]
     places = {place: parallel_folders(place) for place in dict.fromkeys(file.parent for file in files)}
     by_file: dict[Path, Sample] = {}
     asked = set(files)
@@ -70,10 +81,99 @@ def loose_scans(files: Sequence[Path], within: Path) -> list[Sample] | None:
         for pair in pairs:
             sample = Sample(pair.image, pair.points)
             by_file |= {file: sample for file in (pair.image, pair.points) if file is not None}
+    for place in dict.fromkeys(file.parent for file in files if file not in by_file and places[file.parent] is None):
+        by_file |= _side_by_side([file for file in files if file.parent == place], place)
     if not by_file:
         return None
-    known = (by_file.get(file) or Sample(file) for file in files)
+    known = (by_file.get(file) or Sample(file) for file in files if file in by_file or not is_cloud_name(file.name))
     return list(dict.fromkeys((*known, *(sample for sample in by_file.values() if sample.image is None))))
+
+
+def _side_by_side(files: Sequence[Path], place: Path) -> dict[Path, Sample]:
+    """The scans that `files` in the folder `place` belong to, by file; those beside them are looked at as well.
+
+    Of several files of points of one scan a cloud goes before arrays, arrays before depth images.
+    """
+    images, points = _named_alike(place)
+    cores = [core for core in points if core in images]
+    given = {core_of(file.stem)[0] for file in files}
+    by_file: dict[Path, Sample] = {}
+    for core in cores:
+        if core in given:
+            sample = Sample(images[core], points[core][0])
+            by_file |= dict.fromkeys((images[core], *points[core]), sample)
+    alone = [file for file in files if is_cloud_name(file.name) and file not in by_file]
+    if not cores and any(not is_cloud_name(file.name) for file in files):
+        return {}  # images, and clouds that have nothing to do with them
+    for file in alone:
+        if not has_colours(file):
+            warn_of_half(file, "picture", place / core_of(file.stem)[0])
+        by_file[file] = Sample(None, file)
+    for file in files if cores else ():
+        core, kind = core_of(file.stem)
+        if file not in by_file and kind == "points":
+            warn_of_half(file, "picture", place / core)
+            by_file[file] = Sample(None, file)
+        elif file not in by_file:
+            warn_of_half(file, "points", place / core)
+            by_file[file] = Sample(file)
+    return by_file
+
+
+def _named_alike(place: Path) -> tuple[dict[str, Path], dict[str, list[Path]]]:
+    """The image of each core name in a folder, and the files of points, the best one first."""
+    images: dict[str, list[Path]] = {}
+    points: dict[str, list[Path]] = {}
+    for file in files_in(place):
+        core, kind = core_of(file.stem)
+        if is_cloud_name(file.name) or (kind == "points" and is_depth_name(file.name)):
+            points.setdefault(core, []).append(file)
+        elif is_image_name(file.name) or is_points_name(file.name):
+            images.setdefault(core, []).append(file)
+    for core, found in images.items():  # a TIFF or an array of points beside the image it is called like
+        measured = [file for file in found if len(found) > 1 and is_points_name(file.name) and points_shape(file)]
+        if len(measured) < len(found):
+            points.setdefault(core, []).extend(measured)
+            images[core] = [file for file in found if file not in measured]
+    ranked = {core: sorted(found, key=_rank) for core, found in points.items() if found}
+    first = {core: sorted(found, key=lambda f: (core_of(f.stem)[1] != "image", f))[0] for core, found in images.items()}
+    return {core: file for core, file in first.items() if is_image_name(file.name)}, ranked
+
+
+def core_of(stem: str) -> tuple[str, str]:
+    """What the name of a file shares with those of its scan, and "image" or "points" where a word says what it holds.
+
+    "part7_rgb" and "rgb_part7" are ("part7", "image"), "part7" is ("part7", ""), "depth" ("", "points").
+    """
+    last, first = _WORD_LAST.fullmatch(stem), _WORD_FIRST.fullmatch(stem)
+    for word, core in ((last[2], last[1] or "") if last else ("", ""), (first[1], first[2]) if first else ("", "")):
+        if word.lower() in _IMAGE_WORDS | _POINTS_WORDS:
+            return core, "image" if word.lower() in _IMAGE_WORDS else "points"
+    return stem, ""
+
+
+def scan_of(files: Sequence[Path]) -> Sample | None:
+    """Two files, an image and points, as one scan whatever they are called; None where they are something else.
+
+    So they are where one of them is called like another file beside it, with which it is a scan.
+    """
+    if len(files) != 2:
+        return None
+    points = [f for f in files if is_cloud_name(f.name) or (core_of(f.stem)[1] == "points" and is_depth_name(f.name))]
+    images = [file for file in files if file not in points and is_image_name(file.name)]
+    if not len(points) == len(images) == 1 or any(_has_partner(file) for file in files):
+        return None
+    return Sample(images[0], points[0])
+
+
+def _has_partner(file: Path) -> bool:
+    images, points = _named_alike(file.parent)
+    core = core_of(file.stem)[0]
+    return core in images and core in points
+
+
+def _rank(file: Path) -> tuple[int, Path]:
+    return (0 if is_cloud_name(file.name) else 1 if is_points_name(file.name) else 2), file
 
 
 def parallel_folders(place: Path) -> tuple[Path, Path] | None:

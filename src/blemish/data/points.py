@@ -2,8 +2,9 @@
 
 Organised: one point for each pixel of the image taken with it, as in MVTec 3D-AD (Bergmann, Jin, Sattlegger, Steger:
 The MVTec 3D-AD dataset for unsupervised 3D anomaly detection and localization, VISAPP 2022). Where nothing was measured
-there is NaN; files may say so with 0, 0, 0 or with infinity too. Read are TIFF (three channels of floats), .npy,
-arrays, and the depth images of Eyecandies (depth.py).
+there is NaN; files may say so with 0, 0, 0 or with infinity too. `FORMATS` lists what is read: TIFF (three channels of
+floats), .npy, .npz, PLY, PCD (clouds.py), arrays, depth images and height maps (depth_images.py), and the depth images
+of Eyecandies (depth.py).
 
 The unit is stated by whoever gives the points. Where nobody states one, metres are assumed, and points whose extent,
 spacing or noise no scan of a part in metres has are refused: a part of 6 mm in millimetres is not taken for one of 6 m.
@@ -12,18 +13,50 @@ spacing or noise no scan of a part in metres has are refused: a part of 6 mm in 
 from __future__ import annotations
 
 import os
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from blemish.data.clouds import is_cloud_name, on_grid, read_layers
 from blemish.data.depth import is_depth_image, load_depth
+from blemish.data.depth_images import DEPTH_SUFFIXES, check_depth_scale, points_of_levels, read_depth_image
 from blemish.data.files import shown
 from blemish.data.readers.base import check_pixels, reading
+from blemish.data.readers.cloud import Cloud
 from blemish.errors import ImageError
-from blemish.types import UNITS, check_units
+from blemish.types import UNITS, ScanGeometry, check_units
 from blemish.utils.optional import need
 
 PointsSource = Path | str | np.ndarray
+
+
+@dataclass(frozen=True)
+class PointsFormat:
+    """A kind of file that is read: its suffixes, what it holds, and what has to be stated with it."""
+
+    name: str
+    suffixes: tuple[str, ...]
+    holds: str
+    needs: str = ""
+
+
+FORMATS: tuple[PointsFormat, ...] = (
+    PointsFormat("TIFF of x, y, z", (".tif", ".tiff"), "(H, W, 3) numbers"),
+    PointsFormat("NumPy array", (".npy",), "(H, W, 3) numbers, or depth (H, W)", "of depth: as depth pictures"),
+    PointsFormat(
+        "NumPy archive", (".npz",), "xyz or points (H, W, 3), or depth (H, W); rgb", "of depth: as depth pictures"
+    ),
+    PointsFormat(
+        "PLY", (".ply",), "ASCII or binary; colours", "--grid, or --intrinsics, unless the header has its size"
+    ),
+    PointsFormat("PCD", (".pcd",), "ASCII, binary, compressed; colours", "as PLY, of HEIGHT 1"),
+    PointsFormat(
+        "depth picture", (".png", ".pgm", ".tif", ".tiff"), "one channel", "--intrinsics; --units or --depth-scale"
+    ),
+    PointsFormat("height map", (".png", ".pgm", ".tif", ".tiff", ".npy"), "one channel", "--mm-per-pixel x,y,z"),
+    PointsFormat("Eyecandies depth", ("_depth.png",), "16 bits, with _info_depth.yaml beside it"),
+)
 
 TIFF_SUFFIXES = (".tif", ".tiff")
 _LOOKED_AT = 20_000  # points that the unit is checked on, at most
@@ -39,21 +72,47 @@ ASSUMED_COARSEST = 5e-3  # median distance between neighbours
 ASSUMED_NOISIEST = 2e-3  # standard deviation of the depth from point to point; sensors for parts have 0.001 to 0.5 mm
 
 
-def load_points(source: PointsSource, max_pixels: int | None = None, units: str | None = None) -> np.ndarray:
+@dataclass(frozen=True, eq=False)
+class Surface:
+    """Points `(H, W, 3)` float32 in metres, NaN where nothing was measured, and the colours `(H, W, 3)` uint8 that
+    their file holds, None where it holds none."""
+
+    points: np.ndarray
+    rgb: np.ndarray | None = None
+
+
+def load_points(
+    source: PointsSource,
+    max_pixels: int | None = None,
+    units: str | None = None,
+    geometry: ScanGeometry | None = None,
+) -> np.ndarray:
     """The points as a writable `(H, W, 3)` float32 array in metres, NaN where nothing was measured.
 
-    `source` is a TIFF, a .npy file, NNN_depth.png with NNN_info_depth.yaml beside it, or an array `(H, W, 3)`. A cloud
-    of more than `max_pixels` points (None: as for images) is refused before it is read. `units` is the unit of the
-    source, a key of `blemish.types.UNITS`; None assumes metres (depth images with their info file are in metres
-    always).
+    `source` is a file of one of the `FORMATS`, or an array `(H, W, 3)`, or `(H, W)` of depth or height. A cloud of more
+    than `max_pixels` points (None: as for images) is refused before it is read. `units` is the unit of the source, a
+    key of `blemish.types.UNITS`; None assumes metres (depth images with an info file are in metres, height maps in
+    millimetres, always). `geometry` says what the levels of depth images and height maps mean, and on which grid a
+    cloud lies whose file does not say so.
 
     Raises ImageError, which names the file, for what cannot be read, has another shape, holds no point at all, or
     cannot be in that unit; SettingsError for an unknown unit; MissingPackageError where TIFFs need a package that is
     not installed.
     """
+    return load_surface(source, max_pixels, units, geometry).points
+
+
+def load_surface(
+    source: PointsSource,
+    max_pixels: int | None = None,
+    units: str | None = None,
+    geometry: ScanGeometry | None = None,
+) -> Surface:
+    """The points as `load_points` gives them, and the colours in the same file."""
     check_units(units)
+    check_depth_scale(geometry, units)
     if isinstance(source, np.ndarray):
-        return _checked(source, "array", units)
+        return Surface(_of_array(source, "array", units, geometry))
     path = Path(os.path.expanduser(source))
     name = shown(path)
     if not path.is_file():
@@ -62,18 +121,41 @@ def load_points(source: PointsSource, max_pixels: int | None = None, units: str 
         )
     if path.stat().st_size == 0:
         raise ImageError(f"points in '{name}'", "an empty file (0 bytes)", "copy or record it again")
-    if is_depth_image(path):
-        return load_depth(path, max_pixels)
+    is_measured = geometry is not None and (geometry.camera is not None or geometry.mm_per_pixel is not None)
+    if is_depth_image(path, is_stated=is_measured):
+        return Surface(load_depth(path, max_pixels))
+    if is_cloud_name(path.name):
+        layers = read_layers(path, geometry, max_pixels)
+        return Surface(_of_array(layers.measured, name, units, geometry), layers.rgb)
+    return Surface(_of_array(_read_array(path, max_pixels), name, units, geometry))
+
+
+def _read_array(path: Path, max_pixels: int | None) -> np.ndarray:
+    """What a TIFF, a .npy file or a depth image holds."""
     suffix = path.suffix.lower()
     if suffix in TIFF_SUFFIXES:
-        return _checked(_read_tiff(path, max_pixels), name, units)
+        return _read_tiff(path, max_pixels)
     if suffix == ".npy":
-        return _checked(_read_npy(path, max_pixels), name, units)
+        return _read_npy(path, max_pixels)
+    if suffix in DEPTH_SUFFIXES:
+        return read_depth_image(path, max_pixels)
     raise ImageError(
-        f"points in '{name}' as .tif, .tiff, .npy, or NNN_depth.png with its info file",
+        f"points in '{shown(path)}' as {', '.join(dict.fromkeys(s for one in FORMATS for s in one.suffixes))}",
         f"a name that ends in '{suffix}'",
         "save the points as .npy: numpy.save(path, points) with points (H, W, 3)",
     )
+
+
+def _of_array(array: np.ndarray, name: str, units: str | None, geometry: ScanGeometry | None) -> np.ndarray:
+    """Points, or the points of depth, as float32 in metres with NaN in the holes."""
+    if array.ndim == 3 and array.shape[2] == 1:
+        array = array[..., 0]
+    if array.ndim == 2 and array.shape[1] == 3 and geometry is not None:  # a cloud without its grid
+        array = on_grid(Cloud(array), geometry, name).measured
+    if array.ndim == 2 and array.shape[1] != 3 and 0 not in array.shape:
+        points, units = points_of_levels(array, name, units, geometry)
+        return _checked(points, name, units)
+    return _checked(array, name, units)
 
 
 def measured(points: np.ndarray) -> np.ndarray:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 
+from blemish.data.clouds import has_colours
 from blemish.data.full_scale import FullScale
 from blemish.data.images import load_image
 from blemish.data.scans import load_scan
@@ -24,9 +26,18 @@ def load_sample(sample: Sample, modalities: Sequence[str] = (RGB,), full_scale: 
 
 def image_of(sample: Sample, full_scale: FullScale | None = None) -> np.ndarray:
     """The sample's image `(H, W, 3)` uint8. Raises ImageError where it has points alone."""
+    if sample.image is None and has_image(sample):
+        colours = load_scan(sample).image
+        assert colours is not None  # the file has some
+        return colours
     if sample.image is None:
         raise ImageError("a picture", f"points alone, {sample.name}", "give a picture, or use a model of points")
     return load_image(sample.image, full_scale=full_scale)
+
+
+def has_image(sample: Sample) -> bool:
+    """Whether a sample has an image, be it the colours in its file of points."""
+    return sample.image is not None or (isinstance(sample.points, Path) and has_colours(sample.points))
 
 
 def batch_of(inputs: Sequence[ImageOrScan]) -> EncoderInput:

@@ -7,7 +7,7 @@ import numpy as np
 from blemish.data.files import shown
 from blemish.data.full_scale import FullScale
 from blemish.data.images import load_image
-from blemish.data.points import load_points, resize_points
+from blemish.data.points import load_surface, resize_points
 from blemish.errors import ImageError
 from blemish.types import Sample, Scan
 
@@ -16,12 +16,16 @@ def load_scan(sample: Sample, full_scale: FullScale | None = None) -> Scan:
     """The scan of a sample, `(H, W)` being its image's size, or that of its points where it has no image.
 
     `full_scale` says which level is white in images of more than 8 bits.
+    Where there is no image, the colours in the file of points are taken for it, if it holds any.
     Points of another size but the same aspect ratio are brought to the image's size by nearest neighbour.
 
     Raises ImageError for files that are not there or cannot be read, and for points that belong to another image.
     """
     image = None if sample.image is None else load_image(sample.image, full_scale=full_scale)
-    points = None if sample.points is None else load_points(sample.points, units=sample.units)
+    surface = None if sample.points is None else load_surface(sample.points, None, sample.units, sample.geometry)
+    points = None if surface is None else surface.points
+    if image is None and surface is not None:
+        image = surface.rgb
     if image is not None and points is not None:
         if not _same_aspect(points.shape[:2], image.shape[:2]):
             raise ImageError(

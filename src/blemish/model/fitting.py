@@ -49,7 +49,7 @@ def fit(
     What is cheap to check is checked before the first image is decoded.
     """
     needs = settings.detector.needs
-    given = [sample.in_units(settings.units) for sample in good_samples(images, category, assume_good)]
+    given = [settings.measured(sample) for sample in good_samples(images, category, assume_good)]
     samples = complete_samples(given, needs.modalities)
     check_enough(len(samples), needs)
     given_areas = read_ignored(ignore)

@@ -26,7 +26,7 @@ from blemish.model.settings import ModelSettings
 from blemish.model.standing_out import StandingOut
 from blemish.preprocessing.ignored_area import IgnoreInput
 from blemish.scoring.calibration import Calibration
-from blemish.types import Failure, Prediction
+from blemish.types import Failure, Prediction, ScanGeometry
 from blemish.utils.threads import quiet_numpy
 
 __all__ = ["Failure", "Inspected", "Inspector"]
@@ -46,8 +46,9 @@ class Inspector:
     inspecting needs none. `precision` is the encoder's number format ("auto", "fp32", "bf16"): "auto" is what the
     machine is fast at, decided by `fit` and kept by the model wherever it runs. `bit_depth` is that of images with
     16 bits a channel, None learns it from them. `units` is that of measured points ("m", "mm", …), None assumes
-    metres and refuses what cannot be. Further settings go to the detector; an unknown one is a SettingsError that
-    names those there are.
+    metres and refuses what cannot be. `geometry` is how depth images and height maps were measured, and the grid of
+    clouds that have none; the model keeps it. Further settings go to the detector; an unknown one is a SettingsError
+    that names those there are.
 
     After `fit` or `load`, `model_` is the `FittedModel`.
 
@@ -75,6 +76,7 @@ class Inspector:
         precision: Precision = "auto",
         bit_depth: int | None = None,
         units: str | None = None,
+        geometry: ScanGeometry | None = None,
         **settings: Any,
     ) -> None:
         self._settings = ModelSettings.of(
@@ -92,6 +94,7 @@ class Inspector:
             precision=precision,
             bit_depth=bit_depth,
             units=units,
+            geometry=geometry,
         )
         self._model: FittedModel | None = None
 

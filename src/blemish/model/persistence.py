@@ -27,6 +27,7 @@ from blemish.model.standing_out import StandingOut
 from blemish.preprocessing.framing import build_framing
 from blemish.registry import ENCODERS, joined_names
 from blemish.scoring.uncalibrated import calibration_from
+from blemish.types import ScanGeometry
 
 
 def save(folder: str | Path, model: FittedModel) -> Path:
@@ -92,6 +93,7 @@ def saved_of(model: FittedModel, folder: Path) -> SavedModel:
         "seed": settings.seed,
         "bit_depth": settings.bit_depth,
         "units": settings.units,
+        **({} if settings.geometry is None else {"geometry": settings.geometry.to_dict()}),
         "full_scale": model.full_scale.to_dict(),
         "categories": list(model.calibrations),
         "fingerprints": sorted(model.fingerprints),
@@ -179,6 +181,7 @@ def settings_of(
         precision=tuple(precision) if isinstance(precision, list) else precision,
         bit_depth=saved["bit_depth"],
         units=saved.get("units"),
+        geometry=ScanGeometry.from_dict(saved["geometry"]) if saved.get("geometry") else None,
     )
 
 

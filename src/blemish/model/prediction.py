@@ -127,7 +127,7 @@ def open_or_fail(model: FittedModel, sample: Sample | BlemishError, category: st
 def open_image(model: FittedModel, sample: Sample, category: str | None) -> Opened:
     """Decode an image, and frame it where its framing does not depend on a category yet to be recognised."""
     started = time.perf_counter()
-    sample = sample.in_units(model.settings.units)
+    sample = model.settings.measured(sample)
     image = load_sample(sample, model.modalities, model.full_scale)
     rgb = image.image if isinstance(image, Scan) else image
     for warning in [] if rgb is None else content_warnings(rgb, sample.name):

@@ -16,7 +16,7 @@ from blemish.encoders.precision import Precision, check_precision
 from blemish.errors import SettingsError
 from blemish.preprocessing.framing import FRAMINGS, Framing, PlainFraming, build_framing
 from blemish.scoring.calibration import check_rates
-from blemish.types import POINTS, RGB, check_units
+from blemish.types import POINTS, RGB, Sample, ScanGeometry, check_units
 
 SCAN = "scan"  # the framing of scans
 SHARED_FRAMINGS = ("plain", SCAN)  # they treat every category alike
@@ -30,7 +30,7 @@ class ModelSettings:
     `encoder` is a name, the path of a folder, or an object; `detector` an unfitted one, `detector_name` its name in the
     registry, or that of its class. The rest is as the arguments of `Inspector`; `precision` may be one for each of
     several joined encoders, `bit_depth` is that of images with 16 bits a channel, `units` that of points whose sample
-    states none.
+    states none, `geometry` likewise how depth images and height maps were measured.
     """
 
     encoder: str | Encoder
@@ -47,6 +47,7 @@ class ModelSettings:
     precision: Precision | tuple[Precision, ...] = "auto"
     bit_depth: int | None = None
     units: str | None = None
+    geometry: ScanGeometry | None = None
 
     def __post_init__(self) -> None:
         check_rates(self.false_alarm_rate, self.unsure_rate)
@@ -94,6 +95,10 @@ class ModelSettings:
             seed=seed,
             **further,
         )
+
+    def measured(self, sample: Sample) -> Sample:
+        """A sample whose points are as stated here, where it states nothing itself."""
+        return sample.measured_by(self.units, self.geometry)
 
     @property
     def is_custom(self) -> bool:

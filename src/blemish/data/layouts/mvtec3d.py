@@ -8,6 +8,9 @@ VISAPP 2022.
 <category>/validation/good/{rgb,xyz}/      good scans that are neither learned from nor tested on
 <category>/test/<defect>/{rgb,xyz}/        good ones are called good
 <category>/test/<defect>/gt/000.png        the defect's mask (black for good ones)
+
+Scans may lie in another folder of points beside rgb instead, such as depth/000.png, and masks as in MVTec AD, in
+<category>/ground_truth/<defect>/000_mask.png.
 """
 
 from __future__ import annotations
@@ -17,12 +20,13 @@ from pathlib import Path
 
 from blemish.data.category import Category
 from blemish.data.files import find_images, subfolders
-from blemish.data.pairing import pairs_in, warn_of_halves
+from blemish.data.pairing import pairs_in, parallel_folders, warn_of_halves
 from blemish.types import Sample
 
 HAS_POINTS = True
 GOOD = "good"
 IMAGES, POINTS, MASKS = "rgb", "xyz", "gt"
+DRAWN = "ground_truth"  # where masks lie as in MVTec AD
 TRAIN, VALIDATION, TEST = "train", "validation", "test"
 
 
@@ -35,7 +39,7 @@ def is_category(folder: Path) -> bool:
 
 def is_mask(inside: tuple[str, ...]) -> bool:
     """True for a path (its parts below the category folder) among the masks of defects."""
-    return inside[2:3] == (MASKS,) and inside[1] != GOOD
+    return inside[:1] == (DRAWN,) or (inside[2:3] == (MASKS,) and inside[1] != GOOD)
 
 
 def load_category(folder: Path) -> Category:
@@ -55,13 +59,11 @@ def load_category(folder: Path) -> Category:
 
 def _samples(kind: Path, category: str, split: str) -> list[Sample]:
     """The scans of one kind of part: normal, or with one kind of defect."""
-    pairs = pairs_in(kind / IMAGES, kind / POINTS)
-    warn_of_halves(pairs, kind / IMAGES, kind / POINTS)
+    points = _points_of(kind)
+    pairs = pairs_in(kind / IMAGES, points)
+    warn_of_halves(pairs, kind / IMAGES, points)
     is_defective = kind.name != GOOD
-    masks = {
-        path.relative_to(kind / MASKS).with_suffix(""): path
-        for path in (find_images(kind / MASKS) if is_defective and (kind / MASKS).is_dir() else [])
-    }
+    masks = _masks_of(kind) if is_defective else {}
     return [
         Sample(
             pair.image,
@@ -74,3 +76,21 @@ def _samples(kind: Path, category: str, split: str) -> list[Sample]:
         )
         for pair in pairs
     ]
+
+
+def _points_of(kind: Path) -> Path:
+    """The folder of points beside the images of one kind of part: xyz, or the only one that is called after points."""
+    if (kind / POINTS).is_dir() or not (kind / IMAGES).is_dir():
+        return kind / POINTS
+    found = parallel_folders(kind / IMAGES)
+    return kind / POINTS if found is None else found[1]
+
+
+def _masks_of(kind: Path) -> dict[Path, Path]:
+    """The masks of one kind of defect by the stem of their image."""
+    drawn = kind / MASKS
+    if drawn.is_dir():
+        return {path.relative_to(drawn).with_suffix(""): path for path in find_images(drawn)}
+    drawn = kind.parent.parent / DRAWN / kind.name
+    found = {path.relative_to(drawn).with_suffix(""): path for path in (find_images(drawn) if drawn.is_dir() else [])}
+    return {stem.with_name(stem.name.removesuffix("_mask")): path for stem, path in found.items()}

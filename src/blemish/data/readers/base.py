@@ -130,11 +130,27 @@ def reading(path: Path, what: str) -> Iterator[None]:
         raise _damaged(f"{what} in '{shown(path)}'", error) from error
 
 
+def points_shape(path: Path) -> bool:
+    """Whether a TIFF or .npy file holds floats of three channels or of one, as points and depth are, by its header."""
+    try:
+        if path.suffix.lower() == ".npy":
+            stored = np.load(path, mmap_mode="r", allow_pickle=False)
+            return stored.dtype.kind == "f" and (stored.ndim == 2 or (stored.ndim == 3 and stored.shape[2] == 3))
+        with path.open("rb") as file:
+            tags = getattr(Image.open(file, formats=("TIFF",)), "tag_v2", {})
+            return set(tags.get(_SAMPLE_FORMAT, (1,))) == {3} and tags.get(_SAMPLES, 1) in (1, 3)
+    except UnidentifiedImageError:  # floats of three channels, which Pillow does not know
+        return path.suffix.lower() != ".npy"
+    except Exception:  # loading it will say what is wrong with it
+        return False
+
+
 def no_page(name: str, pages: int) -> ImageError:
     """The error for a page that a file does not have."""
     return ImageError(f"the page that '{name}' names", f"a file of {pages}", f"name a page from 1 to {pages}")
 
 
+_SAMPLES, _SAMPLE_FORMAT = 277, 339  # tags of TIFF
 _GIVE_THE_RIGHT = "give this user the right to read it"
 
 
