@@ -148,6 +148,8 @@ def test_weights_estimate_the_rate_and_the_limit_from_all_reviewed_parts() -> No
     # The new part counts as 50, so (50 + alarms above) / 20,050 ≤ 1 %: the limit is rather too high.
     assert stats.lognorm.sf(found, 0.3) == pytest.approx(150 / 20_000, rel=0.25)
     assert estimated_rate([]) is None
+    volunteers = [part(-1, 1.0, 0.9), part(-2, 1.0, 0.9, share=0.0)]
+    assert estimated_rate([*parts, *volunteers]) == estimated_rate(parts)
 
 
 def test_flips_are_those_of_the_verdict_path() -> None:

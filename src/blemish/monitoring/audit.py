@@ -65,8 +65,13 @@ class ReviewedPart:
 
     @property
     def weight(self) -> float:
-        """For how many parts it stands: the inverse of the probability with which it was put up for review."""
-        return 1.0 if self.is_alarm else 1 / self.share
+        """For how many parts it stands: the inverse of the probability with which it was put up for review.
+
+        0 for a pass outside the random sample, which somebody reviewed of their own accord: it stands for none.
+        """
+        if self.is_alarm:
+            return 1.0
+        return 1 / self.share if self.draw < self.share else 0.0
 
 
 @dataclass(frozen=True)
