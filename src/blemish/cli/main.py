@@ -16,6 +16,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
+from blemish.cli.batch import batch
 from blemish.cli.calibrate import calibrate
 from blemish.cli.demo import demo
 from blemish.cli.diagnose import diagnose
@@ -124,6 +125,7 @@ def options(
 COMMANDS: dict[str, Callable[..., None]] = {
     "fit": fit,
     "inspect": inspect,
+    "batch": batch,
     "evaluate": evaluate,
     "experiment": experiment,
     "calibrate": calibrate,
