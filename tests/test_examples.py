@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import json
+import os
 import re
+import runpy
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -42,9 +47,19 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
+# Small stand-ins for packages that are not installed: they check what they are called with (tests/stubs).
+STUBS = [str(folder) for folder in sorted((ROOT / "tests" / "stubs").iterdir()) if find_spec(folder.name) is None]
+
+
 def run(example: Path, *arguments: object) -> str:
+    paths = [*STUBS, *filter(None, [os.environ.get("PYTHONPATH")])]
     ended = subprocess.run(
-        [sys.executable, example, *map(str, arguments)], capture_output=True, text=True, check=False, timeout=600
+        [sys.executable, example, *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=600,
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(paths)},
     )
     assert ended.returncode == 0, ended.stderr
     return ended.stdout
@@ -97,8 +112,58 @@ def test_examples_run_on_the_solar_cells(example: Path) -> None:
         ("03", ("good", "bad.png"), "."),
         ("04", ("good", "more"), "after: limit"),
         ("05", ("scans",), "times the limit"),
+        ("06", ("good", "bad.png"), "outlier -"),
+        ("07", ("good", "bad.png"), "200 defective\n422 expected"),
+        ("08", ("good", "bad.png", "missing.png"), "bad.png defective"),
+        ("11", ("good", "bad.png"), "0 defective"),
     ],
 )
 def test_examples_run_on_a_folder_of_yours(folder: Path, number: str, arguments: tuple[str, ...], words: str) -> None:
     (example,) = (path for path in EXAMPLES if path.name.startswith(number))
     assert words in run(example, *(folder / argument for argument in arguments))
+
+
+def globals_of(monkeypatch: pytest.MonkeyPatch, number: str, *arguments: object) -> dict[str, Any]:
+    """What an example has made when it is through, in this process."""
+    (example,) = (path for path in EXAMPLES if path.name.startswith(number))
+    monkeypatch.setattr(sys, "argv", [str(example), *map(str, arguments)])
+    return runpy.run_path(str(example))
+
+
+@pytest.mark.slow
+def test_regions_are_fields_of_detections(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As supervision checks them: one row, mask and value for each, and what is called data as long as they are."""
+    made = globals_of(monkeypatch, "09", folder / "good", folder / "bad.png")
+    fields, count = made["fields"], len(made["regions"])
+    assert count
+    assert fields["xyxy"].shape == (count, 4)
+    assert (fields["xyxy"][:, :2] < fields["xyxy"][:, 2:]).all()
+    assert fields["mask"].shape == (count, *made["prediction"].map.shape)
+    assert fields["mask"].dtype == bool
+    assert [mask.sum() for mask in fields["mask"]] == [region.area for region in made["regions"]]
+    assert fields["confidence"].shape == fields["class_id"].shape == (count,)
+    assert ((fields["confidence"] > 0.5) & (fields["confidence"] <= 1)).all()
+    assert np.issubdtype(fields["class_id"].dtype, np.integer)
+    assert {len(value) for value in fields["data"].values()} == {count}
+
+
+@pytest.mark.slow
+def test_samples_of_fiftyone_hold_relative_boxes_and_an_image_of_the_map(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    found = globals_of(monkeypatch, "10", folder / "good", folder / "bad.png", tmp_path)["found"]
+    (sample,) = json.loads((tmp_path / "samples.json").read_text())["samples"]
+    assert Path(sample["filepath"]) == (folder / "bad.png").resolve()
+    assert sample["verdict"]["label"] == "defective"
+    assert sample["defects"]["_cls"] == "Detections"
+    assert len(sample["defects"]["detections"]) == len(found.regions) > 0
+    for detection, region in zip(sample["defects"]["detections"], found.regions, strict=True):
+        x, y, width, height = detection["bounding_box"]
+        assert min(x, y) >= 0 < min(width, height)
+        assert max(x + width, y + height) <= 1 + 1e-9
+        assert (96 * np.array([x, y, x + width, y + height])).tolist() == pytest.approx(region.box)
+        assert detection["_cls"] == "Detection"
+    heat = np.asarray(Image.open(sample["heat"]["map_path"]))
+    assert heat.shape == (96, 96)
+    left, top, right, bottom = found.regions[0].box
+    assert heat[top:bottom, left:right].max() == heat.max() > 127
