@@ -118,3 +118,42 @@ def test_a_benchmark_draws_the_shots_that_an_evaluation_draws(tmp_path: Path, mo
     for seed in (0, 3):
         drawn = draw_shots(samples, 4, seed)
         assert sorted(pictures.drawn_good_files("pill", seed)[:4]) == sorted(sample.image for sample in drawn)
+
+
+@pytest.mark.slow
+def test_the_gpu_script_runs_in_all_its_parts_on_a_cpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a GPU is to run in minutes that count is tried before; the bound is for a machine with much else to do."""
+    module, output = importlib.import_module("gpu"), tmp_path / "gpu.csv"
+    few = ["patchcore", "winclip", "foundad", "hybrid"]
+    tried = ["gpu.py", "-o", str(output), "--device", "cpu", "--tiny", "--only", *few, "--seconds", "600"]
+    monkeypatch.setattr(sys, "argv", tried)
+    assert module.main() == 0
+    rows = importlib.import_module("tables").read_rows(output)
+    assert [(row["part"], row["detector"], row["way"]) for row in rows] == [
+        *(("correctness", name, "") for name in few),
+        ("default", "hybrid", ""),
+        ("published", "foundad", ""),
+        *(("compile", "encoder alone", way) for way in ("eager", "torch.compile", "CUDA graph")),
+    ]
+    assert {row["error"] for row in rows} == {"", "RuntimeError: CUDA graphs need a GPU"}
+    assert {row["score_difference"] for row in rows[:4]} == {"0"}
+    assert float(rows[5]["published_ms"]) == 128.7
+    assert all(float(row["images_per_second"]) > 0 for row in rows[4:8])
+
+
+def test_a_row_of_the_gpu_script_fails_where_devices_differ_and_never_ends_the_run() -> None:
+    module = importlib.import_module("gpu")
+    good = {"part": "correctness", "verdicts_agree": True, "score_difference": module.TOLERANCE, "map_difference": 0.0}
+    assert not module.has_failed(good)
+    assert module.has_failed(good | {"map_difference": 2 * module.TOLERANCE})
+    assert module.has_failed(good | {"verdicts_agree": False})
+    assert not module.has_failed({"part": "compile", "error": "no compiler"})
+    row = module.measured_row({"part": "default"}, lambda: 1 / 0, 60.0)
+    assert row["error"].startswith("ZeroDivisionError")
+    assert module.has_failed(row)
+    late = module.measured_row({"part": "default"}, lambda: pytest.fail("begun"), 0.5)
+    assert late["error"] == "not begun: out of time"
+    slow = module.measured_row({"part": "default"}, lambda: importlib.import_module("time").sleep(60), 1.0)
+    assert slow["error"] == "TimeoutError: out of time"
+    assert not module.has_failed(late)
+    assert not module.has_failed(slow)
