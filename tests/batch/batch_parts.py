@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from light_maker import ORIGIN
 
 from blemish.batch import BatchSettings
@@ -48,3 +49,13 @@ def check_whole(out: Path, count: int) -> None:
     assert [row["score"] for row in rows] == [i + 1.0 for i in range(count)]
     names = {path.name.split("-")[0] for path in out.iterdir()}
     assert names == {"part", "_input.parquet", "_run.json", "_manifest.json"}
+
+
+def disc(seed: int, defective: bool = False) -> np.ndarray:
+    """An image (64, 80, 3) uint8 of a disc; a defective one has a dark square."""
+    random = np.random.default_rng(seed)
+    y, x = np.mgrid[:64, :80]
+    image = np.where(np.hypot(y - 32, x - 40) < 20, 180.0, 90.0)[..., None] + random.normal(0, 4, (64, 80, 3))
+    if defective:
+        image[28:40, 32:44] = 5
+    return image.clip(0, 255).astype(np.uint8)

@@ -19,7 +19,8 @@ class LightMaker:
     """The score is the size of the file; `pause` seconds each.
 
     A worker kills itself at entries whose id holds "deadly" (at "once" the first time alone: `marks` is a folder of
-    what was tried), and a file that is missing gets an error.
+    what was tried), and a file that is missing gets an error. While there is a file `stop` in `marks`, entries whose id
+    holds "last" raise, after a while.
     """
 
     def __init__(self, *, pause: float = 0.0, marks: str = "", threads: int = 1) -> None:
@@ -30,6 +31,9 @@ class LightMaker:
             time.sleep(self.pause)
             if "deadly" in entry.id or self._is_first("once", entry):
                 os.kill(os.getpid(), signal.SIGKILL)
+            if "last" in entry.id and Path(self.marks, "stop").exists():
+                time.sleep(10)
+                raise RuntimeError("stopped")
             path = local_path(entry.uri)
             assert path is not None
             if not path.exists():

@@ -97,7 +97,6 @@ class InspectorRows:
                 for row in self._stream(entries[done:], given):
                     yield row
                     done += 1
-                    self._unforeseen = 0
             except (OutputError, MemoryError):
                 raise
             except Exception:  # of one image, perhaps another one of its batch: one by one it shows
@@ -112,7 +111,6 @@ class InspectorRows:
             raise
         except Exception as error:
             return failure_row(entry, self._in_words(error), self.origin)
-        self._unforeseen = 0
         return row
 
     def _stream(self, entries: Sequence[Entry], category: str | None) -> Iterator[Row]:
@@ -128,6 +126,7 @@ class InspectorRows:
         if item.failure is not None:
             return failure_row(entry, item.failure.error, self.origin)
         assert item.prediction is not None  # it was inspected, or it failed
+        self._unforeseen = 0
         from blemish.types import ALARMS
 
         is_drawn = self.out is not None and item.prediction.verdict in ALARMS

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import threading
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from blemish.batch.inspecting import MakerSpec
 from blemish.batch.rows import table_of
 from blemish.batch.shards import ShardPlan
 from blemish.batch.source import entries_in
+from blemish.errors import DataWarning
 from blemish.utils.optional import need
 from blemish.utils.progress import Progress
 
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
     import pyarrow
 
 ROWS_AT_A_TIME = 64  # of one call of an actor: entries and rows are small, and a dead actor's are done again
+ATTEMPTS = 2  # more for an actor that died and the rows that it was at; Ray's own default has no end
 LIGHT = 0.1  # of a core: reading entries and writing rows; with a whole one each, two cores would have none to inspect
 _EVERY = 2.0  # seconds between two counts of finished rows
 
@@ -35,6 +38,7 @@ class InspectActor:
 
     def __init__(self, maker: MakerSpec, threads: int) -> None:
         os.environ["OMP_NUM_THREADS"] = str(threads)  # Ray sets 1 where it was not told
+        warnings.simplefilter("ignore", DataWarning)  # as in worker.py
         self.maker = maker.build(threads)
 
     def __call__(self, table: pyarrow.Table) -> pyarrow.Table:
@@ -72,6 +76,8 @@ class RayEngine:
                 batch_size=ROWS_AT_A_TIME,
                 compute=data.ActorPoolStrategy(min_size=1, max_size=self.workers),
                 num_cpus=self.threads,
+                max_restarts=ATTEMPTS,
+                max_task_retries=ATTEMPTS,
             )
             rows.write_parquet(str(self.out), compression="zstd", ray_remote_args={"num_cpus": LIGHT})
 

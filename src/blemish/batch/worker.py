@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from multiprocessing import parent_process
@@ -19,7 +20,7 @@ from blemish.batch.inspecting import MakerSpec, RowMaker
 from blemish.batch.rows import Row
 from blemish.batch.shards import Journal, Shard, journal_rows, publish
 from blemish.batch.source import Entry, InputReader
-from blemish.errors import BlemishError
+from blemish.errors import BlemishError, DataWarning
 
 READY, ROW, DONE, FAILED = "ready", "row", "done", "failed"
 ORPHANED = 3  # exit code
@@ -52,6 +53,7 @@ def work(connection: Connection, settings: WorkerSettings) -> None:
     os.environ["OMP_NUM_THREADS"] = str(settings.threads)  # before any library that reads it is loaded
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to all processes of a terminal: the parent acts on it
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    warnings.simplefilter("ignore", DataWarning)  # of a million images nobody reads them: see docs/batch.md
     threading.Thread(target=_end_with_parent, name="watch-parent", daemon=True).start()
     try:
         maker = settings.maker.build(settings.threads)

@@ -1,0 +1,129 @@
+"""What a folder, a pattern and a manifest mean; ids that come twice; many entries in bounded memory."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from batch_parts import write_files
+
+from blemish.batch import unique
+from blemish.batch.files import filesystem_of, local_path, uri_of
+from blemish.batch.source import InputReader, entries_of, write_input
+from blemish.batch.unique import UniqueTexts
+from blemish.errors import BlemishError, DatasetError
+
+
+def png(path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.touch()
+
+
+def test_a_folder_and_a_pattern(tmp_path: Path) -> None:
+    for name in ("b/2.png", "a.png", "b/1.jpg", "notes.txt", "out/_overlays/x.jpg"):
+        png(tmp_path / name)
+    notes: list[str] = []
+    found = list(entries_of(str(tmp_path), tmp_path / "out", notes))
+    assert [one[0] for one in found] == ["a.png", "b/1.jpg", "b/2.png"]
+    assert found[1][1] == str(tmp_path / "b" / "1.jpg")
+    assert ".txt" in notes[0]
+    assert [one[0] for one in entries_of(f"{tmp_path}/**/*.png")] == ["a.png", "b/2.png"]
+    assert [one[0] for one in entries_of(tmp_path.joinpath("b").as_uri())] == ["1.jpg", "2.png"]
+
+
+def test_a_folder_of_another_file_system(tmp_path: Path) -> None:
+    fsspec = pytest.importorskip("fsspec")
+    memory = fsspec.filesystem("memory")
+    for name in ("b/2.png", "a.png", "b/1.jpg", "b/notes.txt"):
+        memory.pipe(f"/listed/{name}", b"x")
+    found = list(entries_of("memory://listed"))
+    assert [one[0] for one in found] == ["a.png", "b/1.jpg", "b/2.png"]
+    assert [one[1] for one in found][1] == "memory://listed/b/1.jpg"
+    assert [one[0] for one in entries_of("memory://listed/**/*.png")] == ["a.png", "b/2.png"]
+    assert [one[0] for one in entries_of("memory://listed/b/*.jpg")] == ["1.jpg"]
+    filesystem, path = filesystem_of("memory://listed/a.png")
+    assert filesystem.open_input_stream(path).read() == b"x"
+    with pytest.raises(BlemishError, match="nowhere"):
+        filesystem_of("nowhere://a/b")
+
+
+@pytest.mark.parametrize("kind", ["parquet", "csv", "jsonl"])
+def test_a_manifest(tmp_path: Path, kind: str) -> None:
+    import pyarrow as pa
+    from pyarrow import csv, parquet
+
+    rows = [
+        {"uri": "a.png", "id": "0012", "category": "nut", "more": 1},
+        {"uri": "s3://bucket/b.png", "id": None, "category": None, "more": 2},
+        {"uri": "/data/c.png", "id": "c", "category": None, "more": 3},
+    ]
+    path = tmp_path / f"list.{kind}"
+    if kind == "parquet":
+        parquet.write_table(pa.Table.from_pylist(rows), path)
+    elif kind == "csv":
+        csv.write_csv(pa.Table.from_pylist(rows), path)
+    else:
+        path.write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    expected = [
+        ("0012", str(tmp_path / "a.png"), "nut"),
+        ("s3://bucket/b.png", "s3://bucket/b.png", None),
+        ("c", "/data/c.png", None),
+    ]
+    assert list(entries_of(str(path))) == expected
+
+
+def test_a_manifest_that_cannot_be_used(tmp_path: Path) -> None:
+    (tmp_path / "no.csv").write_text("path\na.png\n")
+    with pytest.raises(DatasetError, match="column uri"):
+        list(entries_of(str(tmp_path / "no.csv")))
+    (tmp_path / "empty.jsonl").write_text('{"uri": "a"}\n{"id": "b"}\n')
+    with pytest.raises(DatasetError, match="row 2"):
+        list(entries_of(str(tmp_path / "empty.jsonl")))
+    with pytest.raises(DatasetError, match="readable manifest"):
+        list(entries_of(str(tmp_path / "nothing.parquet")))
+
+
+def test_the_input_is_read_back_by_number(tmp_path: Path) -> None:
+    found = [(f"id{i}", f"/data/{i}.png", "nut" if i % 3 else None) for i in range(2500)]
+    facts = write_input(iter(found), tmp_path / "input.parquet", tmp_path)
+    assert facts.rows == 2500
+    reader = InputReader(tmp_path / "input.parquet")
+    for start, stop in ((0, 16), (1000, 1050), (1024, 2048), (2490, 2500), (0, 2500)):
+        got = reader.entries(start, stop)
+        assert [(one.number, one.id, one.uri, one.category) for one in got] == [
+            (i, *found[i]) for i in range(start, stop)
+        ]
+    reader.close()
+    changed = [*found[:-1], ("id2499", "/data/other.png", None)]
+    assert write_input(changed, tmp_path / "other.parquet", tmp_path).sha256 != facts.sha256
+
+
+def test_ids_that_come_twice_are_named(tmp_path: Path) -> None:
+    found = [(f"id{i % 1999}", f"/data/{i}.png", None) for i in range(2001)]
+    with pytest.raises(DatasetError, match=r"'id0' in rows 1 and 2,000 \(2 ids"):
+        write_input(found, tmp_path / "input.parquet", tmp_path)
+    with pytest.raises(DatasetError, match="none"):
+        write_input([], tmp_path / "input.parquet", tmp_path)
+
+
+def test_repeated_texts_are_found_on_disk_as_in_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    texts = [str(i) for i in range(3000)] + ["17", "2999", "17"]
+    expected = {UniqueTexts.digest("17"), UniqueTexts.digest("2999")}
+    for held in (1 << 18, 100):
+        monkeypatch.setattr(unique, "_HELD", held)
+        with UniqueTexts(tmp_path / "ids") as ids:
+            for start in range(0, len(texts), 64):
+                ids.add(texts[start : start + 64])
+            assert ids.repeated() == expected
+    assert not any((tmp_path / "ids").iterdir())
+
+
+def test_names_that_are_no_text_are_kept(tmp_path: Path) -> None:
+    odd = write_files(tmp_path / "odd", 1) / "0000.png"
+    name = odd.with_name("\udcff#ä %.png")
+    odd.rename(name)
+    (found,) = entries_of(str(tmp_path / "odd"))
+    assert local_path(found[1]) == name
+    assert found[0].isascii()
+    assert local_path(uri_of(tmp_path / "plain #1.png")) == tmp_path / "plain #1.png"
