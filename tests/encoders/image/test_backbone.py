@@ -13,13 +13,17 @@ import torch
 import transformers
 from safetensors.torch import load_file, save_file
 
-from blemish import encoders
+from blemish import Inspector, encoders
 from blemish.encoders.base import Encoder, LayerRole
 from blemish.encoders.image.backbone import OutputRecorder
+from blemish.encoders.image.frozen import FrozenEncoder
 from blemish.encoders.layers import quarter_ends, token_roles
 from blemish.encoders.weights import file_hash
 from blemish.errors import SettingsError, WeightsError
+from blemish.export.graph import FrozenGraph, InspectionGraph
+from blemish.export.onnx_format import onnx_graph
 from blemish.model.persistence import check_weights, revisions_of
+from blemish.runtime.engines import OnnxEngine
 from blemish.types import RGB
 
 Folder = Callable[[str], Path]
@@ -110,6 +114,35 @@ def test_cut_stages_equal_the_whole_network(family: str, model_folder: Folder, i
         expected = whole(encoder.normalise(images)).feature_maps
     for layer, same in zip(encoder.encode(images).layers[RGB], expected, strict=True):
         torch.testing.assert_close(layer, same.permute(0, 2, 3, 1), atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("family", [*TOKENS, *STAGES])
+def test_a_copied_network_gives_the_features_and_leaves_the_first_alone(
+    family: str, model_folder: Folder, images: np.ndarray
+) -> None:
+    """A graph to export holds a copy, which must not write into the network that it was copied from."""
+    encoder = encoders.build(model_folder(family), role="several", precision="fp32")
+    assert isinstance(encoder, FrozenEncoder)
+    copied = FrozenGraph(encoder)
+    expected = encoder.encode(images).layers[RGB]
+    for layer, same in zip(copied(torch.from_numpy(images)).layers[RGB], expected, strict=True):
+        torch.testing.assert_close(layer, same, atol=1e-5, rtol=1e-5)
+    assert all(torch.equal(a, b) for a, b in zip(encoder.encode(images).layers[RGB], expected, strict=True))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("family", ["dinov3", "swin"])  # turned positions, moved windows; all eight were tried by hand
+def test_a_hub_encoder_is_exported_with_its_batch_open(
+    family: str, model_folder: Folder, images: np.ndarray, tmp_path: Path
+) -> None:
+    encoder = encoders.build(model_folder(family), precision="fp32")
+    inspector = Inspector(encoder, "patchcore", image_size=64, square=False)
+    graph = InspectionGraph(inspector.fit(list(images)).model_, None, (64, 96))
+    (tmp_path / "graph.onnx").write_bytes(onnx_graph(graph, 18).SerializeToString())
+    engine = OnnxEngine(tmp_path / "graph.onnx")
+    for batch in (images[:1], images):
+        expected = graph(torch.from_numpy(batch))[0]
+        np.testing.assert_allclose(engine.run(batch)["pred_score"], expected.numpy(), rtol=1e-3, atol=1e-3)
 
 
 @pytest.mark.parametrize("family", ["dinov3", "swin", "resnet"])

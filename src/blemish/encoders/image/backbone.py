@@ -146,23 +146,30 @@ def keep_window(block: Any) -> None:
 
 
 class OutputRecorder:
-    """Runs a model and gives the outputs of some of its modules, in order; in several threads at once, too."""
+    """Runs a model and gives the outputs of some of its modules, in order; in several threads at once, too.
+
+    A deep copy of both together records what the copied modules give.
+    """
 
     def __init__(self, modules: Sequence[nn.Module]) -> None:
         self._outputs: dict[tuple[int, int], torch.Tensor] = {}  # by thread and number of the module
         self._count = len(modules)
         for index, module in enumerate(modules):
-            module.register_forward_hook(self._keeper(index))
-
-    def _keeper(self, index: int) -> Any:
-        def keep(module: nn.Module, inputs: Any, output: Any) -> None:
-            self._outputs[get_ident(), index] = output[0] if isinstance(output, tuple) else output
-
-        return keep
+            module.register_forward_hook(KeptOutput(self._outputs, index))
 
     def __call__(self, model: nn.Module, images: torch.Tensor, options: dict[str, Any]) -> list[torch.Tensor]:
         model(images, **options)
         return [self._outputs.pop((get_ident(), index)) for index in range(self._count)]
+
+
+class KeptOutput:
+    """A hook that puts a module's output into `outputs`; an object, as a function's closure would not be copied."""
+
+    def __init__(self, outputs: dict[tuple[int, int], torch.Tensor], index: int) -> None:
+        self._outputs, self._index = outputs, index
+
+    def __call__(self, module: nn.Module, inputs: Any, output: Any) -> None:
+        self._outputs[get_ident(), self._index] = output[0] if isinstance(output, tuple) else output
 
 
 def read_model(folder: Path) -> Any:
