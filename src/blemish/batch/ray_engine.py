@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     import pyarrow
 
 ROWS_AT_A_TIME = 64  # of one call of an actor: entries and rows are small, and a dead actor's are done again
+LARGEST_BLOCK = 4096  # rows: what a job that is ended early does again, for each actor, at most
 ATTEMPTS = 2  # more for an actor that died and the rows that it was at; Ray's own default has no end
 LIGHT = 0.1  # of a core: reading entries and writing rows; with a whole one each, two cores would have none to inspect
 _EVERY = 2.0  # seconds between two counts of finished rows
@@ -59,7 +60,6 @@ class RayEngine:
     checkpoint: Path
     workers: int
     threads: int
-    block_rows: int
     address: str | None = None
 
     def finish(self, plan: ShardPlan, progress: Progress | None = None) -> None:
@@ -67,8 +67,10 @@ class RayEngine:
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         data: Any = need("ray.data", "ray", "--engine ray")
         with self._cluster(), self._context(data), _counted(self.out, plan.rows, progress):
-            blocks = max(1, -(-plan.rows // max(self.block_rows, ROWS_AT_A_TIME)))
-            entries = data.read_parquet(str(self.input), override_num_blocks=blocks, num_cpus=LIGHT)
+            entries = data.read_parquet(str(self.input), num_cpus=LIGHT)
+            # Ray Data would join entries, which are small, into very large blocks; what is written and noted as done is
+            # a whole block.
+            entries = entries.repartition(target_num_rows_per_block=min(plan.size, LARGEST_BLOCK))
             rows = entries.map_batches(
                 InspectActor,
                 fn_constructor_kwargs={"maker": self.maker, "threads": self.threads},

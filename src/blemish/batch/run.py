@@ -192,7 +192,6 @@ def by_ray(
         checkpoint=settings.out.resolve() / CHECKPOINT,
         workers=summary.workers,
         threads=threads,
-        block_rows=plan.size,
         address=settings.address,
     ).finish(plan, progress)
     summary.new = plan.rows - before
