@@ -228,3 +228,35 @@ def test_the_evidence_is_said() -> None:
     assert "copies of 1 good picture," in one.words
     assert "1.35×" in one.words
     assert "20 of 100 good pictures" in CalibrationSource(100, 20).words
+
+
+@pytest.mark.parametrize("count", [8, 200])  # a model of the tail, and order statistics
+def test_thresholds_set_by_a_person_decide_and_are_kept(count: int) -> None:
+    """Both verdicts change right at them; `at` goes back to accepted rates; saving keeps every bit."""
+    scores = np.random.default_rng(count).lognormal(size=count)
+    usual = Calibration.of(scores, scores, 0.05, CalibrationSource(count, count), unsure_rate=0.03)
+    threshold, unsure = float(np.median(scores)) * 1.5, float(np.median(scores)) * 1.2
+    fixed = Calibration.from_dict(json.loads(json.dumps(usual.with_thresholds(threshold, unsure).to_dict())))
+    assert (fixed.threshold, fixed.unsure_threshold) == (threshold, unsure)
+    assert fixed.verdict(threshold) == "unsure"
+    assert fixed.verdict(np.nextafter(threshold, np.inf)) == "defective"
+    assert fixed.verdict(unsure) == "good"
+    assert fixed.verdict(np.nextafter(unsure, np.inf)) == "unsure"
+    back = fixed.at(0.05, 0.03)
+    assert (back.threshold, back.unsure_threshold) == (usual.threshold, usual.unsure_threshold)
+
+
+def test_the_rates_of_thresholds_set_by_a_person_are_those_of_good_parts() -> None:
+    """New good parts exceed both thresholds as often as the calibration then says."""
+    random = np.random.default_rng(0)
+    scores, new = random.lognormal(size=2000), random.lognormal(size=20000)
+    fixed = Calibration.of(scores, scores, 0.05, CalibrationSource(2000, 2000)).with_thresholds(2.5, 1.5)
+    assert (new > 2.5).mean() == pytest.approx(fixed.false_alarm_rate, abs=0.02)
+    assert (new > 1.5).mean() == pytest.approx(fixed.false_alarm_rate + fixed.unsure_rate, abs=0.03)
+
+
+@pytest.mark.parametrize("pair", [(1.0, 2.0), (float("nan"), 0.5), (float("inf"), 0.5), (1.0, -0.1)])
+def test_impossible_thresholds_by_hand_are_refused(pair: tuple[float, float]) -> None:
+    calibration = Calibration.of([0.5, 1.0, 2.0], [0.5, 1.0, 2.0], 0.05, CalibrationSource(3, 3))
+    with pytest.raises(SettingsError):
+        calibration.with_thresholds(*pair)

@@ -133,7 +133,8 @@ class Calibration:
     those among them that `calibrate` brought. `unimodal` holds the calibrations of scans with one modality only, "rgb"
     or "points", whose scores follow another distribution. `unlabelled` are scores of images of unknown state: with the
     held-out ones they say how normal images score (unlabelled.py). `defect_gains` `(m,)`, sorted, are how much the
-    logarithms of held-out images' scores grew with a small synthetic defect.
+    logarithms of held-out images' scores grew with a small synthetic defect. `fixed_thresholds` are a threshold and an
+    unsure threshold that a person set: then the rates are what the held-out scores estimate for them.
     """
 
     scores: np.ndarray
@@ -145,6 +146,7 @@ class Calibration:
     unsure_rate: float = 0.0
     unlabelled: UnlabelledScores | None = None
     defect_gains: np.ndarray = field(default_factory=lambda: np.zeros(0))
+    fixed_thresholds: tuple[float, float] | None = None
 
     @classmethod
     def of(
@@ -174,6 +176,8 @@ class Calibration:
     @property
     def threshold(self) -> float:
         """The image score above which a part is defective; normal parts exceed it with `false_alarm_rate`."""
+        if self.fixed_thresholds is not None:
+            return self.fixed_thresholds[0]
         return self._bound(self.scores, self._image_tail, self.false_alarm_rate)
 
     @property
@@ -186,6 +190,8 @@ class Calibration:
         the sum of the rates where scores are uniform, more rarely where their density falls as in a tail (Jensen's
         inequality), and never more than one step more often than it exceeds `threshold`.
         """
+        if self.fixed_thresholds is not None:
+            return self.fixed_thresholds[1]
         count, rate = len(self.scores), self.false_alarm_rate + self.unsure_rate
         found = self._bound(self.scores, self._image_tail, rate)
         rank, step = rank_from_top(count, rate), math.floor(rank_from_top(count, self.false_alarm_rate))
@@ -295,7 +301,34 @@ class Calibration:
         unsure = unsure_rate_or(suggested, unsure_rate, false_alarm_rate)
         check_rates(false_alarm_rate, unsure)
         unimodal = {modality: own.at(false_alarm_rate, unsure) for modality, own in self.unimodal.items()}
-        return replace(self, false_alarm_rate=float(false_alarm_rate), unsure_rate=float(unsure), unimodal=unimodal)
+        return replace(
+            self,
+            false_alarm_rate=float(false_alarm_rate),
+            unsure_rate=float(unsure),
+            unimodal=unimodal,
+            fixed_thresholds=None,
+        )
+
+    def with_thresholds(self, threshold: float, unsure_threshold: float) -> Calibration:
+        """The same held-out scores with thresholds set by a person; `at` goes back to those of accepted rates.
+
+        The rates become what normal parts are estimated to exceed these thresholds with, as far as the held-out scores
+        can tell: by order statistics that is at least 1/(n + 1). Those of one modality keep theirs. Raises
+        SettingsError unless 0 ≤ `unsure_threshold` ≤ `threshold` and a normal image can score below it.
+        """
+        if not (math.isfinite(threshold) and 0 <= unsure_threshold <= threshold):
+            raise SettingsError(
+                "a lower limit between 0 and the upper one", f"{unsure_threshold!r} and {threshold!r}", "move them"
+            )
+        beyond = self.p_value(math.nextafter(threshold, math.inf))
+        in_all = self.p_value(math.nextafter(unsure_threshold, math.inf))
+        if not 0 < beyond < 1:
+            raise SettingsError(
+                "a limit that some good parts score below", f"{threshold!r}, which all of them exceed", "raise it"
+            )
+        unsure = min(max(0.0, in_all - beyond), math.nextafter(1 - beyond, 0))
+        fixed = float(threshold), float(unsure_threshold)
+        return replace(self, false_alarm_rate=beyond, unsure_rate=unsure, fixed_thresholds=fixed)
 
     def with_added(self, new: Sequence[AddedScore], keep: bool = True) -> Calibration:
         """These held-out scores pooled with `new` ones; an image that was added before counts once.
@@ -342,6 +375,7 @@ class Calibration:
             **({"added": [asdict(one) for one in self.added]} if self.added else {}),
             **({} if self.unlabelled is None else {"unlabelled": self.unlabelled.to_dict()}),
             **({"defect_gains": self.defect_gains.tolist()} if len(self.defect_gains) else {}),
+            **({} if self.fixed_thresholds is None else {"fixed_thresholds": list(self.fixed_thresholds)}),
             **(
                 {"unimodal": {modality: own.to_dict() for modality, own in self.unimodal.items()}}
                 if self.unimodal
@@ -360,7 +394,13 @@ class Calibration:
             unimodal = {modality: cls.from_dict(own) for modality, own in values.get("unimodal", {}).items()}
             unlabelled = UnlabelledScores.from_dict(values["unlabelled"]) if "unlabelled" in values else None
             gains = np.asarray(values.get("defect_gains", ()), dtype=np.float64)
-            return replace(found, unimodal=unimodal, unlabelled=unlabelled, defect_gains=gains)
+            fixed = tuple(map(float, values["fixed_thresholds"])) if "fixed_thresholds" in values else None
+            if fixed is not None and len(fixed) != 2:
+                raise ValueError(f"{len(fixed)} fixed thresholds")
+            by_hand = None if fixed is None else (fixed[0], fixed[1])
+            return replace(
+                found, unimodal=unimodal, unlabelled=unlabelled, defect_gains=gains, fixed_thresholds=by_hand
+            )
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise ModelError(
                 "a calibration with scores, peaks, rate and source", repr(error), "fit the model again"

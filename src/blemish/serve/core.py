@@ -1,0 +1,89 @@
+"""What all parts of the service share: settings, store, pictures, events and the journal of changes."""
+
+from __future__ import annotations
+
+import json
+import secrets
+import sqlite3
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from blemish.serve.errors import UnknownError
+from blemish.serve.events import Events
+from blemish.serve.pictures import Pictures
+from blemish.serve.records import AuditEntry, Product, Version
+from blemish.serve.store import Store
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServiceSettings:
+    """Bounds of the service: chosen for one machine beside a line, none of them is a measured optimum.
+
+    `max_upload` bytes a picture and `max_request` bytes a request are taken; `waiting` inspections wait at most while
+    `workers` threads inspect; one that has not ended after `time_limit` seconds is given up; `models_in_memory`
+    versions stay loaded.
+    """
+
+    max_upload: int = 64 * 2**20
+    max_request: int = 512 * 2**20
+    waiting: int = 64
+    workers: int = 2
+    time_limit: float = 60.0
+    models_in_memory: int = 4
+
+
+@dataclass(frozen=True)
+class Core:
+    """The data folder as the parts of the service see it."""
+
+    folder: Path
+    settings: ServiceSettings
+    store: Store
+    pictures: Pictures
+    events: Events
+
+    @classmethod
+    def of(cls, folder: Path, settings: ServiceSettings) -> Core:
+        """Open a data folder, empty or not."""
+        return cls(folder, settings, Store(folder), Pictures(folder), Events())
+
+    def product(self, name: str) -> Product:
+        """A product by id or name. Raises UnknownError."""
+        row = self.store.row("SELECT * FROM products WHERE id = ? OR name = ? ORDER BY id = ? DESC", (name, name, name))
+        if row is None:
+            names = [one["name"] for one in self.store.rows("SELECT name FROM products ORDER BY name LIMIT 20")]
+            raise UnknownError(f"a product: {', '.join(names) or 'there is none yet'}", repr(name), "create it first")
+        return Product.of(row)
+
+    def version(self, identity: str) -> Version:
+        """A version by its id. Raises UnknownError."""
+        row = self.store.row("SELECT * FROM versions WHERE id = ?", (identity,))
+        if row is None:
+            raise UnknownError("the id of a version", repr(identity), "take it from the product's versions")
+        return Version.of(row)
+
+    def journal(self, product: str = "", before: int | None = None, limit: int = 100) -> list[AuditEntry]:
+        """Who did what, latest first; of one product alone where its id is given, before the entry of a number."""
+        rows = self.store.rows(
+            "SELECT * FROM audit WHERE (? = '' OR product = ?) AND (? IS NULL OR seq < ?) ORDER BY seq DESC LIMIT ?",
+            (product, product, before, before, limit),
+        )
+        return [AuditEntry.of(row) for row in rows]
+
+
+def new_id() -> str:
+    """An identity that nobody can guess, made of letters that any file system and URL takes."""
+    return secrets.token_hex(8)
+
+
+def record_change(
+    connection: sqlite3.Connection, who: str, what: str, product: str = "", change: Mapping[str, Any] | None = None
+) -> None:
+    """Write to the journal, in the transaction of the change itself."""
+    connection.execute(
+        "INSERT INTO audit (at, who, what, product, change) VALUES (?, ?, ?, ?, ?)",
+        (time.time(), who, what, product, json.dumps(dict(change or {}))),
+    )

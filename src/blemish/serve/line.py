@@ -1,0 +1,204 @@
+"""Inspections: a bounded queue, a few threads, one verdict path, and a reply only after the commit."""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+import time
+import warnings
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import TimeoutError as FutureTimeoutError
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from blemish.data.content import content_warnings
+from blemish.data.loading import as_sample
+from blemish.errors import DataWarning, ImageError, SettingsError
+from blemish.model.prediction import open_image, predict
+from blemish.serve.catalog import Catalog, shown_name
+from blemish.serve.core import Core, new_id
+from blemish.serve.errors import BusyError, TimeLimitError, TooLargeError
+from blemish.serve.models import Models
+from blemish.serve.parts import Parts
+from blemish.serve.pictures import sha256_of
+from blemish.serve.records import PartRecord, Version
+from blemish.types import ImageOrScan, Prediction, Scan
+
+PART_ID_LENGTH = 200
+# What is done with a new part in the transaction that stores it, and after it.
+InTransaction = Callable[[sqlite3.Connection, PartRecord], None]
+Draw = Callable[[str, bytes], float]
+
+
+@dataclass(frozen=True, eq=False)
+class Judged:
+    """A decoded picture `(H, W, 3)` uint8 and its prediction, or why it could not be read."""
+
+    image: np.ndarray | None
+    prediction: Prediction | None
+    error: str = ""
+
+
+class Line:
+    """Inspects pictures one by one, in `workers` threads, and stores what it found.
+
+    `draw` is the random number that a part's audit rests on. `in_transaction` are called with every new part before it
+    is committed, `measure` with its decoded picture to get its statistics.
+    """
+
+    def __init__(
+        self,
+        core: Core,
+        catalog: Catalog,
+        models: Models,
+        parts: Parts,
+        draw: Draw,
+        measure: Callable[[np.ndarray], dict[str, Any]],
+        in_transaction: Sequence[InTransaction] = (),
+    ) -> None:
+        self._core, self._catalog, self._models, self._parts = core, catalog, models, parts
+        self._draw, self._measure, self._in_transaction = draw, measure, in_transaction
+        settings = core.settings
+        self._pool = ThreadPoolExecutor(settings.workers, "blemish-inspect")
+        self._room = threading.BoundedSemaphore(settings.workers + settings.waiting)
+        warnings.filterwarnings("ignore", category=DataWarning)  # they are kept with each part instead
+
+    def submit(
+        self, product: str, content: bytes, part_id: str = "", name: str = "", source: str = "rest"
+    ) -> Future[PartRecord]:
+        """Inspect a picture of a product, given by id or name, in the background.
+
+        A `part_id` that comes again with the same content gives the record there is, with other content a further
+        one of the same part. A picture that cannot be read gives a record with an `error` and no verdict. `cancel` of
+        what is returned takes it out of the queue as long as it waits.
+
+        Raises UnknownError, ConflictError (nothing learned yet), TooLargeError or BusyError (the queue is full).
+        """
+        if len(content) > self._core.settings.max_upload:
+            raise TooLargeError(
+                f"a picture of at most {self._core.settings.max_upload} bytes", str(len(content)), "send a smaller one"
+            )
+        if len(part_id) > PART_ID_LENGTH or not part_id.isprintable():
+            raise SettingsError(
+                f"a part id of at most {PART_ID_LENGTH} printable letters", repr(part_id[:20]), "shorten it"
+            )
+        found = self._core.product(product)
+        self._models.active(found)
+        if not self._room.acquire(blocking=False):
+            waiting = self._core.settings.waiting
+            raise BusyError(f"at most {waiting} inspections waiting", "one more", "send it again in a second")
+        try:
+            future = self._pool.submit(self._inspect, found.id, content, part_id, shown_name(name), source)
+        except BaseException:
+            self._room.release()
+            raise
+        future.add_done_callback(lambda _: self._room.release())
+        return future
+
+    def inspect(
+        self, product: str, content: bytes, part_id: str = "", name: str = "", source: str = "rest"
+    ) -> PartRecord:
+        """As `submit`, and wait for it. Raises TimeLimitError where it takes longer than the service allows."""
+        future = self.submit(product, content, part_id, name, source)
+        try:
+            return future.result(self._core.settings.time_limit)
+        except FutureTimeoutError as error:
+            future.cancel()
+            raise self.time_limit_error() from error
+
+    def time_limit_error(self) -> TimeLimitError:
+        """What is said of an inspection that took too long."""
+        limit = f"an inspection within {self._core.settings.time_limit:g} s"
+        return TimeLimitError(limit, "one that takes longer", "send it again, or a smaller picture")
+
+    def _inspect(self, product_id: str, content: bytes, part_id: str, name: str, source: str) -> PartRecord:
+        sha256 = sha256_of(content)
+        if part_id and (known := self._parts.known(product_id, part_id, sha256)):
+            return known
+        received, started = time.time(), time.perf_counter()
+        product = self._core.product(product_id)
+        version = self._models.active(product)
+        judged = self._judge(version, content)
+        identity = new_id()
+        part = PartRecord(
+            seq=0,
+            id=identity,
+            part_id=part_id,
+            product=product.id,
+            version=version.id,
+            received_at=received,
+            sha256=sha256,
+            name=name,
+            source=source,
+            audit_draw=self._draw(part_id or identity, self._catalog.secret(product)),
+            audit_share=product.settings.audit_share,
+            error=judged.error,
+            seconds=0.0,
+            statistics={} if judged.image is None else self._measure(judged.image),
+            warnings=() if judged.image is None else tuple(map(str, content_warnings(judged.image, name or "picture"))),
+            has_picture=judged.prediction is not None,
+            **facts_of(judged.prediction, name or identity),
+        )
+        if judged.prediction is not None:
+            self._core.pictures.add(content)
+            self._core.pictures.add_map(identity, judged.prediction.map)
+        return self._stored(replace(part, seconds=time.perf_counter() - started))
+
+    def _judge(self, version: Version, content: bytes) -> Judged:
+        """The prediction of a version's model."""
+        model = self._models.inspector(version).model_
+        try:
+            opened = open_image(model, as_sample(content), None)
+        except ImageError as error:
+            return Judged(None, None, str(error))
+        (prediction,) = predict(model, [opened])
+        return Judged(rgb_of(opened.image), prediction)
+
+    def _stored(self, part: PartRecord) -> PartRecord:
+        """The part as committed; the one that was there where another thread has just stored the same."""
+        try:
+            with self._core.store.transaction() as connection:
+                self._parts.add(connection, part)
+                for act in self._in_transaction:
+                    act(connection, part)
+        except sqlite3.IntegrityError:
+            known = self._parts.known(part.product, part.part_id, part.sha256)
+            if known is None:
+                raise
+            return known
+        stored = self._parts.get(part.id)
+        self._core.events.publish("part", stored.to_dict())
+        return stored
+
+    def close(self) -> None:
+        """Finish what is being inspected, drop what waits."""
+        self._pool.shutdown(wait=True, cancel_futures=True)
+
+
+def facts_of(prediction: Prediction | None, name: str) -> dict[str, Any]:
+    """What a record takes from a prediction; nothing of a picture that could not be read."""
+    if prediction is None:
+        empty = dict.fromkeys(("verdict", "score", "p_value", "threshold", "unsure_threshold"))
+        return {"prediction": {}, **empty}
+    row = replace(prediction, source=name).to_dict()
+    size = prediction.map.shape[:2]
+    row |= {"size": [int(size[0]), int(size[1])], "region_threshold": float(prediction.region_threshold)}
+    return {
+        "prediction": row,
+        "verdict": prediction.verdict,
+        "score": float(prediction.score),
+        "p_value": float(prediction.p_value),
+        "threshold": float(prediction.threshold),
+        "unsure_threshold": float(row["unsure_threshold"]),
+    }
+
+
+def rgb_of(image: ImageOrScan) -> np.ndarray:
+    """The picture `(H, W, 3)` uint8 of what was decoded."""
+    if isinstance(image, Scan):
+        assert image.image is not None  # what comes by upload is a picture
+        return image.image
+    return image

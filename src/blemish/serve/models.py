@@ -1,0 +1,142 @@
+"""Versions of models: one folder each, loaded when first needed, the latest used ones kept in memory."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from blemish.model.inspector import Inspector
+from blemish.scoring.calibration import Calibration
+from blemish.serve.core import Core, new_id, record_change
+from blemish.serve.errors import ConflictError
+from blemish.serve.records import Product, Version
+from blemish.utils.atomic import remove, remove_leftovers
+
+
+def calibration_of(inspector: Inspector) -> Calibration:
+    """The calibration of a model of one product."""
+    return next(iter(inspector.calibrations.values()))
+
+
+class Models:
+    """The models of all products: publish a new version, load one, make another one the active one."""
+
+    def __init__(self, core: Core) -> None:
+        self._core = core
+        self._folder = core.folder / "models"
+        self._lock = threading.Lock()
+        self._loaded: OrderedDict[str, Inspector] = OrderedDict()
+        self._remove_unpublished()
+
+    def _remove_unpublished(self) -> None:
+        """Remove what a killed run left: folders that no version names."""
+        self._folder.mkdir(parents=True, exist_ok=True)
+        remove_leftovers(self._folder)
+        known = {row["id"] for row in self._core.store.rows("SELECT id FROM versions")}
+        for folder in self._folder.iterdir():
+            if folder.name not in known:
+                remove(folder)
+
+    def folder(self, version: str) -> Path:
+        """Where a version lies; it is an ordinary model folder. Raises UnknownError."""
+        return self._folder / self._core.version(version).id
+
+    def versions(self, product: str) -> list[Version]:
+        """All versions of a product, latest first."""
+        rows = self._core.store.rows("SELECT * FROM versions WHERE product = ? ORDER BY number DESC", (product,))
+        return [Version.of(row) for row in rows]
+
+    def active(self, product: Product) -> Version:
+        """The version that judges a product's parts now. Raises ConflictError before it has learned."""
+        if not product.active_version:
+            raise ConflictError(
+                f"a product that has learned, {product.name!r}",
+                "one without a model",
+                "give it good pictures and have it learn",
+            )
+        return self._core.version(product.active_version)
+
+    def inspector(self, version: Version) -> Inspector:
+        """The model of a version, loaded if need be. Raises ModelError or WeightsError where it cannot be."""
+        with self._lock:  # also so that two requests do not load it twice
+            if version.id not in self._loaded:
+                self._keep(version.id, Inspector.load(self._folder / version.id))
+            self._loaded.move_to_end(version.id)
+            return self._loaded[version.id]
+
+    def _keep(self, version: str, inspector: Inspector) -> None:
+        self._loaded[version] = inspector
+        while len(self._loaded) > self._core.settings.models_in_memory:
+            self._loaded.popitem(last=False)
+
+    def publish(
+        self,
+        product: Product,
+        inspector: Inspector,
+        change: str,
+        who: str,
+        parent: Version | None = None,
+        details: Mapping[str, Any] | None = None,
+        is_refitted: bool = False,
+    ) -> Version:
+        """Make a model the product's new version, and the active one.
+
+        `is_refitted`: its detector is another than the parent's, so that scores do not compare. Raises ConflictError
+        where another version became active since `parent` was taken.
+        """
+        identity = new_id()
+        inspector.save(self._folder / identity)
+        calibration = calibration_of(inspector)
+        scored_by = identity if is_refitted or parent is None else parent.scored_by
+        limits = calibration.threshold, calibration.unsure_threshold
+        try:
+            with self._core.store.transaction() as connection:
+                expected = "" if parent is None else parent.id
+                active = connection.execute("SELECT active_version FROM products WHERE id = ?", (product.id,))
+                if active.fetchone()["active_version"] != expected:
+                    raise ConflictError("the version that this change began from", "a newer one", "look at it again")
+                number = connection.execute(
+                    "SELECT 1 + COALESCE(MAX(number), 0) FROM versions WHERE product = ?", (product.id,)
+                ).fetchone()[0]
+                values = (identity, product.id, number, expected, change, json.dumps(dict(details or {})), scored_by)
+                connection.execute(
+                    "INSERT INTO versions VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                    (*values, *limits, who, time.time()),
+                )
+                journal = {"version": number, "from": _limits_of(parent), "to": list(limits), **(details or {})}
+                record_change(connection, who, change, product.id, journal)
+                self._set_active(connection, product.id, identity)
+        except BaseException:
+            remove(self._folder / identity)
+            raise
+        with self._lock:
+            self._keep(identity, inspector)
+        version = self._core.version(identity)
+        self._core.events.publish("version", version.to_dict())
+        return version
+
+    def activate(self, product: Product, version: Version, who: str) -> Version:
+        """Have an older, or newer, version of the product judge its parts. Raises ConflictError for another's."""
+        if version.product != product.id:
+            raise ConflictError(f"a version of {product.name!r}", "one of another product", "name one of its own")
+        before = product.active_version
+        with self._core.store.transaction() as connection:
+            numbers = {"from": before and self._core.version(before).number, "to": version.number}
+            record_change(connection, who, "went to another version", product.id, numbers)
+            self._set_active(connection, product.id, version.id)
+        self._core.events.publish("version", version.to_dict())
+        return version
+
+    @staticmethod
+    def _set_active(connection: sqlite3.Connection, product: str, version: str) -> None:
+        connection.execute("UPDATE products SET active_version = ? WHERE id = ?", (version, product))
+
+
+def _limits_of(version: Version | None) -> list[float] | None:
+    return None if version is None else [version.threshold, version.unsure_threshold]

@@ -1,0 +1,87 @@
+"""The service without the web: everything that happens to products, models, parts and people, behind one object."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+
+from blemish.monitoring.audit import audit_draw
+from blemish.serve.catalog import Catalog
+from blemish.serve.core import Core, ServiceSettings
+from blemish.serve.learning import Learning
+from blemish.serve.limits import Limits
+from blemish.serve.line import Line
+from blemish.serve.models import Models
+from blemish.serve.parts import Parts
+from blemish.serve.rendering import Renderer
+from blemish.serve.statistics import LineStatistics
+from blemish.serve.users import Users
+from blemish.serve.webhooks import Webhooks
+from blemish.utils.locking import exclusive
+
+
+class Service:
+    """A line's data folder, opened by this process alone; a context manager.
+
+    Each part is one idea: `catalog` (products, good pictures), `models` (versions), `line` (inspections), `parts`
+    (records and reviews), `limits`, `learning`, `users`, `webhooks`, `renderer` (pictures), `statistics`; `core` has
+    the journal and the look-ups. All of them may be used by many threads.
+    """
+
+    def __init__(self, folder: Path, settings: ServiceSettings) -> None:
+        self.core = Core.of(folder, settings)
+        self.settings, self.events = settings, self.core.events
+        self.catalog = Catalog(self.core)
+        self.models = Models(self.core)
+        self.parts = Parts(self.core)
+        self.limits = Limits(self.core, self.models, self.parts)
+        self.users = Users(self.core)
+        self.renderer = Renderer(self.core)
+        self.statistics = LineStatistics()
+        self.webhooks = Webhooks(self.core)
+        self.line = Line(
+            self.core,
+            self.catalog,
+            self.models,
+            self.parts,
+            audit_draw,
+            no_statistics,
+            [self.webhooks.put],
+        )
+        self.learning = Learning(self.core, self.catalog, self.models)
+        self._end_statistics = self.events.subscribe(self.statistics.listen)
+        self._stack = ExitStack()
+
+    @classmethod
+    def open(cls, folder: str | Path, settings: ServiceSettings | None = None) -> Self:
+        """Open a data folder, empty or not. Raises OutputError where another process has it open."""
+        folder = Path(folder).expanduser().absolute()
+        with ExitStack() as stack:
+            stack.enter_context(exclusive(folder))
+            self = cls(folder, settings or ServiceSettings())
+            self._stack = stack.pop_all()
+        return self
+
+    def close(self) -> None:
+        """Finish what is at work, and close the folder."""
+        self.learning.close()
+        self.line.close()
+        self.webhooks.close()
+        self._end_statistics()
+        self.core.store.close()
+        self._stack.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.close()
+
+
+def no_statistics(image: np.ndarray) -> dict[str, Any]:
+    """Nothing is measured of a picture."""
+    return {}
