@@ -69,3 +69,11 @@ def test_a_job_that_failed_goes_on(tmp_path: Path) -> None:
     found = run_batch(settings)
     assert found.new == 301 - before
     assert [row["id"] for row in rows_in(out)] == sorted([f"{i:04}.png" for i in range(300)] + ["last.png"])
+
+
+@pytest.mark.usefixtures("ray")
+def test_tasks_do_every_item_once() -> None:
+    """The executor by which cells of evaluations and experiments run on a cluster."""
+    from blemish.utils.executors import RayTasks
+
+    assert sorted(RayTasks(1).map_ready(abs, [3, -1, 2])) == [(0, 3), (1, 1), (2, 2)]

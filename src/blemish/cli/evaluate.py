@@ -7,6 +7,7 @@ import shlex
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,6 +16,9 @@ import typer
 from blemish.cli.options import (
     SOME_UNREADABLE,
     Cache,
+    CellEngine,
+    CellEngineName,
+    CellWorkers,
     DepthScale,
     DetectorNames,
     Device,
@@ -37,6 +41,8 @@ if TYPE_CHECKING:
 
     from blemish.evaluation import CategoryData, Run, RunDetail
     from blemish.types import ScanGeometry
+    from blemish.utils.executors import Executor
+    from blemish.utils.progress import Progress
 
 
 def evaluate(
@@ -76,6 +82,8 @@ def evaluate(
     depth_scale: DepthScale = None,
     mm_per_pixel: MmPerStep = None,
     grid: Grid = None,
+    engine: CellEngineName = CellEngine.serial,
+    workers: CellWorkers = None,
 ) -> None:
     """Measure methods on datasets with labels; writes results.csv and report.html into OUT.
 
@@ -86,6 +94,7 @@ def evaluate(
     from blemish.cli.scan_options import scan_geometry
     from blemish.cli.settings import parse_settings
     from blemish.evaluation import plan_runs
+    from blemish.utils.executors import executor_of
 
     runs = plan_runs(
         categories_of(datasets, categories, units, scan_geometry(intrinsics, depth_scale, mm_per_pixel, grid)),
@@ -99,7 +108,7 @@ def evaluate(
         settings=parse_settings(settings or []) | ({} if text_encoder == "auto" else {"text_encoder": text_encoder}),
         given_category=given_category,
     )
-    details = evaluate_into(out, runs, aupro_thresholds, cache)
+    details = evaluate_into(out, runs, aupro_thresholds, cache, executor_of(engine.value, workers))
     show(means_table([detail.row for detail in details]))
     if (found := [detail.recognised_right for detail in details if detail.recognised_right]) and not given_category:
         right, tested = sum(one[0] for one in found), sum(one[1] for one in found)
@@ -177,38 +186,77 @@ def categories_of(
 
 
 def evaluate_into(
-    out: Path, runs: Sequence[Run], aupro_thresholds: int | None, cache: Path | None = None
+    out: Path,
+    runs: Sequence[Run],
+    aupro_thresholds: int | None,
+    cache: Path | None = None,
+    executor: Executor | None = None,
 ) -> list[RunDetail]:
     """Do the runs, write `results.csv` and `report.html` into `out`; `cache` keeps features for later evaluations.
+
+    An `executor` does several at a time; rows are in the order of the runs all the same.
 
     When something ends the work early, the rows of finished runs are left in `out/results.partial.csv`.
     """
     import tempfile
 
     from blemish.cli.progress import progress_bar
-    from blemish.evaluation import SharedEncoders, check_runs, evaluate_run
+    from blemish.evaluation import check_runs
     from blemish.report import write_evaluation_report
     from blemish.utils.atomic import atomic_update
-    from blemish.utils.progress import progress_within
 
     check_runs(runs)
     details: list[RunDetail] = []
     with (
         atomic_update(out) as stage,
         tempfile.TemporaryDirectory(dir=stage) as scratch,
-        SharedEncoders(stage, cache) as encoders,
         progress_bar("evaluating") as progress,
     ):
+        work = partial(run_details, aupro_thresholds=aupro_thresholds, cache=cache)
         with written_rows(stage / "results.csv", out / "results.partial.csv") as write:
-            for done, run in enumerate(runs):
-                part = progress_within(progress, done, len(runs), name_of(run))
-                for detail in evaluate_run(run, aupro_thresholds, encoders, Path(scratch), progress=part):
-                    write(detail.row)
-                    details.append(detail)
+            if executor is None:
+                found = one_by_one(runs, aupro_thresholds, cache, Path(scratch), progress)
+            else:
+                found = several_at_a_time(runs, work, executor, progress)
+            for detail in found:
+                write(detail.row)
+                details.append(detail)
         command = shlex.join(["blemish", *sys.argv[1:]])
         write_evaluation_report(stage / "report.html", [d.row for d in details], details, command=command)
     (out / "results.partial.csv").unlink(missing_ok=True)
     return details
+
+
+def one_by_one(
+    runs: Sequence[Run], aupro_thresholds: int | None, cache: Path | None, scratch: Path, progress: Progress
+) -> Iterator[RunDetail]:
+    """The details of all runs, which share encoders; maps of examples lie in `scratch`."""
+    from blemish.evaluation import SharedEncoders, evaluate_run
+    from blemish.utils.progress import progress_within
+
+    with SharedEncoders(scratch, cache) as encoders:
+        for done, run in enumerate(runs):
+            part = progress_within(progress, done, len(runs), name_of(run))
+            yield from evaluate_run(run, aupro_thresholds, encoders, scratch, progress=part)
+
+
+def several_at_a_time(
+    runs: Sequence[Run], work: Callable[[Run], list[RunDetail]], executor: Executor, progress: Progress
+) -> Iterator[RunDetail]:
+    """The same by an executor, in the order of the runs."""
+    from blemish.utils.executors import in_order
+
+    for done, details in enumerate(in_order(executor.map_ready(work, runs)), start=1):
+        progress(done, len(runs), {})
+        yield from details
+
+
+def run_details(run: Run, aupro_thresholds: int | None, cache: Path | None) -> list[RunDetail]:
+    """The details of one run, done by a process that shares nothing but a `cache` of features with others."""
+    from blemish.evaluation import SharedEncoders, evaluate_run
+
+    with SharedEncoders(cache=cache) as encoders:
+        return list(evaluate_run(run, aupro_thresholds, encoders))
 
 
 def name_of(run: Run) -> str:

@@ -10,7 +10,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from blemish.cli.options import Device, DeviceName, ImageSize, Out, Settings, TextEncoderName, given_path
+from blemish.cli.options import (
+    CellEngine,
+    CellEngineName,
+    CellWorkers,
+    Device,
+    DeviceName,
+    ImageSize,
+    Out,
+    Settings,
+    TextEncoderName,
+    given_path,
+)
 from blemish.registry import EXPERIMENTS
 
 if TYPE_CHECKING:
@@ -19,6 +30,7 @@ if TYPE_CHECKING:
     from blemish.evaluation import CategoryData
     from blemish.research.experiments.base import Experiment
     from blemish.research.experiments.runner import ExperimentRunner
+    from blemish.utils.executors import Executor
 
 
 class Size(StrEnum):
@@ -71,6 +83,8 @@ def experiment(
     device: DeviceName = Device.auto,
     text_encoder: TextEncoderName = "auto",
     settings: Settings = None,
+    engine: CellEngineName = CellEngine.serial,
+    workers: CellWorkers = None,
 ) -> None:
     """Answer a question by measuring; writes report.html and results.csv into OUT.
 
@@ -81,6 +95,7 @@ def experiment(
     from blemish.cli.evaluate import comma_separated, parse_seed, parse_shots
     from blemish.cli.settings import parse_settings
     from blemish.research.experiments.runner import ExperimentRunner, configured
+    from blemish.utils.executors import executor_of
     from blemish.utils.locking import exclusive
 
     given: dict[str, Any] = {
@@ -102,7 +117,7 @@ def experiment(
             say(f"{runner.stale} cells of pictures that have changed since are measured again", err=True)
         if runner.finished:
             say(f"{runner.finished} of {len(runner.cells)} cells are there already", err=True)
-        measure(runner, out, made)
+        measure(runner, out, made, executor_of(engine.value, workers))
     for sentence in made.verdict(runner.store.rows).sentences:
         say(sentence)
     say_where("Report", out / "report.html")
@@ -164,7 +179,7 @@ def categories_given(datasets: Sequence[Path], names: Sequence[str] | None) -> l
     return [category for category in found if category.name in wanted]
 
 
-def measure(runner: ExperimentRunner, out: Path, made: Experiment) -> None:
+def measure(runner: ExperimentRunner, out: Path, made: Experiment, executor: Executor | None = None) -> None:
     """Do what is left; the page is written from all rows, also when something ends the work early."""
     from blemish.cli.console import say
     from blemish.cli.progress import progress_bar
@@ -173,7 +188,7 @@ def measure(runner: ExperimentRunner, out: Path, made: Experiment) -> None:
     command = shlex.join(["blemish", *sys.argv[1:]])
     try:
         with progress_bar(runner.name, len(runner.cells)) as progress:
-            runner.run(progress)
+            runner.run(progress, executor)
     except BaseException:
         if runner.store.rows:
             say(f"{runner.finished} of {len(runner.cells)} cells are finished; the same command goes on", err=True)

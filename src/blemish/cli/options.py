@@ -29,6 +29,14 @@ class PrecisionName(StrEnum):
     bf16 = "bf16"
 
 
+class CellEngine(StrEnum):
+    """What independent pieces of work, such as the runs of an evaluation, are done by."""
+
+    serial = "serial"
+    local = "local"
+    ray = "ray"
+
+
 def given_path(text: str | Path) -> Path:
     """A path as it was typed, "~" expanded; an empty one (an unset variable of a shell) is a SettingsError."""
     if isinstance(text, Path):  # an option's default
@@ -171,4 +179,12 @@ UnsureRate = Annotated[
         metavar="U",
         help="The further share of good parts that may be left to a person; 0.03 if unset, 0.1 for one picture.",
     ),
+]
+CellEngineName = Annotated[
+    CellEngine,
+    typer.Option("--engine", help="serial: one run after the other; local: processes; ray: tasks of a Ray cluster."),
+]
+CellWorkers = Annotated[
+    int | None,
+    typer.Option("--workers", metavar="N", min=1, help="With --engine local: processes; half the cores if unset."),
 ]

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 from blemish import __version__
 from blemish.evaluation import CategoryData, SharedEncoders
 from blemish.registry import EXPERIMENTS, lookup, resolve
-from blemish.research.experiments.base import Cell, Experiment, Tools
+from blemish.research.experiments.base import Cell, Experiment, Row, Tools
 from blemish.research.experiments.row_store import RowStore
 from blemish.utils.atomic import output_errors
+from blemish.utils.executors import Executor
 from blemish.utils.progress import Progress, progress_within
 
 SCRATCH = ".work"
@@ -45,9 +47,15 @@ class ExperimentRunner:
         """Planned cells whose rows are there."""
         return len(self.cells) - len(self.waiting)
 
-    def run(self, progress: Progress) -> None:
-        """Measure the cells that wait. Whatever ends this early, the rows of finished cells stay."""
+    def run(self, progress: Progress, executor: Executor | None = None) -> None:
+        """Measure the cells that wait, several at a time by an `executor`, else one by one.
+
+        Whatever ends this early, the rows of finished cells stay.
+        """
         if not self.waiting:
+            return
+        if executor is not None:
+            self._run_by(executor, progress)
             return
         scratch = self.folder / SCRATCH  # a killed run's leftovers are cleared away by the next
         shutil.rmtree(scratch, ignore_errors=True)
@@ -65,8 +73,26 @@ class ExperimentRunner:
         finally:
             shutil.rmtree(scratch, ignore_errors=True)
 
+    def _run_by(self, executor: Executor, progress: Progress) -> None:
+        cells = list(self.waiting)
+        try:
+            with closing(executor.map_ready(rows_of, cells)) as ready:
+                for place, rows in ready:
+                    self.store.add(cells[place].key, rows)
+                    self.waiting.remove(cells[place])
+                    progress(self.finished, len(self.cells), {"step": name_of(cells[place])})
+        except BaseException:
+            self.waiting = self._unfinished()
+            raise
+
     def _unfinished(self) -> list[Cell]:
         return [cell for cell in self.cells if not self.store.has(cell.key)]
+
+
+def rows_of(cell: Cell) -> list[Row]:
+    """The rows of a cell, measured by a process that shares nothing with others."""
+    with SharedEncoders() as encoders:
+        return list(cell.compute(Tools(encoders, lambda done, total, facts: None)))
 
 
 def name_of(cell: Cell) -> str:

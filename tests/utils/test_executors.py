@@ -1,0 +1,36 @@
+"""Executors: every item once, results by place, errors handed on."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from blemish.utils.executors import Processes, executor_of, in_order
+
+
+def square(number: int) -> tuple[int, int]:
+    if number < 0:
+        raise ValueError(f"{number} is below 0")
+    return number * number, os.getpid()
+
+
+def test_in_order() -> None:
+    assert list(in_order(iter([(2, "c"), (0, "a"), (1, "b"), (3, "d")]))) == ["a", "b", "c", "d"]
+
+
+def test_serial_is_no_executor() -> None:
+    assert executor_of("serial") is None
+    local = executor_of("local", workers=3, threads=2)
+    assert isinstance(local, Processes)
+    assert (local.workers, local.threads) == (3, 2)
+
+
+@pytest.mark.slow
+def test_processes_do_every_item_once() -> None:
+    found = dict(Processes(2, 1).map_ready(square, [3, 1, 2]))
+    assert {place: result[0] for place, result in found.items()} == {0: 9, 1: 1, 2: 4}
+    assert os.getpid() not in {result[1] for result in found.values()}
+    with pytest.raises(ValueError, match="-1 is below 0"):
+        list(Processes(1, 1).map_ready(square, [1, -1]))
+    assert list(Processes(1, 1).map_ready(square, [])) == []
