@@ -138,7 +138,12 @@ def test_no_pickle() -> None:
 
 
 # Packages whose name is not that of what they are imported as.
-DISTRIBUTIONS = {"PIL": "pillow", "yaml": "pyyaml", "efficientnet_lite_pytorch": "efficientnet-lite-pytorch"}
+DISTRIBUTIONS = {
+    "PIL": "pillow",
+    "yaml": "pyyaml",
+    "sklearn": "scikit-learn",
+    "efficientnet_lite_pytorch": "efficientnet-lite-pytorch",
+}
 
 
 def test_every_imported_package_is_declared() -> None:
