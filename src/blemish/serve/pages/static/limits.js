@@ -1,0 +1,196 @@
+// The limits among the scores: two that can be dragged or moved by keys, and what they would change.
+import { api } from "./api.js";
+import { act, badge, context, count, h, notice, number, one, svg } from "./dom.js";
+
+const product = context().product, mayApply = context().role === "engineer";
+const ROWS = [
+  ["good", "good, held out", "good"],
+  ["reviewed_good", "decided good", "good"],
+  ["unlabelled", "not decided", "calm"],
+  ["defective", "decided defective", "defect"],
+];
+const TOP = 58, ROW = 64, GAP = 22, SIDE = 16, FOOT = 34;
+const chart = one("#chart");
+let data, limits, held = null, asking = null, timer = 0;
+
+const isMoved = () => limits.threshold !== data.threshold || limits.unsure_threshold !== data.unsure_threshold;
+const verdictOf = (score) => (score > limits.threshold ? "defective" : score > limits.unsure_threshold ? "unsure" : "good");
+const tally = (scores) => scores.reduce((sum, score) => ({ ...sum, [verdictOf(score)]: sum[verdictOf(score)] + 1 }), { good: 0, unsure: 0, defective: 0 });
+
+function scale() {
+  const width = chart.clientWidth, last = data.edges.length - 1;
+  const low = data.edges[0], high = data.edges[last];
+  return {
+    width, low, high,
+    x: (score) => SIDE + ((Math.min(Math.max(score, low), high) - low) / (high - low)) * (width - 2 * SIDE),
+    score: (x) => low + Math.min(1, Math.max(0, (x - SIDE) / (width - 2 * SIDE))) * (high - low),
+  };
+}
+
+function bars(kind, tone, top, axis) {
+  const counts = data.counts[kind], most = Math.max(1, ...counts);
+  return counts.map((n, i) => {
+    if (!n) return null;
+    const left = axis.x(data.edges[i]), height = Math.max(2, (n / most) * ROW);
+    return svg("rect", { class: `bar t-${tone}`, x: left + 0.5, y: top + ROW - height, width: Math.max(1, axis.x(data.edges[i + 1]) - left - 1), height });
+  });
+}
+
+function zone(name, from, to, height) {
+  if (to - from < 2) return null;
+  const words = to - from > 64 ? svg("text", { x: (from + to) / 2, y: 14, "text-anchor": "middle", class: `zone-name ${name}` }, name) : null;
+  return svg("g", {}, svg("rect", { class: `zone ${name}`, x: from, y: 0, width: to - from, height }), words);
+}
+
+function handle(key, name, y) {
+  return svg("g", {
+    class: "handle", id: `handle-${key}`, role: "slider", tabindex: "0", "aria-label": `${name} limit`, "aria-orientation": "horizontal",
+    onpointerdown: grab, onkeydown: move, "data-key": key, "data-y": y,
+  },
+  svg("line", { class: "limit" }),
+  svg("rect", { class: "hit", y: y - 22, height: 44, width: 44 }),
+  svg("circle", { class: "grip", cy: y, r: 11 }),
+  svg("text", { class: "limit-name", y: y + 4 }, name));
+}
+
+// Everything but the handles is drawn anew; they stay, so that the one in use keeps the pointer and the focus.
+function draw() {
+  const axis = scale(), shown = ROWS.filter(([kind]) => data.totals[kind] > 0 || kind === "good");
+  const bottom = TOP + shown.length * (ROW + GAP), height = bottom + FOOT;
+  chart.setAttribute("height", height);
+  chart.setAttribute("viewBox", `0 0 ${axis.width} ${height}`);
+  const unsure = axis.x(limits.unsure_threshold), defective = axis.x(limits.threshold);
+  const rows = shown.map(([kind, words, tone], i) => {
+    const top = TOP + i * (ROW + GAP) + GAP - 4;
+    return svg("g", {}, ...bars(kind, tone, top, axis).filter(Boolean),
+      svg("line", { class: "axis", x1: SIDE, x2: axis.width - SIDE, y1: top + ROW, y2: top + ROW }),
+      svg("text", { class: "label halo", x: SIDE, y: top - 4 }, `${words} (${data.totals[kind]})`));
+  });
+  const ticks = [0, 0.25, 0.5, 0.75, 1].map((share, i) => {
+    const score = axis.low + share * (axis.high - axis.low);
+    return svg("text", { class: "tick", x: axis.x(score), y: bottom + 18, "text-anchor": ["start", "middle", "middle", "middle", "end"][i] }, `${i === 4 ? "≥ " : ""}${number(score)}`);
+  });
+  const drawn = svg("g", { id: "drawn" }, zone("good", 0, unsure, bottom), zone("unsure", unsure, defective, bottom), zone("defective", defective, axis.width, bottom), ...rows, ...ticks);
+  const before = one("#drawn");
+  if (before) before.replaceWith(drawn);
+  else chart.append(drawn, handle("unsure_threshold", "unsure", 30), handle("threshold", "defective", 48));
+  place("unsure_threshold", unsure, bottom, axis);
+  place("threshold", defective, bottom, axis);
+  if (document.activeElement !== one("#unsure")) one("#unsure").value = number(limits.unsure_threshold, 4).replaceAll(",", "");
+  if (document.activeElement !== one("#defective")) one("#defective").value = number(limits.threshold, 4).replaceAll(",", "");
+}
+
+function place(key, x, bottom, axis) {
+  const group = one(`#handle-${key}`), [line, hit, grip, words] = group.children, y = Number(group.dataset.y);
+  for (const [name, value] of Object.entries({ x1: x, x2: x, y1: y, y2: bottom })) line.setAttribute(name, value);
+  hit.setAttribute("x", x - 22);
+  grip.setAttribute("cx", x);
+  const isLeft = key === "unsure_threshold" ? x > 90 : x > axis.width - 100;
+  words.setAttribute("x", isLeft ? x - 17 : x + 17);
+  words.setAttribute("text-anchor", isLeft ? "end" : "start");
+  for (const [name, value] of Object.entries({ valuemin: axis.low, valuemax: axis.high, valuenow: limits[key], valuetext: number(limits[key]) })) group.setAttribute(`aria-${name}`, value);
+}
+
+function say() {
+  const good = [...data.scores.good, ...data.scores.reviewed_good], held = tally(data.scores.good), total = data.scores.good.length;
+  one("#says-good").textContent = `${held.defective} of ${total} good ones would be rejected${limits.unsure_threshold < limits.threshold ? `, ${held.unsure} would be unsure` : ""}.`;
+  const defects = tally(data.scores.defective), all = data.scores.defective.length;
+  one("#says-defective").textContent = all
+    ? `${defects.defective} of ${all} parts decided defective would be found, ${defects.unsure} would be unsure, ${defects.good} would pass.`
+    : "No part has been decided defective yet, so how many would be found is not known.";
+  const parts = tally([...data.scores.unlabelled, ...data.scores.reviewed_good, ...data.scores.defective]), sum = parts.good + parts.unsure + parts.defective;
+  one("#says-parts").textContent = sum ? `Of ${count(sum, "inspected part")}: ${parts.defective} defective, ${parts.unsure} unsure, ${parts.good} good.` : "";
+  one("#rests").textContent = good.length ? `Above: each row has its own scale. The limits rest on ${data.rests_on}.` : data.rests_on;
+  one("#reset").disabled = !isMoved();
+  if (mayApply) one("#apply").disabled = !isMoved();
+}
+
+const picture = (row, ...words) => h("a", { class: "tile", href: `/products/${product}/review?part=${row.part}` },
+  h("img", { src: `/api/parts/${row.part}/overlay`, alt: "Part, outlined", width: 140, height: 140, loading: "lazy" }), h("span", { class: "label" }, ...words));
+const before = new Map();
+
+async function preview() {
+  if (asking) asking.abort();
+  asking = new AbortController();
+  try {
+    const found = await api.previewLimits({ product, ...limits }, asking.signal);
+    const flips = one("#flips"), n = found.flips.length;
+    one("#flips-title").textContent = n ? `${n} of ${found.parts.total} decisions would change` : "Decisions that would change";
+    if (n) flips.replaceChildren(...found.flips.slice(0, 60).map((row) => picture(row, badge(row.before), " → ", badge(row.after), ` ${number(row.score)}`)));
+    else flips.replaceChildren(h("p", { class: "soft" }, !found.parts.total ? "No part has been inspected with this model yet." : isMoved() ? `None of the last ${found.parts.total}.` : "Move a limit to see them."));
+    for (const [place, key] of [["#near-defective", "threshold"], ["#near-unsure", "unsure_threshold"]]) {
+      const rows = found.nearest[key], words = rows.map((row) => row.part + (row.score > limits[key])).join();
+      if (before.get(place) === words && rows.length) continue; // the same pictures: nothing moves
+      before.set(place, words);
+      one(place).replaceChildren(...(rows.length ? rows.map((row) => picture(row, badge(verdictOf(row.score)), ` ${number(row.score)}`)) : [h("p", { class: "soft" }, "No part has been inspected with this model yet.")]));
+    }
+  } catch (error) {
+    if (error.name !== "AbortError") notice(error.message, "trouble");
+  }
+}
+
+function change(key, value) {
+  const axis = scale(), score = Number(Math.min(axis.high, Math.max(0, value)).toPrecision(6));
+  limits = { ...limits, [key]: score };
+  if (key === "threshold") limits.unsure_threshold = Math.min(limits.unsure_threshold, score);
+  else limits.threshold = Math.max(limits.threshold, score);
+  show();
+}
+
+function show() {
+  draw();
+  say();
+  clearTimeout(timer);
+  timer = setTimeout(preview, 200);
+}
+
+function grab(event) {
+  held = event.currentTarget;
+  held.focus();
+  held.setPointerCapture(event.pointerId);
+  event.preventDefault();
+  const key = held.dataset.key, group = held;
+  const drag = (to) => change(key, scale().score(to.clientX - chart.getBoundingClientRect().left));
+  const drop = () => {
+    group.removeEventListener("pointermove", drag);
+    held = null;
+  };
+  group.addEventListener("pointermove", drag);
+  group.addEventListener("pointerup", drop, { once: true });
+  group.addEventListener("pointercancel", drop, { once: true });
+}
+
+function move(event) {
+  const axis = scale(), step = ((axis.high - axis.low) / 200) * (event.shiftKey ? 10 : 1), key = event.currentTarget.dataset.key;
+  const to = { ArrowLeft: limits[key] - step, ArrowDown: limits[key] - step, ArrowRight: limits[key] + step, ArrowUp: limits[key] + step,
+    PageDown: limits[key] - 10 * step, PageUp: limits[key] + 10 * step, Home: axis.low, End: axis.high }[event.key];
+  if (to === undefined) return;
+  event.preventDefault();
+  change(key, to);
+}
+
+async function load() {
+  data = await api.limits(product);
+  limits = { threshold: data.threshold, unsure_threshold: data.unsure_threshold };
+  before.clear();
+  show();
+}
+
+if (chart) {
+  for (const [id, key] of [["#unsure", "unsure_threshold"], ["#defective", "threshold"]]) {
+    one(id).addEventListener("change", (event) => event.target.value !== "" && change(key, Number(event.target.value)));
+  }
+  one("#reset").addEventListener("click", () => {
+    limits = { threshold: data.threshold, unsure_threshold: data.unsure_threshold };
+    show();
+  });
+  if (mayApply) {
+    one("#apply").addEventListener("click", (event) => act(event.target, async () => {
+      const version = await api.setLimits({ product, ...limits, version: data.version.id });
+      notice(`Version ${version.number} judges with these limits from now on.`);
+      await load();
+    }).then(() => say()));
+  }
+  new ResizeObserver(() => data && draw()).observe(chart);
+  act(null, load);
+}

@@ -1,0 +1,94 @@
+"""Templates that escape what they show, and the words and numbers that several of them use."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from datetime import datetime
+from functools import cache
+from importlib.resources import files
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from blemish.scoring.describe import number
+
+# The mark and the word of each verdict: never its colour alone.
+VERDICTS = {
+    "good": ("✓", "good"),
+    "defective": ("✕", "defective"),
+    "unsure": ("?", "unsure"),
+    "unknown": ("≠", "another part"),
+    "error": ("!", "unreadable"),
+}
+_UNPRINTABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
+
+
+@cache
+def environment() -> Environment:
+    """The templates of this folder; a name that is not given is an error."""
+    made = Environment(
+        loader=PackageLoader("blemish.serve.pages"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    made.globals["verdicts"] = VERDICTS
+    made.filters |= {"when": when, "number": number, "percent": percent, "change": change_words, "counted": counted}
+    return made
+
+
+def render(template: str, **view: Any) -> str:
+    """The page that a template makes of a view, without characters that HTML cannot hold."""
+    common = {"user": None, "product": None, "tab": "", "waiting": 0, "needs_token": False}
+    return _UNPRINTABLE.sub("\ufffd", environment().get_template(template).render({**common, **view}))
+
+
+@cache
+def theme() -> str:
+    """The colours of reports, light and dark, as a style sheet: pages and reports are one family."""
+    css = files("blemish.report").joinpath("page.css").read_text("utf-8")
+    return css[: css.index("* {")]
+
+
+def when(seconds: float | None) -> str:
+    """A time on this machine's clock."""
+    return "–" if seconds is None else datetime.fromtimestamp(seconds).strftime("%Y-%m-%d %H:%M")
+
+
+def percent(share: float) -> str:
+    """A share in [0, 1] as a percentage of three digits at most."""
+    return f"{100 * share:.3g} %"
+
+
+def counted(count: int, word: str, words: str = "") -> str:
+    """ "1 picture", "3 pictures"."""
+    return f"{count:,} {word if count == 1 else words or word + 's'}"
+
+
+def change_words(change: Mapping[str, Any]) -> str:
+    """What an entry of the journal says of before and after, in one line."""
+    rest = {key: value for key, value in change.items() if key not in ("from", "to", "limits")}
+    said = []
+    if "to" in change:
+        said.append(f"{plain(change.get('from'))} → {plain(change['to'])}")
+    for key, value in rest.items():
+        is_move = isinstance(value, list) and len(value) == 2
+        words = f"{plain(value[0])} → {plain(value[1])}" if is_move else plain(value)
+        said.append(f"{key.replace('_', ' ')} {words}")
+    return "; ".join(said)
+
+
+def plain(value: Any) -> str:
+    """A value as a person reads it."""
+    if value is None or value == "":
+        return "none"
+    if isinstance(value, float):
+        return number(value)
+    if isinstance(value, list | tuple):
+        return " / ".join(plain(one) for one in value)
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key} {plain(one)}" for key, one in value.items())
+    text = str(value)
+    return text if len(text) <= 80 else text[:77] + "…"
