@@ -30,6 +30,7 @@ from blemish.cli.generate import generate
 from blemish.cli.inspect import inspect
 from blemish.cli.listing import listing
 from blemish.cli.pretrain import pretrain
+from blemish.cli.serve import serve
 from blemish.errors import BlemishError
 from blemish.utils.paths import shown
 
@@ -129,6 +130,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "evaluate": evaluate,
     "experiment": experiment,
     "calibrate": calibrate,
+    "serve": serve,
     "diagnose": diagnose,
     "export": export,
     "pretrain": pretrain,

@@ -1,0 +1,151 @@
+"""Inspected parts, their pictures, and people's decisions about them."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any, Literal
+
+from fastapi import APIRouter, Response
+from fastapi.responses import StreamingResponse
+from pydantic import BaseModel
+
+from blemish.serve.auth import Operator, TheService
+from blemish.serve.parts import MOST, Order, PartQuery, State
+from blemish.serve.records import Decision
+from blemish.serve.service import Service
+from blemish.utils.spreadsheet import cell
+
+router = APIRouter(prefix="/api", tags=["parts"])
+COLUMNS = (
+    *("id", "part_id", "name", "received_at", "version", "source", "verdict", "score", "p_value"),
+    *("threshold", "unsure_threshold", "seconds", "error"),
+)
+
+
+class ReviewBody(BaseModel):
+    """A decision about a part; `defect` names what is wrong with a defective one."""
+
+    part: str
+    decision: Decision
+    defect: str = ""
+
+
+def query_of(
+    service: Service,
+    product: str | None,
+    verdict: str | None,
+    state: State | None,
+    decision: Decision | None,
+    defect: str | None,
+    part_id: str | None,
+    text: str | None,
+    since: float | None,
+    order: Order,
+    limit: int,
+    offset: int,
+) -> PartQuery:
+    """A query from the parameters of a request."""
+    found = None if product is None else service.core.product(product).id
+    return PartQuery(
+        product=found,
+        verdict=verdict,
+        state=state,
+        decision=decision,
+        defect=defect,
+        part_id=part_id,
+        text=text,
+        since=since,
+        order=order,
+        limit=limit,
+        offset=offset,
+    )
+
+
+@router.get("/parts")
+def parts(
+    service: TheService,
+    caller: Operator,
+    product: str | None = None,
+    verdict: str | None = None,
+    state: State | None = None,
+    decision: Decision | None = None,
+    defect: str | None = None,
+    part_id: str | None = None,
+    text: str | None = None,
+    since: float | None = None,
+    order: Order = "time",
+    limit: int = 50,
+    offset: int = 0,
+) -> dict[str, Any]:
+    """Parts by product, verdict, state of review (open, reviewed, unreviewed, audited), decision, name of defect."""
+    query = query_of(service, product, verdict, state, decision, defect, part_id, text, since, order, limit, offset)
+    found = service.parts.find(query)
+    total = service.parts.count(query)
+    end = offset + len(found)
+    return {"parts": [one.to_dict() for one in found], "total": total, "next": end if end < total and found else None}
+
+
+@router.get("/parts.csv")
+def parts_csv(
+    service: TheService, caller: Operator, product: str, verdict: str | None = None, since: float | None = None
+) -> StreamingResponse:
+    """All parts of a product as a table, latest first."""
+    query = PartQuery(product=service.core.product(product).id, verdict=verdict, since=since, limit=MOST)
+
+    def lines() -> Iterator[str]:
+        file = io.StringIO()
+        writer = csv.writer(file)
+        writer.writerow([*COLUMNS, "decision", "defect", "reviewed_by", "reviewed_at"])
+        offset = 0
+        while True:
+            page = service.parts.find(replace(query, offset=offset))
+            for part in page:
+                review = part.review
+                decided = (
+                    ["", "", "", ""] if review is None else [review.decision, review.defect, review.who, review.at]
+                )
+                writer.writerow([cell(value) for value in [*(getattr(part, name) for name in COLUMNS), *decided]])
+            yield file.getvalue()
+            file.seek(0)
+            file.truncate()
+            if len(page) < MOST:
+                return
+            offset += MOST
+
+    return StreamingResponse(lines(), media_type="text/csv; charset=utf-8")
+
+
+@router.get("/parts/{part}")
+def part(part: str, service: TheService, caller: Operator) -> dict[str, Any]:
+    """One part with the history of decisions about it."""
+    return service.parts.get(part).to_dict() | {"history": service.parts.history(part)}
+
+
+@router.get("/parts/{part}/{view}")
+def view(
+    part: str, view: Literal["image", "overlay", "heat", "thumbnail"], service: TheService, caller: Operator
+) -> Response:
+    """A part's picture: as it came, with its regions outlined, as heat, or small."""
+    content, kind = service.renderer.part(service.parts.get(part), view)
+    return Response(content, media_type=kind, headers={"cache-control": "private, max-age=31536000, immutable"})
+
+
+@router.post("/reviews", status_code=201)
+def review(body: ReviewBody, service: TheService, caller: Operator) -> dict[str, Any]:
+    """Decide about a part; gives the part."""
+    return service.parts.review(body.part, body.decision, caller.name, body.defect).to_dict()
+
+
+@router.delete("/reviews/last")
+def undo(service: TheService, caller: Operator) -> dict[str, Any]:
+    """Take back one's own last decision; gives the part."""
+    return service.parts.undo(caller.name).to_dict()
+
+
+@router.get("/defects")
+def defects(product: str, service: TheService, caller: Operator) -> dict[str, Any]:
+    """The names of defects that people gave, and how often."""
+    return {"defects": service.parts.defects(service.core.product(product))}
