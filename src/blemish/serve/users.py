@@ -40,6 +40,7 @@ class Users:
         self._core = core
         self._lock = threading.Lock()
         self._failures: OrderedDict[str, deque[float]] = OrderedDict()
+        self._accepted: OrderedDict[tuple[str, str], None] = OrderedDict()  # address and hash of tokens that were valid
 
     def all(self) -> list[User]:
         """All users by name."""
@@ -90,14 +91,26 @@ class Users:
             record_change(connection, who, "removed a user", change={"name": name})
 
     def by_token(self, token: str, address: str) -> User | None:
-        """The user of a token, None for a wrong one. Raises TooManyFailuresError after too many from one address."""
-        self._check_failures(address)
+        """The user of a token, None for a wrong one.
+
+        Raises TooManyFailuresError after too many wrong ones from one address, which go on being refused for a while,
+        whatever they are; a token that was valid before from there still is, so that nobody's guesses stop a line.
+        """
         wanted, found = token_hash(token), None
+        with self._lock:
+            is_usual = (address, wanted) in self._accepted
+        if not is_usual:
+            self._check_failures(address)
         for row in self._core.store.rows("SELECT name, role, created_at, token_hash FROM users"):
             if hmac.compare_digest(row["token_hash"], wanted):
                 found = User(row["name"], row["role"], row["created_at"])
         if found is None:
             self._add_failure(address)
+        elif not is_usual:
+            with self._lock:
+                self._accepted[address, wanted] = None
+                while len(self._accepted) > ADDRESSES:
+                    self._accepted.popitem(last=False)
         return found
 
     def open_session(self, user: User) -> str:

@@ -1,0 +1,250 @@
+"""Nothing acknowledged is lost or doubled: under kill -9, many threads, a flood, and a second process."""
+
+from __future__ import annotations
+
+import json
+import random
+import sqlite3
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import httpx
+import pytest
+from serve_parts import TOY, bad_png, good_png, png, served, taught
+
+from blemish.errors import OutputError
+from blemish.serve.core import ServiceSettings
+from blemish.serve.errors import BusyError, ConflictError, TimeLimitError
+from blemish.serve.parts import PartQuery
+from blemish.serve.service import Service
+from blemish.serve.store import VERSION, Store
+
+LOAD = Path(__file__).with_name("load.py")
+
+
+@contextmanager
+def process(folder: Path, waiting: int = 64) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """The service as a process of its own, and its address."""
+    with subprocess.Popen([sys.executable, LOAD, folder, str(waiting)], stdout=subprocess.PIPE, text=True) as found:
+        try:
+            assert found.stdout is not None
+            yield found, f"http://127.0.0.1:{found.stdout.readline().strip()}"
+        finally:
+            found.kill()
+
+
+def test_a_kill_at_any_moment_loses_nothing_that_was_acknowledged(toy: str, tmp_path: Path) -> None:
+    """Parts, reviews and good pictures that got a reply are there afterwards, once each, with their pictures."""
+    folder = tmp_path / "data"
+    with Service.open(folder) as service:
+        taught(service)
+    rng = random.Random(0)
+    acknowledged: dict[str, str] = {}
+    reviewed: dict[str, str] = {}
+    added: set[str] = set()
+    for round_ in range(2):
+        with process(folder) as (running, address):
+            stop = threading.Event()
+
+            def send(worker: int, address: str = address, round_: int = round_, stop: threading.Event = stop) -> None:
+                with httpx.Client(base_url=address, timeout=30) as client, suppress(httpx.TransportError):
+                    for i in range(10_000):
+                        if stop.is_set():
+                            return
+                        seed = 1000 * round_ + 100 * worker + i
+                        reply = client.post(f"/api/inspect?part_id={seed}", content=bad_png(seed))
+                        if reply.status_code == 200:
+                            acknowledged[str(seed)] = reply.json()["id"]
+                            body = {"part": reply.json()["id"], "decision": "defective", "defect": f"d{seed}"}
+                            if client.post("/api/reviews", json=body).status_code == 201:
+                                reviewed[reply.json()["id"]] = f"d{seed}"
+                        if i % 3 == 0:
+                            file = {"files": ("g.png", good_png(50_000 + seed))}
+                            good = client.post("/api/products/disc/good", files=file)
+                            added.update(one["sha256"] for one in good.json()["added"])
+
+            with ThreadPoolExecutor(4) as pool:
+                work = [pool.submit(send, worker) for worker in range(4)]
+                before = len(acknowledged)
+                until = time.monotonic() + 20
+                while len(acknowledged) < before + 5 and time.monotonic() < until:
+                    time.sleep(0.01)
+                time.sleep(rng.uniform(0, 0.4))
+                running.kill()
+                stop.set()
+                for one in work:
+                    one.result()
+    assert len(acknowledged) >= 10
+    with Service.open(folder) as service:
+        parts = service.parts.find(PartQuery(limit=500))
+        ids = Counter(part.part_id for part in parts)
+        assert max(ids.values()) == 1
+        found = {part.part_id: part.id for part in parts}
+        assert acknowledged.items() <= found.items()
+        for part in parts:
+            content, _ = service.renderer.part(part, "image")
+            assert content == bad_png(int(part.part_id))
+            assert service.renderer.part(part, "overlay")
+        by_id = {part.id: part for part in parts}
+        for identity, defect in reviewed.items():
+            review = by_id[identity].review
+            assert review is not None
+            assert review.defect == defect
+        assert added <= {one.sha256 for one in service.catalog.good(service.core.product("disc"))}
+    with sqlite3.connect(folder / "blemish.sqlite") as connection:
+        assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+    connection.close()
+
+
+def test_many_clients_lose_and_double_nothing(toy: str, tmp_path: Path) -> None:
+    """40 clients, a short queue: each part has one record in the end, and those refused were told to come again."""
+    folder = tmp_path / "data"
+    with Service.open(folder) as service:
+        taught(service)
+    refused = Counter[int]()
+
+    def send(worker: int) -> list[str]:
+        found = []
+        with httpx.Client(base_url=address, timeout=60) as client:
+            for i in range(5):
+                path, content = f"/api/inspect?part_id={worker}-{i}", good_png(10 * worker + i)
+                while (reply := client.post(path, content=content)).status_code == 503:
+                    assert reply.headers["retry-after"]
+                    refused[503] += 1
+                    time.sleep(0.05)
+                assert reply.status_code == 200, reply.text
+                found.append(reply.json()["id"])
+        return found
+
+    with process(folder, waiting=8) as (_, address), ThreadPoolExecutor(40) as pool:
+        ids = [one for some in pool.map(send, range(40)) for one in some]
+        assert len(set(ids)) == 200
+        total = httpx.get(f"{address}/api/parts?limit=1").json()["total"]
+    assert total == 200
+    assert refused[503] > 0
+
+
+def test_threads_that_send_the_same_part_get_the_same_record(toy: str, tmp_path: Path) -> None:
+    with Service.open(tmp_path) as service:
+        taught(service)
+        with ThreadPoolExecutor(8) as pool:
+            same = list(pool.map(lambda _: service.line.inspect("disc", good_png(77), "p").id, range(24)))
+        assert len(set(same)) == 1
+        other = service.line.inspect("disc", good_png(78), "p")
+        assert other.id not in same
+        assert service.parts.count(PartQuery(part_id="p")) == 2
+        assert service.line.inspect("disc", good_png(77)).id != service.line.inspect("disc", good_png(77)).id
+
+
+def test_scores_are_those_of_the_model_alone(toy: str, tmp_path: Path) -> None:
+    """One verdict path: what the service stores is what `Inspector` says of the same file."""
+    from blemish.model.inspector import Inspector
+
+    with Service.open(tmp_path) as service:
+        product = taught(service)
+        alone = Inspector.load(service.models.folder(product.active_version))
+        for content in (good_png(5), bad_png(6)):
+            part, expected = service.line.inspect("disc", content), alone.inspect(content)
+            assert (part.score, part.p_value, part.verdict) == (expected.score, expected.p_value, expected.verdict)
+            assert part.prediction["regions"] == json.loads(json.dumps(expected.to_dict()["regions"]))
+
+
+def test_a_full_queue_refuses_and_recovers(toy: str, tmp_path: Path) -> None:
+    settings = ServiceSettings(waiting=2, workers=1)
+    with Service.open(tmp_path, settings) as service:
+        taught(service)
+        with service.core.store.transaction():  # nothing can be committed meanwhile
+            waiting = [service.line.submit("disc", good_png(i)) for i in range(3)]
+            with pytest.raises(BusyError):
+                service.line.submit("disc", good_png(9))
+        assert all(one.result(30).verdict is not None for one in waiting)
+        assert service.line.inspect("disc", good_png(9)).verdict is not None
+
+
+def test_an_inspection_that_takes_too_long_is_given_up(toy: str, tmp_path: Path) -> None:
+    with served(tmp_path, ServiceSettings(time_limit=0.2, workers=1)) as (service, client):
+        taught(service)
+        with service.core.store.transaction():
+            with pytest.raises(TimeLimitError):
+                service.line.inspect("disc", good_png(1))
+            assert client.post("/api/inspect", content=good_png(2)).status_code == 504
+
+
+def test_a_killed_run_of_learning_is_interrupted_and_leaves_nothing(toy: str, tmp_path: Path) -> None:
+    folder = tmp_path / "data"
+    with Service.open(folder) as service:
+        product = service.catalog.create("disc", "test", TOY)
+        service.catalog.add_good(product, [(f"{i}.png", good_png(i)) for i in range(60)], "test")
+    with process(folder) as (running, address):
+        job = httpx.post(f"{address}/api/products/disc/learn", timeout=30).json()["id"]
+        running.kill()
+    (folder / "models" / "orphan").mkdir(parents=True, exist_ok=True)  # saved, but not published
+    with Service.open(folder) as service:
+        assert service.learning.job(job).state == "interrupted"
+        assert service.models.versions(service.core.product("disc").id) == []
+        assert list((folder / "models").iterdir()) == []
+        again = service.learning.start(service.core.product("disc"), "test")
+        assert service.learning.wait(again.id).state == "done"
+
+
+def test_a_cancelled_run_leaves_nothing(toy: str, tmp_path: Path) -> None:
+    with Service.open(tmp_path) as service:
+        product = service.catalog.create("disc", "test", TOY)
+        service.catalog.add_good(product, [(f"{i}.png", good_png(i)) for i in range(4)], "test")
+        hold = threading.Event()
+        service.learning.run(service.catalog.create("other", "test"), "learn", "test", lambda _: hold.wait() and None)
+        job = service.learning.start(product, "test")  # waits for the other one
+        with pytest.raises(ConflictError):
+            service.learning.start(product, "test")
+        service.learning.cancel(job.id)
+        hold.set()
+        assert service.learning.wait(job.id).state == "cancelled"
+        assert service.core.product("disc").active_version == ""
+
+
+def test_a_folder_is_open_once(tmp_path: Path) -> None:
+    with Service.open(tmp_path), pytest.raises(OutputError):
+        Service.open(tmp_path)
+    Service.open(tmp_path).close()
+
+
+def test_a_newer_database_is_refused(tmp_path: Path) -> None:
+    Store(tmp_path).close()
+    with sqlite3.connect(tmp_path / "blemish.sqlite") as connection:
+        connection.execute(f"PRAGMA user_version = {VERSION + 1}")
+    connection.close()
+    with pytest.raises(OutputError):
+        Store(tmp_path)
+
+
+def test_a_transaction_is_whole_or_not_at_all(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    with pytest.raises(sqlite3.IntegrityError), store.transaction() as connection:
+        connection.executemany("INSERT INTO kept VALUES (?, '1')", [("a",), ("b",), ("a",)])
+    assert store.row("SELECT * FROM kept") is None
+    with store.transaction() as connection:
+        connection.execute("INSERT INTO kept VALUES ('a', '1')")
+    assert store.row("SELECT value FROM kept")["value"] == "1"
+    store.close()
+
+
+def test_files_of_any_name_are_pictures_by_their_content_alone(toy: str, tmp_path: Path) -> None:
+    """A name that a client sends never becomes a path."""
+    with Service.open(tmp_path / "data") as service:
+        product = taught(service)
+        import numpy as np
+
+        tiny = png(np.full((16, 16, 3), np.arange(16, dtype=np.uint8)[:, None, None] * 9, np.uint8))
+        part = service.line.inspect(product.id, good_png(3), name="../../../etc/passwd\x00.png")
+        assert "/" not in part.name
+        service.catalog.add_good(product, [("..\\..\\evil.png", tiny)], "test")
+        assert service.catalog.good(product)[-1].name == "evil.png"
+    outside = [path for path in tmp_path.iterdir() if path.name != "data"]
+    assert outside == []
