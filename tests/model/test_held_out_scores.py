@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -111,3 +112,30 @@ def test_gains_say_what_small_defects_score_on_images_that_the_detector_does_not
     assert count == 1 or np.quantile(gains, 0.75) > 0.3  # copies of stripes differ from them by as much as defects do
     assert f"Of {len(gains)} small made-up defects" in calibration.words
     assert inspector.inspect(images[0]).verdict == "good"
+
+
+@pytest.mark.parametrize("count", [1, 6, 40])
+@pytest.mark.parametrize("is_slow", [False, True])
+def test_images_that_were_chosen_are_fitted_on_and_never_held_out(count: int, is_slow: bool) -> None:
+    chosen = {count, count + 1}
+    needs = Needs(slow_fit=is_slow)
+    plan = plan_held_out(["part"] * (count + 2), needs, 0.05, never_held_out=chosen)
+    assert chosen <= set(plan.fitted)
+    scored = [*(i for fold in plan.folds for i in fold), *plan.split, *plan.copied]
+    assert scored
+    assert not chosen & set(scored)
+    assert sorted(scored) == sorted(set(scored))
+
+
+def test_chosen_images_join_the_fit_but_not_the_threshold(part: Callable[..., np.ndarray]) -> None:
+    """Images with a defect among them as ordinary good ones raise the threshold; `learned_only` they do not."""
+    good, chosen = [part(seed=i) for i in range(12)], [part(seed=90 + i, defective=True) for i in range(3)]
+    options = {"encoder": "pixels", "detector": "patchcore", "image_size": 64, "device": "cpu"}
+    plain = Inspector(**options).fit(good)
+    with_chosen = Inspector(**options).fit(good, learned_only=chosen)
+    mixed = Inspector(**options).fit([*good, *chosen])
+    new = part(seed=200, defective=True)
+    assert with_chosen.inspect(new).score < 0.5 * plain.inspect(new).score
+    assert len(with_chosen.calibrations[None].scores) == len(plain.calibrations[None].scores) == 12
+    assert with_chosen.calibrations[None].threshold <= plain.calibrations[None].threshold * 1.05
+    assert mixed.calibrations[None].threshold > with_chosen.calibrations[None].threshold

@@ -28,6 +28,8 @@ ENGINEERS = {
     ("POST", "/api/products/{product}/activate"),
     ("DELETE", "/api/jobs/{job}"),
     ("PUT", "/api/thresholds"),
+    ("POST", "/api/reviews/apply"),
+    ("POST", "/api/monitor/restart"),
     ("GET", "/api/users"),
     ("POST", "/api/users"),
     ("DELETE", "/api/users/{name}"),

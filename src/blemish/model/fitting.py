@@ -31,7 +31,7 @@ from blemish.model.survey import NormalImages, survey
 from blemish.preprocessing.framing import Framing
 from blemish.preprocessing.ignored_area import IgnoreInput, fill_ignored, ignored_pixels, read_ignored
 from blemish.scoring.held_out_plan import plan_held_out
-from blemish.types import POINTS, ImageOrScan, Prompts
+from blemish.types import POINTS, ImageOrScan, Prompts, Sample
 
 
 def fit(
@@ -43,6 +43,7 @@ def fit(
     cache: str | Path | None = None,
     assume_good: bool = False,
     ignore: IgnoreInput | None = None,
+    learned_only: ImageInputs = (),
 ) -> FittedModel:
     """Fit a model on normal images; see `Inspector.fit` for the arguments and what it raises.
 
@@ -52,6 +53,10 @@ def fit(
     given = [settings.measured(sample) for sample in good_samples(images, category, assume_good)]
     samples = complete_samples(given, needs.modalities)
     check_enough(len(samples), needs)
+    chosen = complete_samples(
+        [settings.measured(sample) for sample in chosen_samples(learned_only, category)], needs.modalities
+    )
+    samples = [*samples, *chosen]
     given_areas = read_ignored(ignore)
     encoder = settings.build_encoder()
     check_compatible(needs, encoder, settings.framing, settings.detector_name)
@@ -65,7 +70,8 @@ def fit(
     outliers: tuple[Outlier, ...] = ()
     if clean and (outliers := find_outliers(loader, normal.samples, normal.fingerprints, progress)):
         normal, loader = without_outliers(normal, loader, settings, outliers, encoder)
-    plan = plan_held_out(normal.categories, loader.needs, settings.false_alarm_rate, settings.seed)
+    never = {i for i, sample in enumerate(normal.samples) if any(sample is one for one in chosen)}
+    plan = plan_held_out(normal.categories, loader.needs, settings.false_alarm_rate, settings.seed, never)
     detector = unfitted(settings.detector).fit(loader.subset(plan.fitted), progress)
     framings = [normal.framings[name] for name in normal.categories]
     recognition = settings.recognition_framing(encoder, len(normal.framings), bool(normal.ignored))
@@ -119,6 +125,11 @@ def kept_references(
         kept = ReferenceImages.fit(files, inputs, list(loader.plain_features(chosen)))
         found |= {} if kept is None else {name: kept}
     return found
+
+
+def chosen_samples(images: ImageInputs, category: str | None) -> list[Sample]:
+    """Normal images that were chosen by their scores, to be fitted on alone; there may be none."""
+    return [] if isinstance(images, Sequence) and not images else good_samples(images, category, assume_good=True)
 
 
 def unfitted(detector: Detector) -> Detector:

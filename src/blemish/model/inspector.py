@@ -115,6 +115,7 @@ class Inspector:
         cache: str | Path | None = None,
         assume_good: bool = False,
         ignore: IgnoreInput | None = None,
+        learned_only: ImageInputs = (),
     ) -> Self:
         """Learn from good images: files, folders, dataset roots, arrays `(H, W, 3)`, PIL images or samples.
 
@@ -124,13 +125,17 @@ class Inspector:
         `assume_good` says that all images are good even where their levels are like those of masks.
         `ignore` says what of every image is not judged: masks (files or arrays, white there) of the images' aspect
         ratio, boxes "x,y,width,height" in pixels or percent, one or several, or such by category. The model keeps it.
+        `learned_only` are further good images that thresholds must not rest on, such as reviewed false alarms: they
+        were chosen by their scores.
         `progress(done, total, facts)` is called while encoding, fitting, and scoring held-out images. An interrupted
         fit changes nothing. Images that repeat one another, exactly or nearly, count once.
 
         Raises DatasetError when there are no good images, some that are known to be defective or look like masks, too
         few with the points that the detector needs, or nothing is left to judge.
         """
-        self._model = fitting.fit(self._settings, images, category, progress, clean, cache, assume_good, ignore)
+        self._model = fitting.fit(
+            self._settings, images, category, progress, clean, cache, assume_good, ignore, learned_only
+        )
         return self
 
     @quiet_numpy()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -40,8 +40,16 @@ def is_slow(needs: Needs) -> bool:
     return needs.slow_fit or needs.augmentation or needs.synthetic_anomalies
 
 
-def plan_held_out(categories: Sequence[str], needs: Needs, rate: float, seed: int = 0) -> HeldOutPlan:
+def plan_held_out(
+    categories: Sequence[str],
+    needs: Needs,
+    rate: float,
+    seed: int = 0,
+    never_held_out: Collection[int] = (),
+) -> HeldOutPlan:
     """How each category's held-out scores are gained; `categories` `(n,)` names that of every normal image.
+
+    Those `never_held_out` are fitted on alone: they were chosen by their scores, and say nothing about those of others.
 
     - One image: perturbed copies of it, for there is no other.
     - Quick fitting: under `FEW` images, leave one out; else `FOLDS` folds, of which only as many are fitted as it takes
@@ -55,7 +63,7 @@ def plan_held_out(categories: Sequence[str], needs: Needs, rate: float, seed: in
     split: list[int] = []
     copied: list[int] = []
     for name in dict.fromkeys(categories):
-        members = np.flatnonzero(names == name)
+        members = np.setdiff1d(np.flatnonzero(names == name), list(never_held_out))
         shuffled = random.permutation(members).tolist()
         are_few = len(members) < FEW
         leaves_enough = len(names) - (1 if are_few else -(-len(members) // FOLDS)) >= needs.min_images

@@ -16,9 +16,10 @@ from blemish.serve.records import DECISIONS, Decision, PartRecord, Product, Revi
 from blemish.types import VERDICTS
 
 Order = Literal["time", "score", "lowest"]
-State = Literal["open", "reviewed", "unreviewed", "audited"]
+State = Literal["open", "for_review", "reviewed", "unreviewed", "audited"]
 ORDERS = {"time": "p.seq DESC", "score": "p.score DESC, p.seq DESC", "lowest": "p.score, p.seq DESC"}
 STATES = {
+    "for_review": "p.verdict IS NOT NULL AND (p.verdict != 'good' OR p.audit_draw < p.audit_share)",
     "open": "p.decision IS NULL AND p.verdict IS NOT NULL AND (p.verdict != 'good' OR p.audit_draw < p.audit_share)",
     "reviewed": "p.decision IS NOT NULL",
     "unreviewed": "p.decision IS NULL",

@@ -5,13 +5,12 @@ from __future__ import annotations
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
-
-import numpy as np
+from typing import Self
 
 from blemish.monitoring.audit import audit_draw
 from blemish.serve.catalog import Catalog
 from blemish.serve.core import Core, ServiceSettings
+from blemish.serve.feedback import Feedback
 from blemish.serve.learning import Learning
 from blemish.serve.limits import Limits
 from blemish.serve.line import Line
@@ -20,6 +19,7 @@ from blemish.serve.parts import Parts
 from blemish.serve.rendering import Renderer
 from blemish.serve.statistics import LineStatistics
 from blemish.serve.users import Users
+from blemish.serve.watch import Watch, measured
 from blemish.serve.webhooks import Webhooks
 from blemish.utils.locking import exclusive
 
@@ -28,8 +28,8 @@ class Service:
     """A line's data folder, opened by this process alone; a context manager.
 
     Each part is one idea: `catalog` (products, good pictures), `models` (versions), `line` (inspections), `parts`
-    (records and reviews), `limits`, `learning`, `users`, `webhooks`, `renderer` (pictures), `statistics`; `core` has
-    the journal and the look-ups. All of them may be used by many threads.
+    (records and reviews), `limits`, `learning`, `feedback` (what reviews change), `watch` (drift), `users`, `webhooks`,
+    `renderer` (pictures), `statistics`; `core` has the journal and the look-ups. Many threads may use all of them.
     """
 
     def __init__(self, folder: Path, settings: ServiceSettings) -> None:
@@ -43,16 +43,18 @@ class Service:
         self.renderer = Renderer(self.core)
         self.statistics = LineStatistics()
         self.webhooks = Webhooks(self.core)
+        self.watch = Watch(self.core, self.catalog, self.models)
         self.line = Line(
             self.core,
             self.catalog,
             self.models,
             self.parts,
             audit_draw,
-            no_statistics,
-            [self.webhooks.put],
+            measured,
+            [self.watch.put, self.webhooks.put],
         )
         self.learning = Learning(self.core, self.catalog, self.models)
+        self.feedback = Feedback(self.core, self.catalog, self.models, self.limits, self.learning)
         self._end_statistics = self.events.subscribe(self.statistics.listen)
         self._stack = ExitStack()
 
@@ -80,8 +82,3 @@ class Service:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self.close()
-
-
-def no_statistics(image: np.ndarray) -> dict[str, Any]:
-    """Nothing is measured of a picture."""
-    return {}

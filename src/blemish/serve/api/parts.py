@@ -12,7 +12,8 @@ from fastapi import APIRouter, Response
 from fastapi.responses import StreamingResponse
 from pydantic import BaseModel
 
-from blemish.serve.auth import Operator, TheService
+from blemish.serve.auth import Engineer, Operator, TheService
+from blemish.serve.feedback import Kind
 from blemish.serve.parts import MOST, Order, PartQuery, State
 from blemish.serve.records import Decision
 from blemish.serve.service import Service
@@ -31,6 +32,24 @@ class ReviewBody(BaseModel):
     part: str
     decision: Decision
     defect: str = ""
+
+
+class ProductBody(BaseModel):
+    """A product by id or name."""
+
+    product: str
+
+
+class ApplyBody(ProductBody):
+    """What to make of the reviews."""
+
+    kind: Kind = "limits"
+
+
+class RestartBody(ProductBody):
+    """Whether the line as it is now is to be the reference."""
+
+    accept: bool = False
 
 
 def query_of(
@@ -143,6 +162,36 @@ def review(body: ReviewBody, service: TheService, caller: Operator) -> dict[str,
 def undo(service: TheService, caller: Operator) -> dict[str, Any]:
     """Take back one's own last decision; gives the part."""
     return service.parts.undo(caller.name).to_dict()
+
+
+@router.get("/reviews/state")
+def review_state(product: str, service: TheService, caller: Operator) -> dict[str, Any]:
+    """How far the reviews are: what counts for the limits, what waits, how many false alarms may be learned from."""
+    return service.feedback.state(service.core.product(product))
+
+
+@router.post("/reviews/preview")
+def review_preview(body: ProductBody, service: TheService, caller: Operator) -> dict[str, Any]:
+    """Which decisions the limits from the reviews would turn; changes nothing."""
+    return service.feedback.preview(service.core.product(body.product))
+
+
+@router.post("/reviews/apply", status_code=202)
+def review_apply(body: ApplyBody, service: TheService, caller: Engineer) -> dict[str, Any]:
+    """Make a new version: "limits" from the random sample, or "learn" from false alarms as well; gives the job."""
+    return service.feedback.apply(service.core.product(body.product), body.kind, caller.name).to_dict()
+
+
+@router.get("/monitor")
+def monitor(product: str, service: TheService, caller: Operator) -> dict[str, Any]:
+    """Whether the line has changed, and what points to it."""
+    return service.watch.state(service.core.product(product))
+
+
+@router.post("/monitor/restart")
+def restart_monitor(body: RestartBody, service: TheService, caller: Engineer) -> dict[str, Any]:
+    """Take back the alarms: the cause is mended, or, with `accept`, is how things are from now on."""
+    return service.watch.restart(service.core.product(body.product), body.accept, caller.name)
 
 
 @router.get("/defects")

@@ -1,0 +1,101 @@
+"""People's decisions become limits that do not drift, and drift of the line is noticed."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import made_up_part
+from serve_parts import bad_png, good_png, png, served, taught
+
+from blemish.errors import DatasetError
+from blemish.serve.models import calibration_of
+from blemish.serve.service import Service
+
+
+def test_limits_rest_on_the_random_sample_alone(toy: str, tmp_path: Path) -> None:
+    """Of 40 parts reviewed as good those drawn count; parts after one that waits do not; flips are shown first."""
+    with Service.open(tmp_path) as service:
+        product = service.catalog.change(taught(service), "test", audit_share=0.5)
+        parts = [service.line.inspect("disc", good_png(100 + i)) for i in range(40)]
+        with pytest.raises(DatasetError):
+            service.feedback.apply(product, "limits", "test")
+        drawn = [part for part in parts if part.is_audited]
+        assert 8 <= len(drawn) <= 32
+        assert all(part.is_for_review for part in drawn)
+        for part in parts:
+            if part.id != drawn[-1].id:
+                service.parts.review(part.id, "good", "test")
+        state = service.feedback.state(product)
+        assert (state["counted"], state["waiting"]) == (len(drawn) - 1, [drawn[-1].id])
+        preview = service.feedback.preview(product)
+        assert preview["added"] == len(drawn) - 1
+        job = service.learning.wait(service.feedback.apply(product, "limits", "test").id)
+        assert job.state == "done", job.error
+        active = service.models.active(service.core.product(product.id))
+        assert active.threshold == preview["after"]["threshold"] != preview["before"]["threshold"]
+        calibration = calibration_of(service.models.inspector(active))
+        assert {one.score for one in calibration.added} == {part.score for part in drawn[:-1]}
+        turned = [part for part in parts if calibration.verdict(part.score) != part.verdict]
+        assert {flip["part"] for flip in preview["flips"]} == {part.id for part in turned}
+
+
+def test_false_alarms_are_learned_from_and_never_calibrate(toy: str, tmp_path: Path) -> None:
+    with Service.open(tmp_path) as service:
+        product = service.catalog.change(taught(service), "test", audit_share=0.0)
+        alarms = [service.line.inspect("disc", bad_png(300 + i)) for i in range(4)]
+        assert {part.verdict for part in alarms} == {"defective"}
+        for part in alarms:
+            service.parts.review(part.id, "good", "test")
+        assert service.feedback.state(product)["counted"] == 0
+        job = service.learning.wait(service.feedback.apply(product, "learn", "test").id)
+        assert job.state == "done", job.error
+        active = service.models.active(service.core.product(product.id))
+        assert len(active.details["false_alarms"]) == 4
+        assert len(calibration_of(service.models.inspector(active)).scores) == 12
+        again = service.line.inspect("disc", bad_png(300))
+        assert again.score is not None
+        assert alarms[0].score is not None
+        assert again.score < alarms[0].score
+        assert service.feedback.state(service.core.product(product.id))["false_alarms"] == 0
+        histogram = service.limits.histogram(service.core.product(product.id))
+        assert histogram["totals"]["unlabelled"] == 1  # parts of the detector before do not compare
+
+
+def test_a_darker_lamp_raises_an_alarm_that_stays_over_a_restart(toy: str, tmp_path: Path) -> None:
+    with Service.open(tmp_path) as service:
+        product = taught(service, count=30)
+        for i in range(60):
+            dark = (made_up_part(seed=500 + i) * np.float32(0.6)).astype(np.uint8)
+            service.line.inspect("disc", png(dark))
+        causes = {alarm["cause"] for alarm in service.watch.state(product)["alarms"]}
+        assert "darker" in causes
+    with Service.open(tmp_path) as service:
+        state = service.watch.state(service.core.product(product.id))
+        assert {alarm["cause"] for alarm in state["alarms"]} == causes
+        assert any(entry.what == "raised an alarm" for entry in service.core.journal(product.id))
+        assert service.watch.restart(service.core.product(product.id), True, "test")["alarms"] == []
+
+
+def test_a_steady_line_raises_none(toy: str, tmp_path: Path) -> None:
+    with served(tmp_path) as (service, client):
+        taught(service)
+        for i in range(40):
+            service.line.inspect("disc", good_png(700 + i))
+        state = client.get("/api/monitor?product=disc").json()
+        assert (state["alarms"], state["parts"]) == ([], 40)
+        assert client.post("/api/monitor/restart", json={"product": "disc"}).json()["parts"] == 0
+
+
+def test_limits_by_hand_survive_a_restart(toy: str, tmp_path: Path) -> None:
+    from blemish.serve.limits import LimitMove
+
+    with Service.open(tmp_path) as service:
+        product = taught(service)
+        service.limits.set(product, LimitMove(threshold=0.25, unsure_threshold=0.125), "test")
+    with Service.open(tmp_path) as service:
+        part = service.line.inspect("disc", good_png(1))
+        assert (part.threshold, part.unsure_threshold) == (0.25, 0.125)
+        assert dataclasses.asdict(service.models.active(service.core.product("disc")))["change"] == "moved the limits"

@@ -1,0 +1,126 @@
+"""Results reach other programs at least once, over failures and restarts; events reach whoever listens."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import uvicorn
+from serve_parts import bad_png, good_png, taught
+
+from blemish.cli.serve import bound_socket
+from blemish.errors import SettingsError
+from blemish.serve.app import create_app
+from blemish.serve.events import Event, Events
+from blemish.serve.service import Service
+
+
+@pytest.fixture
+def receiver() -> Iterator[tuple[str, list[dict[str, Any]], list[int]]]:
+    """An address, the bodies that it received, and the statuses that it answers with, one after the other."""
+    bodies: list[dict[str, Any]] = []
+    statuses: list[int] = []
+
+    class Receiver(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            status = statuses.pop(0) if statuses else 200
+            body = json.loads(self.rfile.read(int(self.headers["content-length"])))
+            if status == 200:
+                bodies.append(body)
+            self.send_response(status)
+            self.end_headers()
+
+        def log_message(self, *arguments: Any) -> None:
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Receiver) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_address[1]}/hook", bodies, statuses
+        server.shutdown()
+        thread.join()
+
+
+def eventually(is_true: Callable[[], bool], seconds: float = 15) -> bool:
+    until = time.monotonic() + seconds
+    while not is_true() and time.monotonic() < until:
+        time.sleep(0.02)
+    return is_true()
+
+
+def test_results_are_sent_again_until_they_arrive(toy: str, tmp_path: Path, receiver: Any) -> None:
+    url, bodies, statuses = receiver
+    statuses += [500, 302]
+    with Service.open(tmp_path) as service:
+        taught(service)
+        service.webhooks.add(url, ["defective"], "disc", "test")
+        service.line.inspect("disc", good_png(60))
+        alarm = service.line.inspect("disc", bad_png(61))
+        assert eventually(lambda: len(bodies) == 1)
+    assert bodies[0]["part"]["id"] == alarm.id
+    assert bodies[0]["schema"] == 1
+
+
+def test_what_waits_is_sent_after_a_restart(toy: str, tmp_path: Path, receiver: Any) -> None:
+    url, bodies, statuses = receiver
+    statuses += [503]
+    with Service.open(tmp_path) as service:
+        taught(service)
+        service.webhooks.add(url, [], "", "test")
+        service.line.inspect("disc", good_png(60))
+        assert eventually(lambda: service.webhooks.waiting()[0]["last_error"] is not None)
+    with Service.open(tmp_path) as service:
+        assert eventually(lambda: len(bodies) == 1)
+        assert eventually(lambda: service.webhooks.waiting()[0]["waiting"] == 0)
+
+
+@pytest.mark.parametrize("url", ["file:///etc/passwd", "ftp://x/", "http://", "nothing"])
+def test_other_addresses_are_refused(tmp_path: Path, url: str) -> None:
+    with Service.open(tmp_path) as service, pytest.raises(SettingsError):
+        service.webhooks.add(url, [], "", "test")
+
+
+def test_events_are_streamed_and_can_be_caught_up_with(toy: str, tmp_path: Path) -> None:
+    with Service.open(tmp_path) as service, bound_socket("127.0.0.1", 0) as listening:
+        taught(service)
+        config = uvicorn.Config(create_app(service), log_level="error", timeout_graceful_shutdown=1)
+        server = uvicorn.Server(config)
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
+        thread.start()
+        address = f"http://127.0.0.1:{listening.getsockname()[1]}"
+        assert eventually(lambda: server.started)
+        try:
+            part = service.line.inspect("disc", bad_png(62))
+            for _ in range(2):  # a second listener asks for what it missed
+                with httpx.stream("GET", f"{address}/api/events?after=0&product=disc", timeout=10) as answer:
+                    assert answer.headers["content-type"].startswith("text/event-stream")
+                    lines = answer.iter_lines()
+                    while next(lines) != "event: part":
+                        pass
+                    assert json.loads(next(lines).removeprefix("data: "))["id"] == part.id
+        finally:
+            server.should_exit = True
+            thread.join()
+
+
+def test_a_listener_that_fails_costs_nobody_else_an_event() -> None:
+    events, heard = Events(), []
+
+    def fail(_: Event) -> None:
+        raise RuntimeError
+
+    events.subscribe(fail)
+    end = events.subscribe(lambda event: heard.append(event.number))
+    events.publish("part", {})
+    end()
+    events.publish("part", {})
+    assert heard == [1]
+    events.subscribe(lambda event: heard.append(event.number), after=1)
+    assert heard == [1, 2]
