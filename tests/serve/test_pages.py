@@ -171,11 +171,11 @@ def test_colours_are_those_of_reports() -> None:
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"version": 2, "from": [0.5, 0.4], "to": [0.6, 0.4], "limits": {}}, "0.5 / 0.4 → 0.6 / 0.4; version 2"),
-        ({"from": 3, "to": 1}, "3 → 1"),
+        ({"version": 2, "from": [0.5, 0.4], "to": [0.6, 0.4], "limits": {}}, "limits 0.5 / 0.4 → 0.6 / 0.4; version 2"),
+        ({"from": 3, "to": 1}, "version 3 → 1"),
         ({"audit_share": [0.02, 0.1]}, "audit share 0.02 → 0.1"),
         ({"name": "disc"}, "name disc"),
-        ({"from": None, "to": [0.5, 0.4], "pictures": 12}, "none → 0.5 / 0.4; pictures 12"),
+        ({"from": None, "to": [0.5, 0.4], "pictures": 12}, "limits 0.5 / 0.4; pictures 12"),
         ({}, ""),
     ],
 )

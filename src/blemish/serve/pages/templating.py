@@ -72,7 +72,9 @@ def change_words(change: Mapping[str, Any]) -> str:
     rest = {key: value for key, value in change.items() if key not in ("from", "to", "limits")}
     said = []
     if "to" in change:
-        said.append(f"{plain(change.get('from'))} → {plain(change['to'])}")
+        kind = "limits" if isinstance(change["to"], list) else "version"
+        before = f"{plain(change['from'])} → " if change.get("from") else ""
+        said.append(f"{kind} {before}{plain(change['to'])}")
     for key, value in rest.items():
         is_move = isinstance(value, list) and len(value) == 2
         words = f"{plain(value[0])} → {plain(value[1])}" if is_move else plain(value)

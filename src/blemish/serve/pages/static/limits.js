@@ -11,7 +11,7 @@ const ROWS = [
 ];
 const TOP = 58, ROW = 64, GAP = 22, SIDE = 16, FOOT = 34;
 const chart = one("#chart");
-let data, limits, held = null, asking = null, timer = 0;
+let data, limits, asking = null, timer = 0;
 
 const isMoved = () => limits.threshold !== data.threshold || limits.unsure_threshold !== data.unsure_threshold;
 const verdictOf = (score) => (score > limits.threshold ? "defective" : score > limits.unsure_threshold ? "unsure" : "good");
@@ -25,6 +25,13 @@ function scale() {
     x: (score) => SIDE + ((Math.min(Math.max(score, low), high) - low) / (high - low)) * (width - 2 * SIDE),
     score: (x) => low + Math.min(1, Math.max(0, (x - SIDE) / (width - 2 * SIDE))) * (high - low),
   };
+}
+
+function ticksOf(low, high) {
+  const rough = (high - low) / 6, power = 10 ** Math.floor(Math.log10(rough));
+  const step = power * [1, 2, 2.5, 5, 10].find((factor) => factor * power >= rough * (1 - 1e-9));
+  const first = Math.ceil(low / step - 1e-9), last = Math.floor(high / step + 1e-9);
+  return Array.from({ length: last - first + 1 }, (_, i) => Number(((first + i) * step).toPrecision(12)));
 }
 
 function bars(kind, tone, top, axis) {
@@ -45,7 +52,7 @@ function zone(name, from, to, height) {
 function handle(key, name, y) {
   return svg("g", {
     class: "handle", id: `handle-${key}`, role: "slider", tabindex: "0", "aria-label": `${name} limit`, "aria-orientation": "horizontal",
-    onpointerdown: grab, onkeydown: move, "data-key": key, "data-y": y,
+    onpointerdown: grab, onkeydown: move, "data-key": key, "data-y": y, "data-name": name,
   },
   svg("line", { class: "limit" }),
   svg("rect", { class: "hit", y: y - 22, height: 44, width: 44 }),
@@ -66,10 +73,7 @@ function draw() {
       svg("line", { class: "axis", x1: SIDE, x2: axis.width - SIDE, y1: top + ROW, y2: top + ROW }),
       svg("text", { class: "label halo", x: SIDE, y: top - 4 }, `${words} (${data.totals[kind]})`));
   });
-  const ticks = [0, 0.25, 0.5, 0.75, 1].map((share, i) => {
-    const score = axis.low + share * (axis.high - axis.low);
-    return svg("text", { class: "tick", x: axis.x(score), y: bottom + 18, "text-anchor": ["start", "middle", "middle", "middle", "end"][i] }, `${i === 4 ? "≥ " : ""}${number(score)}`);
-  });
+  const ticks = ticksOf(axis.low, axis.high).map((score) => svg("text", { class: "tick", x: axis.x(score), y: bottom + 18, "text-anchor": "middle" }, number(score)));
   const drawn = svg("g", { id: "drawn" }, zone("good", 0, unsure, bottom), zone("unsure", unsure, defective, bottom), zone("defective", defective, axis.width, bottom), ...rows, ...ticks);
   const before = one("#drawn");
   if (before) before.replaceWith(drawn);
@@ -85,22 +89,23 @@ function place(key, x, bottom, axis) {
   for (const [name, value] of Object.entries({ x1: x, x2: x, y1: y, y2: bottom })) line.setAttribute(name, value);
   hit.setAttribute("x", x - 22);
   grip.setAttribute("cx", x);
-  const isLeft = key === "unsure_threshold" ? x > 90 : x > axis.width - 100;
+  const isLeft = key === "unsure_threshold" ? x > 170 : x > axis.width - 190;
+  words.textContent = `${group.dataset.name} above ${number(limits[key])}`;
   words.setAttribute("x", isLeft ? x - 17 : x + 17);
   words.setAttribute("text-anchor", isLeft ? "end" : "start");
   for (const [name, value] of Object.entries({ valuemin: axis.low, valuemax: axis.high, valuenow: limits[key], valuetext: number(limits[key]) })) group.setAttribute(`aria-${name}`, value);
 }
 
 function say() {
-  const good = [...data.scores.good, ...data.scores.reviewed_good], held = tally(data.scores.good), total = data.scores.good.length;
-  one("#says-good").textContent = `${held.defective} of ${total} good ones would be rejected${limits.unsure_threshold < limits.threshold ? `, ${held.unsure} would be unsure` : ""}.`;
+  const heldOut = tally(data.scores.good), total = data.scores.good.length;
+  one("#says-good").textContent = `${heldOut.defective} of ${total} good ones would be rejected${limits.unsure_threshold < limits.threshold ? `, ${heldOut.unsure} would be unsure` : ""}.`;
   const defects = tally(data.scores.defective), all = data.scores.defective.length;
   one("#says-defective").textContent = all
     ? `${defects.defective} of ${all} parts decided defective would be found, ${defects.unsure} would be unsure, ${defects.good} would pass.`
     : "No part has been decided defective yet, so how many would be found is not known.";
   const parts = tally([...data.scores.unlabelled, ...data.scores.reviewed_good, ...data.scores.defective]), sum = parts.good + parts.unsure + parts.defective;
   one("#says-parts").textContent = sum ? `Of ${count(sum, "inspected part")}: ${parts.defective} defective, ${parts.unsure} unsure, ${parts.good} good.` : "";
-  one("#rests").textContent = good.length ? `Above: each row has its own scale. The limits rest on ${data.rests_on}.` : data.rests_on;
+  one("#rests").textContent = `${data.rests_on} Each row has its own scale.`;
   one("#reset").disabled = !isMoved();
   if (mayApply) one("#apply").disabled = !isMoved();
 }
@@ -130,7 +135,9 @@ async function preview() {
 }
 
 function change(key, value) {
-  const axis = scale(), score = Number(Math.min(axis.high, Math.max(0, value)).toPrecision(6));
+  const axis = scale(), rounded = Number(Math.min(axis.high, Math.max(0, value)).toPrecision(6));
+  // Below the lowest score of a good picture all parts would be defective: the service refuses that.
+  const score = key === "threshold" ? Math.max(rounded, Math.min(...data.scores.good)) : rounded;
   limits = { ...limits, [key]: score };
   if (key === "threshold") limits.unsure_threshold = Math.min(limits.unsure_threshold, score);
   else limits.threshold = Math.max(limits.threshold, score);
@@ -145,16 +152,12 @@ function show() {
 }
 
 function grab(event) {
-  held = event.currentTarget;
-  held.focus();
-  held.setPointerCapture(event.pointerId);
+  const group = event.currentTarget, key = group.dataset.key;
+  group.focus();
+  group.setPointerCapture(event.pointerId);
   event.preventDefault();
-  const key = held.dataset.key, group = held;
   const drag = (to) => change(key, scale().score(to.clientX - chart.getBoundingClientRect().left));
-  const drop = () => {
-    group.removeEventListener("pointermove", drag);
-    held = null;
-  };
+  const drop = () => group.removeEventListener("pointermove", drag);
   group.addEventListener("pointermove", drag);
   group.addEventListener("pointerup", drop, { once: true });
   group.addEventListener("pointercancel", drop, { once: true });

@@ -3,7 +3,7 @@ import { api } from "./api.js";
 import { act, all, badge, clock, context, count, h, isTyping, listen, nameOf, notice, number, one } from "./dom.js";
 
 const product = context().product, place = one("#review");
-let queue = [], part = null, view = "overlay", isBusy = false;
+let queue = [], part = null, view = "overlay", last = Promise.resolve(), running = 0;
 const seen = new Set(); // put off with Next: they come again with the next visit
 
 async function fill() {
@@ -68,17 +68,17 @@ function turn(to) {
 async function forward() {
   if (!queue.length) await fill();
   show(queue.shift() || null);
-  await fill();
+  act(null, fill); // meanwhile the next one can be decided
 }
 
 async function decide(decision) {
   if (!part || part.error) return;
   const name = decision === "defective" ? one("#defect").value : "";
-  seen.add(part.id);
   await api.review(part.id, decision, name);
+  seen.add(part.id);
   notice(`${nameOf(part)}: ${name || decision}. Z takes it back.`);
   one("#defect").blur();
-  if (name) await names();
+  if (name) act(null, names);
   await forward();
 }
 
@@ -86,15 +86,16 @@ async function undo() {
   const back = await api.undoReview();
   if (part && part.id !== back.id) queue.unshift(part);
   if (back.product !== product) return notice(`Taken back: ${nameOf(back)} of another product.`);
+  seen.delete(back.id);
   show(back);
-  await fill();
+  act(null, fill);
   return notice(`Taken back: ${nameOf(back)}.`);
 }
 
 async function next() {
   if (part) seen.add(part.id);
   await forward();
-  if (!part && Number(one("#waiting").textContent) > 0) {
+  if (!part && seen.size) {
     seen.clear(); // once round: begin again with those put off
     await forward();
   }
@@ -104,11 +105,13 @@ const ACTS = { good: () => decide("good"), defective: () => decide("defective"),
 const KEYS = { g: "good", d: "defective", u: "unsure", z: "undo", n: "next", ArrowRight: "next" };
 const VIEWS = { 1: "overlay", 2: "image", 3: "heat" };
 
-async function run(name) {
-  if (isBusy) return;
-  isBusy = true;
-  await act(null, ACTS[name]);
-  isBusy = false;
+// One after the other. A decision while another is under way is meant for the picture before, and is left out.
+function run(name) {
+  if (running && ["good", "defective", "unsure"].includes(name)) return;
+  running += 1;
+  last = last.then(() => act(null, ACTS[name])).then(() => {
+    running -= 1;
+  });
 }
 
 async function names() {
@@ -128,7 +131,7 @@ one("#defect").addEventListener("keydown", (event) => {
   if (event.key === "Escape") event.target.blur();
 });
 addEventListener("keydown", (event) => {
-  if (isTyping(event) || event.ctrlKey || event.metaKey || event.altKey) return;
+  if (event.repeat || isTyping(event) || event.ctrlKey || event.metaKey || event.altKey) return;
   if (event.key === " " && !event.target.closest("button, a")) {
     event.preventDefault();
     turn(view === "overlay" ? "image" : "overlay");
@@ -142,7 +145,7 @@ addEventListener("keydown", (event) => {
   }
 });
 listen(["part"], (_, other) => {
-  if (other.product !== product || !other.is_for_review || isBusy) return;
+  if (other.product !== product || !other.is_for_review) return;
   run(part ? "refill" : "next");
 });
 ACTS.refill = fill;
