@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+from contextlib import ExitStack
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -27,6 +28,7 @@ class Compatible(StrEnum):
 
 
 def serve(
+    *,
     data: Annotated[
         Path,
         typer.Option("--data", metavar="FOLDER", help="Where everything is kept; made if need be.", parser=given_path),
@@ -57,6 +59,32 @@ def serve(
         int, typer.Option("--waiting", metavar="N", min=1, help="Inspections that may wait; further ones get 503.")
     ] = 64,
     workers: Annotated[int, typer.Option("--workers", metavar="N", min=1, help="Inspections at once.")] = 2,
+    watch: Annotated[
+        list[str] | None,
+        typer.Option("--watch", metavar="PRODUCT=FOLDER", help="Inspect each new picture of a folder. Repeatable."),
+    ] = None,
+    camera: Annotated[
+        list[str] | None,
+        typer.Option("--camera", metavar="PRODUCT=ADDRESS", help="A camera: OpenCV's index or rtsp://… Repeatable."),
+    ] = None,
+    camera_interval: Annotated[
+        float | None,
+        typer.Option("--camera-interval", metavar="S", help="Seconds between frames; only when triggered if unset."),
+    ] = None,
+    keep_days: Annotated[
+        float | None, typer.Option("--keep-days", metavar="D", help="Delete pictures of parts after so many days.")
+    ] = None,
+    keep_gb: Annotated[
+        float | None, typer.Option("--keep-gb", metavar="GB", help="Delete the least needed pictures beyond this size.")
+    ] = None,
+    import_lookout: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--import-lookout",
+            metavar="PRODUCT=MANIFEST",
+            help="Take the good pictures of a Lookout for Vision manifest, which lie beside it, at the start.",
+        ),
+    ] = None,
     time_limit: Annotated[
         float, typer.Option("--time-limit", metavar="S", min=1, help="Seconds after which an inspection is given up.")
     ] = 60.0,
@@ -74,26 +102,70 @@ def serve(
     for module in ("fastapi", "python_multipart"):
         need(module, "serve", "blemish serve")
     uvicorn = need("uvicorn", "serve", "blemish serve")
-    listening = bound_socket(host, port)
-    with listening:
+    with ExitStack() as stack:
+        listening = stack.enter_context(bound_socket(host, port))
         from blemish.serve.app import create_app
         from blemish.serve.core import ServiceSettings
+        from blemish.serve.housekeeping import Housekeeping
+        from blemish.serve.inputs import Inputs
+        from blemish.serve.retention import Limits
         from blemish.serve.service import Service
+        from blemish.serve.sources.camera import CameraSettings
 
         settings = ServiceSettings(
             max_upload=max_upload * 2**20, waiting=waiting, workers=workers, time_limit=time_limit
         )
         is_exposed = host not in LOOPBACK
-        with Service.open(data, settings) as service:
-            if token := prepare_users(service, is_exposed, token_file, new_token):
-                say(f"The token of the user '{FIRST_USER}', shown this once: {token}")
-            app = create_app(service, is_exposed, [one.value for one in compat or ()])
-            shown = f"[{host}]" if ":" in host else host
-            say(f"blemish serves http://{shown}:{listening.getsockname()[1]} from {data}; Ctrl-C ends it.")
-            config = uvicorn.Config(
-                app, log_level="warning", access_log=False, server_header=False, timeout_graceful_shutdown=3
-            )
-            uvicorn.Server(config).run(sockets=[listening])
+        service = stack.enter_context(Service.open(data, settings))
+        if token := prepare_users(service, is_exposed, token_file, new_token):
+            say(f"The token of the user '{FIRST_USER}', shown this once: {token}")
+        for product, manifest in map(pair_of, import_lookout or ()):
+            say(imported_in_words(service, product, Path(manifest)))
+        inputs = Inputs(service)
+        stack.callback(inputs.close)
+        for product, folder in map(pair_of, watch or ()):
+            inputs.watch(product, Path(folder))
+        for product, address in map(pair_of, camera or ()):
+            inputs.camera(product, address, CameraSettings(interval_s=camera_interval))
+        if keep_days is not None or keep_gb is not None:
+            limit = None if keep_gb is None else round(keep_gb * 1e9)
+            housekeeping = Housekeeping(service, Limits(days=keep_days, bytes=limit))
+            stack.callback(housekeeping.close)
+            housekeeping.start()
+        app = create_app(service, is_exposed, [one.value for one in compat or ()], inputs)
+        shown = f"[{host}]" if ":" in host else host
+        say(f"blemish serves http://{shown}:{listening.getsockname()[1]} from {data}; Ctrl-C ends it.")
+        config = uvicorn.Config(
+            app, log_level="warning", access_log=False, server_header=False, timeout_graceful_shutdown=3
+        )
+        uvicorn.Server(config).run(sockets=[listening])
+
+
+def pair_of(text: str) -> tuple[str, str]:
+    """A product and what belongs to it, out of "PRODUCT=WHAT". Raises SettingsError."""
+    product, equals, what = text.partition("=")
+    if not (product and equals and what):
+        raise SettingsError("PRODUCT=FOLDER, or PRODUCT=ADDRESS", repr(text), "name a product and what it is given")
+    return product, what
+
+
+def imported_in_words(service: Service, product: str, manifest: Path) -> str:
+    """Add the good pictures of a manifest to a product, which is created if need be; what came of it, in a sentence."""
+    from blemish.serve.errors import UnknownError
+    from blemish.serve.lookout_manifest import read_manifest
+
+    found = read_manifest(manifest)
+    try:
+        known = service.core.product(product)
+    except UnknownError:
+        known = service.catalog.create(product, "the command line")
+    added = 0
+    for path in found.good:
+        added += len(service.catalog.add_good(known, [(path.name, path.read_bytes())], "the command line").added)
+    return (
+        f"{product}: {added} good pictures added of {len(found.good)}; {len(found.anomalous)} anomalous ones are left "
+        f"to be inspected once it has learned; {len(found.missing)} are not beside the manifest."
+    )
 
 
 def bound_socket(host: str, port: int) -> socket.socket:

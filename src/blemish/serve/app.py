@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Collection
-from contextlib import asynccontextmanager
+from collections.abc import Collection
 from importlib.resources import files
 from pathlib import Path
 
@@ -24,6 +23,7 @@ from blemish.serve.api import (
     products,
 )
 from blemish.serve.auth import Auth
+from blemish.serve.inputs import Inputs
 from blemish.serve.service import Service
 from blemish.serve.web import RequestLimits, SafeHeaders, handle_errors
 
@@ -31,21 +31,15 @@ COMPATIBLE = {"lookout": lookout.router}
 
 
 def create_app(
-    service: Service, is_exposed: bool = False, compat: Collection[str] = (), closes_service: bool = False
+    service: Service, is_exposed: bool = False, compat: Collection[str] = (), inputs: Inputs | None = None
 ) -> FastAPI:
     """The application of an open service.
 
     `is_exposed`: other machines can reach it, so that every request needs a token. `compat` names the closed services
-    whose clients are answered, too: "lookout". `closes_service`: the service is closed when the server stops.
+    whose clients are answered, too: "lookout". `inputs` are the folders and cameras that parts come from, if any.
     """
     if unknown := set(compat) - COMPATIBLE.keys():
         raise SettingsError(f"one of {', '.join(COMPATIBLE)}", ", ".join(sorted(unknown)), "leave it out")
-
-    @asynccontextmanager
-    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        yield
-        if closes_service:
-            service.close()
 
     app = FastAPI(
         title="blemish",
@@ -53,9 +47,8 @@ def create_app(
         openapi_url="/api/openapi.json",
         docs_url=None,  # FastAPI's pages load scripts from elsewhere
         redoc_url=None,
-        lifespan=lifespan,
     )
-    app.state.service, app.state.auth = service, Auth(service, is_exposed)
+    app.state.service, app.state.auth, app.state.inputs = service, Auth(service, is_exposed), inputs or Inputs(service)
     handle_errors(app)
     app.add_middleware(RequestLimits, settings=service.settings)
     app.add_middleware(SafeHeaders)

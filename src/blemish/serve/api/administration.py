@@ -10,6 +10,7 @@ from pydantic import BaseModel
 
 from blemish.serve.auth import COOKIE, Auth, Engineer, Operator, TheService, address_of, check_not_forged
 from blemish.serve.errors import NoTokenError
+from blemish.serve.inputs import Inputs
 from blemish.serve.records import Role
 from blemish.serve.users import SESSION_SECONDS
 
@@ -66,6 +67,20 @@ def journal(
     found = "" if product is None else service.core.product(product).id
     entries = service.core.journal(found, before, min(max(1, limit), 500))
     return {"audit": [one.to_dict() for one in entries], "next": entries[-1].seq if entries else None}
+
+
+@router.get("/api/sources")
+def sources(request: Request, caller: Operator) -> dict[str, Any]:
+    """The folders and cameras that parts come from, and how they are; they are named on the command line."""
+    inputs: Inputs = request.app.state.inputs
+    return {"sources": inputs.all()}
+
+
+@router.post("/api/sources/trigger")
+def trigger(request: Request, caller: Operator, product: str, part_id: str = "") -> dict[str, Any]:
+    """Inspect a new frame of a product's camera."""
+    inputs: Inputs = request.app.state.inputs
+    return inputs.trigger(product, part_id).to_dict()
 
 
 @router.get("/api/users")

@@ -1,0 +1,115 @@
+"""Pictures that go when there are too many or they are too old; the results of their parts stay, by part id.
+
+What is deleted first is said in retention.py. Pictures that people's decisions still need, that were learned from, or
+that wait for a review stay.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+import time
+from collections.abc import Sequence
+
+from blemish.errors import BlemishError
+from blemish.serve.core import record_change
+from blemish.serve.parts import STATES
+from blemish.serve.retention import Limits, StoredPart, carry_out, plan_deletions
+from blemish.serve.service import Service
+
+EVERY = 600.0  # seconds between two looks
+
+
+class Housekeeping:
+    """Deletes what exceeds `limits`, now and then, in a thread of its own."""
+
+    def __init__(self, service: Service, limits: Limits) -> None:
+        self._core, self._limits = service.core, limits
+        self._service = service
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="blemish-housekeeping", daemon=True)
+        self.error = ""
+
+    def start(self) -> None:
+        """Begin at once, and again every `EVERY` seconds."""
+        self._thread.start()
+
+    def _run(self) -> None:
+        while not self._stop.is_set():
+            try:
+                self.tidy()
+                self.error = ""
+            except (BlemishError, OSError, sqlite3.Error) as error:  # tried again later
+                self.error = str(error)
+            self._stop.wait(EVERY)
+
+    def tidy(self) -> int:
+        """Delete what exceeds the limits now, and what an interrupted deletion left; how many pictures are gone."""
+        left = [row["id"] for row in self._core.store.rows("SELECT id FROM parts WHERE is_deleting = 1")]
+        plan = plan_deletions(self._stored(), self._limits, time.time())
+        gone = carry_out([*left, *plan.part_ids], self._mark, self._delete, self._forget)
+        if gone:
+            with self._core.store.transaction() as connection:
+                record_change(connection, "blemish", "deleted old pictures", change={"parts": gone})
+        return gone
+
+    def _stored(self) -> list[StoredPart]:
+        needed = self._needed()
+        rows = self._core.store.rows(
+            f"SELECT p.id, p.sha256, p.received_at, p.verdict, p.decision, ({STATES['open']}) AS is_open "
+            "FROM parts p WHERE p.has_picture = 1 AND p.is_deleting = 0"
+        )
+        return [
+            StoredPart(
+                row["id"],
+                row["received_at"],
+                row["verdict"],
+                self._size(row["sha256"]),
+                is_reviewed=row["decision"] is not None,
+                is_referenced=bool(row["is_open"]) or row["sha256"] in needed,
+            )
+            for row in rows
+        ]
+
+    def _needed(self) -> set[str]:
+        """Pictures that a product learns from: good ones, and false alarms of any version."""
+        needed = {row["sha256"] for row in self._core.store.rows("SELECT sha256 FROM good_pictures")}
+        for product in self._service.catalog.products():
+            for version in self._service.models.versions(product.id):
+                needed.update(version.details.get("false_alarms", ()))
+        return needed
+
+    def _size(self, sha256: str) -> int:
+        try:
+            return self._core.pictures.path(sha256).stat().st_size
+        except OSError:
+            return 0
+
+    def _mark(self, parts: Sequence[str]) -> None:
+        with self._core.store.transaction() as connection:
+            connection.executemany("UPDATE parts SET is_deleting = 1 WHERE id = ?", [(one,) for one in parts])
+
+    def _delete(self, part: str) -> None:
+        """Remove a part's files; its picture stays where another part or product has the same one."""
+        row = self._core.store.row("SELECT sha256 FROM parts WHERE id = ?", (part,))
+        if row is None:
+            return
+        sha256 = row["sha256"]
+        shared = self._core.store.row(
+            "SELECT 1 FROM good_pictures WHERE sha256 = ? UNION ALL "
+            "SELECT 1 FROM parts WHERE sha256 = ? AND has_picture = 1 AND is_deleting = 0",
+            (sha256, sha256),
+        )
+        self._core.pictures.delete(sha256 if shared is None else None, part)
+
+    def _forget(self, parts: Sequence[str]) -> None:
+        with self._core.store.transaction() as connection:
+            connection.executemany(
+                "UPDATE parts SET is_deleting = 0, has_picture = 0 WHERE id = ?", [(one,) for one in parts]
+            )
+
+    def close(self) -> None:
+        """End the thread."""
+        self._stop.set()
+        if self._thread.is_alive():
+            self._thread.join(10)
