@@ -176,6 +176,8 @@ def test_colours_are_those_of_reports() -> None:
         ({"audit_share": [0.02, 0.1]}, "audit share 0.02 → 0.1"),
         ({"name": "disc"}, "name disc"),
         ({"from": None, "to": [0.5, 0.4], "pictures": 12}, "limits 0.5 / 0.4; pictures 12"),
+        ({"cause": "darker", "text": "pictures are darker", "evidence": 25.0}, "pictures are darker"),
+        ({"false_alarms": ["a" * 64, "b" * 64]}, "false alarms 2"),
         ({}, ""),
     ],
 )

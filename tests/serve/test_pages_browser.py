@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from serve_parts import bad_png, good_png, taught
+from conftest import made_up_part
+from serve_parts import bad_png, good_png, png, taught
 
 from blemish import registry
 from blemish.serve.app import create_app
@@ -198,6 +199,34 @@ def test_the_live_page_shows_a_part_as_it_comes(served: Served, page: playwright
     playwright.expect(page.locator("#latest-verdict .word")).to_have_text("defective")
     playwright.expect(page.locator("#latest-facts")).to_contain_text("SN-7")
     playwright.expect(page.locator("#rate")).to_contain_text("%")
+
+
+def test_decisions_of_the_random_sample_renew_the_limits(served: Served, page: playwright.Page) -> None:
+    service = served.service
+    product = taught(service, "sampled").id
+    service.catalog.change(service.core.product(product), "test", audit_share=1.0)
+    part = service.line.inspect(product, good_png(300), "SN-300")
+    service.parts.review(part.id, "good", "test")
+    page.goto(f"/products/{product}/limits")
+    playwright.expect(page.locator("#reviews-words")).to_contain_text("1 good part of the random sample")
+    page.locator("#reviews-preview").click()
+    playwright.expect(page.locator("#reviews-job")).to_contain_text("The defective limit would go from")
+    page.locator("#reviews-limits").click()
+    playwright.expect(page.locator("#reviews-job")).to_contain_text("the new version judges")
+    assert service.models.versions(product)[0].change == "limits from reviews"
+
+
+def test_a_drift_is_said_in_words_and_taken_back(served: Served, page: playwright.Page) -> None:
+    service, product = served.service, taught_product(served)
+    page.goto(f"/products/{product}/live")
+    playwright.expect(page.locator("#drift")).to_be_hidden()
+    for seed in range(60):
+        service.line.inspect(product, png(made_up_part(seed=400 + seed) // 2))
+        if service.watch.state(service.core.product(product))["alarms"]:
+            break
+    playwright.expect(page.locator(".alarm", has_text="darker")).to_be_visible()
+    page.get_by_role("button", name="It is mended").click()
+    playwright.expect(page.locator(".alarm")).to_have_count(0)
 
 
 def test_the_wall_turns_pictures_on_hover_and_space(served: Served, page: playwright.Page) -> None:

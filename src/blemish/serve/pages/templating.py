@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from functools import cache
 from importlib.resources import files
@@ -69,6 +69,8 @@ def counted(count: int, word: str, words: str = "") -> str:
 
 def change_words(change: Mapping[str, Any]) -> str:
     """What an entry of the journal says of before and after, in one line."""
+    if "cause" in change:  # an alarm says it in words
+        return str(change.get("text", change["cause"]))
     rest = {key: value for key, value in change.items() if key not in ("from", "to", "limits")}
     said = []
     if "to" in change:
@@ -76,10 +78,15 @@ def change_words(change: Mapping[str, Any]) -> str:
         before = f"{plain(change['from'])} → " if change.get("from") else ""
         said.append(f"{kind} {before}{plain(change['to'])}")
     for key, value in rest.items():
-        is_move = isinstance(value, list) and len(value) == 2
+        is_move = isinstance(value, list) and len(value) == 2 and not are_hashes(value)
         words = f"{plain(value[0])} → {plain(value[1])}" if is_move else plain(value)
         said.append(f"{key.replace('_', ' ')} {words}")
     return "; ".join(said)
+
+
+def are_hashes(values: Sequence[Any]) -> bool:
+    """Whether these are names of pictures, which nobody reads: their number says enough."""
+    return bool(values) and all(isinstance(one, str) and len(one) == 64 for one in values)
 
 
 def plain(value: Any) -> str:
@@ -89,7 +96,7 @@ def plain(value: Any) -> str:
     if isinstance(value, float):
         return number(value)
     if isinstance(value, list | tuple):
-        return " / ".join(plain(one) for one in value)
+        return str(len(value)) if are_hashes(value) else " / ".join(plain(one) for one in value)
     if isinstance(value, Mapping):
         return ", ".join(f"{key} {plain(one)}" for key, one in value.items())
     text = str(value)

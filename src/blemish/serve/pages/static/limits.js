@@ -1,6 +1,6 @@
 // The limits among the scores: two that can be dragged or moved by keys, and what they would change.
 import { api } from "./api.js";
-import { act, badge, context, count, h, notice, number, one, svg } from "./dom.js";
+import { act, badge, context, count, h, listen, notice, number, one, percent, svg } from "./dom.js";
 
 const product = context().product, mayApply = context().role === "engineer";
 const ROWS = [
@@ -110,6 +110,13 @@ function say() {
   if (mayApply) one("#apply").disabled = !isMoved();
 }
 
+function showFlips(found, none) {
+  const n = found.flips.length;
+  one("#flips-title").textContent = n ? `${n} of ${found.parts.total} decisions would change` : "Decisions that would change";
+  if (n) one("#flips").replaceChildren(...found.flips.slice(0, 60).map((row) => picture(row, badge(row.before), " → ", badge(row.after), ` ${number(row.score)}`)));
+  else one("#flips").replaceChildren(h("p", { class: "soft" }, none));
+}
+
 const picture = (row, ...words) => h("a", { class: "tile", href: `/products/${product}/review?part=${row.part}` },
   h("img", { src: `/api/parts/${row.part}/overlay`, alt: "Part, outlined", width: 140, height: 140, loading: "lazy" }), h("span", { class: "label" }, ...words));
 const before = new Map();
@@ -119,10 +126,7 @@ async function preview() {
   asking = new AbortController();
   try {
     const found = await api.previewLimits({ product, ...limits }, asking.signal);
-    const flips = one("#flips"), n = found.flips.length;
-    one("#flips-title").textContent = n ? `${n} of ${found.parts.total} decisions would change` : "Decisions that would change";
-    if (n) flips.replaceChildren(...found.flips.slice(0, 60).map((row) => picture(row, badge(row.before), " → ", badge(row.after), ` ${number(row.score)}`)));
-    else flips.replaceChildren(h("p", { class: "soft" }, !found.parts.total ? "No part has been inspected with this model yet." : isMoved() ? `None of the last ${found.parts.total}.` : "Move a limit to see them."));
+    showFlips(found, !found.parts.total ? "No part has been inspected with this model yet." : isMoved() ? `None of the last ${found.parts.total}.` : "Move a limit to see them.");
     for (const [place, key] of [["#near-defective", "threshold"], ["#near-unsure", "unsure_threshold"]]) {
       const rows = found.nearest[key], words = rows.map((row) => row.part + (row.score > limits[key])).join();
       if (before.get(place) === words && rows.length) continue; // the same pictures: nothing moves
@@ -177,9 +181,49 @@ async function load() {
   limits = { threshold: data.threshold, unsure_threshold: data.unsure_threshold };
   before.clear();
   show();
+  await decisions();
+}
+
+// What people decided, and the version that can be made of it.
+async function decisions() {
+  const state = await api.reviews(product), rate = state.estimated_rate;
+  one("#reviews-words").textContent = [
+    `${count(state.counted, "good part")} of the random sample (${percent(state.audit_share)} of all) decided, ${state.waiting.length} waiting.`,
+    `${count(state.false_alarms, "false alarm")} that can be learned from.`,
+    rate === null ? "" : `By the sample, ${percent(rate)} of good parts are rejected.`,
+  ].join(" ");
+  for (const [id, n] of [["#reviews-preview", state.counted], ["#reviews-limits", state.counted], ["#reviews-learn", state.false_alarms]]) {
+    if (one(id)) one(id).disabled = n === 0;
+  }
+}
+
+async function applyReviews(kind) {
+  const job = await api.applyReviews(product, kind);
+  one("#reviews-job").textContent = "At work …";
+  one("#reviews-job").dataset.job = job.id;
+}
+
+async function jobMoved(job) {
+  const line = one("#reviews-job");
+  if (job.product !== product || line.dataset.job !== job.id) return;
+  if (job.state === "done") {
+    line.textContent = "Done: the new version judges from now on.";
+    await load();
+  } else if (job.state === "running") line.textContent = job.total ? `At work, step ${Math.floor(job.done)} of ${job.total}.` : "At work …";
+  else line.textContent = job.error || `The work is ${job.state}.`;
 }
 
 if (chart) {
+  one("#reviews-preview").addEventListener("click", (event) => act(event.target, async () => {
+    const found = await api.previewReviews(product);
+    one("#reviews-job").textContent = `The defective limit would go from ${number(found.before.threshold)} to ${number(found.after.threshold)}, the unsure one from ${number(found.before.unsure_threshold)} to ${number(found.after.unsure_threshold)}.`;
+    showFlips(found, `None of the last ${found.parts.total} decisions would change.`);
+  }));
+  for (const kind of ["limits", "learn"]) {
+    const button = one(`#reviews-${kind}`);
+    if (button) button.addEventListener("click", () => act(null, () => applyReviews(kind)));
+  }
+  listen(["job"], (_, job) => act(null, () => jobMoved(job)));
   for (const [id, key] of [["#unsure", "unsure_threshold"], ["#defective", "threshold"]]) {
     one(id).addEventListener("change", (event) => event.target.value !== "" && change(key, Number(event.target.value)));
   }

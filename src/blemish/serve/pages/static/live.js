@@ -1,6 +1,6 @@
 // The line as it runs: the last part and its verdict in large, rate, trend, and what has drifted.
 import { api } from "./api.js";
-import { VERDICTS, act, badge, clock, context, h, listen, nameOf, number, one, percent, svg } from "./dom.js";
+import { VERDICTS, act, badge, clock, context, h, listen, nameOf, notice, number, one, percent, svg } from "./dom.js";
 
 const product = context().product, place = one(".live");
 const SPAN = 100; // parts that rate and trend look back on
@@ -59,13 +59,34 @@ function show() {
   last();
 }
 
+// What has drifted: the cause in words, what to look at, and what a person did about it.
+async function drift() {
+  const { alarms } = await api.monitor(product);
+  const answer = (words, accept) => h("button", { type: "button", onclick: (event) => act(event.target, async () => {
+    await api.restartMonitor(product, accept);
+    notice(accept ? "Taken as the new normal." : "Watching anew from now on.");
+    await drift();
+  }) }, words);
+  one("#alarms").replaceChildren(...alarms.map((alarm) => h("li", { class: "alarm" },
+    h("h2", {}, h("span", { class: "mark error", "aria-hidden": "true" }, "!"), "The line has changed"),
+    h("p", {}, `${alarm.text.charAt(0).toUpperCase()}${alarm.text.slice(1)}.`),
+    h("p", { class: "soft" }, `Noticed after ${alarm.parts} parts.`))));
+  one("#drift").hidden = !alarms.length || context().role !== "engineer";
+  one("#drift").replaceChildren(answer("It is mended", false), answer("That is how it is from now on", true));
+}
+
 if (place) {
+  act(null, drift);
   act(null, async () => {
     parts = (await api.parts({ product, limit: SPAN })).parts;
     show();
   });
   let frame = 0;
-  listen(["part"], (_, part) => {
+  listen(["part", "alarm"], (kind, part) => {
+    if (kind === "alarm") {
+      if (part.product === product) act(null, drift);
+      return;
+    }
     if (part.product !== product || parts.some((other) => other.id === part.id)) return;
     parts = [part, ...parts].slice(0, SPAN);
     frame ||= requestAnimationFrame(() => {
