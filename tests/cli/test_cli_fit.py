@@ -13,6 +13,11 @@ import numpy as np
 import pytest
 from cli_parts import METHOD, Blemish, Process, command, write_category
 
+from blemish import Inspector
+from blemish.cli.fit import fast_image_size
+from blemish.detectors.hybrid import FAST_IMAGE_SIZE, Hybrid
+from blemish.errors import SettingsError
+
 # Python that runs in the process before the program, and stops it at a known place until it is killed.
 STOP_WHILE_LEARNING = """
 import sys, time
@@ -352,3 +357,19 @@ def test_an_impossible_area_is_refused(blemish: Blemish, tmp_path: Path, area: s
     assert told.exit_code == 2
     assert words in " ".join(told.output.split())
     assert not (tmp_path / "model").exists()
+
+
+def test_fast_is_a_smaller_image_for_the_default_alone() -> None:
+    assert fast_image_size("auto", None, None) == fast_image_size("hybrid", None, None) < Hybrid().image_size
+    for detector, size, product in (("patchcore", None, None), ("auto", 512, None), ("auto", None, "metal nut")):
+        with pytest.raises(SettingsError, match="--fast"):
+            fast_image_size(detector, size, product)
+
+
+def test_fast_reaches_the_model(blemish: Blemish, parts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes = []
+    monkeypatch.setattr(Inspector, "fit", lambda self, *_, **__: sizes.append(self.image_size))
+    monkeypatch.setattr(Inspector, "save", lambda self, folder: None)
+    blemish("fit", parts / "disc", "-o", tmp_path / "m", "--fast")
+    blemish("fit", parts / "disc", "-o", tmp_path / "m")
+    assert sizes == [FAST_IMAGE_SIZE, Hybrid().image_size]
