@@ -120,7 +120,7 @@ def test_limits_are_previewed_and_moved(line: Served) -> None:
         ("POST", "/api/inspect?product=none", 404),
         ("GET", "/api/parts/none", 404),
         ("GET", "/api/parts/../../etc/passwd", 404),
-        ("GET", "/api/products/disc/good/..%2f..%2fblemish.sqlite", 404),
+        ("GET", "/api/products/disc/good/..%2f..%2fline.sqlite", 404),
         ("GET", "/api/parts?verdict=perhaps", 400),
         ("GET", "/api/parts?order=colour", 422),
         ("GET", "/nothing", 404),

@@ -98,7 +98,7 @@ def test_a_kill_at_any_moment_loses_nothing_that_was_acknowledged(toy: str, tmp_
             assert review is not None
             assert review.defect == defect
         assert added <= {one.sha256 for one in service.catalog.good(service.core.product("disc"))}
-    with sqlite3.connect(folder / "blemish.sqlite") as connection:
+    with sqlite3.connect(folder / "line.sqlite") as connection:
         assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
     connection.close()
 
@@ -217,7 +217,7 @@ def test_a_folder_is_open_once(tmp_path: Path) -> None:
 
 def test_a_newer_database_is_refused(tmp_path: Path) -> None:
     Store(tmp_path).close()
-    with sqlite3.connect(tmp_path / "blemish.sqlite") as connection:
+    with sqlite3.connect(tmp_path / "line.sqlite") as connection:
         connection.execute(f"PRAGMA user_version = {VERSION + 1}")
     connection.close()
     with pytest.raises(OutputError):

@@ -85,12 +85,12 @@ class Line:
             raise SettingsError(
                 f"a part id of at most {PART_ID_LENGTH} printable letters", repr(part_id[:20]), "shorten it"
             )
-        found = self._core.product(product)
-        self._models.active(found)
-        if not self._room.acquire(blocking=False):
+        if not self._room.acquire(blocking=False):  # first of all: refusing must cost little
             waiting = self._core.settings.waiting
             raise BusyError(f"at most {waiting} inspections waiting", "one more", "send it again in a second")
         try:
+            found = self._core.product(product)
+            self._models.active(found)
             future = self._pool.submit(self._inspect, found.id, content, part_id, shown_name(name), source)
         except BaseException:
             self._room.release()

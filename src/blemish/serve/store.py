@@ -17,7 +17,7 @@ from typing import Any
 from blemish.errors import OutputError
 from blemish.serve.errors import ConflictError
 
-FILE = "blemish.sqlite"
+FILE = "line.sqlite"
 # What brings a database of version i to i + 1; `schema.sql` is the newest.
 MIGRATIONS: tuple[Callable[[sqlite3.Connection], None], ...] = ()
 VERSION = 1 + len(MIGRATIONS)
