@@ -1,6 +1,7 @@
 """Fill a service with pictures of bottles and photograph its pages: python docs/make_screenshots.py [OUT]
 
-BLEMISH_DATA names the folder of MVTec AD's categories; needs Chromium, playwright and the extra `serve`.
+Without OUT, those that the documentation shows are made; with it, all of them. BLEMISH_DATA names the
+folder of MVTec AD's categories. Needs Chromium, playwright and the extra `serve`.
 """
 
 from __future__ import annotations
@@ -29,6 +30,10 @@ from blemish.serve.service import Service
 OUT = Path(__file__).parent / "images"
 SIZES = {"light": (1280, 860), "dark": (820, 1180)}  # a desk's screen and a tablet held upright
 MOST_BYTES = 80_000
+SHOWN = {
+    "light": ("product", "limits", "wall", "review", "live", "album"),
+    "dark": ("limits", "wall", "review", "live"),
+}
 GOOD, KINDS = 40, {"broken_large": 4, "broken_small": 4, "contamination": 3, "good": 16}
 
 
@@ -97,6 +102,8 @@ def photograph(address: str, product: Product, out: Path, part: str) -> None:
             page = context.new_page()
             page.on("console", lambda message: print(message.type, message.text))
             for name, path in pages.items():
+                if out == OUT and name not in SHOWN[scheme]:
+                    continue
                 page.goto(address + path)
                 time.sleep(1.5)  # pictures are drawn; a live page is never at rest
                 if name == "limits":
@@ -118,7 +125,7 @@ def main() -> None:
         products = service.catalog.products()
         product = products[0] if products else fill(service, folder)
         with serving(service) as address:
-            part = service.parts.find(PartQuery(product=product.id, order="score", limit=3))[-1]
+            part = service.parts.find(PartQuery(product=product.id, state="open", order="score", limit=3))[-1]
             photograph(address, product, out, part.id)
 
 

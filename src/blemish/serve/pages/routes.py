@@ -10,6 +10,7 @@ from fastapi.responses import HTMLResponse, RedirectResponse
 
 from blemish.serve.auth import Auth, Operator, TheService
 from blemish.serve.errors import RoleError
+from blemish.serve.inputs import Inputs
 from blemish.serve.pages.crops import region_crop
 from blemish.serve.pages.route import PageRoute
 from blemish.serve.pages.templating import render, theme
@@ -29,7 +30,8 @@ class Frame:
 
     def __init__(self, request: Request, service: TheService, user: Operator) -> None:
         auth: Auth = request.app.state.auth
-        self.service, self.user, self.needs_token = service, user, auth.is_required
+        inputs: Inputs = request.app.state.inputs
+        self.service, self.user, self.needs_token, self.inputs = service, user, auth.is_required, inputs
 
     def page(self, template: str, title: str, product: Product | None = None, **view: Any) -> HTMLResponse:
         """A template as a page of this person."""
@@ -199,7 +201,8 @@ def album(product: str, frame: TheFrame) -> HTMLResponse:
 def live(product: str, frame: TheFrame) -> HTMLResponse:
     """The last parts as they come."""
     found = frame.service.core.product(product)
-    return frame.page("live.html", f"{found.name}, live", found, tab="live", most=ON_LIVE)
+    has_camera = any(one["kind"] == "camera" and one["product"] in (found.id, found.name) for one in frame.inputs.all())
+    return frame.page("live.html", f"{found.name}, live", found, tab="live", most=ON_LIVE, has_camera=has_camera)
 
 
 def audit(frame: TheFrame, product: str = "", before: int | None = None) -> HTMLResponse:
@@ -221,7 +224,7 @@ def audit(frame: TheFrame, product: str = "", before: int | None = None) -> HTML
 
 
 def settings(frame: TheFrame) -> HTMLResponse:
-    """Products' settings, people, webhooks. Raises RoleError for operators."""
+    """Products' settings, people, webhooks, sources. Raises RoleError for operators."""
     need_engineer(frame.user)
     service: Service = frame.service
     waiting = {one["id"]: one for one in service.webhooks.waiting()}
@@ -232,6 +235,7 @@ def settings(frame: TheFrame) -> HTMLResponse:
         products=service.catalog.products(),
         users=service.users.all(),
         webhooks=[(one, waiting.get(one.id)) for one in service.webhooks.all()],
+        sources=frame.inputs.all(),
         folder=str(service.core.folder),
     )
 

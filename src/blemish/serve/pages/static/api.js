@@ -68,6 +68,7 @@ export const api = {
   reviews: (product) => call("GET", `/api/reviews/state?${query({ product })}`),
   previewReviews: (product) => call("POST", "/api/reviews/preview", { product }),
   applyReviews: (product, kind) => call("POST", "/api/reviews/apply", { product, kind }),
+  trigger: (product) => call("POST", `/api/sources/trigger?${query({ product })}`),
   monitor: (product) => call("GET", `/api/monitor?${query({ product })}`),
   restartMonitor: (product, accept) => call("POST", "/api/monitor/restart", { product, accept }),
   defects: (product) => call("GET", `/api/defects?${query({ product })}`),

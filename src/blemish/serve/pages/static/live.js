@@ -76,6 +76,7 @@ async function drift() {
 }
 
 if (place) {
+  one("#trigger")?.addEventListener("click", (event) => act(event.target, () => api.trigger(product)));
   act(null, drift);
   act(null, async () => {
     parts = (await api.parts({ product, limit: SPAN })).parts;
