@@ -8,6 +8,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -48,11 +49,11 @@ class Served:
     address: str
 
 
-@pytest.fixture(scope="module")
-def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    """One server for all tests of this module."""
+@contextmanager
+def serving(folder: Path) -> Iterator[Served]:
+    """A service with a toy detector, and its pages on a free port."""
     entry = registry.DetectorEntry("nearest_mean:NearestMean", "distance to the mean patch", "none: a toy")
-    with pytest.MonkeyPatch.context() as patch, Service.open(tmp_path_factory.mktemp("line")) as service:
+    with pytest.MonkeyPatch.context() as patch, Service.open(folder) as service:
         patch.setitem(registry.DETECTORS, "toy", entry)
         listening = socket.create_server(("127.0.0.1", 0))
         config = uvicorn.Config(create_app(service), log_level="error", lifespan="off", timeout_graceful_shutdown=1)
@@ -65,6 +66,13 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
             server.should_exit = True
             thread.join(20)
             listening.close()
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    """One server for all tests of this module but those that demand tokens."""
+    with serving(tmp_path_factory.mktemp("line")) as found:
+        yield found
 
 
 @pytest.fixture(scope="module")
@@ -188,6 +196,35 @@ def test_the_whole_way_of_a_new_user(served: Served, page: playwright.Page, tmp_
     expect(rows.first).to_contain_text("version 2 → 1")
     expect(rows.first).to_contain_text("local")
     expect(rows.nth(1)).to_contain_text("moved the limits")
+
+
+def test_good_pictures_are_dropped_in(served: Served, page: playwright.Page) -> None:
+    product = served.service.catalog.create("dropped", "test")
+    page.goto(f"/products/{product.id}")
+    page.evaluate(
+        """(bytes) => {
+            const data = new DataTransfer();
+            data.items.add(new File([new Uint8Array(bytes)], "a.png", { type: "image/png" }));
+            data.items.add(new File(["text"], "b.txt", { type: "text/plain" }));
+            document.querySelector("#drop").dispatchEvent(new DragEvent("drop", { dataTransfer: data, bubbles: true }));
+        }""",
+        list(good_png(1)),
+    )
+    playwright.expect(page.get_by_text("1 picture added.")).to_be_visible()
+    assert [one.name for one in served.service.catalog.good(product)] == ["a.png"]
+
+
+def test_sign_in_and_out(page: playwright.Page, tmp_path: Path) -> None:
+    with serving(tmp_path) as locked:
+        token = locked.service.users.add("Eva", "engineer", "test")
+        page.goto(f"{locked.address}/audit")
+        assert page.url == f"{locked.address}/login?next=%2Faudit"
+        page.get_by_label("Your token").fill(token)
+        page.get_by_role("button", name="Sign in").click()
+        playwright.expect(page.get_by_role("heading", name="Log")).to_be_visible()
+        playwright.expect(page.locator(".who")).to_contain_text("Eva")
+        page.get_by_role("button", name="Sign out").click()
+        playwright.expect(page.get_by_label("Your token")).to_be_visible()
 
 
 def test_the_live_page_shows_a_part_as_it_comes(served: Served, page: playwright.Page) -> None:

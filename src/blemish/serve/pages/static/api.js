@@ -32,7 +32,7 @@ export async function call(method, path, body, signal) {
   if (reply.status === 401 && location.pathname !== "/login") {
     location.assign(`/login?next=${encodeURIComponent(location.pathname + location.search)}`);
   }
-  const isJson = (reply.headers.get("Content-Type") || "").includes("json");
+  const isJson = reply.status !== 204 && (reply.headers.get("Content-Type") || "").includes("json");
   const data = isJson ? await reply.json() : null;
   if (!reply.ok) throw new ApiError(reply.status, wordsOf(reply.status, data));
   return data;

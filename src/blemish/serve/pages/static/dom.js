@@ -67,6 +67,18 @@ export function listen(kinds, handle) {
   return source;
 }
 
+export const isOver = (job) => !["waiting", "running"].includes(job.state);
+
+// Shows a job until it is over. Events say it sooner; this asks, in case one came before anybody listened.
+export async function follow(job, show) {
+  show(job);
+  while (!isOver(job)) {
+    await new Promise((done) => setTimeout(done, 1000));
+    job = await api.job(job.id);
+    show(job);
+  }
+}
+
 // A zone that takes files by drag and drop, or by its file chooser.
 export function dropZone(zone, take) {
   const input = one("input[type=file]", zone);

@@ -1,6 +1,6 @@
 // The limits among the scores: two that can be dragged or moved by keys, and what they would change.
 import { api } from "./api.js";
-import { act, badge, context, count, h, listen, notice, number, one, percent, svg } from "./dom.js";
+import { act, badge, context, count, follow, h, notice, number, one, percent, svg } from "./dom.js";
 
 const product = context().product, mayApply = context().role === "engineer";
 const ROWS = [
@@ -197,18 +197,11 @@ async function decisions() {
   }
 }
 
-async function applyReviews(kind) {
-  const job = await api.applyReviews(product, kind);
-  one("#reviews-job").textContent = "At work …";
-  one("#reviews-job").dataset.job = job.id;
-}
-
-async function jobMoved(job) {
+function jobMoved(job) {
   const line = one("#reviews-job");
-  if (job.product !== product || line.dataset.job !== job.id) return;
   if (job.state === "done") {
     line.textContent = "Done: the new version judges from now on.";
-    await load();
+    act(null, load);
   } else if (job.state === "running") line.textContent = job.total ? `At work, step ${Math.floor(job.done)} of ${job.total}.` : "At work …";
   else line.textContent = job.error || `The work is ${job.state}.`;
 }
@@ -221,9 +214,8 @@ if (chart) {
   }));
   for (const kind of ["limits", "learn"]) {
     const button = one(`#reviews-${kind}`);
-    if (button) button.addEventListener("click", () => act(null, () => applyReviews(kind)));
+    if (button) button.addEventListener("click", () => act(null, async () => follow(await api.applyReviews(product, kind), jobMoved)));
   }
-  listen(["job"], (_, job) => act(null, () => jobMoved(job)));
   for (const [id, key] of [["#unsure", "unsure_threshold"], ["#defective", "threshold"]]) {
     one(id).addEventListener("change", (event) => event.target.value !== "" && change(key, Number(event.target.value)));
   }

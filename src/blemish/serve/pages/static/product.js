@@ -1,6 +1,6 @@
 // One product: good pictures in, learning with live progress, versions, and pictures to try it on.
 import { api } from "./api.js";
-import { act, all, badge, context, count, dropZone, h, listen, nameOf, notice, number, one } from "./dom.js";
+import { act, all, badge, context, count, dropZone, follow, h, isOver, listen, nameOf, notice, number, one } from "./dom.js";
 
 const product = context().product;
 const AT_ONCE = 4; // pictures a request, so that progress shows
@@ -34,7 +34,7 @@ async function upload(files) {
 
 function showJob(job) {
   if (job.product !== product) return;
-  const place = one("#job"), isOver = !["waiting", "running"].includes(job.state);
+  const place = one("#job"), over = isOver(job);
   place.hidden = false;
   place.dataset.job = job.id;
   const bar = one("#job-bar"), words = one("#job-words");
@@ -42,9 +42,9 @@ function showJob(job) {
     bar.max = job.total;
     bar.value = job.done;
   }
-  one("#cancel").hidden = isOver;
+  one("#cancel").hidden = over;
   const learn = one("#learn");
-  if (learn) learn.disabled = !isOver || Number(learn.dataset.good) === 0;
+  if (learn) learn.disabled = !over || Number(learn.dataset.good) === 0;
   words.textContent = {
     waiting: "Waits for another product to end its learning.",
     running: job.total > 0 ? `Learning, step ${Math.floor(job.done)} of ${job.total}.` : "Learning begins.",
@@ -88,7 +88,7 @@ if (one("#drop")) dropZone(one("#drop"), upload);
 if (one("#try")) dropZone(one("#try"), tryOn);
 
 const learn = one("#learn");
-if (learn) learn.addEventListener("click", () => act(null, async () => showJob(await api.learn(product))));
+if (learn) learn.addEventListener("click", () => act(null, async () => follow(await api.learn(product), showJob)));
 one("#cancel").addEventListener("click", (event) => act(event.target, async () => showJob(await api.cancelJob(one("#job").dataset.job))));
 for (const button of all("[data-remove]")) {
   button.addEventListener("click", () => act(button, async () => {
@@ -104,5 +104,5 @@ for (const button of all("[data-version]")) {
   }));
 }
 const present = one("#job");
-if (present.dataset.job) act(null, async () => showJob(await api.job(present.dataset.job)));
+if (present.dataset.job) act(null, async () => follow(await api.job(present.dataset.job), showJob));
 listen(["job"], (_, job) => showJob(job));
