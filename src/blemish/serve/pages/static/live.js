@@ -77,13 +77,8 @@ async function drift() {
 
 if (place) {
   one("#trigger")?.addEventListener("click", (event) => act(event.target, () => api.trigger(product)));
-  act(null, drift);
-  act(null, async () => {
-    parts = (await api.parts({ product, limit: SPAN })).parts;
-    show();
-  });
   let frame = 0;
-  listen(["part", "alarm"], (kind, part) => {
+  const events = listen(["part", "alarm"], (kind, part) => {
     if (kind === "alarm") {
       if (part.product === product) act(null, drift);
       return;
@@ -95,5 +90,12 @@ if (place) {
       show();
     });
   });
+  // Once it listens, and again after a lost connection, so that nothing falls between.
+  events.addEventListener("open", () => act(null, async () => {
+    const found = (await api.parts({ product, limit: SPAN })).parts, first = found.length ? found[0].seq : 0;
+    parts = [...parts.filter((part) => part.seq > first), ...found].slice(0, SPAN);
+    show();
+    await drift();
+  }));
   new ResizeObserver(trend).observe(one("#trend"));
 }
