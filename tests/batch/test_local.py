@@ -104,8 +104,8 @@ def test_fifty_kills_at_random_moments(tmp_path: Path) -> None:
 def test_the_whole_program_killed_with_its_workers_still_at_work(tmp_path: Path) -> None:
     """The parent alone is killed: its workers, orphaned, end by themselves and disturb no later run."""
     source, out, draw, killed = write_files(tmp_path / "files", 300), tmp_path / "out", random.Random(1), 0
-    (tmp_path / "program.py").write_text(PROGRAM, encoding="utf-8")
-    command = [sys.executable, str(tmp_path / "program.py"), str(source), str(out)]
+    (tmp_path / "program").write_text(PROGRAM, encoding="utf-8")
+    command = [sys.executable, str(tmp_path / "program"), str(source), str(out)]
     environment = os.environ | {"PYTHONPATH": HERE}
     for _ in range(5):
         with subprocess.Popen(
