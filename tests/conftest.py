@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from made_up_parts import made_up_part
 
 from blemish import registry
 from blemish.types import Prediction, Region
@@ -18,9 +19,10 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 # Why a test may be skipped where everything that CI installs is installed: weights that only a hub has, hardware, data
-# that cannot be published, what a file system or a user's rights forbid, a random draw without a case.
+# that cannot be published, what a file system or a user's rights forbid, a random draw without a case, the camera's
+# package, which is not installed for tests.
 MAY_SKIP = re.compile(
-    "download|names no weights|CUDA|no GPU|no real pictures|no .+ in |root may write|file system|this draw|Windows"
+    "download|names no weights|CUDA|no GPU|no real pictures|no .+ in |root may write|file system|this draw|Windows|cv2"
 )
 
 
@@ -58,28 +60,6 @@ LONGEST = ("test_examples", "test_golden", "test_distribution")  # modules of th
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Quick tests first, so that a slip shows early; the longest before other slow ones: no process waits for them."""
     items.sort(key=lambda item: (item.get_closest_marker("slow") is not None, item.path.stem not in LONGEST))
-
-
-def made_up_part(
-    kind: str = "disc", seed: int = 0, defective: bool = False, size: tuple[int, int] = (64, 80)
-) -> np.ndarray:
-    """A noisy image `size` + (3,) uint8 of a "disc", a "ring" or "stripes"; a defective one has a dark square."""
-    random = np.random.default_rng((seed, len(kind)))
-    height, width = size
-    y, x = np.mgrid[:height, :width]
-    radius = np.hypot(y - height / 2, x - width / 2) / min(size)
-    image = np.full((*size, 3), 90.0)
-    if kind == "disc":
-        image[radius < 0.3] = (180, 170, 60)
-    elif kind == "ring":
-        image[(radius > 0.2) & (radius < 0.4)] = (60, 90, 200)
-    else:
-        image[(x + y) % 12 < 6] = (200, 30, 160)
-    image += random.normal(0, 4, image.shape)
-    if defective:
-        top, left = int(0.45 * height), int(0.4 * width)
-        image[top : top + height // 5, left : left + height // 5] = 5
-    return image.clip(0, 255).astype(np.uint8)
 
 
 @pytest.fixture

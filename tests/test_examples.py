@@ -49,12 +49,11 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 # Small stand-ins for packages that are not installed: they check what they are called with (tests/stubs).
 STUBS = [str(folder) for folder in sorted((ROOT / "tests" / "stubs").iterdir()) if find_spec(folder.name) is None]
 QUICK = str(ROOT / "tests" / "small_default")
-FULL_SIZE = "01"  # the example that runs exactly as a reader runs it
+ON_THEIR_OWN_PICTURES = ("01", "03", "05")  # the others take as long, and are given a folder below
 
 
 def run(example: Path, *arguments: object) -> str:
-    quick = [] if example.name.startswith(FULL_SIZE) and not arguments else [QUICK]
-    paths = [*quick, *STUBS, *filter(None, [os.environ.get("PYTHONPATH")])]
+    paths = [QUICK, *STUBS, *filter(None, [os.environ.get("PYTHONPATH")])]
     ended = subprocess.run(
         [sys.executable, example, *map(str, arguments)],
         capture_output=True,
@@ -99,7 +98,9 @@ def test_a_changed_line_is_no_quotation() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "example", [path for path in EXAMPLES if path.name.startswith(ON_THEIR_OWN_PICTURES)], ids=lambda path: path.stem
+)
 def test_examples_run_on_the_solar_cells(example: Path) -> None:
     pytest.importorskip("elpv_dataset", reason="the examples' own pictures come with blemish[demo]")
     assert run(example)

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from conftest import made_up_part
 from fastapi.testclient import TestClient
+from made_up_parts import made_up_part
 from PIL import Image
 
 from blemish.serve.app import create_app

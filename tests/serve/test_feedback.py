@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import made_up_part
+from made_up_parts import made_up_part
 from serve_parts import bad_png, good_png, png, served, taught
 
 from blemish.errors import DatasetError

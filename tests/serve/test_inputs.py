@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import made_up_part
+from made_up_parts import made_up_part
 from serve_parts import bad_png, good_png, served, taught
 
 from blemish.cli.serve import imported_in_words, pair_of, prepare_users

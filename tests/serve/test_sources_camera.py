@@ -176,7 +176,7 @@ def test_without_opencv_the_line_that_installs_it_is_named(monkeypatch: pytest.M
         Camera(0, print).run(threading.Event())
 
 
-@pytest.mark.skipif(importlib.util.find_spec("cv2") is None, reason="OpenCV is not installed")
+@pytest.mark.skipif(importlib.util.find_spec("cv2") is None, reason="cv2 is not installed")
 def test_a_video_file_through_opencv(tmp_path: Path) -> None:
     import cv2
 

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 FIRST_USER = "engineer"
+BACKLOG = 256  # connections that wait to be accepted
 
 
 class Compatible(StrEnum):
@@ -169,13 +170,17 @@ def imported_in_words(service: Service, product: str, manifest: Path) -> str:
 
 
 def bound_socket(host: str, port: int) -> socket.socket:
-    """A socket at this address; bound before anything is loaded. Raises OutputError where that cannot be."""
+    """A socket that listens at this address, before anything is loaded: who connects early waits.
+
+    Raises OutputError where that cannot be.
+    """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     found = socket.socket(family, socket.SOCK_STREAM)
     try:
         if os.name != "nt":
             found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         found.bind((host, port))
+        found.listen(BACKLOG)
     except OSError as error:
         found.close()
         raise OutputError(
