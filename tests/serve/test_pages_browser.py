@@ -260,6 +260,7 @@ def test_a_drift_is_said_in_words_and_taken_back(served: Served, page: playwrigh
         service.line.inspect(product, png(made_up_part(seed=400 + seed) // 2))
         if "darker" in [one["cause"] for one in service.watch.state(service.core.product(product))["alarms"]]:
             break
+    page.reload()
     playwright.expect(page.locator(".alarm", has_text="darker")).to_be_visible()
     page.get_by_role("button", name="It is mended").click()
     playwright.expect(page.locator(".alarm")).to_have_count(0)
