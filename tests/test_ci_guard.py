@@ -21,7 +21,9 @@ def test_reason():
 def ended(tmp_path: Path, code: str, **variables: str) -> int:
     (tmp_path / "conftest.py").write_text((HERE / "conftest.py").read_text(encoding="utf-8"), encoding="utf-8")
     (tmp_path / "test_one.py").write_text(code, encoding="utf-8")
-    environment = {key: value for key, value in os.environ.items() if key != "CI"} | variables
+    environment = (
+        {key: value for key, value in os.environ.items() if key != "CI"} | {"PYTHONPATH": str(HERE)} | variables
+    )
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(tmp_path)]
     return subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, check=False).returncode
 
