@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import TimeoutError as FutureTimeoutError
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +13,7 @@ from made_up_parts import made_up_part
 from serve_parts import bad_png, good_png, png, served, taught
 
 from blemish.errors import DatasetError
+from blemish.monitoring.line_monitor import LineMonitor
 from blemish.serve.models import calibration_of
 from blemish.serve.service import Service
 
@@ -77,6 +80,41 @@ def test_a_darker_lamp_raises_an_alarm_that_stays_over_a_restart(toy: str, tmp_p
         assert {alarm["cause"] for alarm in state["alarms"]} == causes
         assert any(entry.what == "raised an alarm" for entry in service.core.journal(product.id))
         assert service.watch.restart(service.core.product(product.id), True, "test")["alarms"] == []
+
+
+def test_who_takes_back_an_alarm_does_not_hold_up_parts(toy: str, tmp_path: Path) -> None:
+    """While a part is being stored, a restart waits for the store; it must not hold the monitors meanwhile."""
+    with Service.open(tmp_path) as service, ThreadPoolExecutor(2) as pool:
+        product = taught(service)
+        service.line.inspect("disc", good_png(1))
+        with service.core.store.transaction():
+            waiting = pool.submit(service.watch.restart, service.core.product(product.id), False, "test")
+            with pytest.raises(FutureTimeoutError):
+                waiting.result(0.2)
+            state = pool.submit(service.watch.state, service.core.product(product.id))
+            try:
+                assert state.result(5)["parts"] == 1
+            except FutureTimeoutError:
+                pytest.fail("the restart holds the monitors while it waits for the store")
+        assert waiting.result(5)["parts"] == 0
+
+
+def test_the_monitor_is_begun_before_a_part_is_stored(
+    toy: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Reading good pictures takes a while, in which other parts can be stored."""
+    with Service.open(tmp_path) as service:
+        taught(service)
+        begin, inside = service.watch._started, []
+
+        def started(product: str, version: str) -> LineMonitor:
+            inside.append(service.core.store._writer.in_transaction)
+            return begin(product, version)
+
+        monkeypatch.setattr(service.watch, "_started", started)
+        service.line.inspect("disc", good_png(1))
+        service.line.inspect("disc", good_png(2))
+        assert inside == [False]
 
 
 def test_a_steady_line_raises_none(toy: str, tmp_path: Path) -> None:

@@ -46,7 +46,7 @@ class Line:
     """Inspects pictures one by one, in `workers` threads, and stores what it found.
 
     `draw` is the random number that a part's audit rests on. `in_transaction` are called with every new part before it
-    is committed, `measure` with its decoded picture to get its statistics.
+    is committed, `measure` before that with the version that judged it and its decoded picture, for its statistics.
     """
 
     def __init__(
@@ -56,7 +56,7 @@ class Line:
         models: Models,
         parts: Parts,
         draw: Draw,
-        measure: Callable[[np.ndarray], dict[str, Any]],
+        measure: Callable[[Version, np.ndarray], dict[str, Any]],
         in_transaction: Sequence[InTransaction] = (),
     ) -> None:
         self._core, self._catalog, self._models, self._parts = core, catalog, models, parts
@@ -137,7 +137,7 @@ class Line:
             audit_share=product.settings.audit_share,
             error=judged.error,
             seconds=0.0,
-            statistics={} if judged.image is None else self._measure(judged.image),
+            statistics={} if judged.image is None else self._measure(version, judged.image),
             warnings=() if judged.image is None else tuple(map(str, content_warnings(judged.image, name or "picture"))),
             has_picture=judged.prediction is not None,
             **facts_of(judged.prediction, name or identity),

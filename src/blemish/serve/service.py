@@ -19,7 +19,7 @@ from blemish.serve.parts import Parts
 from blemish.serve.rendering import Renderer
 from blemish.serve.statistics import LineStatistics
 from blemish.serve.users import Users
-from blemish.serve.watch import Watch, measured
+from blemish.serve.watch import Watch
 from blemish.serve.webhooks import Webhooks
 from blemish.utils.locking import exclusive
 
@@ -50,7 +50,7 @@ class Service:
             self.models,
             self.parts,
             audit_draw,
-            measured,
+            self.watch.measured,
             [self.watch.put, self.webhooks.put],
         )
         self.learning = Learning(self.core, self.catalog, self.models)

@@ -22,25 +22,40 @@ from blemish.monitoring.line_monitor import Alarm, LineMonitor
 from blemish.serve.catalog import Catalog
 from blemish.serve.core import Core, record_change
 from blemish.serve.models import Models, calibration_of
-from blemish.serve.records import PartRecord, Product
+from blemish.serve.records import PartRecord, Product, Version
 
 EVERY = 10  # parts between two writings of a monitor's state
 REFERENCES = 50  # good pictures whose statistics are the reference
 SMALLEST = 8  # pixels a side of a picture that is measured
 
 
-def measured(image: np.ndarray) -> dict[str, Any]:
-    """The statistics of an image (H, W, 3) uint8; none of one that is too small."""
-    return {} if min(image.shape[:2]) < SMALLEST else statistics_of(image).to_dict()
-
-
 class Watch:
-    """The monitors of all products."""
+    """The monitors of all products.
+
+    The lock of the monitors is taken inside a transaction, never around one: two threads would wait for one another.
+    """
 
     def __init__(self, core: Core, catalog: Catalog, models: Models) -> None:
         self._core, self._catalog, self._models = core, catalog, models
         self._lock = threading.RLock()
         self._monitors: dict[str, tuple[str, LineMonitor]] = {}  # by product: the detector's version, and the monitor
+
+    def measured(self, version: Version, image: np.ndarray) -> dict[str, Any]:
+        """The statistics of an image (H, W, 3) uint8; none of one that is too small.
+
+        A monitor that a version still needs is begun here, before the transaction that stores the part: that reads
+        good pictures, and every other part would wait for it.
+        """
+        if min(image.shape[:2]) < SMALLEST:
+            return {}
+        with self._lock:
+            is_there = self._held(version.product, version.scored_by) is not None
+        if not is_there:
+            started = self._started(version.product, version.scored_by)
+            with self._lock:
+                if self._held(version.product, version.scored_by) is None:
+                    self._monitors[version.product] = version.scored_by, started
+        return statistics_of(image).to_dict()
 
     def put(self, connection: sqlite3.Connection, part: PartRecord) -> None:
         """Take in a new part, in the transaction that stores it."""
@@ -71,13 +86,12 @@ class Watch:
 
     def restart(self, product: Product, accept: bool, who: str) -> dict[str, Any]:
         """Begin anew after somebody acted: what was wrong is mended, or, with `accept`, is how things are now."""
-        with self._lock:
-            version = self._models.active(product).scored_by
+        version = self._models.active(product).scored_by
+        what = "accepted the change of the line" if accept else "mended the line"
+        with self._core.store.transaction() as connection, self._lock:
             self._monitors[product.id] = (version, self._monitor(product.id, version).restarted(accept))
-            what = "accepted the change of the line" if accept else "mended the line"
-            with self._core.store.transaction() as connection:
-                record_change(connection, who, what, product.id)
-                self._keep(connection, product.id)
+            record_change(connection, who, what, product.id)
+            self._keep(connection, product.id)
         return self.state(product)
 
     @staticmethod
@@ -91,16 +105,22 @@ class Watch:
 
     def _monitor(self, product: str, version: str) -> LineMonitor:
         """The monitor of a product while this version's detector judges it."""
+        found = self._held(product, version)
+        if found is None:
+            found = self._started(product, version)
+            self._monitors[product] = version, found
+        return found
+
+    def _held(self, product: str, version: str) -> LineMonitor | None:
+        """The same where it has begun, in this run or an earlier one."""
         held = self._monitors.get(product)
         if held is None:
             row = self._core.store.row("SELECT value FROM kept WHERE name = ?", (f"monitor {product}",))
-            kept = None if row is None else json.loads(row["value"])
-            if kept is not None:
-                held = kept["version"], LineMonitor.from_dict(kept["monitor"])
-        if held is None or held[0] != version:
-            held = version, self._started(product, version)
-        self._monitors[product] = held
-        return held[1]
+            if row is None:
+                return None
+            kept = json.loads(row["value"])
+            held = self._monitors[product] = kept["version"], LineMonitor.from_dict(kept["monitor"])
+        return held[1] if held[0] == version else None
 
     def _started(self, product: str, version: str) -> LineMonitor:
         """A monitor that knows the good pictures, and their scores where these are of real held-out pictures."""
