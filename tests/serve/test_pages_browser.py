@@ -11,8 +11,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pytest
-from serve_parts import bad_png, good_png, taught
+from made_up_parts import made_up_part
+from serve_parts import bad_png, good_png, png, taught
 
 from blemish import registry
 from blemish.serve.app import create_app
@@ -249,6 +251,18 @@ def test_decisions_of_the_random_sample_renew_the_limits(served: Served, page: p
     page.locator("#reviews-limits").click()
     playwright.expect(page.locator("#reviews-job")).to_contain_text("the new version judges")
     assert service.models.versions(product)[0].change == "limits from reviews"
+
+
+def test_a_drift_is_said_in_words_and_taken_back(served: Served, page: playwright.Page) -> None:
+    service = served.service
+    product = taught(service, "drifting", count=30).id
+    page.goto(f"/products/{product}/live")
+    playwright.expect(page.locator("#drift")).to_be_hidden()
+    for seed in range(60):
+        service.line.inspect(product, png((made_up_part(seed=500 + seed) * np.float32(0.6)).astype(np.uint8)))
+    playwright.expect(page.locator(".alarm", has_text="darker")).to_be_visible()
+    page.get_by_role("button", name="It is mended").click()
+    playwright.expect(page.locator(".alarm")).to_have_count(0)
 
 
 def test_the_wall_turns_pictures_on_hover_and_space(served: Served, page: playwright.Page) -> None:
