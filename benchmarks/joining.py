@@ -22,13 +22,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
-from pictures import WITH_FURTHER, drawn_good_files
+from pictures import WITH_FURTHER, drawn_good_files, learned_and_judged
 from tables import add_missing, read_rows
 from torch import Tensor
 from torch.nn.functional import interpolate
 
 from blemish import Inspector
-from blemish.augmentation.small_defects import SMALL_DEFECTS
 from blemish.data import load_image
 from blemish.detectors.hybrid import HALVES, Hybrid, as_rgb_features
 from blemish.encoders.composite.two_image import JointEncoder
@@ -36,7 +35,6 @@ from blemish.metrics import auroc
 from blemish.model.fitted import FittedModel
 from blemish.numeric.pooling import image_score
 from blemish.numeric.shrinkage import shrunk_variance
-from blemish.preprocessing.foreground import from_pixels
 
 RESULTS = Path(__file__).parent / "results" / "joining.csv"
 HEAD = ("product", "context_scale", "way", "image_auroc")
@@ -49,10 +47,7 @@ Distances = tuple[np.ndarray, np.ndarray]  # of both halves, (h, w) on one grid 
 
 def measured(product: str, scale: float) -> Iterator[tuple[str, float]]:
     """(way, AUROC) of one product and scale."""
-    files = drawn_good_files(product, 0)
-    learned, normal = ([load_image(file) for file in some] for some in (files[:SHOTS], files[SHOTS:][:FURTHER]))
-    random = np.random.default_rng(0)
-    anomalous = [make(image, from_pixels(image), random) for image in normal for make in SMALL_DEFECTS.values()]
+    learned, normal, anomalous = learned_and_judged(product, SHOTS, FURTHER)
     encoder = Inspector(detector="hybrid").built_encoder()
     assert isinstance(encoder, JointEncoder)
     model = Inspector(encoder=JointEncoder(encoder.parts, scale), detector="hybrid").fit(learned).model_

@@ -21,16 +21,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from pictures import WITH_FURTHER, drawn_good_files
+from pictures import WITH_FURTHER, learned_and_judged
 from tables import add_missing, read_rows
 
 from blemish import Inspector
-from blemish.augmentation.small_defects import SMALL_DEFECTS
-from blemish.data import load_image
 from blemish.encoders.composite.two_image import JointEncoder
 from blemish.metrics import auroc
 from blemish.model.fitted import FittedModel
-from blemish.preprocessing.foreground import from_pixels
 from blemish.scoring.detector_scores import detector_scores
 
 RESULTS = Path(__file__).parent / "results" / "operating_points.csv"
@@ -41,10 +38,7 @@ SIZES = ((512, 1.0), (512, 0.75), (512, 0.5), (384, 1.0), (320, 1.0), (256, 1.0)
 
 def measured(product: str, size: int, scale: float) -> Iterator[tuple[str, str]]:
     """(AUROC, milliseconds) of one product at one size."""
-    files = drawn_good_files(product, 0)
-    learned, normal = ([load_image(file) for file in some] for some in (files[:SHOTS], files[SHOTS:][:FURTHER]))
-    random = np.random.default_rng(0)
-    anomalous = [make(image, from_pixels(image), random) for image in normal for make in SMALL_DEFECTS.values()]
+    learned, normal, anomalous = learned_and_judged(product, SHOTS, FURTHER)
     encoder = Inspector(detector="hybrid").built_encoder()
     assert isinstance(encoder, JointEncoder)
     model = Inspector(JointEncoder(encoder.parts, scale), detector="hybrid", image_size=size).fit(learned).model_

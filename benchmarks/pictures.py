@@ -7,6 +7,10 @@ from pathlib import Path
 
 import numpy as np
 
+from blemish.augmentation.small_defects import SMALL_DEFECTS
+from blemish.data import load_image
+from blemish.preprocessing.foreground import from_pixels
+
 DATA = Path(os.environ.get("BLEMISH_DATA", "data"))
 CATEGORIES = {
     "bottle": "mvtec_ad",
@@ -42,3 +46,11 @@ def drawn_good_files(category: str, draw: int) -> list[Path]:
     """The same in the order of a draw, RandomState(draw).permutation: the first k are the k shots of that seed."""
     files = good_files(category)
     return [files[i] for i in np.random.RandomState(draw).permutation(len(files))]
+
+
+def learned_and_judged(category: str, shots: int, further: int) -> tuple[list[np.ndarray], ...]:
+    """Images of draw 0: `shots` to learn from, up to `further` good ones, and those with each small defect made up."""
+    files = drawn_good_files(category, 0)
+    learned, normal = ([load_image(file) for file in some] for some in (files[:shots], files[shots:][:further]))
+    random = np.random.default_rng(0)
+    return learned, normal, [make(one, from_pixels(one), random) for one in normal for make in SMALL_DEFECTS.values()]

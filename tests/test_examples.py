@@ -16,8 +16,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from blemish.detectors.hybrid import Hybrid
-
 ROOT = Path(__file__).resolve().parent.parent
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
 BLOCK = re.compile(r"^```python[^\n]*\n(.*?)^```", re.MULTILINE | re.DOTALL)
@@ -129,7 +127,6 @@ def globals_of(monkeypatch: pytest.MonkeyPatch, number: str, *arguments: object)
     """What an example has made when it is through, in this process."""
     (example,) = (path for path in EXAMPLES if path.name.startswith(number))
     monkeypatch.setattr(sys, "argv", [str(example), *map(str, arguments)])
-    monkeypatch.setitem(Hybrid.__init__.__kwdefaults__, "image_size", 224)  # as QUICK
     return runpy.run_path(str(example))
 
 

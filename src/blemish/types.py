@@ -282,17 +282,16 @@ class Sample:
         points = scan.xyz if POINTS in scan.available else None
         return cls(scan.image, points, units="m", **facts)
 
-    def in_units(self, units: str | None) -> Self:
-        """The same with points in `units`, where it states none itself."""
-        is_stated = self.units is not None or self.points is None or units is None
-        return self if is_stated else replace(self, units=units)
-
     def measured_by(self, units: str | None, geometry: ScanGeometry | None) -> Self:
         """The same with points in `units` and of this `geometry`, where it states none itself."""
-        found = self.in_units(units)
-        if found.points is None or geometry is None:
-            return found
-        return replace(found, geometry=geometry if found.geometry is None else found.geometry.or_else(geometry))
+        if self.points is None:
+            return self
+        own = self.geometry or geometry
+        return replace(
+            self,
+            units=self.units or units,
+            geometry=own if own is None or geometry is None else own.or_else(geometry),
+        )
 
     @property
     def source(self) -> Path | np.ndarray:
@@ -605,6 +604,35 @@ class Region:
     attributes: Attributes | None = None
     crops: CropPair | None = field(default=None, compare=False, repr=False)  # in memory alone
 
+    def to_dict(self) -> dict[str, Any]:
+        """Everything but the crops, ready for JSON; what is not there is left out."""
+        return (
+            {
+                "box": list(self.box),
+                "area": self.area,
+                "peak": self.peak,
+                "mean": self.mean,
+                "centroid": list(self.centroid),
+                "words": self.words,
+            }
+            | ({"modalities": dict(self.modalities)} if self.modalities else {})
+            | ({"attributes": self.attributes.to_dict()} if self.attributes else {})
+        )
+
+    @classmethod
+    def from_dict(cls, saved: Mapping[str, Any]) -> Self:
+        """Take back what `to_dict` gave."""
+        return cls(
+            box=tuple(saved["box"]),
+            area=saved["area"],
+            peak=saved["peak"],
+            mean=saved["mean"],
+            centroid=tuple(saved["centroid"]),
+            words=saved["words"],
+            modalities=saved.get("modalities", {}),
+            attributes=Attributes.from_dict(saved["attributes"]) if saved.get("attributes") else None,
+        )
+
 
 @dataclass(frozen=True, eq=False)
 class Prediction:
@@ -663,22 +691,29 @@ class Prediction:
             "threshold": self.threshold,
             "unsure_threshold": self.threshold if self.unsure_threshold is None else self.unsure_threshold,
             "is_defective": self.is_defective,
-            "regions": [
-                {
-                    "box": list(r.box),
-                    "area": r.area,
-                    "peak": r.peak,
-                    "mean": r.mean,
-                    "centroid": list(r.centroid),
-                    "words": r.words,
-                }
-                | ({"modalities": dict(r.modalities)} if r.modalities else {})
-                | ({"attributes": r.attributes.to_dict()} if r.attributes else {})
-                for r in self.regions
-            ],
+            "regions": [region.to_dict() for region in self.regions],
             "seconds": self.seconds,
             "ignored_share": self.ignored_share,
         }
+
+    @classmethod
+    def from_dict(
+        cls,
+        saved: Mapping[str, Any],
+        map: np.ndarray,
+        region_threshold: float = 0.0,
+        ignored: np.ndarray | None = None,
+    ) -> Self:
+        """Take back what `to_dict` gave, with the maps and the threshold of regions, which it does not hold."""
+        same = ("score", "p_value", "threshold", "verdict", "category", "unsure_threshold", "seconds")
+        return cls(
+            **{name: saved[name] for name in same},
+            map=map,
+            regions=tuple(Region.from_dict(region) for region in saved["regions"]),
+            region_threshold=region_threshold,
+            source=saved["file"],
+            ignored=ignored,
+        )
 
 
 @dataclass(frozen=True)

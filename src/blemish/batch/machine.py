@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import os
 from contextlib import suppress
 from pathlib import Path
+
+from blemish.utils.cores import usable_cores
 
 # Bytes of one worker: torch, an encoder of the largest that the registry names by default, and one image of 100 million
 # pixels (benchmarks/batch.py measures the resident size of a worker).
 WORKER_BYTES = 1_500_000_000
 _CGROUP = Path("/sys/fs/cgroup")
-
-
-def usable_cores() -> int:
-    """The processor cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def free_memory() -> int | None:

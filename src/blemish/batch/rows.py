@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -27,11 +27,7 @@ class Origin:
     blemish_version: str
 
     def to_dict(self) -> dict[str, str]:
-        return {
-            "model_sha256": self.model_sha256,
-            "calibration_version": self.calibration_version,
-            "blemish_version": self.blemish_version,
-        }
+        return asdict(self)
 
 
 @cache

@@ -23,7 +23,7 @@ from typing import Any, Literal
 from blemish.batch.files import is_uri
 from blemish.batch.inspecting import MakerSpec
 from blemish.batch.local import LocalEngine
-from blemish.batch.machine import default_workers, is_on_gpu, usable_cores
+from blemish.batch.machine import default_workers, is_on_gpu
 from blemish.batch.rows import Origin
 from blemish.batch.shards import WORK, ShardPlan, finished_shards
 from blemish.batch.source import InputFacts, entries_of, write_input
@@ -32,6 +32,7 @@ from blemish.batch.worker import WorkerSettings
 from blemish.errors import OutputError, SettingsError
 from blemish.types import VERDICTS, Verdict
 from blemish.utils.atomic import atomic_file, output_errors, remove, remove_leftovers, write_text
+from blemish.utils.cores import usable_cores
 from blemish.utils.locking import exclusive
 from blemish.utils.optional import need
 from blemish.utils.paths import shown
@@ -110,9 +111,12 @@ def run_batch(settings: BatchSettings, progress: Progress | None = None) -> Batc
         summary.rows = plan.rows
         summary.workers = settings.workers or default_workers(len(plan), is_on_gpu(settings.device))
         threads = settings.threads or max(1, usable_cores() // summary.workers)
-        engine = by_ray if settings.engine == "ray" else by_processes
         if not (out / MANIFEST).is_file():
-            engine(settings, plan, origin, summary, threads, progress)
+            maker = settings.maker or inspector_spec(settings, origin)
+            if settings.engine == "ray":
+                by_ray(settings, maker, plan, summary, threads, progress)
+            else:
+                by_processes(out, maker, plan, origin, summary, threads, progress)
         finish(out, plan, origin, summary)
     summary.seconds = time.perf_counter() - began
     return summary
@@ -149,7 +153,8 @@ def prepared(settings: BatchSettings, origin: Origin, notes: list[str]) -> Shard
 
 
 def by_processes(
-    settings: BatchSettings,
+    out: Path,
+    maker: MakerSpec,
     plan: ShardPlan,
     origin: Origin,
     summary: BatchSummary,
@@ -157,7 +162,6 @@ def by_processes(
     progress: Progress | None,
 ) -> None:
     """Finish all shards by processes of this machine."""
-    out = settings.out
     done = sum(plan.shard(number).stop - plan.shard(number).start for number in finished_shards(out))
 
     def counted(verdict: str | None, is_new: bool) -> None:
@@ -167,15 +171,14 @@ def by_processes(
         if progress is not None:
             progress(min(done, plan.rows), plan.rows, {})
 
-    maker = settings.maker or inspector_spec(settings, origin)
     worker = WorkerSettings(maker, str(out.resolve()), str((out / INPUT).resolve()), threads)
     LocalEngine(worker, plan, summary.workers, origin, counted).finish()
 
 
 def by_ray(
     settings: BatchSettings,
+    maker: MakerSpec,
     plan: ShardPlan,
-    origin: Origin,
     summary: BatchSummary,
     threads: int,
     progress: Progress | None,
@@ -183,7 +186,6 @@ def by_ray(
     """Make all rows by Ray Data."""
     from blemish.batch.ray_engine import RayEngine
 
-    maker = settings.maker or inspector_spec(settings, origin)
     before = sum(rows for _, rows in _files(settings.out))
     RayEngine(
         maker=maker,
@@ -214,17 +216,17 @@ def finish(out: Path, plan: ShardPlan, origin: Origin, summary: BatchSummary) ->
 
     Raises OutputError where rows are missing or doubled.
     """
-    ids: Counter[str] = Counter()
+    found = 0
     with UniqueTexts(out / WORK) as seen:
         for batch in _batches(out, ["id", "verdict"]):
             seen.add(batch["id"])
-            ids["rows"] += len(batch["id"])
+            found += len(batch["id"])
             summary.counts.update(verdict or ERROR for verdict in batch["verdict"])
         repeated = seen.repeated()
-    if ids["rows"] != plan.rows or repeated:
+    if found != plan.rows or repeated:
         raise OutputError(
             f"one row for each of {plan.rows:,} pictures in '{shown(out)}'",
-            f"{ids['rows']:,} rows, {len(repeated):,} ids twice",
+            f"{found:,} rows, {len(repeated):,} ids twice",
             "remove files that no run wrote there, or name another folder with -o",
         )
     files = [{"name": name, "rows": rows} for name, rows in _files(out)]

@@ -12,7 +12,7 @@ import json
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path, PurePosixPath
@@ -116,6 +116,11 @@ class InputReader:
             found += entries_in(part)
         return found
 
+    def all(self) -> Iterator[Entry]:
+        """All entries, in order."""
+        for group in range(self._file.num_row_groups):
+            yield from entries_in(self._file.read_row_group(group))
+
     def close(self) -> None:
         self._file.close()
 
@@ -128,20 +133,16 @@ def entries_in(table: pyarrow.Table) -> list[Entry]:
 
 def _refuse_repeated(path: Path, repeated: set[bytes]) -> None:
     """Raise DatasetError that names the first id that came twice."""
-    reader = InputReader(path)
-    places: dict[str, list[int]] = {}
-    for group in range(reader._file.num_row_groups):
-        for entry in entries_in(reader._file.read_row_group(group)):
-            if UniqueTexts.digest(entry.id) in repeated:
-                places.setdefault(entry.id, []).append(entry.number)
-                if len(places[entry.id]) == 2:
-                    reader.close()
-                    first, second = places[entry.id]
-                    raise DatasetError(
-                        "every id once",
-                        f"{entry.id!r} in rows {first + 1:,} and {second + 1:,} ({len(repeated):,} ids came twice)",
-                        "give each picture an id of its own, or leave the copies out",
-                    )
+    first: dict[str, int] = {}
+    with closing(InputReader(path)) as reader:
+        for entry in reader.all():
+            if UniqueTexts.digest(entry.id) in repeated and first.setdefault(entry.id, entry.number) != entry.number:
+                rows = f"rows {first[entry.id] + 1:,} and {entry.number + 1:,}"
+                raise DatasetError(
+                    "every id once",
+                    f"{entry.id!r} in {rows} ({len(repeated):,} ids came twice)",
+                    "give each picture an id of its own, or leave the copies out",
+                )
 
 
 def _folder(path: Path, leave_out: Path | None, notes: list[str]) -> Iterator[Found]:

@@ -44,10 +44,10 @@ def machine() -> Iterator[tuple[str, str]]:
     import torch
 
     from blemish.encoders.precision import cpu_multiplies_bf16, resolve_device, resolve_precision
+    from blemish.utils.cores import usable_cores
 
     yield "system", f"{platform.system()} {platform.machine()}"
-    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    yield "processor", f"{usable} cores usable, torch uses {torch.get_num_threads()} threads"
+    yield "processor", f"{usable_cores()} cores usable, torch uses {torch.get_num_threads()} threads"
     yield "instructions", torch.backends.cpu.get_cpu_capability()
     yield "bf16 on the processor", "fast" if cpu_multiplies_bf16() else "not in hardware: float32 is used"
     if hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names:

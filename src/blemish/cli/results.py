@@ -17,7 +17,7 @@ from typing import Any, Self
 import numpy as np
 
 from blemish.data.samples import as_rgb
-from blemish.types import VERDICTS, Attributes, ImageOrScan, Prediction, Region, Scan
+from blemish.types import VERDICTS, ImageOrScan, Prediction, Scan
 from blemish.utils.atomic import atomic_file, output_errors
 from blemish.utils.spreadsheet import cell
 
@@ -167,33 +167,7 @@ def written_anew(folder: Path) -> Iterator[Callable[[Mapping[str, Any]], None]]:
 
 def prediction_of_row(row: Mapping[str, Any], ignored: np.ndarray | None = None) -> Prediction:
     """What a row says, as the prediction that it was, without its map; `ignored` is its image's area not judged."""
-    regions = tuple(
-        Region(
-            box=tuple(region["box"]),
-            area=region["area"],
-            peak=region["peak"],
-            mean=region["mean"],
-            centroid=tuple(region["centroid"]),
-            words=region["words"],
-            modalities=region.get("modalities", {}),
-            attributes=Attributes.from_dict(region["attributes"]) if region.get("attributes") else None,
-        )
-        for region in row["regions"]
-    )
-    return Prediction(
-        score=row["score"],
-        p_value=row["p_value"],
-        threshold=row["threshold"],
-        verdict=row["verdict"],
-        map=NO_MAP,
-        regions=regions,
-        category=row["category"],
-        region_threshold=row["map_threshold"],
-        unsure_threshold=row["unsure_threshold"],
-        seconds=row["seconds"],
-        source=row["file"],
-        ignored=ignored,
-    )
+    return Prediction.from_dict(row, NO_MAP, row["map_threshold"], ignored)
 
 
 def picture_of(image: ImageOrScan) -> np.ndarray:

@@ -7,13 +7,14 @@ few and are looked up. Counts add up over parts, so the good scores may be sorte
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TypeVar
 
 import numpy as np
+
+from blemish.utils.cores import usable_cores
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -68,8 +69,7 @@ def first_of_ties(ascending: np.ndarray, start: int, stop: int) -> np.ndarray:
 
 def available_cpus() -> int:
     """CPUs that this process may use, at most 8: beyond that the memory, not the sort, sets the pace."""
-    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(usable, 8)
+    return min(usable_cores(), 8)
 
 
 def in_threads(work: Callable[[T], R], items: Iterable[T], threads: int) -> list[R]:

@@ -106,18 +106,28 @@ def fact(value: object) -> object:
     return "–" if value is None else value
 
 
-@cache
-def environment() -> Environment:
-    """The templates of this folder: everything they show is escaped, a name that is not given is an error."""
+def environment_of(package: str) -> Environment:
+    """The templates of a package: everything they show is escaped, a name that is not given is an error."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
-    made = Environment(
-        loader=PackageLoader("blemish.report"),
+    return Environment(
+        loader=PackageLoader(package),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
+
+
+def printable(page: str) -> str:
+    """A page without characters that HTML cannot hold."""
+    return _UNPRINTABLE.sub("\ufffd", page)
+
+
+@cache
+def environment() -> Environment:
+    """The templates of this folder, with the style and the script that every page holds."""
+    made = environment_of("blemish.report")
     made.filters["code_spans"] = code_spans
     here = files("blemish.report")
     made.globals["style"] = Markup(here.joinpath("page.css").read_text("utf-8"))
@@ -133,7 +143,7 @@ def code_spans(line: str) -> list[tuple[bool, str]]:
 def render(template: str, *, made: datetime | None = None, **view: Any) -> str:
     """The whole page that a template makes of a view; `made` is the time that stands on it, now by default."""
     when = (made or datetime.now()).strftime("%Y-%m-%d %H:%M")
-    return _UNPRINTABLE.sub("\ufffd", environment().get_template(template).render(when=when, **view))
+    return printable(environment().get_template(template).render(when=when, **view))
 
 
 def facts_of(pairs: Mapping[str, object]) -> dict[str, object]:

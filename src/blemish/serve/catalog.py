@@ -12,6 +12,7 @@ from typing import Any
 
 from blemish.data.images import load_image
 from blemish.errors import ImageError, SettingsError
+from blemish.model.inspector import Inspector
 from blemish.scoring.calibration import check_rates
 from blemish.serve.core import Core, new_id, record_change
 from blemish.serve.errors import ConflictError, UnknownError
@@ -156,21 +157,26 @@ def shown_name(name: str) -> str:
 
 def checked_settings(settings: ProductSettings) -> ProductSettings:
     """The settings, once they can be. Raises SettingsError."""
-    from blemish.model.inspector import Inspector
-
     try:
         check_rates(settings.false_alarm_rate, settings.unsure_rate)
         is_share = 0 <= settings.audit_share <= 1
-        Inspector(
-            encoder=settings.encoder,
-            detector=settings.detector,
-            image_size=settings.image_size,
-            device=settings.device,
-            seed=settings.seed,
-            **settings.detector_settings,
-        )
+        inspector_of(settings)
     except TypeError as error:
         raise SettingsError("settings of the right kinds", str(error), "see /docs") from error
     if not is_share:
         raise SettingsError("an audit share from 0 to 1", repr(settings.audit_share), "set it to 0.02, say")
     return settings
+
+
+def inspector_of(settings: ProductSettings) -> Inspector:
+    """An inspector that learns as a product's settings say. Raises SettingsError for what cannot be."""
+    return Inspector(
+        encoder=settings.encoder,
+        detector=settings.detector,
+        image_size=settings.image_size,
+        false_alarm_rate=settings.false_alarm_rate,
+        unsure_rate=settings.unsure_rate,
+        device=settings.device,
+        seed=settings.seed,
+        **settings.detector_settings,
+    )

@@ -14,10 +14,10 @@ from typing import Any, Literal
 from blemish.errors import DatasetError
 from blemish.model.inspector import Inspector
 from blemish.monitoring.audit import AuditSample, ReviewedPart, audit_sample, bank_candidates, estimated_rate
-from blemish.serve.catalog import Catalog
+from blemish.serve.catalog import Catalog, inspector_of
 from blemish.serve.core import Core
-from blemish.serve.learning import Learning, inspector_of
-from blemish.serve.limits import Limits, counted, limits_of, verdict_by
+from blemish.serve.learning import Learning
+from blemish.serve.limits import Limits, counts_of_parts, flip_facts, flipped, limits_of
 from blemish.serve.models import Models, calibration_of
 from blemish.serve.parts import STATES
 from blemish.serve.records import Job, Product, Version
@@ -100,22 +100,13 @@ class Feedback:
         renewed, added = self._recalibrated(product, version)
         after = calibration_of(renewed)
         parts = self._limits.comparable(product, version)
-        flips = [
-            {"part": one.id, "part_id": one.part_id, "score": one.score, "before": old, "after": new}
-            for one, old, new in ((one, verdict_by(before, one), verdict_by(after, one)) for one in parts)
-            if old != new
-        ]
         return {
             "version": version.id,
             "added": added,
             "before": limits_of(before),
             "after": limits_of(after),
-            "parts": {
-                "total": len(parts),
-                "before": counted([verdict_by(before, one) for one in parts]),
-                "after": counted([verdict_by(after, one) for one in parts]),
-            },
-            "flips": flips,
+            "parts": counts_of_parts(parts, before, after),
+            "flips": [flip_facts(part, flip) for part, flip in flipped(parts, before, after)],
             **self.state(product),
         }
 
@@ -159,7 +150,7 @@ class Feedback:
         false_alarms = list(dict.fromkeys([*known, *reviewed.files(reviewed.false_alarms)]))
         good = [Sample(self._core.pictures.path(one.sha256)) for one in self._catalog.good(product)]
         chosen = [Sample(self._core.pictures.path(sha256)) for sha256 in false_alarms]
-        inspector = inspector_of(product).fit(good, progress=progress, learned_only=chosen)
+        inspector = inspector_of(product.settings).fit(good, progress=progress, learned_only=chosen)
         if files := reviewed.files(reviewed.sample.counted):
             inspector.calibrate([Sample(self._core.pictures.path(one)) for one in files])
         details = {"pictures": len(good), "false_alarms": false_alarms}

@@ -11,8 +11,7 @@ from dataclasses import replace
 from typing import Any
 
 from blemish.errors import BlemishError, DatasetError
-from blemish.model.inspector import Inspector
-from blemish.serve.catalog import Catalog
+from blemish.serve.catalog import Catalog, inspector_of
 from blemish.serve.core import Core, new_id
 from blemish.serve.errors import ConflictError, UnknownError
 from blemish.serve.models import Models
@@ -154,7 +153,7 @@ class Learning:
         good = self._catalog.good(product)
         parent = self._core.version(product.active_version) if product.active_version else None
         samples = [Sample(self._core.pictures.path(one.sha256)) for one in good]
-        inspector = inspector_of(product).fit(samples, progress=progress)
+        inspector = inspector_of(product.settings).fit(samples, progress=progress)
         details = {"pictures": len(good), "detector": inspector.detector_name, "encoder": inspector.encoder_name}
         return self._models.publish(product, inspector, "learned", who, parent, details, is_refitted=True)
 
@@ -162,18 +161,3 @@ class Learning:
         """End the job at work, and wait for it."""
         self._is_closing = True
         self._pool.shutdown(wait=True, cancel_futures=True)
-
-
-def inspector_of(product: Product) -> Inspector:
-    """An inspector that learns as a product's settings say."""
-    settings = product.settings
-    return Inspector(
-        encoder=settings.encoder,
-        detector=settings.detector,
-        image_size=settings.image_size,
-        false_alarm_rate=settings.false_alarm_rate,
-        unsure_rate=settings.unsure_rate,
-        device=settings.device,
-        seed=settings.seed,
-        **settings.detector_settings,
-    )

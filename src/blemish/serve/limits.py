@@ -12,11 +12,13 @@ import numpy as np
 
 from blemish.errors import SettingsError
 from blemish.model.inspector import Inspector
-from blemish.scoring.calibration import Calibration, verdict_of
+from blemish.model.recalibration import Flip
+from blemish.monitoring.flips import Decision, flips_of
+from blemish.scoring.calibration import Calibration
 from blemish.serve.core import Core
 from blemish.serve.errors import ConflictError
 from blemish.serve.models import Models, calibration_of
-from blemish.serve.parts import PartQuery, Parts
+from blemish.serve.parts import MOST, PartQuery, Parts
 from blemish.serve.records import PartRecord, Product, Version
 from blemish.types import Verdict
 
@@ -107,14 +109,6 @@ class Limits:
         before = calibration_of(self._models.inspector(version))
         after = move.of(before)
         parts = self.comparable(product, version, recent)
-        flips = [
-            {"part": one.id, "part_id": one.part_id, "score": one.score, "before": old, "after": new, "review": decided}
-            for one, old, new, decided in (
-                (one, verdict_by(before, one), verdict_by(after, one), one.review and one.review.decision)
-                for one in parts
-            )
-            if old != new
-        ]
         return {
             "product": product.id,
             "version": version.id,
@@ -125,12 +119,11 @@ class Limits:
                 "before": counted([before.verdict(score) for score in before.scores.tolist()]),
                 "after": counted([after.verdict(score) for score in before.scores.tolist()]),
             },
-            "parts": {
-                "total": len(parts),
-                "before": counted([verdict_by(before, one) for one in parts]),
-                "after": counted([verdict_by(after, one) for one in parts]),
-            },
-            "flips": flips,
+            "parts": counts_of_parts(parts, before, after),
+            "flips": [
+                flip_facts(part, flip) | {"review": part.review and part.review.decision}
+                for part, flip in flipped(parts, before, after)
+            ],
             "nearest": {
                 "threshold": nearest(parts, after.threshold),
                 "unsure_threshold": nearest(parts, after.unsure_threshold),
@@ -141,10 +134,10 @@ class Limits:
         """The latest parts whose scores are of the same detector as the version's, latest first."""
         same = {one.id for one in self._models.versions(product.id) if one.scored_by == version.scored_by}
         found: list[PartRecord] = []
-        for offset in range(0, recent, 500):
-            page = self._parts.find(PartQuery(product=product.id, limit=min(500, recent - offset), offset=offset))
+        for offset in range(0, recent, MOST):
+            page = self._parts.find(PartQuery(product=product.id, limit=min(MOST, recent - offset), offset=offset))
             found += [one for one in page if one.version in same and one.score is not None]
-            if len(page) < 500:
+            if len(page) < MOST:
                 break
         return found
 
@@ -183,8 +176,29 @@ def with_calibration(inspector: Inspector, calibration: Calibration) -> Inspecto
 
 def verdict_by(calibration: Calibration, part: PartRecord) -> Verdict:
     """What a part would be called; whether it is known does not depend on limits."""
-    score = math.nan if part.score is None else part.score
-    return verdict_of(score, calibration.threshold, calibration.unsure_threshold, part.verdict != "unknown")
+    return calibration.verdict(math.nan if part.score is None else part.score, part.verdict != "unknown")
+
+
+def flipped(parts: Sequence[PartRecord], before: Calibration, after: Calibration) -> list[tuple[PartRecord, Flip]]:
+    """The parts whose verdict other limits turn, and how."""
+    by_id = {one.id: one for one in parts}
+    given = (Decision(None, one.id, one.score, verdict_by(before, one)) for one in parts if one.score is not None)
+    return [(by_id[flip.file], flip) for flip in flips_of(given, {None: after})]
+
+
+def flip_facts(part: PartRecord, flip: Flip) -> dict[str, Any]:
+    """A flip ready for JSON."""
+    verdicts = {"before": flip.before, "after": flip.after}
+    return {"part": part.id, "part_id": part.part_id, "score": part.score, **verdicts}
+
+
+def counts_of_parts(parts: Sequence[PartRecord], before: Calibration, after: Calibration) -> dict[str, Any]:
+    """How many parts have which verdict by two calibrations."""
+    return {
+        "total": len(parts),
+        "before": counted([verdict_by(before, one) for one in parts]),
+        "after": counted([verdict_by(after, one) for one in parts]),
+    }
 
 
 def counted(verdicts: Sequence[Verdict]) -> dict[str, int]:

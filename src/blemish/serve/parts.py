@@ -18,9 +18,10 @@ from blemish.types import VERDICTS
 Order = Literal["time", "score", "lowest"]
 State = Literal["open", "for_review", "reviewed", "unreviewed", "audited"]
 ORDERS = {"time": "p.seq DESC", "score": "p.score DESC, p.seq DESC", "lowest": "p.score, p.seq DESC"}
+_FOR_REVIEW = "p.verdict IS NOT NULL AND (p.verdict != 'good' OR p.audit_draw < p.audit_share)"
 STATES = {
-    "for_review": "p.verdict IS NOT NULL AND (p.verdict != 'good' OR p.audit_draw < p.audit_share)",
-    "open": "p.decision IS NULL AND p.verdict IS NOT NULL AND (p.verdict != 'good' OR p.audit_draw < p.audit_share)",
+    "for_review": _FOR_REVIEW,
+    "open": f"p.decision IS NULL AND {_FOR_REVIEW}",
     "reviewed": "p.decision IS NOT NULL",
     "unreviewed": "p.decision IS NULL",
     "audited": "p.audit_draw < p.audit_share",
@@ -86,10 +87,10 @@ class PartQuery:
         return " AND ".join(test for test, _ in tests), [value for _, values in tests for value in values]
 
 
-# The review that holds: the latest decision that no later row takes back.
-JOINED = """FROM parts p LEFT JOIN reviews r ON r.seq = (
-    SELECT MAX(d.seq) FROM reviews d WHERE d.part = p.id AND d.decision IS NOT NULL
-    AND NOT EXISTS (SELECT 1 FROM reviews u WHERE u.supersedes = d.seq))"""
+# A decision `d` that no later row takes back; the review that holds is the latest of a part.
+_HOLDS = "d.decision IS NOT NULL AND NOT EXISTS (SELECT 1 FROM reviews u WHERE u.supersedes = d.seq)"
+JOINED = f"""FROM parts p LEFT JOIN reviews r ON r.seq = (
+    SELECT MAX(d.seq) FROM reviews d WHERE d.part = p.id AND {_HOLDS})"""
 SELECTED = (
     f"SELECT p.*, r.seq AS r_seq, r.decision AS r_decision, r.defect AS r_defect, r.who AS r_who, r.at AS r_at {JOINED}"
 )
@@ -182,8 +183,7 @@ class Parts:
         """Take back the last decision of `who` that still holds. Raises ConflictError where there is none."""
         with self._core.store.transaction() as connection:
             last = connection.execute(
-                "SELECT * FROM reviews d WHERE d.who = ? AND d.decision IS NOT NULL "
-                "AND NOT EXISTS (SELECT 1 FROM reviews u WHERE u.supersedes = d.seq) ORDER BY d.seq DESC LIMIT 1",
+                f"SELECT * FROM reviews d WHERE d.who = ? AND {_HOLDS} ORDER BY d.seq DESC LIMIT 1",
                 (who,),
             ).fetchone()
             if last is None:
@@ -193,8 +193,7 @@ class Parts:
                 (last["part"], who, time.time(), last["seq"]),
             )
             connection.execute(
-                "UPDATE parts SET decision = (SELECT d.decision FROM reviews d WHERE d.part = parts.id "
-                "AND d.decision IS NOT NULL AND NOT EXISTS (SELECT 1 FROM reviews u WHERE u.supersedes = d.seq) "
+                f"UPDATE parts SET decision = (SELECT d.decision FROM reviews d WHERE d.part = parts.id AND {_HOLDS} "
                 "ORDER BY d.seq DESC LIMIT 1) WHERE id = ?",
                 (last["part"],),
             )

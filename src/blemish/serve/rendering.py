@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -14,44 +12,12 @@ from blemish.report.overlays import draw_overlay, heat_image
 from blemish.serve.core import Core
 from blemish.serve.errors import UnknownError
 from blemish.serve.records import PartRecord
-from blemish.types import Attributes, Prediction, Region
+from blemish.types import Prediction
 
 THUMBNAIL = 320  # pixels of the longer side
 VIEWS = ("image", "overlay", "heat", "thumbnail")
 # Formats that every browser shows; others are sent as PNG.
 SHOWN = {b"\x89PNG\r\n\x1a\n": "image/png", b"\xff\xd8\xff": "image/jpeg"}
-
-
-def prediction_of(part: PartRecord, anomaly_map: np.ndarray) -> Prediction:
-    """What a part's record and map `(H, W)` say, as the prediction that they were made of."""
-    row = part.prediction
-    return Prediction(
-        score=row["score"],
-        p_value=row["p_value"],
-        threshold=row["threshold"],
-        verdict=row["verdict"],
-        map=anomaly_map,
-        regions=tuple(region_of(one) for one in row["regions"]),
-        category=row["category"],
-        region_threshold=row["region_threshold"],
-        unsure_threshold=row["unsure_threshold"],
-        seconds=row["seconds"],
-        source=part.name or part.id,
-    )
-
-
-def region_of(row: Mapping[str, Any]) -> Region:
-    """A region of `Prediction.to_dict`."""
-    return Region(
-        box=tuple(row["box"]),
-        area=row["area"],
-        peak=row["peak"],
-        mean=row["mean"],
-        centroid=tuple(row["centroid"]),
-        words=row["words"],
-        modalities=row.get("modalities", {}),
-        attributes=Attributes.from_dict(row["attributes"]) if row.get("attributes") else None,
-    )
 
 
 class Renderer:
@@ -69,7 +35,8 @@ class Renderer:
         if view in ("image", "thumbnail"):
             return self.picture(part.sha256, is_small=view == "thumbnail")
         size = part.prediction["size"]
-        prediction = prediction_of(part, self._core.pictures.map(part.id, (size[0], size[1])))
+        anomaly_map = self._core.pictures.map(part.id, (size[0], size[1]))
+        prediction = Prediction.from_dict(part.prediction, anomaly_map, part.prediction["region_threshold"])
         if view == "heat":
             return jpeg(heat_image(prediction))
         return jpeg(draw_overlay(load_image(self._core.pictures.read(part.sha256)), prediction, strip=False))

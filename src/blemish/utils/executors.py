@@ -7,6 +7,7 @@ import signal
 from collections.abc import Callable, Generator, Iterator, Sequence
 from typing import Any, Literal, Protocol, TypeVar
 
+from blemish.utils.cores import usable_cores
 from blemish.utils.optional import need
 
 Item = TypeVar("Item")
@@ -33,7 +34,7 @@ def executor_of(
 
     `workers` and `threads` of each are a half of the usable cores and two where None; `address` is a Ray cluster's.
     """
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = usable_cores()
     workers = workers or max(1, cores // 2)
     threads = threads or max(1, cores // workers)
     if engine == "ray":

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from functools import cache
 from importlib.resources import files
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment
 
+from blemish.report.page import environment_of, printable
 from blemish.scoring.describe import number
 
 # The mark and the word of each verdict: never its colour alone.
@@ -21,19 +21,12 @@ VERDICTS = {
     "unknown": ("≠", "another part"),
     "error": ("!", "unreadable"),
 }
-_UNPRINTABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
 
 
 @cache
 def environment() -> Environment:
-    """The templates of this folder; a name that is not given is an error."""
-    made = Environment(
-        loader=PackageLoader("blemish.serve.pages"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    """The templates of this folder, with the words and filters that they use."""
+    made = environment_of("blemish.serve.pages")
     made.globals["verdicts"] = VERDICTS
     made.filters |= {"when": when, "number": number, "percent": percent, "change": change_words, "counted": counted}
     return made
@@ -42,7 +35,7 @@ def environment() -> Environment:
 def render(template: str, **view: Any) -> str:
     """The page that a template makes of a view, without characters that HTML cannot hold."""
     common = {"user": None, "product": None, "tab": "", "waiting": 0, "needs_token": False}
-    return _UNPRINTABLE.sub("\ufffd", environment().get_template(template).render({**common, **view}))
+    return printable(environment().get_template(template).render({**common, **view}))
 
 
 @cache
