@@ -6,18 +6,15 @@ service may read.
 
 from __future__ import annotations
 
-import io
 import threading
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from PIL import Image
-
 from blemish.errors import BlemishError, ImageError
 from blemish.serve.errors import ConflictError, UnknownError
 from blemish.serve.records import PartRecord
+from blemish.serve.rendering import png
 from blemish.serve.service import Service
 from blemish.serve.sources.camera import Camera, CameraSettings, Frame
 from blemish.serve.sources.watched_folder import Arrival, WatchedFolder, WatchSettings
@@ -93,7 +90,7 @@ class Inputs:
         return self._service.line.inspect(product, content, part_id, name, source)
 
     def _inspect_frame(self, product: str, frame: Frame) -> PartRecord:
-        return self._inspect(product, png_of(frame.image), frame.part_id or "", "", "camera")
+        return self._inspect(product, png(frame.image), frame.part_id or "", "", "camera")
 
     def all(self) -> list[dict[str, Any]]:
         """What each source is doing."""
@@ -112,10 +109,3 @@ class Inputs:
         self._stop.set()
         for one in self._inputs:
             one.thread.join(10)
-
-
-def png_of(image: np.ndarray) -> bytes:
-    """An image (H, W, 3) uint8 as a file without loss."""
-    file = io.BytesIO()
-    Image.fromarray(image).save(file, "PNG", compress_level=1)
-    return file.getvalue()

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import io
 from typing import Any
 
 import numpy as np
 from fastapi import APIRouter
 from fastapi.responses import JSONResponse
-from PIL import Image
 from pydantic import BaseModel
 
 from blemish.errors import ImageError, SettingsError
@@ -16,6 +14,7 @@ from blemish.serve.api.inspections import inspected
 from blemish.serve.api.uploads import from_base64
 from blemish.serve.auth import Operator, TheService
 from blemish.serve.records import PartRecord, Product
+from blemish.serve.rendering import png
 from blemish.serve.service import Service
 
 router = APIRouter(prefix="/v2", tags=["Open Inference Protocol"])
@@ -154,6 +153,4 @@ def pictures_in(body: Inference) -> list[bytes]:
         pixels = pixels.reshape(shape)
     except (ValueError, OverflowError) as error:
         raise SettingsError(f"{np.prod(shape)} whole numbers from 0 to 255", str(error), "mend the data") from error
-    file = io.BytesIO()
-    Image.fromarray(pixels).save(file, "PNG", compress_level=1)
-    return [file.getvalue()]
+    return [png(pixels)]
