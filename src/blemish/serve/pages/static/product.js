@@ -4,6 +4,7 @@ import { act, all, badge, context, count, dropZone, follow, h, isOver, listen, n
 
 const product = context().product;
 const AT_ONCE = 4; // pictures a request, so that progress shows
+let isReloading = false;
 
 async function upload(files) {
   const bar = one("#upload"), text = one("#upload-text");
@@ -54,7 +55,8 @@ function showJob(job) {
     interrupted: "Learning was interrupted, as the service stopped; start it again.",
   }[job.state];
   place.classList.toggle("trouble", job.state === "failed" || job.state === "interrupted");
-  if (job.state === "done") {
+  if (job.state === "done" && !isReloading) { // events and polling both say so: a second time would undo what was begun since
+    isReloading = true;
     sessionStorage.setItem("notice", JSON.stringify(["Learned: the new version judges from now on.", "done"]));
     location.reload();
   }
