@@ -39,7 +39,7 @@ MEASURED_ON = 16  # normal images of a category that are left out in turn to see
 # anomalies on normal images; docs/methods/hybrid.md says how little these tell it from other ways of joining.
 EXPONENT = 4.0
 # Of 256, 320 and 384 px the least that tells synthetic anomalies from normal images within .03 of the full size on the
-# mean (benchmarks/operating_points.py: -.018 at half the time; 320 px: -.041 at .37 of it).
+# mean (benchmarks/operating_points.py: -.018 at half the time; 320 px: -.039 at .37 of it).
 FAST_IMAGE_SIZE = 384
 
 
