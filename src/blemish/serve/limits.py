@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -18,8 +17,8 @@ from blemish.scoring.calibration import Calibration
 from blemish.serve.core import Core
 from blemish.serve.errors import ConflictError
 from blemish.serve.models import Models, calibration_of
-from blemish.serve.parts import MOST, PartQuery, Parts
-from blemish.serve.records import PartRecord, Product, Version
+from blemish.serve.parts import Parts
+from blemish.serve.records import Product, ScoredPart, Version
 from blemish.types import Verdict
 
 BINS = 60
@@ -121,8 +120,7 @@ class Limits:
             },
             "parts": counts_of_parts(parts, before, after),
             "flips": [
-                flip_facts(part, flip) | {"review": part.review and part.review.decision}
-                for part, flip in flipped(parts, before, after)
+                flip_facts(part, flip) | {"review": part.decision} for part, flip in flipped(parts, before, after)
             ],
             "nearest": {
                 "threshold": nearest(parts, after.threshold),
@@ -130,16 +128,9 @@ class Limits:
             },
         }
 
-    def comparable(self, product: Product, version: Version, recent: int = RECENT) -> list[PartRecord]:
+    def comparable(self, product: Product, version: Version, recent: int = RECENT) -> list[ScoredPart]:
         """The latest parts whose scores are of the same detector as the version's, latest first."""
-        same = {one.id for one in self._models.versions(product.id) if one.scored_by == version.scored_by}
-        found: list[PartRecord] = []
-        for offset in range(0, recent, MOST):
-            page = self._parts.find(PartQuery(product=product.id, limit=min(MOST, recent - offset), offset=offset))
-            found += [one for one in page if one.version in same and one.score is not None]
-            if len(page) < MOST:
-                break
-        return found
+        return self._parts.scored(product.id, version.scored_by, recent)
 
     def set(self, product: Product, move: LimitMove, who: str, expected_version: str = "") -> Version:
         """Move the limits: a new version with the same detector. Raises ConflictError where it is not the expected."""
@@ -174,25 +165,25 @@ def with_calibration(inspector: Inspector, calibration: Calibration) -> Inspecto
     return type(inspector).of(dataclasses.replace(model, calibrations=calibrations, settings=settings))
 
 
-def verdict_by(calibration: Calibration, part: PartRecord) -> Verdict:
+def verdict_by(calibration: Calibration, part: ScoredPart) -> Verdict:
     """What a part would be called; whether it is known does not depend on limits."""
-    return calibration.verdict(math.nan if part.score is None else part.score, part.verdict != "unknown")
+    return calibration.verdict(part.score, part.verdict != "unknown")
 
 
-def flipped(parts: Sequence[PartRecord], before: Calibration, after: Calibration) -> list[tuple[PartRecord, Flip]]:
+def flipped(parts: Sequence[ScoredPart], before: Calibration, after: Calibration) -> list[tuple[ScoredPart, Flip]]:
     """The parts whose verdict other limits turn, and how."""
     by_id = {one.id: one for one in parts}
-    given = (Decision(None, one.id, one.score, verdict_by(before, one)) for one in parts if one.score is not None)
+    given = (Decision(None, one.id, one.score, verdict_by(before, one)) for one in parts)
     return [(by_id[flip.file], flip) for flip in flips_of(given, {None: after})]
 
 
-def flip_facts(part: PartRecord, flip: Flip) -> dict[str, Any]:
+def flip_facts(part: ScoredPart, flip: Flip) -> dict[str, Any]:
     """A flip ready for JSON."""
     verdicts = {"before": flip.before, "after": flip.after}
     return {"part": part.id, "part_id": part.part_id, "score": part.score, **verdicts}
 
 
-def counts_of_parts(parts: Sequence[PartRecord], before: Calibration, after: Calibration) -> dict[str, Any]:
+def counts_of_parts(parts: Sequence[ScoredPart], before: Calibration, after: Calibration) -> dict[str, Any]:
     """How many parts have which verdict by two calibrations."""
     return {
         "total": len(parts),
@@ -206,8 +197,7 @@ def counted(verdicts: Sequence[Verdict]) -> dict[str, int]:
     return {name: sum(one == name for one in verdicts) for name in ("good", "unsure", "defective", "unknown")}
 
 
-def nearest(parts: Sequence[PartRecord], limit: float) -> list[dict[str, Any]]:
+def nearest(parts: Sequence[ScoredPart], limit: float) -> list[dict[str, Any]]:
     """The parts with the scores nearest to a limit, from the lowest score."""
-    scored = [(one.score, one) for one in parts if one.score is not None]
-    closest = sorted(scored, key=lambda pair: abs(pair[0] - limit))[: 2 * NEAREST]
-    return [{"part": one.id, "score": score} for score, one in sorted(closest, key=lambda pair: pair[0])]
+    closest = sorted(parts, key=lambda one: abs(one.score - limit))[: 2 * NEAREST]
+    return [{"part": one.id, "score": one.score} for one in sorted(closest, key=lambda one: one.score)]

@@ -12,7 +12,7 @@ from typing import Any, Literal, get_args
 from blemish.errors import SettingsError
 from blemish.serve.core import Core
 from blemish.serve.errors import ConflictError, UnknownError
-from blemish.serve.records import DECISIONS, Decision, PartRecord, Product, Review
+from blemish.serve.records import DECISIONS, Decision, PartRecord, Product, Review, ScoredPart
 from blemish.types import VERDICTS
 
 Order = Literal["time", "score", "lowest"]
@@ -89,8 +89,8 @@ class PartQuery:
 
 # A decision `d` that no later row takes back; the review that holds is the latest of a part.
 _HOLDS = "d.decision IS NOT NULL AND NOT EXISTS (SELECT 1 FROM reviews u WHERE u.supersedes = d.seq)"
-JOINED = f"""FROM parts p LEFT JOIN reviews r ON r.seq = (
-    SELECT MAX(d.seq) FROM reviews d WHERE d.part = p.id AND {_HOLDS})"""
+_LATEST = f"SELECT MAX(d.seq) FROM reviews d WHERE d.part = p.id AND {_HOLDS}"
+JOINED = f"FROM parts p LEFT JOIN reviews r ON r.seq = ({_LATEST})"
 SELECTED = (
     f"SELECT p.*, r.seq AS r_seq, r.decision AS r_decision, r.defect AS r_defect, r.who AS r_who, r.at AS r_at {JOINED}"
 )
@@ -140,10 +140,24 @@ class Parts:
         )
         return [part_of(row) for row in rows]
 
+    def scored(self, product: str, scored_by: str, limit: int) -> list[ScoredPart]:
+        """The latest `limit` parts of a product that versions of one detector scored, latest first.
+
+        `scored_by` is that of the versions. Only what is compared is read, not the whole records.
+        """
+        rows = self._core.store.rows(
+            "SELECT p.id, p.part_id, p.score, p.verdict, p.decision FROM parts p JOIN versions v ON v.id = p.version "
+            "WHERE p.product = ? AND v.scored_by = ? AND p.score IS NOT NULL AND p.is_deleting = 0 "
+            "ORDER BY p.seq DESC LIMIT ?",
+            (product, scored_by, limit),
+        )
+        return [ScoredPart(*row) for row in rows]
+
     def count(self, query: PartQuery) -> int:
         """How many parts are asked for, whatever the page."""
         where, values = query.where()
-        row = self._core.store.row(f"SELECT COUNT(*) AS n {JOINED} WHERE {where}", values)
+        source = "FROM parts p" if query.defect is None else JOINED  # an index alone answers without the reviews
+        row = self._core.store.row(f"SELECT COUNT(*) AS n {source} WHERE {where}", values)
         return 0 if row is None else int(row["n"])
 
     def counts(self, product: str | None = None, since: float | None = None) -> dict[str, int]:
@@ -159,8 +173,9 @@ class Parts:
     def defects(self, product: Product) -> dict[str, int]:
         """The names of defects that people gave, and how often."""
         rows = self._core.store.rows(
-            f"SELECT r.defect AS defect, COUNT(*) AS n {JOINED} WHERE p.product = ? AND r.defect != '' "
-            "AND p.is_deleting = 0 GROUP BY 1 ORDER BY 2 DESC, 1",
+            "SELECT r.defect AS defect, COUNT(*) AS n FROM reviews r JOIN parts p ON p.id = r.part "
+            f"WHERE r.seq = ({_LATEST}) AND p.product = ? AND r.defect != '' AND p.is_deleting = 0 "
+            "GROUP BY 1 ORDER BY 2 DESC, 1",
             (product.id,),
         )
         return {row["defect"]: int(row["n"]) for row in rows}

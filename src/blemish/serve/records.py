@@ -203,6 +203,17 @@ class PartRecord:
 
 
 @dataclass(frozen=True)
+class ScoredPart:
+    """What comparing limits needs of an inspected part: its score, its verdict, and the decision that holds."""
+
+    id: str
+    part_id: str
+    score: float
+    verdict: Verdict
+    decision: Decision | None
+
+
+@dataclass(frozen=True)
 class Job:
     """One run of learning: how far it is, and how it ended."""
 

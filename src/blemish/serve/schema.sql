@@ -23,6 +23,8 @@ CREATE UNIQUE INDEX parts_by_content ON parts (product, part_id, sha256) WHERE p
 CREATE INDEX parts_by_part ON parts (part_id);
 CREATE INDEX parts_by_score ON parts (product, score);
 CREATE INDEX parts_by_sha ON parts (sha256);
+CREATE INDEX parts_by_time ON parts (product, seq);
+CREATE INDEX parts_by_state ON parts (product, verdict, decision, is_deleting, audit_draw, audit_share);
 CREATE TABLE reviews (
     seq INTEGER PRIMARY KEY AUTOINCREMENT, part TEXT NOT NULL REFERENCES parts(id), decision TEXT, defect TEXT NOT NULL,
     who TEXT NOT NULL, at REAL NOT NULL, supersedes INTEGER UNIQUE

@@ -18,8 +18,18 @@ from blemish.errors import OutputError
 from blemish.serve.errors import ConflictError
 
 FILE = "line.sqlite"
+
+
+def index_parts(connection: sqlite3.Connection) -> None:
+    """Version 2: the latest parts of a product, and counts of them, without reading all of its records."""
+    connection.execute("CREATE INDEX parts_by_time ON parts (product, seq)")
+    connection.execute(
+        "CREATE INDEX parts_by_state ON parts (product, verdict, decision, is_deleting, audit_draw, audit_share)"
+    )
+
+
 # What brings a database of version i to i + 1; `schema.sql` is the newest.
-MIGRATIONS: tuple[Callable[[sqlite3.Connection], None], ...] = ()
+MIGRATIONS: tuple[Callable[[sqlite3.Connection], None], ...] = (index_parts,)
 VERSION = 1 + len(MIGRATIONS)
 IDLE_READERS = 8  # connections that are kept open between readings
 
