@@ -10,21 +10,25 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import httpx
+import numpy as np
 import pytest
 from serve_parts import TOY, bad_png, good_png, png, served, taught
 
 from blemish.errors import OutputError
 from blemish.serve.core import ServiceSettings
 from blemish.serve.errors import BusyError, ConflictError, TimeLimitError
+from blemish.serve.limits import LimitMove
 from blemish.serve.parts import PartQuery
+from blemish.serve.records import Version
 from blemish.serve.service import Service
-from blemish.serve.store import VERSION, Store
+from blemish.serve.store import VERSION, Row, Store
 
 LOAD = Path(__file__).with_name("load.py")
 
@@ -166,6 +170,39 @@ def test_a_full_queue_refuses_and_recovers(toy: str, tmp_path: Path) -> None:
                 service.line.submit("disc", good_png(9))
         assert all(one.result(30).verdict is not None for one in waiting)
         assert service.line.inspect("disc", good_png(9)).verdict is not None
+
+
+def test_a_part_is_looked_up_once_and_limits_moved_while_it_waits_hold(
+    toy: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Service.open(tmp_path, ServiceSettings(workers=1)) as service:
+        product = taught(service)
+        found, ask = [], service.core.store.row
+
+        def counted(query: str, values: Sequence[Any] = ()) -> Row | None:
+            if query.startswith(("SELECT * FROM products", "SELECT * FROM versions")):
+                found.append(query)
+            return ask(query, values)
+
+        hold, begun = threading.Event(), threading.Event()
+
+        def measure(version: Version, image: np.ndarray) -> dict[str, Any]:
+            """Nothing for the monitor, which looks the version up, too; waits."""
+            begun.set()
+            assert hold.wait(30)
+            return {}
+
+        with monkeypatch.context() as patch:
+            patch.setattr(service.line, "_measure", measure)
+            first = service.line.submit("disc", good_png(1))
+            assert begun.wait(30)
+            second = service.line.submit("disc", good_png(2))
+            moved = service.limits.set(product, LimitMove(threshold=0.5, unsure_threshold=0.25), "test")
+            hold.set()
+            assert (first.result(30).version, second.result(30).version) == (product.active_version, moved.id)
+            patch.setattr(service.core.store, "row", counted)
+            service.line.inspect("disc", good_png(3))
+        assert len(found) == 2
 
 
 def test_an_inspection_that_takes_too_long_is_given_up(toy: str, tmp_path: Path) -> None:

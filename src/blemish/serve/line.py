@@ -73,9 +73,11 @@ class Line:
 
         A `part_id` that comes again with the same content gives the record there is, with other content a further
         one of the same part. A picture that cannot be read gives a record with an `error` and no verdict. `cancel` of
-        what is returned takes it out of the queue as long as it waits.
+        what is returned takes it out of the queue as long as it waits. The version that judges when its turn comes
+        judges it: limits that are moved meanwhile hold.
 
-        Raises UnknownError, ConflictError (nothing learned yet), TooLargeError or BusyError (the queue is full).
+        Raises TooLargeError, SettingsError or BusyError (the queue is full); the result of what is returned raises
+        UnknownError or ConflictError (nothing learned yet).
         """
         if len(content) > self._core.settings.max_upload:
             raise TooLargeError(
@@ -89,9 +91,7 @@ class Line:
             waiting = self._core.settings.waiting
             raise BusyError(f"at most {waiting} inspections waiting", "one more", "send it again in a second")
         try:
-            found = self._core.product(product)
-            self._models.active(found)
-            future = self._pool.submit(self._inspect, found.id, content, part_id, shown_name(name), source)
+            future = self._pool.submit(self._inspect, product, content, part_id, shown_name(name), source)
         except BaseException:
             self._room.release()
             raise
@@ -101,7 +101,10 @@ class Line:
     def inspect(
         self, product: str, content: bytes, part_id: str = "", name: str = "", source: str = "rest"
     ) -> PartRecord:
-        """As `submit`, and wait for it. Raises TimeLimitError where it takes longer than the service allows."""
+        """As `submit`, and wait for it.
+
+        Raises what `submit` and its result raise, and TimeLimitError where it takes longer than the service allows.
+        """
         future = self.submit(product, content, part_id, name, source)
         try:
             return future.result(self._core.settings.time_limit)
@@ -114,13 +117,13 @@ class Line:
         limit = f"an inspection within {self._core.settings.time_limit:g} s"
         return TimeLimitError(limit, "one that takes longer", "send it again, or a smaller picture")
 
-    def _inspect(self, product_id: str, content: bytes, part_id: str, name: str, source: str) -> PartRecord:
+    def _inspect(self, product_name: str, content: bytes, part_id: str, name: str, source: str) -> PartRecord:
+        product = self._core.product(product_name)
+        version = self._models.active(product)
         sha256 = sha256_of(content)
-        if part_id and (known := self._parts.known(product_id, part_id, sha256)):
+        if part_id and (known := self._parts.known(product.id, part_id, sha256)):
             return known
         received, started = time.time(), time.perf_counter()
-        product = self._core.product(product_id)
-        version = self._models.active(product)
         judged = self._judge(version, content)
         identity = new_id()
         part = PartRecord(
