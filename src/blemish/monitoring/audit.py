@@ -12,8 +12,9 @@ False alarms with other draws never count for the limit, so they may be learned 
 
 Horvitz & Thompson ("A generalization of sampling without replacement from a finite universe", Journal of the American
 Statistical Association, 1952) use all reviewed parts, weighted by the inverse of the probability with which they were
-reviewed: more exact in the tail, where alarms are. `weighted_p_value` follows Tibshirani, Barber, Candès & Ramdas
-("Conformal prediction under covariate shift", NeurIPS 2019).
+reviewed. Their estimate, that of the rate of false alarms, is shown beside the limits. Limits do not rest on it: it is
+right only while every alarm is reviewed and none of them is learned from, and equal weights are what a calibration's
+predictive distribution of few scores is made for.
 """
 
 from __future__ import annotations
@@ -24,10 +25,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-import numpy as np
-from numpy.typing import ArrayLike
-
-from blemish.errors import SettingsError
 from blemish.types import Verdict
 
 Label = Literal["good", "defective", "unsure"]
@@ -37,13 +34,6 @@ def audit_draw(part_id: str, secret: bytes) -> float:
     """A number in [0, 1) that nobody without the `secret` can foresee, the same for each repeat of an id."""
     digest = hmac.new(secret, part_id.encode("utf-8", "surrogatepass"), hashlib.sha256).digest()
     return (int.from_bytes(digest[:8], "big") >> 11) * 2.0**-53
-
-
-def is_audited(part_id: str, secret: bytes, share: float) -> bool:
-    """Whether a part belongs to the random sample, whatever its verdict. Raises SettingsError for no share."""
-    if not 0 <= share <= 1:
-        raise SettingsError("an audit share from 0 to 1, such as 0.02", repr(share), "set the audit share")
-    return audit_draw(part_id, secret) < share
 
 
 @dataclass(frozen=True)
@@ -108,45 +98,8 @@ def bank_candidates(parts: Iterable[ReviewedPart]) -> list[ReviewedPart]:
     return [p for p in parts if p.is_alarm and p.label == "good" and p.draw >= p.share and not p.in_bank]
 
 
-def weighted_p_value(scores: ArrayLike, weights: ArrayLike, score: float) -> float:
-    """The share of good parts, in (0, 1], that score at least `score`, from reviewed ones `(n,)` with their weights.
-
-    The new part counts with the largest weight, because its own is not known: p-values are rather too large. With equal
-    weights it is the conformal p-value. Raises SettingsError without scores or for weights that are not positive.
-    """
-    values, counts = _checked(scores, weights)
-    most = float(counts.max())
-    return (most + float(counts[values >= score].sum())) / (most + float(counts.sum()))
-
-
-def weighted_limit(scores: ArrayLike, weights: ArrayLike, rate: float) -> float:
-    """The smallest of the scores `(n,)` whose exceedance has a weighted p-value ≤ `rate`; infinity where none has.
-
-    A part above it is one of those `rate` of the good parts that score highest. Raises SettingsError as
-    `weighted_p_value` does.
-    """
-    values, counts = _checked(scores, weights)
-    order = np.argsort(values, kind="stable")
-    values, counts = values[order], counts[order]
-    most = float(counts.max())
-    above = np.concatenate([np.cumsum(counts[::-1])[::-1][1:], [0.0]])  # weight after each place
-    allowed = (most + above) <= rate * (most + counts.sum()) * (1 + 1e-12)
-    return float(values[int(np.argmax(allowed))]) if allowed.any() else float("inf")
-
-
 def estimated_rate(parts: Iterable[ReviewedPart]) -> float | None:
     """Which share of the good parts has raised alarms, by inverse-probability weights; None without good parts."""
     good = [part for part in parts if part.label == "good"]
     total = sum(part.weight for part in good)
     return sum(part.weight for part in good if part.is_alarm) / total if total else None
-
-
-def _checked(scores: ArrayLike, weights: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
-    values, counts = np.asarray(scores, dtype=np.float64), np.asarray(weights, dtype=np.float64)
-    if not len(values) or values.shape != counts.shape or not (counts > 0).all():
-        raise SettingsError(
-            "one positive weight for each of one or more scores",
-            f"{len(values)} scores and {len(counts)} weights",
-            "give reviewed parts with their weights",
-        )
-    return values, counts
