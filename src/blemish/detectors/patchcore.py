@@ -214,7 +214,7 @@ class PatchCore(Configurable):
                 judged = distance[:, 0]  # (h·w,)
                 if ignored is not None:
                     judged = judged.masked_fill(ignored[i].flatten().to(judged.device), 0)
-                images.append(self._reweighted(bank, rows, judged, index[:, 0]))
+                images.append(reweighted_score(bank, rows, judged, index[:, 0], self.reweighting_neighbours))
             grid = distance.view(patches.shape[:2])  # (h, w)
             background = self.backgrounds_.get(category)
             scores.append(grid if background is None else grid * foreground(background, patches[None])[0])
@@ -260,22 +260,24 @@ class PatchCore(Configurable):
             self.banks_[category] = Neighbours(self.patches_[category].to(device), self.metric)
         return self.banks_[category]
 
-    def _reweighted(self, bank: Neighbours, patches: Tensor, distance: Tensor, index: Tensor) -> Tensor:
-        """PatchCore's image score, equation 7, of one image's `patches` `(N, D)`; a scalar.
-
-        With q the patch of the largest distance s*, m* its nearest in the bank and N(m*) the `reweighting_neighbours`
-        bank patches nearest to m*, itself among them: s = (1 − exp ‖q − m*‖ / Σ_{m ∈ N(m*)} exp ‖q − m‖) · s*. The
-        score is less where m* lies among many alike. A bank of one patch has no neighbourhood: s = s*.
-        """
-        largest = int(distance.argmax())
-        count = min(self.reweighting_neighbours, len(bank))
-        if count < 2:
-            return distance[largest]
-        nearest = index[largest]
-        neighbours = bank.search(bank.rows[nearest][None], count)[1]  # (1, count)
-        distances = bank.distances_to(patches[largest][None], neighbours)[0]  # (count,)
-        return -torch.expm1(distance[largest] - distances.logsumexp(0)) * distance[largest]
-
     def _check_fitted(self) -> None:
         if not getattr(self, "banks_", None):
             raise NotFittedError("a memory bank that has learned", "an empty one", "call fit with good pictures first")
+
+
+def reweighted_score(bank: Neighbours, patches: Tensor, distance: Tensor, index: Tensor, neighbours: int) -> Tensor:
+    """PatchCore's image score, equation 7, of one image's `patches` `(N, D)`; a scalar.
+
+    `distance` and `index` `(N,)` are those of the nearest in the bank. With q the patch of the largest distance s*, m*
+    its nearest and N(m*) the `neighbours` bank patches nearest to m*, itself among them:
+    s = (1 − exp ‖q − m*‖ / Σ_{m ∈ N(m*)} exp ‖q − m‖) · s*. The score is less where m* lies among many alike. A bank of
+    one patch has no neighbourhood: s = s*.
+    """
+    largest = int(distance.argmax())
+    count = min(neighbours, len(bank))
+    if count < 2:
+        return distance[largest]
+    nearest = index[largest]
+    around = bank.search(bank.rows[nearest][None], count)[1]  # (1, count)
+    distances = bank.distances_to(patches[largest][None], around)[0]  # (count,)
+    return -torch.expm1(distance[largest] - distances.logsumexp(0)) * distance[largest]
