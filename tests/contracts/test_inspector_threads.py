@@ -18,6 +18,7 @@ from blemish import Inspector, Prediction, Sample, encoders, registry
 from blemish.detectors.settings import setting_names
 from blemish.encoders.image_text.learned_prompts import write_prompts
 from blemish.model.prompt_fitting import PromptTraining, fit_prompts
+from blemish.types import POINTS
 
 THREADS, ROUNDS, SIZE = 4, 3, 56
 QUICK = {"steps": 2, "depth": 1, "decoder_depth": 1, "heads": 2, "width": 8, "rotations": 2, "epochs": 1, "text": False}
@@ -41,7 +42,7 @@ def measured_surface() -> np.ndarray:
 
 
 def sample(part: Any, name: str, seed: int, defective: bool = False) -> Sample:
-    has_points = name in ("btf", "cfm", "text-guided")
+    has_points = POINTS in registry.resolve(registry.DETECTORS[name].target)().needs.modalities
     return Sample(part(seed=seed, defective=defective), measured_surface() if has_points else None)
 
 
