@@ -72,8 +72,8 @@ def test_fit_says_what_the_limit_rests_on(blemish: Blemish, parts: Path, tmp_pat
     result = blemish("fit", parts, "-o", tmp_path / "model", *METHOD)
     assert result.exit_code == 0, result.output
     assert "patchcore on pixels at 64 px" in result.stdout
-    assert "disc: Threshold from" in result.stdout
-    assert "ring: Threshold from" in result.stdout
+    assert "disc: Limit from" in result.stdout
+    assert "ring: Limit from" in result.stdout
     assert {"settings.json", "weights.safetensors", "calibration.json"} <= {
         p.name for p in (tmp_path / "model").iterdir()
     }

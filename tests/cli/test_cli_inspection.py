@@ -396,8 +396,8 @@ def test_the_encoder_can_be_named(blemish: Blemish, disc_model: Path, incoming: 
     ("shots", "calibrate", "sentence"),
     [
         (1, False, "It was taken from slightly changed copies of 1 good picture, "),
-        (6, False, "It was taken from 6 good pictures, each scored by a detector that had not seen it ("),
-        (6, True, "It was taken from 8 good pictures that the detector did not learn from."),
+        (6, False, "It was taken from 6 good pictures, each scored by a model that had not seen it ("),
+        (6, True, "It was taken from 8 good pictures that the model did not learn from."),
     ],
 )
 def test_the_report_says_in_sentences_where_the_limit_comes_from(

@@ -44,7 +44,7 @@ def test_good_pictures_and_a_name(encoder: Path, blemish: Blemish, tmp_path: Pat
     options = ["--detector", "winclip", "--product", "metal disc", *speaking(encoder)]
     made = blemish("fit", parts, "-o", tmp_path / "model", *options)
     assert made.exit_code == 0, made.output
-    assert "metal disc: Threshold from 6 good pictures" in made.output
+    assert "metal disc: Limit from 6 good pictures" in made.output
 
 
 @pytest.mark.parametrize(

@@ -64,7 +64,7 @@ def test_new_scores_take_the_place_of_the_old_where_that_is_asked_for(inspector:
     change = inspector.calibrate([part(seed=i) for i in range(100, 130)], replace=True)
     after = inspector.calibrations[None]
     assert len(after.scores) == after.source.added == 30
-    assert after.source.words == "Threshold from 30 good pictures that the detector did not learn from."
+    assert after.source.words == "Limit from 30 good pictures that the model did not learn from."
     assert not set(after.scores) & set(change.before[None].scores)
 
 

@@ -68,7 +68,7 @@ def details(predict, grain):
             "found": ((found, predict(score=1.0, box=(30, 30, 60, 60))),),
             "missed": ((missed, predict(score=0.3)),),
         }
-        made.append(RunDetail(facts, images, examples, "Threshold from 4 of 4 good pictures.", None))
+        made.append(RunDetail(facts, images, examples, "Limit from 4 of 4 good pictures.", None))
     return made
 
 
@@ -83,7 +83,7 @@ def test_the_whole_page(tmp_path, details, read):
     assert "One method only" not in found.text
     assert "1 of 2" in found.text
     assert "cut" in found.text
-    assert "Threshold from 4 of 4 good pictures." in found.text
+    assert "Limit from 4 of 4 good pictures." in found.text
     assert found.text.index("Missed\n") < found.text.index("Found\n")
     assert "<b>foundad</b>" in found.text
     assert "<b>foundad" not in text

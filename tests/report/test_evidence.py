@@ -47,7 +47,7 @@ def test_small_numbers():
 
 def test_every_piece_is_a_sentence():
     """How the scores were obtained stands in a sentence of its own."""
-    sentence = "It was taken from 200 good pictures that the detector did not learn from."
+    sentence = "It was taken from 200 good pictures that the model did not learn from."
     for obtained in ("", sentence):
         words = evidence_in_words(CalibrationFacts(None, np.linspace(0, 1, 200), 0.95, 0.05, 200, obtained))
         for line in words:

@@ -223,7 +223,7 @@ def test_an_incomplete_calibration_is_a_model_error() -> None:
 
 def test_the_evidence_is_said() -> None:
     assert "4 good pictures" in SOURCE.words
-    assert "4 folds" in SOURCE.words
+    assert "4 rounds" in SOURCE.words
     one = CalibrationSource(1, 1, copies=True, correction=1.35)
     assert "copies of 1 good picture," in one.words
     assert "1.35×" in one.words

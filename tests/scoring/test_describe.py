@@ -72,6 +72,15 @@ def test_the_promised_sentence():
 
 
 @pytest.mark.parametrize(
+    ("area", "words"), [(55_000, "all over, 92 %"), (30_000, "all over, 50 %"), (2700, "left of centre, 4.5 %")]
+)
+def test_all_over_is_what_covers_most_of_the_picture(area, words):
+    """A box as large as the picture may hold a ring, or a few specks."""
+    region = Region((0, 0, 300, 200), area, 3.2, 2.0, (90.0, 100.0))
+    assert region_in_words(region, (200, 300), 1.0) == f"{words} of the picture, strongest 3.2× the limit"
+
+
+@pytest.mark.parametrize(
     ("value", "words"), [(0.0, "0"), (0.41234, "0.412"), (12.34, "12.3"), (1234.5, "1,234"), (1e-7, "1.00e-07")]
 )
 def test_numbers_keep_three_digits(value, words):

@@ -67,7 +67,7 @@ def test_every_noun_and_place_has_words() -> None:
     for language in languages():
         phrases = phrases_of(language)
         assert {*NOUNS, "unusual"} == phrases["nouns"].keys()
-        places = {place_of((u / 10, v / 10), (0.1, 0.1)) for u in range(11) for v in range(11)} | {"all_over"}
+        places = {place_of((u / 10, v / 10)) for u in range(11) for v in range(11)} | {"all_over"}
         assert places == phrases["places"].keys()
 
 
@@ -185,6 +185,21 @@ def test_words_say_the_largest_difference_first() -> None:
 def test_mirrored_places_have_mirrored_keys() -> None:
     swap = {"left": "right", "right": "left"}
     for u, v in itertools.product((0.05, 0.5, 0.95), repeat=2):
-        words = place_of((u, v), (0.1, 0.1)).split("_")
-        assert place_of((1 - u, v), (0.1, 0.1)).split("_") == [swap.get(word, word) for word in words]
-    assert place_of((0.5, 0.5), (0.9, 0.9)) == "all_over"
+        words = place_of((u, v)).split("_")
+        assert place_of((1 - u, v)).split("_") == [swap.get(word, word) for word in words]
+
+
+@pytest.mark.parametrize(
+    ("extent", "area_share", "expected"),
+    [
+        ((0.9, 0.9), 0.7, "all_over"),
+        ((0.8, 0.8), 0.51, "all_over"),
+        ((0.9, 0.9), 0.045, "upper"),  # specks, or a ring: its box is large, it is not
+        ((0.9, 0.9), 0.49, "upper"),
+        ((1.0, 0.6), 0.6, "upper"),  # a band across the part is at one side of it
+    ],
+)
+def test_all_over_is_what_spreads_over_most_of_the_part(
+    extent: tuple[float, float], area_share: float, expected: str
+) -> None:
+    assert place_of((0.5, 0.2), extent, area_share) == expected

@@ -173,7 +173,9 @@ def test_colours_are_those_of_reports() -> None:
     [
         ({"version": 2, "from": [0.5, 0.4], "to": [0.6, 0.4], "limits": {}}, "limits 0.5 / 0.4 → 0.6 / 0.4; version 2"),
         ({"from": 3, "to": 1}, "version 3 → 1"),
-        ({"audit_share": [0.02, 0.1]}, "audit share 0.02 → 0.1"),
+        ({"audit_share": [0.02, 0.1]}, "random sample to review 2 % → 10 %"),
+        ({"unsure_rate": [None, 0.03]}, "good parts a person may be asked about none → 3 %"),
+        ({"detector": ["auto", "padim"], "image_size": [None, 320]}, "method auto → padim; picture size none → 320"),
         ({"name": "disc"}, "name disc"),
         ({"from": None, "to": [0.5, 0.4], "pictures": 12}, "limits 0.5 / 0.4; pictures 12"),
         ({"cause": "darker", "text": "pictures are darker", "evidence": 25.0}, "pictures are darker"),

@@ -115,7 +115,7 @@ def calibration_facts(inspector: Inspector) -> list[CalibrationFacts]:
 
 def obtained(source: CalibrationSource) -> str:
     """Where a threshold comes from, as a sentence that can follow "The limit aims at 5 % false alarms."."""
-    return f"It was taken from {source.words.removeprefix('Threshold from ')}"
+    return f"It was taken from {source.words.removeprefix('Limit from ')}"
 
 
 def verdicts_in_words(counts: Mapping[Verdict, int], unreadable: int) -> str:

@@ -178,7 +178,7 @@ def stated_rules(
         far = [(distance_to(region.box, place), rank, place) for rank, region in enumerate(regions) for place in places]
         _, rank, place = min(far)
         facts = {one.name: getattr(rule, one.name) for one in fields(BrokenRule)} | {"places": tuple(places)}
-        key = place_of(on_part_of(place, inspected, part), (0.0, 0.0))
+        key = place_of(on_part_of(place, inspected, part))
         stated.setdefault(rank, StatedRule(**facts, place=key))
     return stated
 
@@ -431,15 +431,16 @@ def attributes_of(
     sides = max(right - left, 1.0), max(bottom - top, 1.0)
     on_part = on_part_of(shape.centre, inspected, part)
     extent = (region.box[2] - region.box[0]) / sides[0], (region.box[3] - region.box[1]) / sides[1]
+    area_share = shape.area / (height * width if part is None else max(part.area, 1.0))
     strength = region.peak / inspected.threshold if inspected.threshold > 0 else region.peak
     scale = inspected.settings.mm_per_pixel or (None if crops is None else mm_per_pixel(crops))
     found = Attributes(
         noun="unusual",
-        place=place_of(on_part, extent),
+        place=place_of(on_part, extent, area_share),
         centre=shape.centre,
         on_part=on_part,
         is_of_part=part is not None,
-        area_share=shape.area / (height * width if part is None else max(part.area, 1.0)),
+        area_share=area_share,
         length=shape.length,
         width=shape.width,
         elongation=shape.elongation,

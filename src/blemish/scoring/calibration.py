@@ -73,22 +73,22 @@ class CalibrationSource:
         """One sentence for reports."""
         new = count_in_words(self.added, "good picture")
         if not self.held_out:
-            return f"Threshold from {new} that the detector did not learn from."
+            return f"Limit from {new} that the model did not learn from."
         and_new = f", and from {new} that it did not learn from" if self.added else ""
         good = count_in_words(self.images, "good picture")
         if self.copies:
             return (
-                f"Threshold from slightly changed copies of {good}, "
+                f"Limit from slightly changed copies of {good}, "
                 f"raised {self.correction:.3g}×, as copies look more familiar than new parts do{and_new}."
             )
         some = good if self.held_out == self.images else f"{self.held_out} of {good}"
         if self.folds:
             lowered = "" if self.correction == 1 else f", times {self.correction:.2f} for the picture it knew less"
             return (
-                f"Threshold from {some}, each scored by a detector that had not seen it "
-                f"({self.folds} folds){lowered}{and_new}."
+                f"Limit from {some}, each scored by a model that had not seen it "
+                f"({self.folds} rounds){lowered}{and_new}."
             )
-        return f"Threshold from {some}{f' and {new}' if self.added else ''} that the detector did not learn from."
+        return f"Limit from {some}{f' and {new}' if self.added else ''} that the model did not learn from."
 
 
 @dataclass(frozen=True)

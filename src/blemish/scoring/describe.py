@@ -10,6 +10,7 @@ MODALITIES = {RGB: "colour", POINTS: "surface", "text": "text"}  # what people c
 _WITH_ARTICLE = {"surface": "the surface", "text": "the text"}
 _ROWS = ("upper", "", "lower")
 _COLUMNS = ("left", "", "right")
+MOST = 0.5  # of a picture that what is "all over" covers at least
 
 
 def place_in_words(at: Sequence[float], size: tuple[int, int]) -> str:
@@ -44,7 +45,7 @@ def _third(value: float, length: int, names: tuple[str, str, str]) -> str:
 
 
 def share_in_words(area: float, size: tuple[int, int]) -> str:
-    """An area in pixels as a share of an image of (height, width): "2.1 % of the image"."""
+    """An area in pixels as a share of an image of (height, width): "2.1 % of the picture"."""
     share = 100 * area / max(1, size[0] * size[1])
     return f"{_percent(share)} of the picture"
 
@@ -81,12 +82,13 @@ def count_in_words(count: int, one: str, many: str | None = None) -> str:
 
 
 def region_in_words(region: Region, size: tuple[int, int], limit: float) -> str:
-    """One region: "upper left, 2.1 % of the image, strongest 3.2× the limit".
+    """One region: "upper left, 2.1 % of the picture, strongest 3.2× the limit".
 
     `size` is the image's (height, width) in pixels, `limit` the map threshold the region rose above.
     """
     place = place_in_words(region.box, size)
-    if place not in ("all over",) and not place.startswith("full"):
+    spreads = place == "all over" and region.area >= MOST * size[0] * size[1]
+    if not spreads and not place.startswith("full"):
         place = place_in_words(region.centroid, size)  # the centre of mass says more than the middle of the box
     said = f"{place}, {share_in_words(region.area, size)}, strongest {times_in_words(region.peak, limit)}"
     return f"{said}; {modalities_in_words(region.modalities)}" if region.modalities else said

@@ -21,7 +21,8 @@ ROUGH = 4.0  # ratio of local variance that is more telling than a slight differ
 SPOT = 0.03  # of the part's area, up to which it is a spot
 AT_THE_EDGE = 0.1  # of the inscribed radius
 HEIGHT = 0.3  # mm that a surface rises or falls by to be named after it
-ALL_OVER = 0.64  # of the part's box
+ALL_OVER = 0.64  # of the part's box that the region's box covers
+MOST = 0.5  # of the part's area that the region itself covers: an ellipse that fills ALL_OVER of a box
 
 
 def noun_of(found: Attributes, missing_points: float = 0.0) -> str:
@@ -80,12 +81,13 @@ NOUNS: Mapping[str, Callable[[Attributes], bool]] = MappingProxyType(
 _ROWS, _COLUMNS = ("upper", "", "lower"), ("left", "", "right")
 
 
-def place_of(on_part: tuple[float, float], extent: tuple[float, float]) -> str:
-    """The key of the place of (u, v) in [0, 1]²: one of nine, or "all_over" where the region's `extent` covers it.
+def place_of(on_part: tuple[float, float], extent: tuple[float, float] = (0.0, 0.0), area_share: float = 0.0) -> str:
+    """The key of the place of (u, v) in [0, 1]²: one of nine, or "all_over" where the region spreads over most of it.
 
-    `extent` is the region's (width, height) over those of the part's box.
+    `extent` is the (width, height) of the region's box over those of the part's, `area_share` the region's area over
+    the part's: a ring, or a few specks in a large box, are at the place of their centre.
     """
-    if extent[0] * extent[1] >= ALL_OVER:
+    if extent[0] * extent[1] >= ALL_OVER and area_share >= MOST:
         return "all_over"
     row, column = (
         names[min(2, max(0, int(3 * value)))] for value, names in zip(on_part[::-1], (_ROWS, _COLUMNS), strict=True)

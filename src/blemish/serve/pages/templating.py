@@ -21,6 +21,18 @@ VERDICTS = {
     "unknown": ("≠", "another part"),
     "error": ("!", "unreadable"),
 }
+# What the journal calls what has another name in code, or none.
+WORDS = {
+    "false_alarm_rate": "false alarms you accept",
+    "unsure_rate": "good parts a person may be asked about",
+    "audit_share": "random sample to review",
+    "detector": "method",
+    "detector_settings": "settings of the method",
+    "image_size": "picture size",
+    "sha256": "picture",
+    "id": "number",
+}
+RATES = ("false_alarm_rate", "unsure_rate", "audit_share")
 
 
 @cache
@@ -71,15 +83,21 @@ def change_words(change: Mapping[str, Any]) -> str:
         before = f"{plain(change['from'])} → " if change.get("from") else ""
         said.append(f"{kind} {before}{plain(change['to'])}")
     for key, value in rest.items():
+        say = rate if key in RATES else plain
         is_move = isinstance(value, list) and len(value) == 2 and not are_hashes(value)
-        words = f"{plain(value[0])} → {plain(value[1])}" if is_move else plain(value)
-        said.append(f"{key.replace('_', ' ')} {words}")
+        words = f"{say(value[0])} → {say(value[1])}" if is_move else say(value)
+        said.append(f"{WORDS.get(key, key.replace('_', ' '))} {words}")
     return "; ".join(said)
 
 
 def are_hashes(values: Sequence[Any]) -> bool:
     """Whether these are names of pictures, which nobody reads: their number says enough."""
     return bool(values) and all(isinstance(one, str) and len(one) == 64 for one in values)
+
+
+def rate(value: Any) -> str:
+    """A share in [0, 1] as a person reads it."""
+    return percent(value) if isinstance(value, int | float) else plain(value)
 
 
 def plain(value: Any) -> str:

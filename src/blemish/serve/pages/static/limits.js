@@ -4,7 +4,7 @@ import { act, badge, context, count, follow, h, notice, number, one, percent, sv
 
 const product = context().product, mayApply = context().role === "engineer";
 const ROWS = [
-  ["good", "good, held out", "good"],
+  ["good", "good, not learned from", "good"],
   ["reviewed_good", "decided good", "good"],
   ["unlabelled", "not decided", "calm"],
   ["defective", "decided defective", "defect"],
