@@ -6,9 +6,9 @@ import json
 from pathlib import Path
 
 import pytest
-from batch_parts import write_files
+from batch_parts import light, write_files
 
-from blemish.batch import unique
+from blemish.batch import run_batch, unique
 from blemish.batch.files import filesystem_of, local_path, uri_of
 from blemish.batch.source import InputReader, entries_of, write_input
 from blemish.batch.unique import UniqueTexts
@@ -30,6 +30,19 @@ def test_a_folder_and_a_pattern(tmp_path: Path) -> None:
     assert ".txt" in notes[0]
     assert [one[0] for one in entries_of(f"{tmp_path}/**/*.png")] == ["a.png", "b/2.png"]
     assert [one[0] for one in entries_of(tmp_path.joinpath("b").as_uri())] == ["1.jpg", "2.png"]
+
+
+def test_results_of_an_earlier_batch_are_no_pictures(tmp_path: Path) -> None:
+    """A second run over a folder that holds the first one's results reads none of its overlays."""
+    for name in ("line/1.png", "line/2.png", "results/_overlays/1.jpg"):
+        png(tmp_path / name)
+    run_batch(light(tmp_path / "line", tmp_path / "results"))
+    notes: list[str] = []
+    found = list(entries_of(str(tmp_path), tmp_path / "second", notes))
+    assert [one[0] for one in found] == ["line/1.png", "line/2.png"]
+    assert any(f"left out, first '{tmp_path / 'results'}'" in note for note in notes)
+    with pytest.raises(DatasetError):
+        list(entries_of(str(tmp_path / "results")))
 
 
 def test_a_folder_of_another_file_system(tmp_path: Path) -> None:

@@ -39,10 +39,11 @@ _OUTPUTS: tuple[frozenset[str], ...] = tuple(
             {"report.html", "results.csv"},
             {"report.html", "diagnosis.json"},
             {"report.html", "inspection.json"},
+            {"_run.json", "_input.parquet"},
         ),
     )
 )
-_OWN_FOLDERS = frozenset({"overlays", "maps"})  # in a folder of results
+_OWN_FOLDERS = frozenset({"overlays", "maps", "_overlays"})  # in a folder of results
 _OWN_FILES = frozenset({"thumbnails.jpg", "thumbnails.png"})  # in a folder of a model
 
 # How files of images begin; .npy and those without a suffix are told by it.
