@@ -37,9 +37,11 @@ ENCODERS = {
     "vit-mae": "patches",
     "btf": f"{CONVOLUTIONAL}+points-fpfh",
     "cfm": f"{TRANSFORMER}+points-surface",
+    "ast": f"{TRANSFORMER}+points-surface",
+    "m3dm": f"{TRANSFORMER}+points-surface",
     "text-guided": f"{TRANSFORMER}+points-surface",
 }
-SCANS = ("btf", "cfm", "text-guided")
+SCANS = ("btf", "cfm", "ast", "m3dm", "text-guided")
 GOOD = {"components": 10}  # good images of each kind, where a detector needs more than three
 QUICK = {"steps": 8}  # learning by gradient is cut short; every other setting is the default
 SIZE, SCAN_SIZE = 140, 112  # pixels

@@ -121,7 +121,7 @@ class M3DM(TrainedDetector[FeatureFusion]):
     """
 
     temperature: Positive = 1.0
-    patches_per_step: Count = 1024
+    patches_per_step: Count = 512
     image_score: Literal["svm", "pooling"] = "svm"
     reweighting_neighbours: CountOrZero = 3
     coreset_ratio: FractionAboveZero = 0.1
