@@ -8,13 +8,13 @@ import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from made_up_parts import made_up_part
-from serve_parts import bad_png, good_png, png, taught
+from serve_parts import TOY, bad_png, good_png, png, taught
 
 from blemish import registry
 from blemish.serve.app import create_app
@@ -91,6 +91,7 @@ def page(served: Served, browser: playwright.Browser) -> Iterator[playwright.Pag
     context.add_init_script(WATCH)
     found = context.new_page()
     found.set_default_timeout(15_000)
+    playwright.expect.set_options(timeout=15_000)
     complaints: list[str] = []
     found.on(
         "console",
@@ -125,11 +126,20 @@ def test_the_whole_way_of_a_new_user(served: Served, page: playwright.Page, tmp_
     page.goto("/")
     expect(page.get_by_text("No product yet")).to_be_visible()
     page.get_by_label("Name of a new product").fill("disc <b>1")
+    expect(page.locator("select[name=detector]")).to_be_hidden()
+    page.get_by_text("Advanced").click()
+    page.get_by_label("False alarms you accept, %").fill("10")
+    page.locator("select[name=detector]").select_option("hybrid")
+    page.locator("select[name=encoder]").select_option("pixels")
+    page.get_by_label("Picture size, pixels").fill("64")
+    page.get_by_role("button", name="Create").click()
+    expect(page.locator("#notices")).to_contain_text("2 encoders joined by +")
+    page.locator("select[name=detector]").select_option("toy")
     page.get_by_role("button", name="Create").click()
     page.wait_for_url("**/products/*")
     (product,) = served.service.catalog.products()
+    assert product.settings == replace(TOY, false_alarm_rate=0.1)
     base = f"/products/{product.id}"
-    served.service.catalog.change(product, "test", detector="toy", encoder="pixels", image_size=64)
 
     # good pictures, and learning
     good = files(tmp_path, **{f"good{seed}": good_png(seed) for seed in range(4)})

@@ -14,6 +14,7 @@ from blemish.data.images import load_image
 from blemish.errors import ImageError, SettingsError
 from blemish.model.inspector import Inspector
 from blemish.scoring.calibration import check_rates
+from blemish.serve.choices import CHOSEN, check_choices
 from blemish.serve.core import Core, new_id, record_change
 from blemish.serve.errors import ConflictError, UnknownError
 from blemish.serve.pictures import sha256_of
@@ -53,6 +54,9 @@ class Catalog:
         """A new product. Raises SettingsError for a name or settings that cannot be, ConflictError for a taken one."""
         name = checked_name(name)
         settings = checked_settings(settings or ProductSettings())
+        check_choices(settings)
+        default = asdict(ProductSettings())
+        chosen = {name: value for name, value in asdict(settings).items() if value != default[name]}
         identity = new_id()
         try:
             with self._core.store.transaction() as connection:
@@ -60,7 +64,7 @@ class Catalog:
                     "INSERT INTO products (id, name, created_at, settings, secret) VALUES (?, ?, ?, ?, ?)",
                     (identity, name, time.time(), json.dumps(asdict(settings)), secrets.token_bytes(32)),
                 )
-                record_change(connection, who, "created the product", identity, {"name": name})
+                record_change(connection, who, "created the product", identity, {"name": name, **chosen})
         except sqlite3.IntegrityError as error:
             raise ConflictError("the name of a new product", f"{name!r}, which there is", "choose another") from error
         product = self._core.product(identity)
@@ -76,6 +80,8 @@ class Catalog:
         settings = checked_settings(replace(product.settings, **changes))
         before = asdict(product.settings)
         moved = {name: [before[name], value] for name, value in changes.items() if before[name] != value}
+        if moved.keys() & CHOSEN:
+            check_choices(settings)
         with self._core.store.transaction() as connection:
             connection.execute(
                 "UPDATE products SET settings = ? WHERE id = ?", (json.dumps(asdict(settings)), product.id)

@@ -16,7 +16,7 @@ from blemish.model.inspector import Inspector
 from blemish.monitoring.audit import AuditSample, ReviewedPart, audit_sample, bank_candidates, estimated_rate
 from blemish.serve.catalog import Catalog, inspector_of
 from blemish.serve.core import Core
-from blemish.serve.learning import Learning
+from blemish.serve.learning import Learning, learned_by
 from blemish.serve.limits import Limits, counts_of_parts, flip_facts, flipped, limits_of
 from blemish.serve.models import Models, calibration_of
 from blemish.serve.parts import STATES
@@ -153,5 +153,5 @@ class Feedback:
         inspector = inspector_of(product.settings).fit(good, progress=progress, learned_only=chosen)
         if files := reviewed.files(reviewed.sample.counted):
             inspector.calibrate([Sample(self._core.pictures.path(one)) for one in files])
-        details = {"pictures": len(good), "false_alarms": false_alarms}
+        details = {"pictures": len(good), "false_alarms": false_alarms, **learned_by(inspector)}
         return self._models.publish(product, inspector, "learned from reviews", who, version, details, is_refitted=True)

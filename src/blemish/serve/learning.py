@@ -11,6 +11,7 @@ from dataclasses import replace
 from typing import Any
 
 from blemish.errors import BlemishError, DatasetError
+from blemish.model.inspector import Inspector
 from blemish.serve.catalog import Catalog, inspector_of
 from blemish.serve.core import Core, new_id
 from blemish.serve.errors import ConflictError, UnknownError
@@ -154,10 +155,19 @@ class Learning:
         parent = self._core.version(product.active_version) if product.active_version else None
         samples = [Sample(self._core.pictures.path(one.sha256)) for one in good]
         inspector = inspector_of(product.settings).fit(samples, progress=progress)
-        details = {"pictures": len(good), "detector": inspector.detector_name, "encoder": inspector.encoder_name}
+        details = {"pictures": len(good), **learned_by(inspector)}
         return self._models.publish(product, inspector, "learned", who, parent, details, is_refitted=True)
 
     def close(self) -> None:
         """End the job at work, and wait for it."""
         self._is_closing = True
         self._pool.shutdown(wait=True, cancel_futures=True)
+
+
+def learned_by(inspector: Inspector) -> dict[str, Any]:
+    """What a version says of how it was learned."""
+    return {
+        "detector": inspector.detector_name,
+        "encoder": inspector.encoder_name,
+        "image_size": inspector.model_.settings.image_size,
+    }

@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from blemish.serve.api.uploads import read_upload
 from blemish.serve.auth import Engineer, Operator, TheService
+from blemish.serve.choices import choices as choices_here
 from blemish.serve.errors import UnknownError
 from blemish.serve.records import Product, ProductSettings
 from blemish.serve.service import Service
@@ -31,8 +32,11 @@ class SettingsBody(BaseModel):
     detector_settings: dict[str, Any] | None = None
 
     def given(self) -> dict[str, Any]:
-        """The settings that were sent."""
-        return self.model_dump(exclude_unset=True)
+        """The settings that were sent; null is a value of `image_size` and `unsure_rate` alone, else left out."""
+        sent = self.model_dump(exclude_unset=True)
+        return {
+            name: value for name, value in sent.items() if value is not None or name in ("image_size", "unsure_rate")
+        }
 
 
 class ProductBody(SettingsBody):
@@ -63,6 +67,12 @@ def shown(service: Service, product: Product) -> dict[str, Any]:
 def products(service: TheService, caller: Operator) -> dict[str, Any]:
     """All products."""
     return {"products": [shown(service, one) for one in service.catalog.products()]}
+
+
+@router.get("/choices")
+def choices(caller: Operator) -> dict[str, Any]:
+    """What a product can learn by on this machine: methods, encoders, picture sizes, and what holds by default."""
+    return choices_here()
 
 
 @router.post("/products", status_code=201)

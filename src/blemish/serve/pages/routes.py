@@ -9,13 +9,14 @@ from fastapi import APIRouter, Depends, Query, Request, Response
 from fastapi.responses import HTMLResponse, RedirectResponse
 
 from blemish.serve.auth import Auth, Operator, TheService
+from blemish.serve.choices import choices
 from blemish.serve.errors import RoleError
 from blemish.serve.inputs import Inputs
 from blemish.serve.pages.crops import region_crop
 from blemish.serve.pages.route import PageRoute
 from blemish.serve.pages.templating import render, theme
 from blemish.serve.parts import Order, PartQuery, State
-from blemish.serve.records import Decision, Product, User
+from blemish.serve.records import Decision, Product, ProductSettings, User
 from blemish.serve.service import Service
 
 ON_WALL = 48  # pictures of a page
@@ -78,7 +79,10 @@ def home(frame: TheFrame) -> HTMLResponse:
         }
         for one in service.catalog.products()
     ]
-    return frame.page("home.html", "Products", tab="home", cards=cards)
+    learning: dict[str, Any] = (
+        {"defaults": ProductSettings(), "choices": choices()} if frame.user.role == "engineer" else {}
+    )
+    return frame.page("home.html", "Products", tab="home", cards=cards, **learning)
 
 
 def login(next: str = "/") -> HTMLResponse:
@@ -236,6 +240,7 @@ def settings(frame: TheFrame) -> HTMLResponse:
         users=service.users.all(),
         webhooks=[(one, waiting.get(one.id)) for one in service.webhooks.all()],
         sources=frame.inputs.all(),
+        choices=choices(),
         folder=str(service.core.folder),
     )
 

@@ -49,7 +49,7 @@ function form(files) {
 }
 
 export const api = {
-  createProduct: (name) => call("POST", "/api/products", { name }),
+  createProduct: (name, settings = {}) => call("POST", "/api/products", { name, ...settings }),
   changeProduct: (product, changes) => call("PATCH", at(product), changes),
   addGood: (product, files) => call("POST", `${at(product)}/good`, form(files)),
   removeGood: (product, sha256) => call("DELETE", `${at(product)}/good/${sha256}`),

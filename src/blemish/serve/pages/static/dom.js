@@ -102,6 +102,17 @@ export function dropZone(zone, take) {
   });
 }
 
+// How a product learns, as its fields say; a picture size that is left empty is the method's own.
+export function settingsOf(form) {
+  const given = new FormData(form), size = given.get("image_size");
+  return {
+    false_alarm_rate: Number(given.get("false_alarm_rate")) / 100,
+    detector: given.get("detector"),
+    encoder: given.get("encoder"),
+    image_size: size ? Number(size) : null,
+  };
+}
+
 const logout = one("#logout");
 if (logout) {
   logout.addEventListener("click", () => act(logout, async () => {

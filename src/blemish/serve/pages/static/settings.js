@@ -1,16 +1,13 @@
 // Settings of products, people and webhooks.
 import { api } from "./api.js";
-import { act, all, notice, one } from "./dom.js";
+import { act, all, notice, one, settingsOf } from "./dom.js";
 
 for (const form of all("[data-change]")) {
   form.addEventListener("submit", (event) => {
     event.preventDefault();
     act(one("button", form), async () => {
-      const given = new FormData(form);
-      await api.changeProduct(form.dataset.change, {
-        false_alarm_rate: Number(given.get("false_alarm_rate")) / 100,
-        audit_share: Number(given.get("audit_share")) / 100,
-      });
+      const audit_share = Number(new FormData(form).get("audit_share")) / 100;
+      await api.changeProduct(form.dataset.change, { ...settingsOf(form), audit_share });
       notice("Saved.");
     });
   });
