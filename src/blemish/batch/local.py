@@ -7,6 +7,7 @@ where it dies again, its images are tried one by one, and one that a worker dies
 from __future__ import annotations
 
 import multiprocessing
+import signal
 import uuid
 from collections import Counter, deque
 from collections.abc import Callable, Iterator
@@ -99,7 +100,8 @@ class LocalEngine:
         ours, theirs = multiprocessing.Pipe()
         context = multiprocessing.get_context("spawn")  # threads of torch do not survive a fork
         process = context.Process(target=work, args=(theirs, self.settings), name="blemish-batch", daemon=True)
-        process.start()
+        with ctrl_c_blocked():
+            process.start()
         theirs.close()  # so that our end sees the end of the file when the worker dies
         return _Worker(process, ours)
 
@@ -164,6 +166,22 @@ class LocalEngine:
                 )
                 journal.add(number, failure_row(entry, str(error), self.origin))
         reader.close()
+
+
+@contextmanager
+def ctrl_c_blocked() -> Iterator[None]:
+    """Have a process that is started meanwhile never hear Ctrl-C, which is for its parent; here it is heard after.
+
+    A worker ignores it once it runs, but loading takes a second, in which it would end with a traceback.
+    """
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _in_words(code: int | None) -> str:
