@@ -21,7 +21,7 @@ from blemish.detectors.rgb3d.normalisation import MODALITIES, UNIMODAL, Distance
 from blemish.detectors.rgb3d.patches import Holes, ScanPatches, scan_patches
 from blemish.detectors.rgb3d.prototypes import fit_scale, normalised
 from blemish.detectors.rgb3d.sampling import TrainingPatches, sample_patches
-from blemish.detectors.settings import Count, NotNegative, Pooling
+from blemish.detectors.settings import Count, NotNegative, Pooling, Positive
 from blemish.detectors.trained import TrainedDetector, TrainedNetwork
 from blemish.encoders.base import LayerRole
 from blemish.numeric.coupling_flow import CouplingFlow, negative_log_likelihood
@@ -69,20 +69,21 @@ class ReducedFeatures(nn.Module):
 
 
 class ResidualBlock(nn.Module):
-    """`(B, width, h, w)` → the same shape: two 3 × 3 convolutions with batch norm, beside the identity."""
+    """`(B, width, h, w)` → the same shape: two 3 × 3 convolutions, each with batch norm and leaky ReLU, plus its input.
+
+    No activation follows the sum, so that a narrow student passes negative values on, too.
+    """
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        self.body = nn.Sequential(
-            nn.Conv2d(width, width, 3, padding=1, bias=False),
-            nn.BatchNorm2d(width),
-            nn.LeakyReLU(),
-            nn.Conv2d(width, width, 3, padding=1, bias=False),
-            nn.BatchNorm2d(width),
-        )
+        layers: list[nn.Module] = []
+        for _ in range(2):
+            layers += [nn.Conv2d(width, width, 3, padding=1, bias=False), nn.BatchNorm2d(width), nn.LeakyReLU()]
+        self.body = nn.Sequential(*layers)
 
     def forward(self, planes: Tensor) -> Tensor:
-        return nn.functional.leaky_relu(planes + self.body(planes))
+        summed: Tensor = planes + self.body(planes)
+        return summed
 
 
 class StudentTeacher(nn.Module):
@@ -176,6 +177,7 @@ class AST(TrainedDetector[StudentTeacher]):
     layers: LayerRole = "deep"
     pooling: Pooling = SCAN_POOLING
     image_size: Count = 224
+    learning_rate: Positive = 3e-3
     weight_decay: NotNegative = 0.0
 
     @property
