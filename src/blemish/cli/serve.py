@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+from collections.abc import Sequence
 from contextlib import ExitStack
 from enum import StrEnum
 from pathlib import Path
@@ -15,6 +16,7 @@ from blemish.cli.options import given_path
 from blemish.errors import OutputError, SettingsError
 
 if TYPE_CHECKING:
+    from blemish.serve.mqtt import MqttSender
     from blemish.serve.service import Service
 
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
@@ -86,6 +88,14 @@ def serve(
             help="Take the good pictures of a Lookout for Vision manifest, which lie beside it, at the start.",
         ),
     ] = None,
+    mqtt: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--mqtt",
+            metavar="URL",
+            help="Publish results to a topic: mqtt://[user:password@]host:1883/topic; mqtts: with TLS. Repeatable.",
+        ),
+    ] = None,
     time_limit: Annotated[
         float, typer.Option("--time-limit", metavar="S", min=1, help="Seconds after which an inspection is given up.")
     ] = 60.0,
@@ -103,6 +113,7 @@ def serve(
     for module in ("fastapi", "python_multipart"):
         need(module, "serve", "blemish serve")
     uvicorn = need("uvicorn", "serve", "blemish serve")
+    senders = senders_of(mqtt or ())
     with ExitStack() as stack:
         listening = stack.enter_context(bound_socket(host, port))
         from blemish.serve.app import create_app
@@ -122,6 +133,7 @@ def serve(
             say(f"The token of the user '{FIRST_USER}', shown this once: {token}")
         for product, manifest in map(pair_of, import_lookout or ()):
             say(imported_in_words(service, product, Path(manifest)))
+        service.webhooks.publish_to(senders)
         inputs = Inputs(service)
         stack.callback(inputs.close)
         for product, folder in map(pair_of, watch or ()):
@@ -140,6 +152,15 @@ def serve(
             app, log_level="warning", access_log=False, server_header=False, timeout_graceful_shutdown=3
         )
         uvicorn.Server(config).run(sockets=[listening])
+
+
+def senders_of(addresses: Sequence[str]) -> list[MqttSender]:
+    """Who publishes to each topic. Raises SettingsError for an address that is none, MissingPackageError."""
+    if not addresses:
+        return []
+    from blemish.serve.mqtt import MqttAddress, MqttSender
+
+    return [MqttSender(one) for one in dict.fromkeys(map(MqttAddress.of, addresses))]
 
 
 def pair_of(text: str) -> tuple[str, str]:

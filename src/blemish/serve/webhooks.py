@@ -1,4 +1,7 @@
-"""Results sent to other programs by HTTP, at least once: an outbox in the database, and a thread that empties it."""
+"""Results sent to other programs, at least once: an outbox in the database, and a thread that empties it.
+
+By HTTP to webhooks, and by MQTT to the topics that are named when the service starts (mqtt.py).
+"""
 
 from __future__ import annotations
 
@@ -15,11 +18,13 @@ from typing import Any
 from blemish.errors import SettingsError
 from blemish.serve.core import Core, new_id, record_change
 from blemish.serve.errors import ConflictError, UnknownError
+from blemish.serve.mqtt import MqttSender
 from blemish.serve.records import PartRecord, Webhook
 from blemish.types import VERDICTS
 
 SCHEMA = 1  # of the body; grows when a field changes its meaning
 TIMEOUT = 5.0  # seconds for one delivery
+MQTT = ("mqtt://", "mqtts://")
 LONGEST_WAIT = 3600.0  # seconds between two tries
 MOST_WAITING = 100_000  # deliveries of one webhook; beyond that the oldest are dropped
 
@@ -37,6 +42,7 @@ class Webhooks:
     def __init__(self, core: Core) -> None:
         self._core = core
         self._opener = urllib.request.build_opener(NoRedirects)
+        self._topics: dict[str, MqttSender] = {}  # by the address that their rows hold
         self._wake, self._stop = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._run, name="blemish-webhooks", daemon=True)
         self._thread.start()
@@ -60,6 +66,19 @@ class Webhooks:
             )
             record_change(connection, who, "added a webhook", webhook.product, {"url": url})
         return webhook
+
+    def publish_to(self, senders: Sequence[MqttSender]) -> None:
+        """Send every inspection to these topics of brokers, and no more to those of an earlier start."""
+        self._topics = {sender.address.url: sender for sender in senders}
+        stored = {hook.url: hook.id for hook in self.all() if hook.url.startswith(MQTT)}
+        with self._core.store.transaction() as connection:
+            for url in stored.keys() - self._topics.keys():
+                connection.execute("DELETE FROM webhooks WHERE id = ?", (stored[url],))
+                record_change(connection, "the command line", "publishes no more", change={"url": url})
+            for url in self._topics.keys() - stored.keys():
+                values = (new_id(), url, "[]", "", time.time())
+                connection.execute("INSERT INTO webhooks VALUES (?, ?, ?, ?, ?)", values)
+                record_change(connection, "the command line", "publishes results", change={"url": url})
 
     def remove(self, identity: str, who: str) -> None:
         """Remove a webhook and what was still to be sent. Raises UnknownError."""
@@ -135,6 +154,9 @@ class Webhooks:
 
     def _send(self, url: str, body: str, number: int) -> str:
         """Deliver one body; why that failed, "" where it did not."""
+        if url.startswith(MQTT):
+            topic = self._topics.get(url)
+            return "waits for the start of the service to end" if topic is None else topic.send(body)
         headers = {"Content-Type": "application/json", "X-Blemish-Delivery": str(number)}
         try:
             request = urllib.request.Request(url, body.encode(), headers)
@@ -148,3 +170,5 @@ class Webhooks:
         self._stop.set()
         self._wake.set()
         self._thread.join(TIMEOUT + 1)
+        for topic in self._topics.values():
+            topic.close()
