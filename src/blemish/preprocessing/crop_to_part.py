@@ -170,13 +170,23 @@ def axis(part: Part) -> tuple[float, float]:
     The heavier half lies towards the direction's far end, so that most parts come out the same way round.
     """
     ys, xs = np.nonzero(part.mask)
-    points = np.stack([xs, ys]).astype(np.float64)  # (2, N)
-    points -= points.mean(axis=1, keepdims=True)
+    angle, elongation, _ = principal_axis(np.stack([xs, ys]).astype(np.float64))
+    return angle, elongation
+
+
+def principal_axis(points: np.ndarray) -> tuple[float, float, float]:
+    """The direction of the length of `points` `(2, N)` (x, y) in radians, length over width, and skewness ≥ 0 along it.
+
+    Length and width are standard deviations; the heavier half lies towards the direction's far end.
+    """
+    points = points - points.mean(axis=1, keepdims=True)
     spread, directions = np.linalg.eigh(np.cov(points))
     along = directions[:, 1]
-    if ((along @ points) ** 3).mean() < 0:
+    third = float(((along @ points) ** 3).mean())
+    if third < 0:
         along = -along
-    return math.atan2(along[1], along[0]), math.sqrt(spread[1] / max(spread[0], 1e-9))
+    length, width = math.sqrt(max(spread[1], 1e-18)), math.sqrt(max(spread[0], 1e-9))
+    return math.atan2(along[1], along[0]), length / width, abs(third) / length**3
 
 
 def rotation(angle: float) -> np.ndarray:

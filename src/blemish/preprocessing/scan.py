@@ -1,15 +1,19 @@
 """A scan as the encoder sees it: background and noise taken out of the points, one scale, cropped to the part.
 
+Long parts are turned to lie along the horizontal, so that a place on one is compared with the same place on others.
+
 What methods on MVTec 3D-AD do first (BTF: Horwitz, Hoshen: Back to the feature, CVPRW 2023; CFM: Costanzino, Zama
 Ramirez, Lisanti, Di Stefano: Multimodal industrial anomaly detection by crossmodal feature mapping, CVPR 2024), and
-then a crop: the points that are left are the part, so that nothing else need be encoded. Nothing is enlarged: the
-points keep their spacing, which their descriptors are measured in.
+then a crop: the points that are left are the part, so that nothing else need be encoded. Scans coarser than the frame
+are not enlarged: repeated points have no distance, and descriptors measure in distances of neighbours.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from itertools import islice
 from typing import Any, Self
 
 import numpy as np
@@ -17,18 +21,30 @@ from PIL import Image
 
 from blemish.data.points import measured, resize_points
 from blemish.errors import ImageError, SettingsError
-from blemish.preprocessing.framing import Frame
+from blemish.preprocessing.crop_to_part import cut, principal_axis, rotation
+from blemish.preprocessing.foreground import find_part
+from blemish.preprocessing.framing import MOST_IMAGES, Frame
 from blemish.preprocessing.ground_removal import keep_clusters, pad_square, remove_plane, square_margins
 from blemish.types import POINTS, ImageOrScan, Scan
 
 MARGIN = 0.03  # of the square's side around the part's points; chosen by eye: an outline stays in view
+LONG = 1.15  # length over width (standard deviations) from which a part has a direction; chosen by eye
+LOPSIDED = 0.05  # skewness of the points along it from which one end is told from the other; chosen by eye
+MOSTLY = 0.75  # share of normal scans in which it must be
+LEAST_POINTS = 16  # of a part whose direction is looked for
 
 
 class ScanFraming:
-    """A scan at the scale at which all of it fills a square of `image_size` pixels. Learns nothing.
+    """A scan at the scale at which all of it fills a square of `image_size` pixels, or of its own size if smaller.
 
     `crop`: of that square the part that the remaining points cover, with a margin; all of it where no points are left.
-    Sides are multiples of `multiple`.
+    `turn`: parts of a category whose normal scans show long ones are turned until they lie along the horizontal, the
+    heavier end to the same side wherever one is; the points turn with them about the optical axis. Sides are multiples
+    of `multiple`.
+
+    Fitted: `side_` (of the square, in pixels), `turns_` (whether parts are long), `direction_` (the angle in radians
+    that becomes the horizontal where the two ends of a part look alike: it is turned as little as possible from the
+    normal scans' mean; None where they do not).
 
     A scan that is not square is padded: its image's edge pixels are repeated, its points end. The image is scaled
     bicubically, the points by nearest neighbour. `plane`: points within `band` metres of the plane along the border are
@@ -45,6 +61,7 @@ class ScanFraming:
         band: float = 0.005,
         clusters: bool = True,
         crop: bool = True,
+        turn: bool = True,
     ) -> None:
         self.image_size = image_size
         self.multiple = multiple
@@ -53,6 +70,9 @@ class ScanFraming:
         self.band = band
         self.clusters = clusters
         self.crop = crop
+        self.turn = turn
+        self.side_, self.turns_ = self.image_size, False
+        self.direction_: float | None = None
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -64,6 +84,7 @@ class ScanFraming:
             "band": self.band,
             "clusters": self.clusters,
             "crop": self.crop,
+            "turn": self.turn,
         }
 
     @property
@@ -71,12 +92,27 @@ class ScanFraming:
         return None
 
     def fit(self, images: Iterable[ImageOrScan]) -> Self:
-        """Check the settings; the scans are left unread."""
-        self._side()
+        """Measure the size of normal scans, and whether their parts are long. Raises SettingsError for bad settings."""
+        self._check()
+        sides: list[int] = []
+        found: list[Direction | None] = []
+        for image in islice(images, MOST_IMAGES):
+            scan = image if isinstance(image, Scan) else _as_scan(image)
+            sides.append(max(scan.shape))
+            known = scan.xyz is not None and POINTS in scan.available
+            found.append(direction(measured(self._part_of(scan.xyz))) if known and scan.xyz is not None else None)
+        self.side_ = min([self.image_size, *sorted(sides)[len(sides) // 2 :][:1]])
+        known_ones = [one for one in found if one is not None]
+        self.turns_ = self.turn and bool(known_ones) and min(one.elongation for one in known_ones) > LONG
+        self.direction_ = None
+        if self.turns_ and sum(one.skewness > LOPSIDED for one in known_ones) < MOSTLY * len(known_ones):
+            doubled = np.array([2 * one.angle for one in known_ones])  # an axis has no sign: the mean of doubled angles
+            self.direction_ = math.atan2(np.sin(doubled).sum(), np.cos(doubled).sum()) / 2
         return self
 
     def frame(self, image: ImageOrScan) -> Frame:
         """The part of a scan `(H, W)` as a scan `(h, w)`; all of an image `(H, W, 3)` uint8 without points."""
+        self._check()
         scan = image if isinstance(image, Scan) else _as_scan(image)
         side = self._side()
         height, width = scan.shape
@@ -86,18 +122,57 @@ class ScanFraming:
             rgb=lambda rgb: _bicubic(pad_square(rgb), side),  # (S, S, 3) uint8
             xyz=lambda xyz: resize_points(pad_square(self._part_of(xyz), fill=np.nan), (side, side)),  # (S, S, 3)
         )
+        part = _part_in(square) if self.turns_ else None
+        if part is not None:
+            angle = self._angle(direction(part))
+            to_square, size = self._turned_window(part, angle)
+            turned = square.map(
+                rgb=lambda rgb: cut(rgb, to_square, size), xyz=lambda xyz: _turned_points(xyz, to_square, size, angle)
+            )
+            (above, _), (left, _) = square_margins(height, width)
+            to_image = to_square * (max(height, width) / side)
+            to_image[:, 2] -= (left, above)
+            return Frame(turned, (height, width), to_image)
         rows, columns = self._window(square)
-        to_image = _to_image((height, width), side, (rows.start, columns.start), (rows.stop, columns.stop))
-        return Frame(square.crop(rows, columns), (height, width), to_image)
+        whole = _to_image((height, width), side, (rows.start, columns.start), (rows.stop, columns.stop))
+        return Frame(square.crop(rows, columns), (height, width), whole)
 
     def sizes(self) -> tuple[tuple[int, int], ...]:
         return ()
 
     def state(self) -> dict[str, np.ndarray]:
-        return {}
+        direction = np.array([] if self.direction_ is None else [self.direction_], dtype=float)
+        return {"side": np.array(self.side_), "turns": np.array(self.turns_), "direction": direction}
 
     def load_state(self, state: Mapping[str, np.ndarray]) -> Self:
+        if not state:  # models of earlier versions
+            self.side_, self.turns_, self.direction_ = self.image_size, False, None
+            return self
+        self.side_, self.turns_ = int(state["side"]), bool(state["turns"])
+        self.direction_ = float(state["direction"][0]) if state["direction"].size else None
         return self
+
+    def _angle(self, found: Direction) -> float:
+        """The angle in radians, within the frame's square, that becomes the horizontal."""
+        if self.direction_ is None:
+            return found.angle
+        away = (found.angle - self.direction_ + math.pi / 2) % math.pi - math.pi / 2  # the nearer end, in [-90°, 90°)
+        return self.direction_ + away
+
+    def _turned_window(self, found: np.ndarray, angle: float) -> tuple[np.ndarray, tuple[int, int]]:
+        """What maps (x, y, 1) of the turned frame to the square `(2, 3)`, and the frame's (height, width).
+
+        It holds the part `found` `(S, S)` bool with a margin or, without a crop, is as large as the square.
+        """
+        rows, columns = np.nonzero(found)
+        turn = rotation(angle)
+        places = turn @ (np.stack([columns, rows]) + 0.5)  # (2, N)
+        low, high = places.min(axis=1), places.max(axis=1)
+        margin = round(MARGIN * len(found))
+        extent = high - low + 1 + 2 * margin if self.crop else np.array([len(found)] * 2)
+        width, height = (max(1, -(-math.ceil(length) // self.multiple)) * self.multiple for length in extent)
+        centre = turn.T @ ((low + high) / 2)
+        return np.column_stack([turn.T, centre - turn.T @ (width / 2, height / 2)]), (height, width)
 
     def _window(self, square: Scan) -> tuple[slice, slice]:
         """The rows and columns of the `square` scan `(S, S)` that are encoded."""
@@ -124,6 +199,9 @@ class ScanFraming:
 
     def _side(self) -> int:
         """The square's side in pixels."""
+        return max(1, int(self.side_ / self.multiple + 0.5)) * self.multiple
+
+    def _check(self) -> None:
         if self.image_size < 1 or self.multiple < 1:
             raise SettingsError(
                 "image_size and multiple of at least one pixel",
@@ -132,7 +210,54 @@ class ScanFraming:
             )
         if not 0 < self.band < math.inf:
             raise SettingsError("a band above 0 metres", str(self.band), "raise it, or turn the plane off: plane=false")
-        return max(1, int(self.image_size / self.multiple + 0.5)) * self.multiple
+
+
+@dataclass(frozen=True)
+class Direction:
+    """In which direction a part lies: the `angle` of its long axis in radians, the heavier end ahead.
+
+    `elongation`: length over width, as standard deviations. `skewness` ≥ 0 of the points along the axis: how clearly
+    one end is the heavier.
+    """
+
+    angle: float
+    elongation: float
+    skewness: float
+
+
+def direction(part: np.ndarray) -> Direction:
+    """The direction of the pixels `part` `(H, W)` bool."""
+    rows, columns = np.nonzero(part)
+    if len(rows) < LEAST_POINTS:
+        return Direction(0.0, 1.0, 0.0)
+    return Direction(*principal_axis(np.stack([columns, rows]).astype(np.float64)))
+
+
+def _part_in(square: Scan) -> np.ndarray | None:
+    """The pixels of a part `(S, S)` bool: where points were measured or, without any, the image's foreground."""
+    part: np.ndarray | None = None
+    if square.xyz is not None and POINTS in square.available:
+        part = measured(square.xyz)
+    elif square.image is not None and (found := find_part(square.image, expected=True)) is not None:
+        part = resize_points(found.mask, square.shape)
+    return part if part is not None and part.sum() >= LEAST_POINTS else None
+
+
+def _turned_points(points: np.ndarray, to_square: np.ndarray, size: tuple[int, int], angle: float) -> np.ndarray:
+    """The points `(S, S, 3)` of the square on the grid of a turned frame `(h, w, 3)`, each place by its nearest one.
+
+    Their coordinates turn about the optical axis, as those of a camera that is rolled by `angle`.
+    """
+    height, width = size
+    across, down = np.meshgrid(np.arange(width) + 0.5, np.arange(height) + 0.5)
+    places = to_square[:, :2] @ np.stack([across.ravel(), down.ravel()]) + to_square[:, 2:]  # (2, h·w)
+    columns, rows = np.floor(places).astype(np.int64)
+    side = len(points)
+    inside = (columns >= 0) & (columns < side) & (rows >= 0) & (rows < side)
+    taken = np.full((height * width, 3), np.nan, dtype=np.float32)
+    taken[inside] = points[rows[inside], columns[inside]]
+    taken[:, :2] = taken[:, :2] @ rotation(angle).T.astype(np.float32)
+    return taken.reshape(height, width, 3)
 
 
 def _as_scan(image: np.ndarray) -> Scan:
