@@ -122,6 +122,15 @@ class Detector(Protocol):
 
 
 @runtime_checkable
+class FitsToHeldOut(Protocol):
+    """What a detector may offer that also learns from normal images it was not fitted on, where some are held out."""
+
+    def fit_held_out(self, features: Iterable[Features]) -> Self:
+        """Fit to the `features` of normal images that `fit` did not see. Scores are valid without it, too."""
+        ...
+
+
+@runtime_checkable
 class Explains(Protocol):
     """What a detector of several modalities may offer besides scores."""
 

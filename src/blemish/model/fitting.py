@@ -13,7 +13,7 @@ import numpy as np
 from blemish.data import load_sample
 from blemish.data.full_scale import learn_full_scale
 from blemish.data.loading import ImageInputs, complete_samples, good_samples
-from blemish.detectors.base import Detector, Needs, Progress
+from blemish.detectors.base import Detector, FitsToHeldOut, Needs, Progress
 from blemish.encoders.base import Encoder, text_tower
 from blemish.encoders.feature_cache import with_disk_cache
 from blemish.encoders.precision import precision_of
@@ -73,6 +73,8 @@ def fit(
     never = {i for i, sample in enumerate(normal.samples) if any(sample is one for one in chosen)}
     plan = plan_held_out(normal.categories, loader.needs, settings.false_alarm_rate, settings.seed, never)
     detector = unfitted(settings.detector).fit(loader.subset(plan.fitted), progress)
+    if isinstance(detector, FitsToHeldOut) and plan.split:
+        detector.fit_held_out(loader.plain_features(plan.split))
     framings = [normal.framings[name] for name in normal.categories]
     recognition = settings.recognition_framing(encoder, len(normal.framings), bool(normal.ignored))
     areas = [normal.ignored.get(name) for name in normal.categories]

@@ -6,6 +6,7 @@ from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from synthetic_features import changed, normal_batches, prompts, scans, without
@@ -16,6 +17,7 @@ from blemish.detectors.rgb3d.gacm import GACM
 from blemish.detectors.rgb3d.patches import scan_patches
 from blemish.detectors.rgb3d.text_guided import TextGuided
 from blemish.errors import NotFittedError, SettingsError
+from blemish.numeric.pooling import image_score
 from blemish.types import POINTS, RGB, Batch, Features, Prompts
 
 QUICK = {"width": 32, "steps": 120, "patches_per_step": 128, "prototypes": 64, "precision": "fp32"}
@@ -69,6 +71,52 @@ def test_the_prototype_term_is_linear_in_its_weight_and_grows_with_distance() ->
         for one in (features, shifted)
     )
     assert float(far[valid].min()) > float(near[valid].max())
+
+
+def test_held_out_scans_bring_both_parts_of_the_map_to_one_scale() -> None:
+    """√((Ψ / u)² + (ε Ψ_proto² / v)²), u and v being what held-out normal scans reach on average."""
+    features, unseen = scans(1, 8, NAMES), scans(4, 12, NAMES)
+    joint = {seed: fitted(image_weight=0.5).score(one).patches for seed, one in ((1, features), (4, unseen))}
+    detector = quick(image_weight=0.5).fit(normal_batches(names=NAMES))
+    torch.testing.assert_close(detector.score(features).patches, joint[1])  # without them there is no second part
+    detector.fit_held_out([unseen])
+
+    def alone(batch: Features) -> torch.Tensor:
+        near = detector.normalisation_.prototype_distance
+        return torch.stack([near(RGB, scan, scan.category) ** 2 for scan in scan_patches(batch)])
+
+    image = {1: alone(features), 4: alone(unseen)}
+    expected = []
+    for index, name in enumerate(features.categories or ()):
+        own = [i for i, other in enumerate(unseen.categories or ()) if other == name]
+        units = [np.mean([image_score(maps[4][i].numpy(), detector.pooling) for i in own]) for maps in (joint, image)]
+        np.testing.assert_allclose(detector.units_[name].numpy(), units, rtol=1e-4)
+        expected.append(torch.hypot(joint[1][index] / units[0], 0.5 * image[1][index] / units[1]))
+    torch.testing.assert_close(detector.score(features).patches, torch.stack(expected).float(), rtol=1e-4, atol=1e-5)
+    again = quick(image_weight=0.5).load_state(detector.state())
+    assert torch.equal(again.score(features).patches, detector.score(features).patches)
+
+
+def test_what_the_image_alone_shows_is_not_hidden_by_a_mapping_that_varies() -> None:
+    """However large the mapping's distances are on unseen normal scans, the image keeps its say."""
+    unseen, (image_only, where) = scans(4, 12, NAMES[:1]), changed(scans(1, 8, NAMES[:1]), RGB)
+    layer = image_only.layers[RGB][0].clone()
+    layer[:, where] += 9
+    image_only = replace(image_only, layers={**image_only.layers, RGB: (layer,)})
+    loud = {"crossmodal_weight": 80.0}
+    for held_out in (False, True):
+        detector = quick(image_weight=1.0, prototype_weight=0.0, **loud).fit(normal_batches(names=NAMES[:1]))
+        quiet = quick(image_weight=1.0, prototype_weight=0.0).fit(normal_batches(names=NAMES[:1]))
+        if held_out:
+            detector.fit_held_out([unseen])
+            quiet.fit_held_out([unseen])
+        ratio = float(detector.score(image_only).patches.max() / quiet.score(image_only).patches.max())
+        assert (ratio < 1.5) == held_out
+
+
+def test_without_its_weight_nothing_is_fitted_to_held_out_scans() -> None:
+    detector = quick(image_weight=0.0).fit(normal_batches(names=NAMES)).fit_held_out([scans(4, 12, NAMES)])
+    assert detector.units_ == {}
 
 
 def test_missing_points_score_where_the_image_shows_the_part() -> None:

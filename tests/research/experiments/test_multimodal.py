@@ -29,7 +29,7 @@ from blemish.research.experiments.multimodal import (
     View,
     rendered_scans,
 )
-from blemish.research.experiments.multimodal_ablation import IMAGE, MAPS, OURS, SURFACE, WHOLE, MultimodalAblation
+from blemish.research.experiments.multimodal_ablation import DEEP, IMAGE, MAPS, OURS, SURFACE, WHOLE, MultimodalAblation
 from blemish.research.experiments.multimodal_cost import GIVEN, MultimodalCost
 from blemish.research.experiments.runner import ExperimentRunner, configured
 from blemish.types import POINTS, RGB, Features
@@ -96,7 +96,16 @@ def test_rows_of_one_table_differ_in_what_they_are_named_after(name: str) -> Non
     made = configured(name, {"encoder": "pixels+points-shape", "steps": 7})
     settings = [one.settings for one in made.variants(0) if one.detector == TEXTUAL]  # type: ignore[attr-defined]
     assert all({**ALIKE, "steps": 7}.items() <= own.items() for own in settings)
-    named = {"mapper", "text", "prompts", "layers", "text_encoder", "prototype_weight", "missing_weight"}
+    named = {
+        "mapper",
+        "text",
+        "prompts",
+        "layers",
+        "text_encoder",
+        "prototype_weight",
+        "missing_weight",
+        "image_weight",
+    }
     assert len({str({k: v for k, v in own.items() if k not in named}) for own in settings}) == 1
 
 
@@ -110,6 +119,7 @@ def test_the_modules_of_the_published_table() -> None:
         "GACM + OCTA": ("gacm", True),
         "GACM + OCTA + Ψ_proto": ("gacm", True),
         OURS: ("gacm", True),
+        DEEP: ("deep-gacm", True),
         WHOLE: ("deep-gacm", True),
         f"{WHOLE}, layer 5": ("deep-gacm", True),
         "cfm": (None, None),
@@ -155,7 +165,7 @@ def test_weights_are_those_of_a_detector_that_has_them_from_the_start(scans: Pat
             "crossmodal_weight": alpha,
             "text_weight": 1 - alpha,
         }
-        settings |= {"prototype_weight": 0.0, "missing_weight": 0.0}
+        settings |= {"prototype_weight": 0.0, "missing_weight": 0.0, "image_weight": 0.0}
         run = Run((limited(categories[0], 20),), TEXTUAL, "pixels+points-shape", 64, 2, 0, True, settings=settings)
         (detail,) = evaluate_run(run)
         for measure in SHOWN:

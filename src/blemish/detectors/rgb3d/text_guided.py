@@ -8,9 +8,9 @@ Li, Ye, Yu, Xie & Shen, "Text-Guided Multimodal Unified Industrial Anomaly Detec
     either         ── perceptron ──────► text space              Ψ_text = product of both distances to the text anchor
     sentences      ── OCTA (octa.py) ──► the category's text anchor
 
-The published map is α Ψ_rgb ⊙ Ψ_3d + β Ψ_text. Two terms are blemish's own: γ Ψ_rgb ⊙ Ψ_proto, with the distance of a
-patch's image to prototypes of normal ones (prototypes.py), and δ Ψ_missing, for points that are missing where the image
-shows the part (missing_points.py).
+The published map is α Ψ_rgb ⊙ Ψ_3d + β Ψ_text. Three terms are blemish's own: γ Ψ_rgb ⊙ Ψ_proto, with the distance of a
+patch's image to prototypes of normal ones (prototypes.py), δ Ψ_missing, for points that are missing where the image
+shows the part (missing_points.py), and ε Ψ_proto², which joins what the image alone shows.
 """
 
 from __future__ import annotations
@@ -39,6 +39,7 @@ from blemish.detectors.trained import TrainedNetwork
 from blemish.encoders.text.prompts import PromptKind
 from blemish.errors import SettingsError
 from blemish.numeric.perceptron import perceptron
+from blemish.numeric.pooling import image_score
 from blemish.numeric.training import seeded
 from blemish.types import POINTS, RGB, Batch, Features, Prompts
 
@@ -46,6 +47,7 @@ TEXT = "text"
 # Kinds of distance beside those of CFM (see normalisation.py).
 TO_ANCHOR = {modality: f"{TEXT}.{modality}" for modality in MODALITIES}  # the two factors of Ψ_text
 MISSING = "missing"  # Ψ_missing
+_TINY = 1e-9  # units below it count as it
 _TEMPERATURE = 0.1  # of the softmax over anchors; chosen by hand
 
 
@@ -81,10 +83,17 @@ class TextGuided(CrossmodalDetector[TextGuidedNetwork]):
         Ψ = α Ψ_rgb ⊙ Ψ_3d + β Ψ_text + γ Ψ_rgb ⊙ Ψ_proto + δ Ψ_missing + Ψ_uni²
 
     Ψ_uni is the distance of a patch that has one modality only (see `unimodal`), and 0 everywhere else, as Ψ_rgb, Ψ_3d
-    and Ψ_text are 0 there.
-    `crossmodal_weight` α, `text_weight` β, `prototype_weight` γ, `missing_weight` δ: of the terms of the map; the
-    published ones are 0.5, 0.5, 0, 0. `mapper`: image → points by the published "gacm", by "deep-gacm", whose linear
-    embeddings are perceptrons, or by CFM's "mlp". `text`: whether there are text anchors, and so Ψ_text.
+    and Ψ_text are 0 there. Where normal scans are held out (`fit_held_out`), the map is
+
+        √((Ψ / u)² + (ε Ψ_proto² / v)²)
+
+    with the units u and v of the category: a soft maximum of what the modalities disagree on and of what the image
+    shows by itself, so that neither hides the other.
+
+    `crossmodal_weight` α, `text_weight` β, `prototype_weight` γ, `missing_weight` δ, `image_weight` ε: of the terms of
+    the map; the published ones are 0.5, 0.5, 0, 0, 0. `prototypes`: as in `CrossmodalDetector`. `mapper`: image →
+    points by the published "gacm", by "deep-gacm", whose linear embeddings are perceptrons, or by CFM's "mlp". `text`:
+    whether there are text anchors, and so Ψ_text.
     `experts`, `top_k`, `dropout`: of OCTA.
 
     `prompts`: which sentences, see prompts.py. With "contrastive", patches under synthetic anomalies are pulled, in the
@@ -95,8 +104,8 @@ class TextGuided(CrossmodalDetector[TextGuidedNetwork]):
     `unimodal`: scans with one modality are scored by "prototypes" or by their distance to the "text" anchor.
 
     All other settings are `CrossmodalDetector`. The published method is `mapper="gacm", crossmodal_weight=0.5,
-    text_weight=0.5, prototype_weight=0, missing_weight=0, separation_weight=0, normalise=False`, except that points →
-    image has two hidden layers, as in CFM, instead of one.
+    text_weight=0.5, prototype_weight=0, missing_weight=0, image_weight=0, separation_weight=0,
+    normalise=False`, except that points → image has two hidden layers, as in CFM, instead of one.
     """
 
     # Weights, mapper and steps were chosen on synthetic anomalies of further normal scans: docs/methods/text-guided.md.
@@ -107,6 +116,8 @@ class TextGuided(CrossmodalDetector[TextGuidedNetwork]):
     text_weight: NotNegative = 0.1
     prototype_weight: NotNegative = 0.3
     missing_weight: NotNegative = 1.0
+    image_weight: NotNegative = 1.0
+    prototypes: Count = 2048
     separation_weight: NotNegative = 1.0
     experts: Count = 4
     top_k: Count = 2
@@ -154,6 +165,7 @@ class TextGuided(CrossmodalDetector[TextGuidedNetwork]):
         if self.whiten:
             network.mapping.fit_whitening(patches)
         self.trained_ = TrainedNetwork(network, (*patches.dims, text_dim), loss)
+        self.units_: dict[str, Tensor] = {}  # (2,), see `fit_held_out`
         self.anchors_: dict[str, Tensor] = {}  # (1 or 2, Dt): normal and, for a contrast, abnormal
         if octa:
             with torch.no_grad():
@@ -259,7 +271,39 @@ class TextGuided(CrossmodalDetector[TextGuidedNetwork]):
         distances: Tensor = (mapped[:, None] - anchors).norm(dim=-1)  # (N, 1 or 2)
         return distances[:, 0] / distances.sum(dim=1) if self._is_contrastive else distances[:, 0]
 
+    @torch.no_grad()
+    def fit_held_out(self, features: Iterable[Features]) -> Self:
+        """Fit the units of the map's two parts to normal scans that were not learned from, category by category.
+
+        A unit is what such scans reach on average, pooled: how far the mappings fail on unseen scans, and how far
+        their images lie from the prototypes, differs between products, and the part in which normal scans vary more
+        would hide what the other one shows.
+        """
+        self.units_ = {}
+        reached: dict[str, list[tuple[float, float]]] = {}
+        for batch in features:
+            for scan in scan_patches(batch, self.trained.dims):
+                if self.image_weight and scan.has_both and scan.category in self.normalisation_.names_:
+                    category, psi = self.scan_distances(scan)
+                    parts = self._joint(psi, scan, category), self._of_image(scan, category)
+                    joint, image = (image_score(part.cpu().numpy(), self.pooling) for part in parts)
+                    reached.setdefault(category, []).append((joint, image))
+        self.units_ = {name: torch.tensor(pairs).mean(dim=0).clamp_min(_TINY) for name, pairs in reached.items()}
+        return self
+
     def fused(self, psi: Distances, scan: ScanPatches, category: str) -> Tensor:
+        joint = self._joint(psi, scan, category)  # (h, w)
+        if category not in self.units_:
+            return joint
+        unit, image_unit = self.units_[category].tolist()
+        return torch.hypot(joint / unit, self.image_weight * self._of_image(scan, category) / image_unit)
+
+    def _of_image(self, scan: ScanPatches, category: str) -> Tensor:
+        """Ψ_proto² `(h, w)`: the squared distance of the image alone to prototypes; 0 without the other modality."""
+        return self.normalisation_.prototype_distance(RGB, scan, category).square()
+
+    def _joint(self, psi: Distances, scan: ScanPatches, category: str) -> Tensor:
+        """The weighted sum of the terms `(h, w)` that compare the modalities with each other and with text."""
         score = self.crossmodal_weight * psi[RGB] * psi[POINTS]  # (h, w)
         score = score + (psi[UNIMODAL[RGB]] + psi[UNIMODAL[POINTS]]).square()
         if self.anchors_:
@@ -285,6 +329,10 @@ class TextGuided(CrossmodalDetector[TextGuidedNetwork]):
             parts[POINTS] = parts[POINTS] + (self.missing_weight * psi[MISSING]).sqrt()
             if self.anchors_:
                 parts[TEXT] = (self.text_weight * psi[TO_ANCHOR[RGB]] * psi[TO_ANCHOR[POINTS]]).sqrt()
+            if category in self.units_:
+                unit, image_unit = self.units_[category].tolist()
+                parts = {name: part / unit**0.5 for name, part in parts.items()}
+                parts[RGB] = parts[RGB] + (self.image_weight * self._of_image(scan, category) / image_unit).sqrt()
             for name, part in parts.items():
                 found.setdefault(name, []).append(part)
         return {name: torch.stack(parts) for name, parts in found.items()}
@@ -315,13 +363,15 @@ class TextGuided(CrossmodalDetector[TextGuidedNetwork]):
         return {UNIMODAL[modality]: on_patches(distance, where)}
 
     def state(self) -> dict[str, Tensor]:
-        """That of `CrossmodalDetector`, and `anchor/…` of each category."""
-        return super().state() | {state_key("anchor", name): anchor for name, anchor in self.anchors_.items()}
+        """That of `CrossmodalDetector`, and of each category `anchor/…` and, where they were fitted, `units/…`."""
+        state = super().state() | {state_key("anchor", name): anchor for name, anchor in self.anchors_.items()}
+        return state | {state_key("units", name): pair for name, pair in self.units_.items()}
 
     def load_state(self, state: Mapping[str, Tensor]) -> Self:
         """Restore what `state` returned."""
         kinds = {key: key.partition("/") for key in state}
         self.anchors_ = {name: state[key] for key, (kind, _, name) in kinds.items() if kind == "anchor"}
+        self.units_ = {name: state[key] for key, (kind, _, name) in kinds.items() if kind == "units"}
         return super().load_state(state)
 
 

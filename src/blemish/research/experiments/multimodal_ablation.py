@@ -22,7 +22,8 @@ from blemish.research.experiments.verdicts import mean_and_std
 from blemish.types import POINTS, RGB
 
 OURS = "GACM + OCTA + Ψ_proto + Ψ_missing"
-WHOLE = f"deep {OURS}"
+DEEP = f"deep {OURS}"
+WHOLE = f"{DEEP} + image alone"
 IMAGE, SURFACE = "picture alone", "points alone"
 MAPS = {RGB: "the picture's share", POINTS: "the points' share", "text": "√Ψ_text"}
 FOUND, UNSEEN = 0.75, 0.6  # mean image AUROC from which a kind of defect is found, and up to which it is not
@@ -56,8 +57,17 @@ class MultimodalAblation(Multimodal):
             "OCTA": {"mapper": "mlp", "text": True},
             "GACM + OCTA": both,
         }
-        modules = {name: {**own, "prototype_weight": 0.0, "missing_weight": 0.0} for name, own in published.items()}
-        modules |= {"GACM + OCTA + Ψ_proto": {**both, "missing_weight": 0.0}, OURS: both, WHOLE: self._whole}
+        modules = {
+            name: {**own, "prototype_weight": 0.0, "missing_weight": 0.0, "image_weight": 0.0}
+            for name, own in published.items()
+        }
+        jointly = {"image_weight": 0.0}
+        modules |= {
+            "GACM + OCTA + Ψ_proto": {**both, **jointly, "missing_weight": 0.0},
+            OURS: {**both, **jointly},
+            DEEP: {**self._whole, **jointly},
+            WHOLE: self._whole,
+        }
         pruned = {f"{WHOLE}, layer {layer}": {**self._whole, "layers": [[layer], None]} for layer in self.pruned}
         cfm = bounded("cfm", self.steps)
         return [

@@ -51,7 +51,11 @@ class MultimodalWeights(Multimodal):
             raise SettingsError("alphas from 0 to 1", f"{list(self.alphas)}", "lower them; β is 1 − α")
 
     def variants(self, seed: int) -> list[Variant]:
-        return [Variant(TEXTUAL, TEXTUAL, self.encoder, self.textual(prototype_weight=0.0, missing_weight=0.0))]
+        return [
+            Variant(
+                TEXTUAL, TEXTUAL, self.encoder, self.textual(prototype_weight=0.0, missing_weight=0.0, image_weight=0.0)
+            )
+        ]
 
     def views(self, run: Run, detector: Detector) -> list[View]:
         return [
