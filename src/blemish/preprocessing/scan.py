@@ -12,8 +12,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from itertools import islice
 from typing import Any, Self
 
 import numpy as np
@@ -23,28 +21,27 @@ from blemish.data.points import measured, resize_points
 from blemish.errors import ImageError, SettingsError
 from blemish.preprocessing.crop_to_part import cut, principal_axis, rotation
 from blemish.preprocessing.foreground import find_part
-from blemish.preprocessing.framing import MOST_IMAGES, Frame
+from blemish.preprocessing.framing import Frame
 from blemish.preprocessing.ground_removal import keep_clusters, pad_square, remove_plane, square_margins
 from blemish.types import POINTS, ImageOrScan, Scan
 
 MARGIN = 0.03  # of the square's side around the part's points; chosen by eye: an outline stays in view
-LONG = 1.15  # length over width (standard deviations) from which a part has a direction; chosen by eye
+LONG = 1.12  # length over width (standard deviations) from which a part has a direction; chosen by eye
 LOPSIDED = 0.05  # skewness of the points along it from which one end is told from the other; chosen by eye
-MOSTLY = 0.75  # share of normal scans in which it must be
+# Ends that look alike are told by which is nearer to this angle. No multiple of 45°, in which fixtures hold parts: at
+# 90° from it an end would come out on either side by chance.
+NEARER = math.radians(20)
+AT_BORDER = 0.02  # share of the border up to which points there are noise; chosen by eye
 LEAST_POINTS = 16  # of a part whose direction is looked for
 
 
 class ScanFraming:
-    """A scan at the scale at which all of it fills a square of `image_size` pixels, or of its own size if smaller.
+    """A scan at the scale at which all of it fills a square of `image_size` pixels, or its own if smaller.
 
     `crop`: of that square the part that the remaining points cover, with a margin; all of it where no points are left.
-    `turn`: parts of a category whose normal scans show long ones are turned until they lie along the horizontal, the
-    heavier end to the same side wherever one is; the points turn with them about the optical axis. Sides are multiples
-    of `multiple`.
-
-    Fitted: `side_` (of the square, in pixels), `turns_` (whether parts are long), `direction_` (the angle in radians
-    that becomes the horizontal where the two ends of a part look alike: it is turned as little as possible from the
-    normal scans' mean; None where they do not).
+    `turn`: a part that is longer than wide, and does not reach the border of its scan, is turned until it lies along
+    the horizontal, its heavier end to the right; the points turn with it about the optical axis. Sides are multiples
+    of `multiple`. Nothing is learned: scans of several categories are framed alike before their category is known.
 
     A scan that is not square is padded: its image's edge pixels are repeated, its points end. The image is scaled
     bicubically, the points by nearest neighbour. `plane`: points within `band` metres of the plane along the border are
@@ -71,8 +68,7 @@ class ScanFraming:
         self.clusters = clusters
         self.crop = crop
         self.turn = turn
-        self.side_, self.turns_ = self.image_size, False
-        self.direction_: float | None = None
+        self.enlarge = False  # as models of earlier versions do
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -92,39 +88,26 @@ class ScanFraming:
         return None
 
     def fit(self, images: Iterable[ImageOrScan]) -> Self:
-        """Measure the size of normal scans, and whether their parts are long. Raises SettingsError for bad settings."""
+        """Check the settings; the scans are left unread."""
         self._check()
-        sides: list[int] = []
-        found: list[Direction | None] = []
-        for image in islice(images, MOST_IMAGES):
-            scan = image if isinstance(image, Scan) else _as_scan(image)
-            sides.append(max(scan.shape))
-            known = scan.xyz is not None and POINTS in scan.available
-            found.append(direction(measured(self._part_of(scan.xyz))) if known and scan.xyz is not None else None)
-        self.side_ = min([self.image_size, *sorted(sides)[len(sides) // 2 :][:1]])
-        known_ones = [one for one in found if one is not None]
-        self.turns_ = self.turn and bool(known_ones) and min(one.elongation for one in known_ones) > LONG
-        self.direction_ = None
-        if self.turns_ and sum(one.skewness > LOPSIDED for one in known_ones) < MOSTLY * len(known_ones):
-            doubled = np.array([2 * one.angle for one in known_ones])  # an axis has no sign: the mean of doubled angles
-            self.direction_ = math.atan2(np.sin(doubled).sum(), np.cos(doubled).sum()) / 2
         return self
 
     def frame(self, image: ImageOrScan) -> Frame:
         """The part of a scan `(H, W)` as a scan `(h, w)`; all of an image `(H, W, 3)` uint8 without points."""
         self._check()
         scan = image if isinstance(image, Scan) else _as_scan(image)
-        side = self._side()
         height, width = scan.shape
+        side = self._side(max(height, width))
         if scan.image is not None:  # points of which none was measured count as missing
             scan = Scan(scan.image, scan.xyz if POINTS in scan.available else None)
+        scan = scan.map(rgb=lambda rgb: rgb, xyz=self._part_of)
         square = scan.map(
             rgb=lambda rgb: _bicubic(pad_square(rgb), side),  # (S, S, 3) uint8
-            xyz=lambda xyz: resize_points(pad_square(self._part_of(xyz), fill=np.nan), (side, side)),  # (S, S, 3)
+            xyz=lambda xyz: resize_points(pad_square(xyz, fill=np.nan), (side, side)),  # (S, S, 3)
         )
-        part = _part_in(square) if self.turns_ else None
-        if part is not None:
-            angle = self._angle(direction(part))
+        part = _part_in(square) if self.turn and not _reaches_border(scan) else None
+        angle = None if part is None else direction(part)
+        if part is not None and angle is not None:
             to_square, size = self._turned_window(part, angle)
             turned = square.map(
                 rgb=lambda rgb: cut(rgb, to_square, size), xyz=lambda xyz: _turned_points(xyz, to_square, size, angle)
@@ -141,23 +124,12 @@ class ScanFraming:
         return ()
 
     def state(self) -> dict[str, np.ndarray]:
-        direction = np.array([] if self.direction_ is None else [self.direction_], dtype=float)
-        return {"side": np.array(self.side_), "turns": np.array(self.turns_), "direction": direction}
+        return {"turn": np.array(self.turn), "enlarge": np.array(self.enlarge)}
 
     def load_state(self, state: Mapping[str, np.ndarray]) -> Self:
-        if not state:  # models of earlier versions
-            self.side_, self.turns_, self.direction_ = self.image_size, False, None
-            return self
-        self.side_, self.turns_ = int(state["side"]), bool(state["turns"])
-        self.direction_ = float(state["direction"][0]) if state["direction"].size else None
+        # Models of earlier versions have no state: their scans were not turned, and coarse ones were enlarged.
+        self.turn, self.enlarge = bool(state.get("turn", False)), bool(state.get("enlarge", True))
         return self
-
-    def _angle(self, found: Direction) -> float:
-        """The angle in radians, within the frame's square, that becomes the horizontal."""
-        if self.direction_ is None:
-            return found.angle
-        away = (found.angle - self.direction_ + math.pi / 2) % math.pi - math.pi / 2  # the nearer end, in [-90°, 90°)
-        return self.direction_ + away
 
     def _turned_window(self, found: np.ndarray, angle: float) -> tuple[np.ndarray, tuple[int, int]]:
         """What maps (x, y, 1) of the turned frame to the square `(2, 3)`, and the frame's (height, width).
@@ -197,9 +169,10 @@ class ScanFraming:
             points = remove_plane(points, self.band)
         return keep_clusters(points) if self.clusters else points
 
-    def _side(self) -> int:
-        """The square's side in pixels."""
-        return max(1, int(self.side_ / self.multiple + 0.5)) * self.multiple
+    def _side(self, longest: int) -> int:
+        """The side in pixels of the square for a scan whose longer side is `longest`."""
+        side = self.image_size if self.enlarge else min(self.image_size, longest)
+        return max(1, int(side / self.multiple + 0.5)) * self.multiple
 
     def _check(self) -> None:
         if self.image_size < 1 or self.multiple < 1:
@@ -212,25 +185,24 @@ class ScanFraming:
             raise SettingsError("a band above 0 metres", str(self.band), "raise it, or turn the plane off: plane=false")
 
 
-@dataclass(frozen=True)
-class Direction:
-    """In which direction a part lies: the `angle` of its long axis in radians, the heavier end ahead.
-
-    `elongation`: length over width, as standard deviations. `skewness` ≥ 0 of the points along the axis: how clearly
-    one end is the heavier.
-    """
-
-    angle: float
-    elongation: float
-    skewness: float
-
-
-def direction(part: np.ndarray) -> Direction:
-    """The direction of the pixels `part` `(H, W)` bool."""
+def direction(part: np.ndarray) -> float | None:
+    """The angle in radians of the long axis of pixels `part` `(H, W)` bool, heavier end ahead; None of a round part."""
     rows, columns = np.nonzero(part)
-    if len(rows) < LEAST_POINTS:
-        return Direction(0.0, 1.0, 0.0)
-    return Direction(*principal_axis(np.stack([columns, rows]).astype(np.float64)))
+    angle, elongation, skewness = principal_axis(np.stack([columns, rows]).astype(np.float64))
+    if elongation < LONG:
+        return None
+    if skewness > LOPSIDED:
+        return angle
+    return NEARER + (angle - NEARER + math.pi / 2) % math.pi - math.pi / 2
+
+
+def _reaches_border(scan: Scan) -> bool:
+    """Whether what was measured goes on beyond the scan's border, so that its outline is not that of a part."""
+    if scan.xyz is None:
+        return False
+    found = measured(scan.xyz)  # (H, W)
+    border = np.concatenate([found[0], found[-1], found[:, 0], found[:, -1]])
+    return bool(border.mean() > AT_BORDER)
 
 
 def _part_in(square: Scan) -> np.ndarray | None:
