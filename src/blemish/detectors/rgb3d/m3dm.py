@@ -117,7 +117,8 @@ class M3DM(TrainedDetector[FeatureFusion]):
     `image_score`: that of the second SVM, as published, or "pooling" of the map. `reweighting_neighbours`: b of
     PatchCore's image score (0: the largest distance). `coreset_ratio`, `min_patches`, `max_patches`, `reservoir_size`
     (by which training is bounded, too): as in `PatchCore`, of each category and bank. `layers`, `pooling`,
-    `image_size`: see `Needs`. Training: see `TrainedDetector`; steps, warm-up and learning rate are the paper's.
+    `image_size`: see `Needs`. Training: see `TrainedDetector`; the learning rate is
+    the authors'.
     """
 
     temperature: Positive = 1.0
