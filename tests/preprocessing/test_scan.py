@@ -130,8 +130,8 @@ def test_points_without_an_image() -> None:
 def test_the_frame_is_a_multiple_and_its_input_is_left_alone() -> None:
     whole = scan(70, 90)
     before = whole.tobytes()
-    frame = ScanFraming(image_size=100, multiple=16, crop=False).frame(whole)
-    assert frame.encoder_input.shape == (96, 96)
+    frame = ScanFraming(image_size=72, multiple=16, crop=False).frame(whole)
+    assert frame.encoder_input.shape == (80, 80)
     assert whole.tobytes() == before
 
 
@@ -233,15 +233,54 @@ def test_coarse_scans_are_not_enlarged() -> None:
     framing = ScanFraming(image_size=224, multiple=8, crop=False)
     assert framing.frame(scan(64, 64)).encoder_input.shape == (64, 64)
     assert framing.frame(scan(232, 232)).encoder_input.shape == (224, 224)
+    assert framing.frame(scan(70, 60)).encoder_input.shape == (64, 64)  # nor by a few pixels
+    assert framing.frame(scan(12, 12)).encoder_input.shape == (8, 8)
     earlier = ScanFraming(image_size=224, multiple=8, crop=False).load_state({})
     assert earlier.frame(scan(64, 64)).encoder_input.shape == (224, 224)
 
 
-def test_a_picture_without_points_is_turned_by_what_it_shows() -> None:
+def test_a_picture_without_points_is_turned_by_the_part_it_shows() -> None:
     framing = ScanFraming(image_size=120, multiple=4)
     picture = framing.frame(Scan(wedge(50).rgb)).encoder_input
     upright = framing.frame(wedge(0)).encoder_input
+    assert min(picture.shape) >= 120  # all of it is inspected
     assert overlap(picture.rgb[..., 0] > 50, upright.rgb[..., 0] > 50) > 0.8
+
+
+def test_a_picture_without_points_is_not_turned_by_a_defect() -> None:
+    sheet = np.random.default_rng(0).normal(120, 5, (120, 120, 1)).repeat(3, axis=2)
+    scratched = sheet.copy()
+    scratched[50:56, 30:70] = 30
+    for image in (sheet, scratched):
+        uint8 = image.clip(0, 255).astype(np.uint8)
+        assert np.array_equal(ScanFraming(image_size=120, multiple=4).frame(Scan(uint8)).encoder_input.rgb, uint8)
+
+
+def test_without_a_crop_nothing_of_a_long_part_is_lost() -> None:
+    down, across = (np.mgrid[:120, :120] - 59.5).astype(np.float32)
+    bar = (np.abs(across - down) < 6) & (np.abs(across) < 58)
+    points = np.stack([across, down, np.where(bar, 470, 500)], axis=-1).astype(np.float32) / 1000
+    cropped, whole = (ScanFraming(120, 4, crop=crop).frame(Scan(xyz=points)).encoder_input for crop in (True, False))
+    assert measured(whole.xyz).sum() == pytest.approx(measured(cropped.xyz).sum(), rel=0.02)
+    assert max(whole.shape) > 120
+
+
+def test_points_turn_with_the_grid_where_y_grows_upward() -> None:
+    long = wedge(35)
+    upward = Scan(long.rgb, long.xyz * np.float32([1, -1, 1]))
+    turned = ScanFraming(image_size=120, multiple=4).frame(upward).encoder_input.xyz
+    along, down = np.diff(turned, axis=1), np.diff(turned, axis=0)
+    along, down = (steps[np.isfinite(steps).all(axis=-1)][:, :2].mean(axis=0) for steps in (along, down))
+    assert along == pytest.approx((1e-3, 0), abs=1e-4)
+    assert down == pytest.approx((0, -1e-3), abs=1e-4)
+
+
+def test_unequal_pixels_are_not_turned() -> None:
+    """A profiler whose steps differ along x and y: a turn of its pixels would shear the part."""
+    long = wedge(40)
+    profiler = Scan(long.rgb, long.xyz * np.float32([1, 0.4, 1]))
+    turned, as_it_is = (ScanFraming(120, 4, turn=turn).frame(profiler).encoder_input for turn in (True, False))
+    assert same(turned, as_it_is)
 
 
 def test_models_of_earlier_versions_frame_as_they_did() -> None:

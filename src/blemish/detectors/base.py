@@ -123,7 +123,7 @@ class Detector(Protocol):
 
 @runtime_checkable
 class FitsToHeldOut(Protocol):
-    """What a detector may offer that also learns from normal images it was not fitted on, where some are held out."""
+    """What a detector offers that also learns from held-out normal images."""
 
     def fit_held_out(self, features: Iterable[Features]) -> Self:
         """Fit to the `features` of normal images that `fit` did not see. Scores are valid without it, too."""

@@ -26,17 +26,18 @@ from blemish.preprocessing.ground_removal import keep_clusters, pad_square, remo
 from blemish.types import POINTS, ImageOrScan, Scan
 
 MARGIN = 0.03  # of the square's side around the part's points; chosen by eye: an outline stays in view
-LONG = 1.12  # length over width (standard deviations) from which a part has a direction; chosen by eye
+TURNED_FROM = 1.12  # length over width (standard deviations) from which a part has a direction; chosen by eye
 LOPSIDED = 0.05  # skewness of the points along it from which one end is told from the other; chosen by eye
 # Ends that look alike are told by which is nearer to this angle. No multiple of 45°, in which fixtures hold parts: at
 # 90° from it an end would come out on either side by chance.
-NEARER = math.radians(20)
+PREFERRED_ANGLE = math.radians(20)
 AT_BORDER = 0.02  # share of the border up to which points there are noise; chosen by eye
+UNEQUAL = 0.1  # by which a step along columns may differ from one along rows for pixels to count as square
 LEAST_POINTS = 16  # of a part whose direction is looked for
 
 
 class ScanFraming:
-    """A scan at the scale at which all of it fills a square of `image_size` pixels, or its own if smaller.
+    """A scan at the scale at which all of it fills a square of `image_size` pixels, or of its own size if smaller.
 
     `crop`: of that square the part that the remaining points cover, with a margin; all of it where no points are left.
     `turn`: a part that is longer than wide, and does not reach the border of its scan, is turned until it lies along
@@ -68,7 +69,7 @@ class ScanFraming:
         self.clusters = clusters
         self.crop = crop
         self.turn = turn
-        self.enlarge = False  # as models of earlier versions do
+        self.enlarge = False  # True in models of earlier versions
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -105,20 +106,21 @@ class ScanFraming:
             rgb=lambda rgb: _bicubic(pad_square(rgb), side),  # (S, S, 3) uint8
             xyz=lambda xyz: resize_points(pad_square(xyz, fill=np.nan), (side, side)),  # (S, S, 3)
         )
-        part = _part_in(square) if self.turn and not _reaches_border(scan) else None
+        part = _part_in(square) if self.turn and _can_be_turned(scan) else None
         angle = None if part is None else direction(part)
         if part is not None and angle is not None:
-            to_square, size = self._turned_window(part, angle)
+            crop = self.crop and square.xyz is not None and POINTS in square.available
+            to_square, size = self._turned_window(part, angle, crop)
             turned = square.map(
                 rgb=lambda rgb: cut(rgb, to_square, size), xyz=lambda xyz: _turned_points(xyz, to_square, size, angle)
             )
             (above, _), (left, _) = square_margins(height, width)
-            to_image = to_square * (max(height, width) / side)
-            to_image[:, 2] -= (left, above)
-            return Frame(turned, (height, width), to_image)
+            from_turned = to_square * (max(height, width) / side)
+            from_turned[:, 2] -= (left, above)
+            return Frame(turned, (height, width), from_turned)
         rows, columns = self._window(square)
-        whole = _to_image((height, width), side, (rows.start, columns.start), (rows.stop, columns.stop))
-        return Frame(square.crop(rows, columns), (height, width), whole)
+        to_image = _to_image((height, width), side, (rows.start, columns.start), (rows.stop, columns.stop))
+        return Frame(square.crop(rows, columns), (height, width), to_image)
 
     def sizes(self) -> tuple[tuple[int, int], ...]:
         return ()
@@ -131,17 +133,18 @@ class ScanFraming:
         self.turn, self.enlarge = bool(state.get("turn", False)), bool(state.get("enlarge", True))
         return self
 
-    def _turned_window(self, found: np.ndarray, angle: float) -> tuple[np.ndarray, tuple[int, int]]:
+    def _turned_window(self, found: np.ndarray, angle: float, crop: bool) -> tuple[np.ndarray, tuple[int, int]]:
         """What maps (x, y, 1) of the turned frame to the square `(2, 3)`, and the frame's (height, width).
 
-        It holds the part `found` `(S, S)` bool with a margin or, without a crop, is as large as the square.
+        It holds the part `found` `(S, S)` bool with a margin and, without a `crop`, is as large as the square at least.
         """
         rows, columns = np.nonzero(found)
         turn = rotation(angle)
         places = turn @ (np.stack([columns, rows]) + 0.5)  # (2, N)
         low, high = places.min(axis=1), places.max(axis=1)
         margin = round(MARGIN * len(found))
-        extent = high - low + 1 + 2 * margin if self.crop else np.array([len(found)] * 2)
+        extent = high - low + 1 + 2 * margin
+        extent = extent if crop else np.maximum(extent, len(found))
         width, height = (max(1, -(-math.ceil(length) // self.multiple)) * self.multiple for length in extent)
         centre = turn.T @ ((low + high) / 2)
         return np.column_stack([turn.T, centre - turn.T @ (width / 2, height / 2)]), (height, width)
@@ -171,8 +174,10 @@ class ScanFraming:
 
     def _side(self, longest: int) -> int:
         """The side in pixels of the square for a scan whose longer side is `longest`."""
-        side = self.image_size if self.enlarge else min(self.image_size, longest)
-        return max(1, int(side / self.multiple + 0.5)) * self.multiple
+        side = max(1, int(self.image_size / self.multiple + 0.5)) * self.multiple
+        if self.enlarge or side <= longest:
+            return side
+        return max(1, longest // self.multiple) * self.multiple  # at least one multiple
 
     def _check(self) -> None:
         if self.image_size < 1 or self.multiple < 1:
@@ -189,20 +194,37 @@ def direction(part: np.ndarray) -> float | None:
     """The angle in radians of the long axis of pixels `part` `(H, W)` bool, heavier end ahead; None of a round part."""
     rows, columns = np.nonzero(part)
     angle, elongation, skewness = principal_axis(np.stack([columns, rows]).astype(np.float64))
-    if elongation < LONG:
+    if elongation < TURNED_FROM:
         return None
     if skewness > LOPSIDED:
         return angle
-    return NEARER + (angle - NEARER + math.pi / 2) % math.pi - math.pi / 2
+    return PREFERRED_ANGLE + (angle - PREFERRED_ANGLE + math.pi / 2) % math.pi - math.pi / 2
 
 
-def _reaches_border(scan: Scan) -> bool:
-    """Whether what was measured goes on beyond the scan's border, so that its outline is not that of a part."""
+def _can_be_turned(scan: Scan) -> bool:
+    """Whether the outline of what was measured is that of a part, and its pixels are square.
+
+    Where points go on beyond the scan's border it is not; unequal pixels would shear the part.
+    """
     if scan.xyz is None:
-        return False
+        return True
     found = measured(scan.xyz)  # (H, W)
     border = np.concatenate([found[0], found[-1], found[:, 0], found[:, -1]])
-    return bool(border.mean() > AT_BORDER)
+    across, down = np.abs(steps := _steps(scan.xyz)).max(axis=1)
+    return bool(border.mean() <= AT_BORDER and np.isfinite(steps).all() and abs(across - down) <= UNEQUAL * across)
+
+
+def _steps(points: np.ndarray) -> np.ndarray:
+    """The median step in x and y from one column, and from one row, of points `(H, W, 3)` to the next: `(2, 2)`.
+
+    NaN where no two neighbours were measured.
+    """
+    steps = []
+    for axis in (1, 0):
+        step = np.diff(points[..., :2], axis=axis).reshape(-1, 2)
+        step = step[np.isfinite(step).all(axis=1)]
+        steps.append(np.median(step, axis=0) if len(step) else np.full(2, np.nan))
+    return np.array(steps)
 
 
 def _part_in(square: Scan) -> np.ndarray | None:
@@ -210,7 +232,7 @@ def _part_in(square: Scan) -> np.ndarray | None:
     part: np.ndarray | None = None
     if square.xyz is not None and POINTS in square.available:
         part = measured(square.xyz)
-    elif square.image is not None and (found := find_part(square.image, expected=True)) is not None:
+    elif square.image is not None and (found := find_part(square.image)) is not None:
         part = resize_points(found.mask, square.shape)
     return part if part is not None and part.sum() >= LEAST_POINTS else None
 
@@ -218,7 +240,8 @@ def _part_in(square: Scan) -> np.ndarray | None:
 def _turned_points(points: np.ndarray, to_square: np.ndarray, size: tuple[int, int], angle: float) -> np.ndarray:
     """The points `(S, S, 3)` of the square on the grid of a turned frame `(h, w, 3)`, each place by its nearest one.
 
-    Their coordinates turn about the optical axis, as those of a camera that is rolled by `angle`.
+    Their coordinates turn about the optical axis, as those of a camera that is rolled by `angle`: against it where y
+    grows upward.
     """
     height, width = size
     across, down = np.meshgrid(np.arange(width) + 0.5, np.arange(height) + 0.5)
@@ -228,7 +251,8 @@ def _turned_points(points: np.ndarray, to_square: np.ndarray, size: tuple[int, i
     inside = (columns >= 0) & (columns < side) & (rows >= 0) & (rows < side)
     taken = np.full((height * width, 3), np.nan, dtype=np.float32)
     taken[inside] = points[rows[inside], columns[inside]]
-    taken[:, :2] = taken[:, :2] @ rotation(angle).T.astype(np.float32)
+    is_upward = np.linalg.det(_steps(points)) < 0
+    taken[:, :2] = taken[:, :2] @ rotation(-angle if is_upward else angle).T.astype(np.float32)
     return taken.reshape(height, width, 3)
 
 

@@ -114,6 +114,18 @@ def test_what_the_image_alone_shows_is_not_hidden_by_a_mapping_that_varies() -> 
         assert (ratio < 1.5) == held_out
 
 
+def test_units_are_of_what_is_scored_and_none_is_zero() -> None:
+    unseen = scans(4, 12, NAMES)
+    for settings in ({"normalise": False}, {}):
+        detector = quick(**settings).fit(normal_batches(names=NAMES))
+        before = detector.score(unseen).patches
+        detector.fit_held_out([unseen])
+        own = [image_score(one.numpy(), detector.pooling) for one in before[::2]]  # categories take turns
+        assert float(detector.units_[NAMES[0]][0]) == pytest.approx(np.mean(own), rel=1e-4)
+    flat = replace(unseen, valid={POINTS: torch.zeros_like(unseen.valid[POINTS])})
+    assert quick().fit(normal_batches(names=NAMES)).fit_held_out([flat]).units_ == {}
+
+
 def test_without_its_weight_nothing_is_fitted_to_held_out_scans() -> None:
     detector = quick(image_weight=0.0).fit(normal_batches(names=NAMES)).fit_held_out([scans(4, 12, NAMES)])
     assert detector.units_ == {}

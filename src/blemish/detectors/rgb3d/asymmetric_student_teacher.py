@@ -42,7 +42,7 @@ _SCALE_SCANS = 16  # normal scans of each category that its discrepancies are no
 
 
 class ReducedFeatures(nn.Module):
-    """Features `(…, dim)` → `(…, width)`, standardised over normal patches before and after.
+    """Features `(…, dim)` → `(…, width)`, standardised over normal patches, and clipped, before and after.
 
     Where there are more channels than `width`, a fixed random orthogonal projection mixes them. Principal components
     would drop the directions in which normal patches hardly vary, which anomalies show in; PaDiM (Defard et al., ICPR
@@ -54,7 +54,7 @@ class ReducedFeatures(nn.Module):
     def __init__(self, dim: int, width: int) -> None:
         super().__init__()
         width = min(dim, width)
-        self.before, self.after = Standardise(dim, RARE), Standardise(width)
+        self.before, self.after = Standardise(dim, RARE), Standardise(width, RARE)
         random = torch.linalg.qr(torch.randn(dim, width))[0]
         self.register_buffer("projection", random if width < dim else torch.eye(dim))  # (dim, width)
 

@@ -91,12 +91,15 @@ class CrossmodalDetector(TrainedDetector[Network]):
         """The anomaly map of every scan `(B, h, w)`; scans go through one at a time."""
         maps = []
         for scan in scan_patches(features, self.trained.dims):
-            category, psi = self.scan_distances(scan)
-            if not self.normalise:
-                psi |= self.normalisation_.unnormalised(psi, category)
+            category, psi = self.map_distances(scan)
             fused = self.fused(psi, scan, category)
             maps.append(box_filtered(fused) if self.smooth else fused)
         return PatchScores(torch.stack(maps))
+
+    def map_distances(self, scan: ScanPatches) -> tuple[str, Distances]:
+        """As `scan_distances`, as the map is made of them: as they were measured unless `normalise`."""
+        category, psi = self.scan_distances(scan)
+        return category, psi if self.normalise else psi | self.normalisation_.unnormalised(psi, category)
 
     def scan_distances(self, scan: ScanPatches) -> tuple[str, Distances]:
         """The category whose statistics are used, and the distances of a scan to it."""

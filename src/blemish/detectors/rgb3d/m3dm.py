@@ -41,7 +41,7 @@ DECISION_SCANS = 32  # normal scans of a category that its SVMs are fitted on; c
 _STANDARDISED_BY = 4096  # patch pairs of a category that the channels of both are standardised by before they are fused
 _RECOGNISED_BY = 256  # patches of an unlabelled scan, about, that its category is recognised by
 _PATCHES_AT_ONCE = 8192  # that go through the network together: bounds memory
-_SEVERAL = 1e-6  # of a share: where no distance exceeds its mean over normal patches, plain distances are split
+_PLAIN_SHARE = 1e-6  # of a share: where no distance exceeds its mean over normal patches, plain distances are split
 
 Banks = Mapping[str, MemoryBank]  # by names of BANKS
 
@@ -171,7 +171,7 @@ class M3DM(TrainedDetector[FeatureFusion]):
             own = self.categories_[self.category_for(scan)]
             found = self._distances(scan, own.banks, ignored)
             terms = own.map.terms(found.patches, _only_bank(scan))  # (h, w, 3)
-            claims = own.map.excess(found.patches) + _SEVERAL * terms  # (h, w, 3)
+            claims = own.map.excess(found.patches) + _PLAIN_SHARE * terms  # (h, w, 3)
             image = claims[..., 0] + found.image_share * claims[..., 2]  # (h, w)
             share = image / claims.sum(-1).clamp_min(1e-20)  # (h, w), 0 where nothing is claimed
             parts[RGB].append(terms.sum(-1) * share)

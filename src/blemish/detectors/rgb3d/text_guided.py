@@ -10,7 +10,7 @@ Li, Ye, Yu, Xie & Shen, "Text-Guided Multimodal Unified Industrial Anomaly Detec
 
 The published map is α Ψ_rgb ⊙ Ψ_3d + β Ψ_text. Three terms are blemish's own: γ Ψ_rgb ⊙ Ψ_proto, with the distance of a
 patch's image to prototypes of normal ones (prototypes.py), δ Ψ_missing, for points that are missing where the image
-shows the part (missing_points.py), and ε Ψ_proto², which joins what the image alone shows.
+shows the part (missing_points.py), and, joined by a root of squares, ε Ψ_proto²: what the image alone shows.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from torch.nn.functional import cosine_similarity, cross_entropy, normalize
 
 from blemish.detectors.base import Needs, Progress
 from blemish.detectors.categories import state_key
+from blemish.detectors.patches import pooled_scores
 from blemish.detectors.rgb3d.cfm import CrossmodalMapping
 from blemish.detectors.rgb3d.crossmodal import CrossmodalDetector
 from blemish.detectors.rgb3d.gacm import GACM
@@ -39,7 +40,6 @@ from blemish.detectors.trained import TrainedNetwork
 from blemish.encoders.text.prompts import PromptKind
 from blemish.errors import SettingsError
 from blemish.numeric.perceptron import perceptron
-from blemish.numeric.pooling import image_score
 from blemish.numeric.training import seeded
 from blemish.types import POINTS, RGB, Batch, Features, Prompts
 
@@ -47,7 +47,6 @@ TEXT = "text"
 # Kinds of distance beside those of CFM (see normalisation.py).
 TO_ANCHOR = {modality: f"{TEXT}.{modality}" for modality in MODALITIES}  # the two factors of Ψ_text
 MISSING = "missing"  # Ψ_missing
-_TINY = 1e-9  # units below it count as it
 _TEMPERATURE = 0.1  # of the softmax over anchors; chosen by hand
 
 
@@ -280,15 +279,18 @@ class TextGuided(CrossmodalDetector[TextGuidedNetwork]):
         would hide what the other one shows.
         """
         self.units_ = {}
-        reached: dict[str, list[tuple[float, float]]] = {}
+        reached: dict[str, list[list[float]]] = {}
         for batch in features:
-            for scan in scan_patches(batch, self.trained.dims):
+            for index, scan in enumerate(scan_patches(batch, self.trained.dims)):
                 if self.image_weight and scan.has_both and scan.category in self.normalisation_.names_:
-                    category, psi = self.scan_distances(scan)
-                    parts = self._joint(psi, scan, category), self._of_image(scan, category)
-                    joint, image = (image_score(part.cpu().numpy(), self.pooling) for part in parts)
-                    reached.setdefault(category, []).append((joint, image))
-        self.units_ = {name: torch.tensor(pairs).mean(dim=0).clamp_min(_TINY) for name, pairs in reached.items()}
+                    category, psi = self.map_distances(scan)
+                    parts = torch.stack([self._joint(psi, scan, category), self._of_image(scan, category)])  # (2, h, w)
+                    own = [
+                        pooled_scores(part[None], batch.take(slice(index, index + 1)), self.pooling) for part in parts
+                    ]
+                    reached.setdefault(category, []).append([score for (score,) in own])
+        units = {name: torch.tensor(pairs).mean(dim=0) for name, pairs in reached.items()}
+        self.units_ = {name: pair for name, pair in units.items() if bool((pair > 0).all())}
         return self
 
     def fused(self, psi: Distances, scan: ScanPatches, category: str) -> Tensor:
@@ -316,6 +318,8 @@ class TextGuided(CrossmodalDetector[TextGuidedNetwork]):
     @torch.no_grad()
     def explain(self, features: Features) -> dict[str, Tensor]:
         """What "rgb", "points" and "text" contribute to the score of every patch, `(B, h, w)` each, normalised.
+
+        Where units are fitted, all are roots of shares in Ψ / u, and √(ε Ψ_proto² / v) is added to "rgb".
 
         "rgb" and "points" split √(α Ψ_rgb ⊙ Ψ_3d) by each modality's distances to prototypes and to the text anchor
         (or are what the only modality scores); √(δ Ψ_missing) is added to "points". "text" is √(β Ψ_text).
