@@ -215,7 +215,7 @@ def test_whole_images_need_no_framing_for_recognition(pooled: Inspector) -> None
     assert pooled.model_.recognition_framing is None
 
 
-@pytest.mark.parametrize(("count", "words"), [(1, "changed copies"), (4, "4 folds"), (12, "5 folds")])
+@pytest.mark.parametrize(("count", "words"), [(1, "changed copies"), (4, "4 rounds"), (12, "5 rounds")])
 def test_where_the_held_out_scores_come_from_is_kept(toy: str, part: Draw, count: int, words: str) -> None:
     source = fresh(toy).fit([part(seed=i) for i in range(count)]).calibrations[None].source
     assert source.images == source.held_out == count
