@@ -234,6 +234,7 @@ def test_sign_in_and_out(page: playwright.Page, tmp_path: Path) -> None:
         playwright.expect(page.locator(".who")).to_contain_text("Eva")
         page.get_by_role("button", name="Sign out").click()
         playwright.expect(page.get_by_label("Your token")).to_be_visible()
+        page.wait_for_load_state("load")  # scripts may still come when the form is there, and the server ends here
 
 
 def test_the_live_page_shows_a_part_as_it_comes(served: Served, page: playwright.Page) -> None:
