@@ -7,7 +7,6 @@ where it dies again, its images are tried one by one, and one that a worker dies
 from __future__ import annotations
 
 import multiprocessing
-import signal
 import uuid
 from collections import Counter, deque
 from collections.abc import Callable, Iterator
@@ -23,6 +22,7 @@ from blemish.batch.shards import Journal, Shard, ShardPlan, finished_shards, tri
 from blemish.batch.source import InputReader
 from blemish.batch.worker import DONE, FAILED, READY, ROW, Task, WorkerSettings, work
 from blemish.errors import BlemishError, OutputError
+from blemish.utils.signals import ctrl_c_blocked
 
 LOADING_DEATHS = 3  # of workers before they had loaded the model: more memory does not come by trying again
 _PATIENCE = 10.0  # seconds that a worker has to end when it is asked to
@@ -166,22 +166,6 @@ class LocalEngine:
                 )
                 journal.add(number, failure_row(entry, str(error), self.origin))
         reader.close()
-
-
-@contextmanager
-def ctrl_c_blocked() -> Iterator[None]:
-    """Have a process that is started meanwhile never hear Ctrl-C, which is for its parent; here it is heard after.
-
-    A worker ignores it once it runs, but loading takes a second, in which it would end with a traceback.
-    """
-    if not hasattr(signal, "pthread_sigmask"):
-        yield
-        return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _in_words(code: int | None) -> str:

@@ -21,6 +21,11 @@ def floored_std(std: Tensor) -> Tensor:
     return std + RELATIVE_STD_FLOOR * std.mean() + 1e-12
 
 
+def rare_bounds(mean: Tensor, std: Tensor) -> Tensor:
+    """The least and largest value of each channel, `(2, D)`: RARE standard deviations `(D,)` from the mean `(D,)`."""
+    return torch.stack([mean - RARE * std, mean + RARE * std])
+
+
 class Standardise(nn.Module):
     """`(x − mean) / scale`, both `(dim,)` and 0 and 1 until `fit`; values are clamped to ± `bound`.
 

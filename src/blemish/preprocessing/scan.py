@@ -109,18 +109,18 @@ class ScanFraming:
         part = _part_in(square) if self.turn and _can_be_turned(scan) else None
         angle = None if part is None else direction(part)
         if part is not None and angle is not None:
-            crop = self.crop and square.xyz is not None and POINTS in square.available
+            crop = self.crop and _points_in(square) is not None
             to_square, size = self._turned_window(part, angle, crop)
             turned = square.map(
                 rgb=lambda rgb: cut(rgb, to_square, size), xyz=lambda xyz: _turned_points(xyz, to_square, size, angle)
             )
-            (above, _), (left, _) = square_margins(height, width)
-            from_turned = to_square * (max(height, width) / side)
-            from_turned[:, 2] -= (left, above)
-            return Frame(turned, (height, width), from_turned)
+            return Frame(turned, (height, width), _to_image((height, width), side, to_square))
         rows, columns = self._window(square)
-        to_image = _to_image((height, width), side, (rows.start, columns.start), (rows.stop, columns.stop))
-        return Frame(square.crop(rows, columns), (height, width), to_image)
+        cropped = square.crop(rows, columns)
+        if height == width and cropped.shape == square.shape:  # a plain resize
+            return Frame(cropped, (height, width))
+        to_square = np.array([[1.0, 0.0, columns.start], [0.0, 1.0, rows.start]])
+        return Frame(cropped, (height, width), _to_image((height, width), side, to_square))
 
     def sizes(self) -> tuple[tuple[int, int], ...]:
         return ()
@@ -152,9 +152,9 @@ class ScanFraming:
     def _window(self, square: Scan) -> tuple[slice, slice]:
         """The rows and columns of the `square` scan `(S, S)` that are encoded."""
         side = square.shape[0]
-        if not self.crop or POINTS not in square.available or square.xyz is None:
+        found = _points_in(square) if self.crop else None  # (S, S)
+        if found is None:
             return slice(0, side), slice(0, side)
-        found = measured(square.xyz)  # (S, S)
         return self._span(np.asarray(found.any(axis=1))), self._span(np.asarray(found.any(axis=0)))
 
     def _span(self, covered: np.ndarray) -> slice:
@@ -227,12 +227,16 @@ def _steps(points: np.ndarray) -> np.ndarray:
     return np.array(steps)
 
 
+def _points_in(scan: Scan) -> np.ndarray | None:
+    """Where points were measured `(H, W)` bool; None without any."""
+    found = None if scan.xyz is None else measured(scan.xyz)
+    return found if found is not None and found.any() else None
+
+
 def _part_in(square: Scan) -> np.ndarray | None:
     """The pixels of a part `(S, S)` bool: where points were measured or, without any, the image's foreground."""
-    part: np.ndarray | None = None
-    if square.xyz is not None and POINTS in square.available:
-        part = measured(square.xyz)
-    elif square.image is not None and (found := find_part(square.image)) is not None:
+    part = _points_in(square)
+    if part is None and square.image is not None and (found := find_part(square.image)) is not None:
         part = resize_points(found.mask, square.shape)
     return part if part is not None and part.sum() >= LEAST_POINTS else None
 
@@ -266,17 +270,13 @@ def _as_scan(image: np.ndarray) -> Scan:
     return Scan(rgb=image)
 
 
-def _to_image(size: tuple[int, int], side: int, start: tuple[int, int], stop: tuple[int, int]) -> np.ndarray | None:
-    """Where the pixels from `start` to `stop` of the square lie in an image of `size`, as `Frame.to_image` `(2, 3)`.
-
-    None where they are a plain resize of all of it.
-    """
+def _to_image(size: tuple[int, int], side: int, to_square: np.ndarray) -> np.ndarray:
+    """`Frame.to_image` `(2, 3)`, of pixels that `to_square` `(2, 3)` maps to the square of an image of `size`."""
     height, width = size
-    if height == width and start == (0, 0) and stop == (side, side):
-        return None
     (above, _), (left, _) = square_margins(height, width)
-    scale = max(height, width) / side
-    return np.array([[scale, 0.0, scale * start[1] - left], [0.0, scale, scale * start[0] - above]])
+    to_image = to_square * (max(height, width) / side)
+    to_image[:, 2] -= (left, above)
+    return to_image
 
 
 def _bicubic(image: np.ndarray, side: int) -> np.ndarray:

@@ -20,7 +20,6 @@ from blemish.detectors.rgb3d.asymmetric_student_teacher import (
     positions,
     window_of,
 )
-from blemish.detectors.rgb3d.patches import scan_patches
 from blemish.detectors.rgb3d.prototypes import normalised
 from blemish.detectors.rgb3d.sampling import sample_patches
 from blemish.errors import NotFittedError, SettingsError
@@ -172,30 +171,6 @@ def test_scans_are_kept_evenly_over_categories() -> None:
     assert all(scan.grid == (SIDE, SIDE) for scan in kept)
 
 
-@pytest.mark.parametrize(("lost", "left"), [(POINTS, RGB), (RGB, POINTS)])
-def test_the_available_modality_is_scored_by_its_prototypes(lost: str, left: str) -> None:
-    detector, whole = fitted(), scans(3, 8)
-    unimodal = detector.score(without(whole, lost)).patches
-    part = whole.valid[POINTS]
-    assert 0.02 < float(unimodal[part].median()) < 5  # of the size of scores of scans with both
-    layer = whole.layers[left][0].clone()
-    layer[:, 5, 6] += 6 * layer.std()
-    bad = without(Features({**whole.layers, left: (layer,)}, whole.valid, whole.categories), lost)
-    assert int(detector.score(bad).patches[0].argmax()) == 5 * SIDE + 6
-    parts = detector.explain(bad)
-    assert not bool(parts[lost].any())
-    assert float(parts[left][:, 5, 6].min()) > float(parts[left].median())
-
-
-def test_scans_with_and_without_points_share_a_batch() -> None:
-    detector, whole = fitted(), scans(2, 8)
-    valid = whole.valid[POINTS].clone()
-    valid[1] = False
-    mixed = detector.score(replace(whole, valid={POINTS: valid})).patches
-    assert torch.equal(mixed[0], detector.score(whole).patches[0])
-    assert torch.equal(mixed[1], detector.score(without(whole, POINTS)).patches[1])
-
-
 @pytest.mark.parametrize(("holes", "scored"), [("fill", True), ("image", True), ("zero", False)])
 def test_a_hole_is_scored_unless_set_otherwise(holes: str, scored: bool) -> None:
     features = scans(2, 8)
@@ -206,25 +181,6 @@ def test_a_hole_is_scored_unless_set_otherwise(holes: str, scored: bool) -> None
     patches = scoring(fitted(), holes=holes).score(holed).patches
     assert bool((patches[:, 5, 5:7] > 0).all()) == scored
     assert not bool(patches[:, 0].any())  # the background
-
-
-def test_an_unlabelled_scan_takes_the_nearest_category() -> None:
-    detector, features = fitted(("nut", "bolt")), scans(4, 8, ("nut", "bolt"))
-    unlabelled = scan_patches(features.with_categories(None))
-    found = [detector.normalisation_.category_for(scan) for scan in unlabelled]
-    assert sum(a == b for a, b in zip(found, features.categories or (), strict=True)) >= 7
-    with pytest.raises(SettingsError, match="screw"):
-        detector.score(features.with_categories(["screw"] * len(features)))
-
-
-def test_all_that_was_fitted_is_restored() -> None:
-    detector = fitted(("nut", "bolt"))
-    again = AST(**detector.settings).load_state({k: t.clone() for k, t in detector.state().items()})
-    features = scans(2, 8, ("nut", "bolt"))
-    for one in (features, without(features, POINTS), without(features, RGB)):
-        assert torch.equal(again.score(one).patches, detector.score(one).patches)
-        for name, part in detector.explain(one).items():
-            assert torch.equal(again.explain(one)[name], part)
 
 
 def test_progress_covers_both_networks() -> None:

@@ -12,7 +12,6 @@ from torch.nn.functional import avg_pool2d, normalize
 
 from blemish.detectors.rgb3d.cfm import CFM, CrossmodalMapping
 from blemish.detectors.rgb3d.normalisation import box_filtered
-from blemish.detectors.rgb3d.patches import scan_patches
 from blemish.detectors.rgb3d.prototypes import normalised
 from blemish.errors import NotFittedError, SettingsError
 from blemish.types import POINTS, RGB, Features
@@ -79,46 +78,10 @@ def test_a_hole_is_scored_by_its_image_unless_set_otherwise() -> None:
         assert not bool(patches[:, 0].any())  # the background
 
 
-@pytest.mark.parametrize(("lost", "left"), [(POINTS, RGB), (RGB, POINTS)])
-def test_the_available_modality_is_scored_alone(lost: str, left: str) -> None:
-    detector, whole = fitted(), scans(3, 8)
-    unimodal = detector.score(without(whole, lost)).patches
-    assert torch.isfinite(unimodal).all()
-    part = whole.valid[POINTS]
-    assert 0.2 < float(unimodal[part].median()) < 5  # of the size of scores of scans with both
-    layer = whole.layers[left][0].clone()
-    layer[:, 5, 6] += 6 * layer.std()
-    bad = without(Features({**whole.layers, left: (layer,)}, whole.valid, whole.categories), lost)
-    assert int(detector.score(bad).patches[0].argmax()) == 5 * 12 + 6
-    parts = detector.explain(bad)
-    assert not bool(parts[lost].any())
-    assert float(parts[left][:, 5, 6].min()) > float(parts[left].median())
-
-
-def test_scans_with_and_without_points_share_a_batch() -> None:
-    detector, whole = fitted(), scans(2, 8)
-    valid = whole.valid[POINTS].clone()
-    valid[1] = False
-    mixed = detector.score(replace(whole, valid={POINTS: valid})).patches
-    assert torch.equal(mixed[0], detector.score(whole).patches[0])
-    assert torch.equal(mixed[1], detector.score(without(whole, POINTS)).patches[1])
-
-
 def test_features_without_points_at_all_are_scored_by_the_image() -> None:
     detector, whole = fitted(), scans(1, 8)
     images = Features({RGB: whole.layers[RGB]}, categories=whole.categories)
     assert torch.equal(detector.score(images).patches, detector.score(without(whole, POINTS)).patches)
-
-
-def test_an_unlabelled_scan_takes_the_nearest_category() -> None:
-    names = ("nut", "bolt")
-    detector, features = fitted(names), scans(4, 8, ("nut", "bolt"))
-    for one in (features, without(features, POINTS), without(features, RGB)):
-        unlabelled = scan_patches(one.with_categories(None))
-        found = [detector.normalisation_.category_for(scan) for scan in unlabelled]
-        assert sum(a == b for a, b in zip(found, one.categories or (), strict=True)) >= 7
-    with pytest.raises(SettingsError, match="screw"):
-        detector.score(features.with_categories(["screw"] * len(features)))
 
 
 def test_a_scan_of_neither_modality_scores_0() -> None:
@@ -134,17 +97,6 @@ def test_box_filters_are_the_published_ones_on_pixels_and_none_on_patches() -> N
         expected = avg_pool2d(expected, side, 1, side // 2, count_include_pad=False)
     torch.testing.assert_close(box_filtered(scores), expected[0, 0])
     assert torch.equal(box_filtered(scores[:28, :28]), scores[:28, :28])
-
-
-def test_all_that_was_fitted_is_restored() -> None:
-    detector = fitted(("nut", "bolt"), whiten=True)
-    again = CFM(**detector.settings).load_state({k: t.clone() for k, t in detector.state().items()})
-    features = scans(2, 8, ("nut", "bolt"))
-    for one in (features, without(features, POINTS), without(features, RGB)):
-        assert torch.equal(again.score(one).patches, detector.score(one).patches)
-        for name, part in detector.explain(one).items():
-            assert torch.equal(again.explain(one)[name], part)
-    assert again.trained_.skipped == detector.trained_.skipped == 0
 
 
 def test_steps_that_are_not_finite_are_skipped_and_counted(monkeypatch: pytest.MonkeyPatch) -> None:

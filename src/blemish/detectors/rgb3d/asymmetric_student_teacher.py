@@ -8,26 +8,25 @@ normal features; the student, an ordinary network, does not follow.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from typing import Self
 
 import torch
 from torch import Tensor, nn
 
-from blemish.detectors.base import Needs, Progress, add_prefix, strip_prefix
-from blemish.detectors.rgb3d.crossmodal import POINTS_STRIDE, SCAN_FRAMING, SCAN_POOLING
+from blemish.detectors.base import Progress
 from blemish.detectors.rgb3d.normalisation import MODALITIES, UNIMODAL, DistanceNormalisation, Distances
-from blemish.detectors.rgb3d.patches import Holes, ScanPatches, scan_patches
+from blemish.detectors.rgb3d.patches import ScanPatches, scan_patches
 from blemish.detectors.rgb3d.prototypes import fit_scale, normalised
 from blemish.detectors.rgb3d.sampling import TrainingPatches, sample_patches
-from blemish.detectors.settings import Count, NotNegative, Pooling, Positive
-from blemish.detectors.trained import TrainedDetector, TrainedNetwork
-from blemish.encoders.base import LayerRole
+from blemish.detectors.rgb3d.scan_detector import ScanDetector
+from blemish.detectors.settings import Count, Positive
+from blemish.detectors.trained import TrainedNetwork
 from blemish.numeric.coupling_flow import CouplingFlow, negative_log_likelihood
 from blemish.numeric.positions import sine_positions
 from blemish.numeric.standardise import RARE, Standardise
-from blemish.numeric.training import Training, seeded
+from blemish.numeric.training import seeded
 from blemish.types import POINTS, RGB, Batch, Features, PatchScores
 from blemish.utils.progress import progress_within
 
@@ -148,7 +147,7 @@ class TrainingScan:
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
-class AST(TrainedDetector[StudentTeacher]):
+class AST(ScanDetector[StudentTeacher]):
     """AST (`ast`): ‖student − teacher‖² on every patch, of one pair of networks for all categories.
 
     The score of a patch is normalised over the category's normal ones (`normalise`; see `fit_scale`), and 0 where there
@@ -158,9 +157,8 @@ class AST(TrainedDetector[StudentTeacher]):
     depth pixels a position). `width`: of the student (published: 1024); `teacher_width`: of the hidden layers of the
     flow's subnetworks (published: 64). Each network takes `steps` steps on `batch_size` squares of `window` patches a
     side, each around a foreground patch of a random normal scan (published: 240 epochs of each over whole maps of
-    24 × 24, 8 a batch, at 2e-4). Of all categories together at most `max_scans` scans are learned from. `holes`: see
-    patches.py. `prototypes`: of each category and modality. `pooling`: the paper's is "max". `layers`, `image_size`:
-    see `Needs`. Training: see `TrainedDetector`; without weight decay it is Adam, as published.
+    24 × 24, 8 a batch, at 2e-4). Of all categories together at most `max_scans` scans are learned from. All
+    others: see `ScanDetector`; the paper's `pooling` is "max", its training Adam.
     """
 
     image_width: Count = 40
@@ -171,32 +169,7 @@ class AST(TrainedDetector[StudentTeacher]):
     batch_size: Count = 8
     window: Count = 28
     max_scans: Count = 512
-    normalise: bool = True
-    holes: Holes = "fill"
-    prototypes: Count = 512
-    layers: LayerRole = "deep"
-    pooling: Pooling = SCAN_POOLING
-    image_size: Count = 224
     learning_rate: Positive = 3e-3
-    weight_decay: NotNegative = 0.0
-
-    @property
-    def needs(self) -> Needs:
-        return Needs(
-            layers=self.layers,
-            modalities=(RGB, POINTS),
-            points_stride=POINTS_STRIDE["patch"],
-            image_size=self.image_size,
-            square=True,
-            framing=SCAN_FRAMING,
-            score_exponent=2,
-            slow_fit=True,
-            pooling=self.pooling,
-        )
-
-    @property
-    def training(self) -> Training:
-        return replace(super().training, skip_nonfinite=True)
 
     def fit(self, batches: Iterable[Batch], progress: Progress | None = None) -> Self:
         """Fit the teacher, then the student, in two passes over `batches`; `loss_` keeps the steps of both in turn."""
@@ -243,29 +216,16 @@ class AST(TrainedDetector[StudentTeacher]):
             parts.append(self.normalisation_.attribution(both, scan, category))
         return {modality: torch.stack([part[modality] for part in parts]) for modality in MODALITIES}
 
-    def state(self) -> dict[str, Tensor]:
-        """Both networks, the widths and the loss (see trained.py), and `normalisation.…`."""
-        return {**super().state(), **add_prefix(self.normalisation_.state(), "normalisation")}
-
-    def load_state(self, state: Mapping[str, Tensor]) -> Self:
-        """Restore what `state` returned."""
-        super().load_state(state)
-        self.normalisation_ = self._new_normalisation().load_state(strip_prefix(state, "normalisation"))
-        return self
-
     def _distances(self, scan: ScanPatches) -> tuple[str, Distances]:
         """The category whose statistics are used, and the normalised `DISCREPANCY` and unimodal distances `(h, w)`."""
         network, normalisation = self.trained.on(scan.image.device), self.normalisation_
         category = normalisation.category_for(scan)
         found = normalisation.distances(scan, category, _nothing)
         if scan.has_both:
-            usable = self._usable(scan)
+            usable = scan.usable(self.holes)
             discrepancy = network.discrepancy(network.inputs(usable)) * usable.valid  # (h, w)
             found[DISCREPANCY] = normalised(discrepancy, normalisation.scales_[category][DISCREPANCY])
         return category, found
-
-    def _usable(self, scan: ScanPatches) -> ScanPatches:
-        return scan.filled() if self.holes == "fill" else scan
 
     @torch.no_grad()
     def _training_scans(
@@ -284,7 +244,7 @@ class AST(TrainedDetector[StudentTeacher]):
                 if place >= most:
                     place = int(torch.randint(met[scan.category], ()))
                 if place < most:
-                    usable = self._usable(scan)
+                    usable = scan.usable(self.holes)
                     made = TrainingScan(network.inputs(usable).half(), usable.valid, scan.category)
                     kept[scan.category][place : place + 1] = [made]
         return [scan for name in patches.names for scan in kept[name]]
@@ -304,16 +264,13 @@ class AST(TrainedDetector[StudentTeacher]):
     @torch.no_grad()
     def _fit_normalisation(self, patches: TrainingPatches, scans: Sequence[TrainingScan]) -> DistanceNormalisation:
         """Choose prototypes, and fit the scale of each category's discrepancies to those of its normal scans."""
-        normalisation = self._new_normalisation().fit(patches, _nothing)
+        normalisation = self.new_normalisation().fit(patches, _nothing)
         network = self.trained.network
         for name in patches.names:
             own = [scan for scan in scans if scan.category == name][:_SCALE_SCANS]
             found = [network.discrepancy(scan.inputs.float())[scan.foreground] for scan in own]  # (n,) each
             normalisation.scales_[name] = {DISCREPANCY: fit_scale(torch.cat(found))}
         return normalisation
-
-    def _new_normalisation(self) -> DistanceNormalisation:
-        return DistanceNormalisation(self.holes, self.prototypes, self.seed)
 
 
 def positions(grid: tuple[int, int]) -> Tensor:

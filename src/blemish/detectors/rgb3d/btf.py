@@ -18,14 +18,14 @@ from blemish.detectors.base import Needs, Progress, add_prefix, strip_prefix
 from blemish.detectors.categories import state_key
 from blemish.detectors.patchcore import PatchCore
 from blemish.detectors.patches import concatenate_layers
-from blemish.detectors.rgb3d.crossmodal import SCAN_FRAMING, SCAN_POOLING
 from blemish.detectors.rgb3d.patches import ScanPatches, scan_patches
+from blemish.detectors.rgb3d.scan_detector import SCAN_FRAMING, SCAN_POOLING
 from blemish.detectors.settings import Configurable, Count, FractionAboveZero, Odd, Pooling, Positive, Seed
 from blemish.encoders.base import LayerRole
 from blemish.errors import NotFittedError, SettingsError
 from blemish.numeric.moments import Moments
 from blemish.numeric.neighbours import Neighbours
-from blemish.numeric.standardise import RARE, floored_std
+from blemish.numeric.standardise import floored_std, rare_bounds
 from blemish.types import POINTS, RGB, Batch, Features, PatchScores
 
 _NOT_PATCHCORE = ("weight", "neighbourhood_size")  # settings that are BTF's own
@@ -147,7 +147,7 @@ class BTF(Configurable):
         for name, both in moments.items():
             scales = [_scale(own) * (dim / w) ** 0.5 for own, dim, w in zip(both, self.dims_, weights, strict=True)]
             self.scales_[name] = torch.cat(scales)
-            self.bounds_[name] = torch.cat([_bounds(own) for own in both], dim=1)
+            self.bounds_[name] = torch.cat([rare_bounds(own.mean, own.std).float() for own in both], dim=1)
 
     def _rows(self, scan: ScanPatches, category: str) -> Tensor:
         """Joint features `(h, w, D1 + D2)`, scaled; zeros where there are no points."""
@@ -171,9 +171,3 @@ class BTF(Configurable):
 def _scale(moments: Moments) -> Tensor:
     """The standard deviation `(D,)` float32, never 0."""
     return floored_std(moments.std).float()
-
-
-def _bounds(moments: Moments) -> Tensor:
-    """The least and largest value of each channel, `(2, D)` float32: RARE standard deviations from the mean."""
-    mean, std = moments.mean, moments.std
-    return torch.stack([mean - RARE * std, mean + RARE * std]).float()

@@ -19,12 +19,12 @@ from blemish.detectors.categories import UNNAMED, by_category, matching_category
 from blemish.detectors.collected_patches import Coreset
 from blemish.detectors.patchcore import reweighted_score
 from blemish.detectors.patches import numbered
-from blemish.detectors.rgb3d.crossmodal import SCAN_FRAMING, SCAN_POOLING
 from blemish.detectors.rgb3d.decision_fusion import DecisionFusion
 from blemish.detectors.rgb3d.feature_fusion import FeatureFusion
 from blemish.detectors.rgb3d.memory_bank import MemoryBank
 from blemish.detectors.rgb3d.normalisation import MODALITIES
 from blemish.detectors.rgb3d.patches import ScanPatches, scan_patches
+from blemish.detectors.rgb3d.scan_detector import SCAN_FRAMING, SCAN_POOLING
 from blemish.detectors.settings import Count, CountOrZero, FractionAboveZero, Pooling, Positive
 from blemish.detectors.trained import TrainedDetector, TrainedNetwork
 from blemish.encoders.base import LayerRole

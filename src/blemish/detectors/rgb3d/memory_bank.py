@@ -10,7 +10,7 @@ from torch import Tensor
 
 from blemish.detectors.collected_patches import Coreset
 from blemish.numeric.neighbours import Neighbours
-from blemish.numeric.standardise import RARE, floored_std
+from blemish.numeric.standardise import floored_std, rare_bounds
 
 
 class MemoryBank:
@@ -37,7 +37,7 @@ class MemoryBank:
         √width of the part that they belong to, of `widths`, so that none of several side by side outweighs another.
         """
         mean, std = foreground.mean(0), floored_std(foreground.std(0, correction=0))  # (D,) each
-        bounds = torch.stack([mean - RARE * std, mean + RARE * std])  # (2, D)
+        bounds = rare_bounds(mean, std)  # (2, D)
         scale = std * torch.cat([std.new_full((width,), width**0.5) for width in widths])  # (D,)
         rows = patches.clamp(bounds[0], bounds[1]) / scale  # (N, D)
         kept = coreset.chosen(rows, coreset.count(len(rows)))

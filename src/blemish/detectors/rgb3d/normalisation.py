@@ -69,7 +69,7 @@ class DistanceNormalisation:
         none = torch.zeros(scan.valid.shape, device=scan.image.device)
         found = dict.fromkeys((*self.scales_[category], *UNIMODAL.values()), none)
         if scan.has_both:
-            usable = self._usable(scan)
+            usable = scan.usable(self.holes)
             pairs = usable.image[usable.valid], usable.points[usable.valid]  # (N, D1), (N, D2)
             for kind, distance in in_chunks(measure, *pairs, category).items():
                 found[kind] = on_patches(normalised(distance, self.scales_[category][kind]), usable.valid)
@@ -83,7 +83,7 @@ class DistanceNormalisation:
 
     def prototype_distance(self, modality: str, scan: ScanPatches, category: str) -> Tensor:
         """Normalised distance `(h, w)` of one modality of each patch with points to the prototypes of normal ones."""
-        usable, bank = self._usable(scan), self.prototypes[modality]
+        usable, bank = scan.usable(self.holes), self.prototypes[modality]
         if not scan.has_both or category not in bank.rows_:
             return torch.zeros(scan.valid.shape, device=scan.image.device)
         rows = (usable.image if modality == RGB else usable.points)[usable.valid]  # (N, D)
@@ -112,9 +112,6 @@ class DistanceNormalisation:
         measured = {kind: unit * distances[kind].pow(1 / power) for kind, (unit, power) in scales.items()}
         unit = (scales[RGB][0] * scales[POINTS][0]).sqrt()
         return measured | {kind: unit * distances[kind] for kind in UNIMODAL.values()}
-
-    def _usable(self, scan: ScanPatches) -> ScanPatches:
-        return scan.filled() if self.holes == "fill" else scan
 
     def _unimodal(self, modality: str, category: str, features: Tensor, where: Tensor) -> Tensor:
         """Relative prototype distances `(h, w)` of `features` `(h, w, D)` in the patches `where` `(h, w)` bool."""

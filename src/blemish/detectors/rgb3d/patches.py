@@ -43,6 +43,10 @@ class ScanPatches:
         """Whether both modalities are available."""
         return self.has_image and bool(self.valid.any())
 
+    def usable(self, holes: Holes) -> ScanPatches:
+        """The patches of which both modalities count as known: with "fill" those in holes, too."""
+        return self.filled() if holes == "fill" else self
+
     def filled(self) -> ScanPatches:
         """The same with the nearest valid patch's point features in every hole, which then count as valid."""
         holes = self.silhouette & ~self.valid

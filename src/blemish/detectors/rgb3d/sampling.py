@@ -131,7 +131,7 @@ class _Reservoirs:
         if self.presence is not None:
             rows = torch.cat([scan.image, scan.valid[..., None]], dim=-1)  # (h, w, D1 + 1)
             self.presence.add(scan.category, rows.flatten(0, 1))
-        usable = scan.filled() if self.holes == "fill" else scan
+        usable = scan.usable(self.holes)
         self.pairs.add(scan.category, _paired(usable)[usable.valid])
         if batch.altered is not None and batch.altered_mask is not None:
             altered = batch.altered.take(slice(index, index + 1))

@@ -47,6 +47,7 @@ TEXT = "text"
 # Kinds of distance beside those of CFM (see normalisation.py).
 TO_ANCHOR = {modality: f"{TEXT}.{modality}" for modality in MODALITIES}  # the two factors of Ψ_text
 MISSING = "missing"  # Ψ_missing
+PROTOTYPE = "prototype"  # Ψ_proto
 _TEMPERATURE = 0.1  # of the softmax over anchors; chosen by hand
 
 
@@ -284,7 +285,7 @@ class TextGuided(CrossmodalDetector[TextGuidedNetwork]):
             for index, scan in enumerate(scan_patches(batch, self.trained.dims)):
                 if self.image_weight and scan.has_both and scan.category in self.normalisation_.names_:
                     category, psi = self.map_distances(scan)
-                    parts = torch.stack([self._joint(psi, scan, category), self._of_image(scan, category)])  # (2, h, w)
+                    parts = torch.stack([self._joint(psi, scan), psi[PROTOTYPE].square()])  # (2, h, w)
                     own = [
                         pooled_scores(part[None], batch.take(slice(index, index + 1)), self.pooling) for part in parts
                     ]
@@ -294,25 +295,20 @@ class TextGuided(CrossmodalDetector[TextGuidedNetwork]):
         return self
 
     def fused(self, psi: Distances, scan: ScanPatches, category: str) -> Tensor:
-        joint = self._joint(psi, scan, category)  # (h, w)
+        joint = self._joint(psi, scan)  # (h, w)
         if category not in self.units_:
             return joint
         unit, image_unit = self.units_[category].tolist()
-        return torch.hypot(joint / unit, self.image_weight * self._of_image(scan, category) / image_unit)
+        return torch.hypot(joint / unit, self.image_weight * psi[PROTOTYPE].square() / image_unit)
 
-    def _of_image(self, scan: ScanPatches, category: str) -> Tensor:
-        """Ψ_proto² `(h, w)`: the squared distance of the image alone to prototypes; 0 without the other modality."""
-        return self.normalisation_.prototype_distance(RGB, scan, category).square()
-
-    def _joint(self, psi: Distances, scan: ScanPatches, category: str) -> Tensor:
+    def _joint(self, psi: Distances, scan: ScanPatches) -> Tensor:
         """The weighted sum of the terms `(h, w)` that compare the modalities with each other and with text."""
         score = self.crossmodal_weight * psi[RGB] * psi[POINTS]  # (h, w)
         score = score + (psi[UNIMODAL[RGB]] + psi[UNIMODAL[POINTS]]).square()
         if self.anchors_:
             score = score + self.text_weight * psi[TO_ANCHOR[RGB]] * psi[TO_ANCHOR[POINTS]]
         if self.prototype_weight and scan.has_both:
-            psi_proto = self.normalisation_.prototype_distance(RGB, scan, category)
-            score = score + self.prototype_weight * psi[RGB] * psi_proto
+            score = score + self.prototype_weight * psi[RGB] * psi[PROTOTYPE]
         return score + self.missing_weight * psi[MISSING]
 
     @torch.no_grad()
@@ -336,17 +332,20 @@ class TextGuided(CrossmodalDetector[TextGuidedNetwork]):
             if category in self.units_:
                 unit, image_unit = self.units_[category].tolist()
                 parts = {name: part / unit**0.5 for name, part in parts.items()}
-                parts[RGB] = parts[RGB] + (self.image_weight * self._of_image(scan, category) / image_unit).sqrt()
+                parts[RGB] = parts[RGB] + (self.image_weight * psi[PROTOTYPE].square() / image_unit).sqrt()
             for name, part in parts.items():
                 found.setdefault(name, []).append(part)
         return {name: torch.stack(parts) for name, parts in found.items()}
 
     def distances(self, scan: ScanPatches, category: str) -> Distances:
-        """Those of both mappings, to the text anchor where there is one, and Ψ_missing."""
+        """Those of both mappings, to the text anchor where there is one, Ψ_missing, and of the image to prototypes."""
         found = super().distances(scan, category)
         if self.unimodal == "text" and self.anchors_ and not scan.has_both:
             found |= self._unimodal_by_text(scan, category)
-        return found | {MISSING: self._missing(scan)}
+        found |= {MISSING: self._missing(scan)}
+        if self.prototype_weight or self.image_weight:
+            found[PROTOTYPE] = self.normalisation_.prototype_distance(RGB, scan, category)
+        return found
 
     def _missing(self, scan: ScanPatches) -> Tensor:
         """Ψ_missing `(h, w)` of a scan with both modalities; 0 where there are points."""

@@ -12,7 +12,6 @@ import signal
 import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from contextlib import contextmanager
 from multiprocessing import connection, get_context, parent_process
 from pathlib import Path
 
@@ -24,6 +23,7 @@ from blemish.research.synthetic_scans.scans import GOOD, ScanSetSpec, ScanSpec, 
 from blemish.types import Sample
 from blemish.utils.optional import need
 from blemish.utils.progress import Progress
+from blemish.utils.signals import ctrl_c_blocked
 
 IMAGES, POINTS, MASKS = "rgb", "xyz", "gt"
 _BATCH = 5  # scans that a process renders before it reports
@@ -110,25 +110,12 @@ def _write_all(folder: Path, specs: Sequence[ScanSpec], workers: int) -> Iterato
     # Fresh processes: a copy of one that has threads (a progress bar, torch) may hang.
     pool = ProcessPoolExecutor(min(workers, len(batches)), mp_context=get_context("spawn"), initializer=_follow_parent)
     try:
-        with _interrupts_deferred():
+        with ctrl_c_blocked():
             waiting = [pool.submit(_write_batch, folder, batch) for batch in batches]
         for finished in as_completed(waiting):
             yield finished.result()
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
-
-
-@contextmanager
-def _interrupts_deferred() -> Iterator[None]:
-    """Ctrl-C is heard after the block; processes that start in it never hear it, not even while they still import."""
-    if not hasattr(signal, "pthread_sigmask"):
-        yield
-        return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _follow_parent() -> None:
