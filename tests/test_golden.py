@@ -1,7 +1,6 @@
 """Every detector scores a fixed set of images and scans as it did when `golden/scores.json` was made.
 
-To the bit on one machine (`golden/make_scores.py --check`); here, on any machine, within what number formats and the
-order of sums change.
+To the bit on one machine (`golden/make_scores.py --check`); here, on any machine, within what the order of sums changes.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ import numpy as np
 import pytest
 
 from blemish import registry
-from blemish.encoders.precision import resolve_device, resolve_precision
+from blemish.detectors.factory import build
 
 GOLDEN = Path(__file__).resolve().parent / "golden"
 SCORES: dict[str, Any] = json.loads((GOLDEN / "scores.json").read_text(encoding="utf-8"))
@@ -46,8 +45,8 @@ def test_every_detector_has_golden_scores() -> None:
 @pytest.mark.parametrize("name", sorted(SCORES))
 def test_scores_maps_and_thresholds_are_as_they_were(name: str) -> None:
     found = maker().measured(name)
-    bf16 = "bf" in str(resolve_precision("auto", resolve_device("cpu")))
-    tolerance = 1e-3 if bf16 else 0.05  # made with bf16, whose numbers have three digits
+    # Learning by gradient multiplies what the order of sums changes.
+    tolerance = 0.02 if "steps" in build(name).settings else 1e-3
     np.testing.assert_allclose(numbers(found), numbers(SCORES[name]), rtol=tolerance, atol=tolerance)
     for one, golden in zip(found["predictions"], SCORES[name]["predictions"], strict=True):
         assert one["category"] == golden["category"]

@@ -44,6 +44,7 @@ ENCODERS = {
 SCANS = ("btf", "cfm", "ast", "m3dm", "text-guided")
 GOOD = {"components": 10}  # good images of each kind, where a detector needs more than three
 QUICK = {"steps": 8}  # learning by gradient is cut short; every other setting is the default
+PRECISION = "fp32"  # of encoders and of learning: by "auto" machines with instructions for bfloat16 answer otherwise
 SIZE, SCAN_SIZE = 140, 112  # pixels
 ACROSS, RADIUS = 0.2, 0.06  # metres that a scan covers, of its dome
 
@@ -101,15 +102,15 @@ def measured(name: str) -> dict[str, Any]:
     from blemish.detectors.factory import build
 
     known = build(name).settings
-    settings = {key: value for key, value in QUICK.items() if key in known}
+    settings = {key: value for key, value in (QUICK | {"precision": PRECISION}).items() if key in known}
     good, tested = material(name)
     inspector = Inspector(
         ENCODERS[name],
-        name,
+        build(name, settings),
         image_size=SCAN_SIZE if name in SCANS else SIZE,
         device="cpu",
         text_encoder="minilm",
-        **settings,
+        precision=PRECISION,
     ).fit(good)
     return {
         "thresholds": {
