@@ -1,6 +1,7 @@
 """Every detector scores a fixed set of images and scans as it did when `golden/scores.json` was made.
 
-To the bit on one machine (`golden/make_scores.py --check`); here, on any machine, within what the order of sums changes.
+To the bit on one machine (`golden/make_scores.py --check`); here, on any machine, within what the order of sums
+changes.
 """
 
 from __future__ import annotations
