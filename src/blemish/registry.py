@@ -48,7 +48,7 @@ class DetectorEntry:
     """A detector: its class as "module:Class", a sentence, its paper.
 
     `encoders` are those that suit it best, tried in turn where the encoder is left open. `exports`: whether a model of
-    it can be exported (`detectors.base.Exportable`).
+    it can be exported: it is `detectors.base.Exportable`, and blemish-runtime can prepare what it sees.
     """
 
     target: str

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+from copy import copy
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,6 +15,8 @@ from image_text_parts import write_model
 from scan_parts import heights, points_of
 
 from blemish import Inspector, Sample
+from blemish.errors import SettingsError
+from blemish.export.bundle import export_bundle
 from blemish.runtime.cli import main
 
 pytest.importorskip("onnxscript")
@@ -84,11 +89,44 @@ def test_a_model_that_saw_no_good_picture_is_to_be_calibrated_first(blemish: Ble
     assert "calibrate it first" in refused.output
 
 
-def test_a_model_of_scans_is_refused(blemish: Blemish, tmp_path: Path) -> None:
+def scans() -> list[Sample]:
     images = np.random.default_rng(0).integers(60, 120, (3, 56, 56, 3), dtype=np.uint8)
-    samples = [Sample(image, points_of(heights(56, 0.02), seed=seed)) for seed, image in enumerate(images)]
-    inspector = Inspector(detector="btf", encoder="pixels+points-fpfh", image_size=56, device="cpu")
-    inspector.fit(samples).save(tmp_path / "model")
+    return [Sample(image, points_of(heights(56, 0.02), seed=seed)) for seed, image in enumerate(images)]
+
+
+@pytest.mark.parametrize(
+    ("detector", "settings", "why"),
+    [
+        ("btf", {}, "no graph can hold the scores of 'btf'"),
+        (
+            "cfm",
+            {"steps": 3, "width": 8},
+            "'cfm' has a graph, but blemish-runtime can neither frame scans nor describe",
+        ),
+    ],
+)
+def test_a_model_of_scans_is_refused_and_says_what_is_missing(
+    blemish: Blemish, tmp_path: Path, detector: str, settings: dict[str, Any], why: str
+) -> None:
+    inspector = Inspector(detector=detector, encoder="pixels+points-shape", image_size=56, device="cpu", **settings)
+    inspector.fit(scans()).save(tmp_path / "model")
     refused = blemish("export", tmp_path / "model", "-o", tmp_path / "bundle")
     assert refused.exit_code == 2
     assert "measured points" in refused.output
+    assert why in " ".join(refused.output.split())
+    assert not (tmp_path / "bundle").exists()
+
+
+def test_points_that_torch_describes_are_refused_at_once(tmp_path: Path) -> None:
+    """An encoder of points that is a network of its own needs what the runtime does without."""
+    inspector = Inspector(detector="cfm", encoder="pixels+points-shape", image_size=56, device="cpu", steps=3, width=8)
+    model = inspector.fit(scans()).model_
+
+    class PointNetwork:
+        name = "point-mae"
+
+    encoder = copy(model.encoder)
+    vars(encoder)["points"] = PointNetwork()
+    with pytest.raises(SettingsError, match="'point-mae' takes torch"):
+        export_bundle(replace(model, encoder=encoder), tmp_path / "bundle")
+    assert not (tmp_path / "bundle").exists()

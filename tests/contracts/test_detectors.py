@@ -46,6 +46,7 @@ QUICK = {
 
 # Every patch: only filling the area in, as models do, hides what is there.
 SEE_THE_WHOLE_IMAGE = {"sa-patchcore", "winclip", "anomalyclip", "promptad"}
+SCAN_GRAPHS = {"cfm", "text-guided"}
 
 pytestmark = pytest.mark.parametrize("name", sorted(registry.DETECTORS))
 
@@ -185,7 +186,7 @@ def test_as_a_graph_it_scores_alike(name: str) -> None:
     """Where a detector says that its scores can be computed without Python, they are those of `score`, in a batch."""
     detector, encoder = fitted(name)
     features = anomalous_and_normal(encoder)
-    if not registry.DETECTORS[name].exports:  # it says so when a model of it is exported
+    if not has_a_graph(name):  # it says so when a model of it is exported
         with pytest.raises(SettingsError, match="exported"):
             exportable_detector(detector, name).graph_scores(features, "disc")
         return
@@ -201,12 +202,16 @@ def test_as_a_graph_it_scores_alike(name: str) -> None:
 def test_a_graph_of_it_runs_without_python(name: str, tmp_path: Path) -> None:
     """What says that it can be exported becomes an ONNX graph whose batch is open, and scores as it does."""
     detector, encoder = fitted(name)
-    if not (registry.DETECTORS[name].exports and isinstance(detector, Exportable)):
+    if not (has_a_graph(name) and isinstance(detector, Exportable)):
         return
     features = anomalous_and_normal(encoder)
+    if POINTS in features.valid:  # a hole in the second one, and none at all of the third
+        gone = torch.zeros_like(features.valid[POINTS])
+        gone[1, 2:4, 2], gone[2] = True, True
+        features = without_points(features, gone)
     expected = detector.score(features)
     graph = GraphOfScores(detector, features).eval()
-    inputs = tuple(layer for layers in features.layers.values() for layer in layers)
+    inputs = (*(layer for layers in features.layers.values() for layer in layers), *features.valid.values())
     with torch.no_grad(), quiet():
         graph(*inputs)  # makes what it keeps
         program = torch.onnx.export(
@@ -226,18 +231,31 @@ def test_a_graph_of_it_runs_without_python(name: str, tmp_path: Path) -> None:
     np.testing.assert_allclose(found[0], expected.patches.numpy(), rtol=1e-3, atol=1e-4)
 
 
+def has_a_graph(name: str) -> bool:
+    """Whether a detector's scores can be computed by a graph; of those of scans, no bundle holds it yet."""
+    return registry.DETECTORS[name].exports or name in SCAN_GRAPHS
+
+
+def without_points(features: Features, gone: torch.Tensor) -> Features:
+    """The same where the points in the patches `gone` `(B, h, w)` bool are missing."""
+    (points,) = features.layers[POINTS]
+    layers = {**features.layers, POINTS: (points * ~gone[..., None],)}
+    return replace(features, layers=layers, valid={**features.valid, POINTS: features.valid[POINTS] & ~gone})
+
+
 class GraphOfScores(torch.nn.Module):
-    """The patch scores of a detector from layers that come one after the other, as those of `features` do."""
+    """The patch scores of a detector from layers, and then masks, one after the other, in the order of `features`."""
 
     def __init__(self, detector: Exportable, features: Features) -> None:
         super().__init__()
         self.network = network_of(detector)
         self.detector, self.counts = detector, {name: len(layers) for name, layers in features.layers.items()}
+        self.masks = tuple(features.valid)
 
-    def forward(self, *layers: torch.Tensor) -> torch.Tensor:
-        rest = iter(layers)
+    def forward(self, *tensors: torch.Tensor) -> torch.Tensor:
+        rest = iter(tensors)
         named = {name: tuple(next(rest) for _ in range(count)) for name, count in self.counts.items()}
-        return self.detector.graph_scores(Features(named), "disc").patches
+        return self.detector.graph_scores(Features(named, {name: next(rest) for name in self.masks}), "disc").patches
 
 
 def test_other_image_sizes_are_scored(name: str) -> None:

@@ -25,8 +25,10 @@ class Needs:
     the points that an encoder of points describes; `prompts`, the kind of sentences that `Batch.prompts` holds for
     every category (None: none). `alignment`: the encoder must have a text tower, which embeds the prompts, and gives
     what this says in the space of sentences (None: another text encoder embeds them).
-    Normal images: at least `min_images`; each in `rotations` copies, evenly spaced over 360°, the original first, and
-    with `flips` mirrored as well, at most `max_copies` of a category (0: no limit, see `limited_to_max_copies`).
+    Normal images of each category: at least `min_images`, of which `min_images_left` must stay where some are left out
+    to calibrate (0: as many as `min_images`). Each in `rotations` copies, evenly spaced over 360°, the original first,
+    and with `flips` mirrored as well; with more than `max_copies` of a category (0: no limit) copies are left out,
+    never originals (see `limited_to_max_copies`).
     `augmentation`: random flips, quarter turns, colour and blur, drawn anew in every epoch (as FoundAD's).
     `synthetic_anomalies`: `Batch.altered` and `Batch.altered_mask` are filled.
     Geometry: `image_size` in pixels, of the short side or, with `square`, of the side a plain resize gives; `framing`:
@@ -43,6 +45,7 @@ class Needs:
     alignment: Alignment | None = None
     points_stride: int = 4
     min_images: int = 1
+    min_images_left: int = 0
     rotations: int = 1
     flips: bool = False
     max_copies: int = 0
@@ -54,6 +57,10 @@ class Needs:
     score_exponent: int = 1
     pooling: str = "top:0.01"
     slow_fit: bool = False
+
+    def can_leave_out(self, count: int, images: int) -> bool:
+        """Whether a category of so many `images` may lose `count` of them."""
+        return images - count >= (self.min_images_left or self.min_images)
 
     def limited_to_max_copies(self, images: int) -> Needs:
         """These needs for `images` normal images of a category: `rotations` are halved until `max_copies` suffice.
@@ -146,8 +153,9 @@ class Exportable(Protocol):
     def graph_scores(self, features: Features, category: str) -> PatchScores:
         """As `score`, of images of one fitted category, by tensor operations alone.
 
-        B may be left open: no image is taken by itself, and nothing branches on values. Raises SettingsError where some
-        setting of the detector has no such form.
+        B may be left open: no image is taken by itself, and nothing branches on values. Of scans the graph takes the
+        features of points and which patches have any, `Features.valid`, as they come from the encoder. Raises
+        SettingsError where some setting of the detector has no such form.
         """
         ...
 

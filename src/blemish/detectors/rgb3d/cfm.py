@@ -19,7 +19,7 @@ from torch.nn.functional import cosine_similarity, normalize
 from blemish.detectors.base import Progress
 from blemish.detectors.rgb3d.crossmodal import CrossmodalDetector
 from blemish.detectors.rgb3d.normalisation import MODALITIES, UNIMODAL, Distances
-from blemish.detectors.rgb3d.patches import ScanPatches, scan_patches
+from blemish.detectors.rgb3d.patches import scan_patches
 from blemish.detectors.rgb3d.sampling import TrainingPatches, random_indices, sample_patches
 from blemish.detectors.trained import TrainedNetwork
 from blemish.numeric.perceptron import perceptron
@@ -125,7 +125,7 @@ class CFM(CrossmodalDetector[CrossmodalMapping]):
         psi_rgb, psi_3d = self.trained.network.distances(image_features, point_features)
         return {RGB: psi_rgb, POINTS: psi_3d}
 
-    def fused(self, psi: Distances, scan: ScanPatches, category: str) -> Tensor:
+    def fused(self, psi: Distances, category: str) -> Tensor:
         return psi[RGB] * psi[POINTS] + (psi[UNIMODAL[RGB]] + psi[UNIMODAL[POINTS]]).square()
 
     @torch.no_grad()

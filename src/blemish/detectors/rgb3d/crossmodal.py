@@ -9,9 +9,11 @@ import torch
 from torch import Tensor
 
 from blemish.detectors.base import Needs
-from blemish.detectors.rgb3d.normalisation import Distances, box_filtered
+from blemish.detectors.categories import matching_category
+from blemish.detectors.rgb3d.normalisation import Distances, Scans, box_filtered
 from blemish.detectors.rgb3d.patches import ScanPatches, scan_patches
 from blemish.detectors.rgb3d.sampling import TrainingPatches
+from blemish.detectors.rgb3d.scan_batch import scan_batch
 from blemish.detectors.rgb3d.scan_detector import POINTS_STRIDE, Resolution, ScanDetector
 from blemish.detectors.settings import Count
 from blemish.detectors.trained import Network
@@ -47,11 +49,11 @@ class CrossmodalDetector(ScanDetector[Network]):
         """Distances Ψ by kind, `(N,)` each, of N patches' features `(N, D1)` and `(N, D2)`."""
 
     @abstractmethod
-    def fused(self, psi: Distances, scan: ScanPatches, category: str) -> Tensor:
-        """The anomaly map `(h, w)` of a scan from its distances."""
+    def fused(self, psi: Distances, category: str) -> Tensor:
+        """The anomaly map `(…, h, w)` from distances."""
 
-    def distances(self, scan: ScanPatches, category: str) -> Distances:
-        """Normalised distances Ψ by kind, `(h, w)` each; see `DistanceNormalisation.distances`."""
+    def distances(self, scan: Scans, category: str) -> Distances:
+        """Normalised distances Ψ by kind, `(…, h, w)` each; see `DistanceNormalisation.distances`."""
         return self.normalisation_.distances(scan, category, self.measure)
 
     @torch.no_grad()
@@ -59,15 +61,24 @@ class CrossmodalDetector(ScanDetector[Network]):
         """The anomaly map of every scan `(B, h, w)`; scans go through one at a time."""
         maps = []
         for scan in scan_patches(features, self.trained.dims):
-            category, psi = self.map_distances(scan)
-            fused = self.fused(psi, scan, category)
-            maps.append(box_filtered(fused) if self.smooth else fused)
+            category, psi = self.scan_distances(scan)
+            maps.append(self.map_of(psi, category))
         return PatchScores(torch.stack(maps))
 
-    def map_distances(self, scan: ScanPatches) -> tuple[str, Distances]:
-        """As `scan_distances`, as the map is made of them: as they were measured unless `normalise`."""
-        category, psi = self.scan_distances(scan)
-        return category, psi if self.normalise else psi | self.normalisation_.unnormalised(psi, category)
+    def graph_scores(self, features: Features, category: str) -> PatchScores:
+        """As `score`, of all scans at once (see scan_batch.py)."""
+        scans = scan_batch(features, self.trained.dims)
+        category = matching_category(category, self.normalisation_.names_)
+        return PatchScores(self.map_of(self.distances(scans, category), category))
+
+    def map_of(self, psi: Distances, category: str) -> Tensor:
+        """The anomaly map `(…, h, w)` from normalised distances."""
+        fused = self.fused(self.as_mapped(psi, category), category)
+        return box_filtered(fused) if self.smooth else fused
+
+    def as_mapped(self, psi: Distances, category: str) -> Distances:
+        """Normalised distances as the map is made of them: as they were measured unless `normalise`."""
+        return psi if self.normalise else psi | self.normalisation_.unnormalised(psi, category)
 
     def scan_distances(self, scan: ScanPatches) -> tuple[str, Distances]:
         """The category whose statistics are used, and the distances of a scan to it."""

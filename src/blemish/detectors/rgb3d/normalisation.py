@@ -8,7 +8,7 @@ unlabelled scans is inferred.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Self
 
 import torch
@@ -16,19 +16,21 @@ from torch import Tensor
 
 from blemish.detectors.base import add_prefix, strip_prefix
 from blemish.detectors.categories import UNNAMED, matching_category, state_key
-from blemish.detectors.rgb3d.patches import Holes, ScanPatches
+from blemish.detectors.rgb3d.patches import Holes, ScanPatches, chunked
 from blemish.detectors.rgb3d.prototypes import NormalPrototypes, fit_scale, normalised
 from blemish.detectors.rgb3d.sampling import TrainingPatches
+from blemish.detectors.rgb3d.scan_batch import ScanBatch
 from blemish.numeric.grids import box_mean
 from blemish.types import POINTS, RGB
 
 MODALITIES = (RGB, POINTS)
 # Distances Ψ by kind. RGB is Ψ_rgb and POINTS Ψ_3d of CFM, UNIMODAL those of patches with one modality.
 Distances = dict[str, Tensor]
+# One scan, (h, w), or the batch of a graph, (B, h, w): what is computed of either is the same.
+Scans = ScanPatches | ScanBatch
 # Image (N, D1) and points (N, D2) of N patches of one category → distances, (N,) by kind.
 Measure = Callable[[Tensor, Tensor, str], Distances]
 UNIMODAL = {modality: f"unimodal.{modality}" for modality in MODALITIES}
-_PATCHES_AT_ONCE = 8192  # that go through a network together: bounds memory
 
 
 class DistanceNormalisation:
@@ -50,7 +52,7 @@ class DistanceNormalisation:
             self.prototypes[modality].fit(own, foreground)
         self.scales_: dict[str, dict[str, Tensor]] = {}  # category → kind → (2,)
         for name in patches.names:
-            found = in_chunks(measure, *patches.of_category(name), name)
+            found = over_chunks(measure, chunked(*patches.of_category(name)), name)
             self.scales_[name] = {kind: fit_scale(distance) for kind, distance in found.items()}
         return self
 
@@ -64,30 +66,37 @@ class DistanceNormalisation:
         mean = {name: float(bank.distances(name, rows).mean()) for name in known}
         return min(mean, key=mean.__getitem__, default=self.names_[0])
 
-    def distances(self, scan: ScanPatches, category: str, measure: Measure) -> Distances:
-        """Normalised distances `(h, w)` of the kinds of `measure` and `UNIMODAL`; 0 where a kind does not apply."""
-        none = torch.zeros(scan.valid.shape, device=scan.image.device)
+    def distances(self, scan: Scans, category: str, measure: Measure) -> Distances:
+        """Normalised distances `(…, h, w)` of the kinds of `measure` and `UNIMODAL`; 0 where a kind does not apply."""
+        none, has_both = nothing(scan), scan.has_both
         found = dict.fromkeys((*self.scales_[category], *UNIMODAL.values()), none)
-        if scan.has_both:
+        image_where = torch.ones_like(scan.valid) & scan.image_alone
+        if has_both is not False:
             usable = scan.usable(self.holes)
-            pairs = usable.image[usable.valid], usable.points[usable.valid]  # (N, D1), (N, D2)
-            for kind, distance in in_chunks(measure, *pairs, category).items():
-                found[kind] = on_patches(normalised(distance, self.scales_[category][kind]), usable.valid)
+            where = usable.valid & has_both
+            pairs = usable.rows(usable.image, where), usable.rows(usable.points, where)  # (N, D1), (N, D2)
+            for kind, distance in over_chunks(measure, scan.chunks(*pairs), category).items():
+                found[kind] = scan.spread(normalised(distance, self.scales_[category][kind]), where)
             if self.holes == "image":
-                found[UNIMODAL[RGB]] = self._unimodal(RGB, category, scan.image, scan.silhouette & ~scan.valid)
-        elif scan.has_image:
-            found[UNIMODAL[RGB]] = self._unimodal(RGB, category, scan.image, torch.ones_like(scan.valid))
-        else:
-            found[UNIMODAL[POINTS]] = self._unimodal(POINTS, category, scan.points, scan.valid)
+                image_where = image_where | (scan.silhouette & ~scan.valid & has_both)
+        if scan.image_alone is not False or self.holes == "image":
+            found[UNIMODAL[RGB]] = self._unimodal(RGB, category, scan, image_where)
+        if scan.points_alone is not False:
+            found[UNIMODAL[POINTS]] = self._unimodal(POINTS, category, scan, scan.valid & scan.points_alone)
         return found
 
-    def prototype_distance(self, modality: str, scan: ScanPatches, category: str) -> Tensor:
-        """Normalised distance `(h, w)` of one modality of each patch with points to the prototypes of normal ones."""
-        usable, bank = scan.usable(self.holes), self.prototypes[modality]
-        if not scan.has_both or category not in bank.rows_:
-            return torch.zeros(scan.valid.shape, device=scan.image.device)
-        rows = (usable.image if modality == RGB else usable.points)[usable.valid]  # (N, D)
-        return on_patches(bank.normalised_distance(category, rows), usable.valid)
+    def prototype_distance(self, modality: str, scan: Scans, category: str) -> Tensor:
+        """Normalised distance of one modality of each patch with points to the prototypes of normal ones.
+
+        `(…, h, w)`.
+        """
+        bank, has_both = self.prototypes[modality], scan.has_both
+        if has_both is False or category not in bank.rows_:
+            return nothing(scan)
+        usable = scan.usable(self.holes)
+        where = usable.valid & has_both
+        rows = scan.rows(usable.image if modality == RGB else usable.points, where)  # (N, D)
+        return scan.spread(bank.normalised_distance(category, rows, scan.nearest), where)
 
     def attribution(
         self, distances: Distances, scan: ScanPatches, category: str, evidence: Mapping[str, str] | None = None
@@ -113,11 +122,13 @@ class DistanceNormalisation:
         unit = (scales[RGB][0] * scales[POINTS][0]).sqrt()
         return measured | {kind: unit * distances[kind] for kind in UNIMODAL.values()}
 
-    def _unimodal(self, modality: str, category: str, features: Tensor, where: Tensor) -> Tensor:
-        """Relative prototype distances `(h, w)` of `features` `(h, w, D)` in the patches `where` `(h, w)` bool."""
-        if not where.any() or category not in self.prototypes[modality].rows_:
-            return torch.zeros(where.shape, device=features.device)
-        return on_patches(self.prototypes[modality].relative_distance(category, features[where]), where)
+    def _unimodal(self, modality: str, category: str, scan: Scans, where: Tensor) -> Tensor:
+        """Relative prototype distances `(…, h, w)` of one modality in the patches `where` `(…, h, w)` bool."""
+        if category not in self.prototypes[modality].rows_:
+            return nothing(scan)
+        rows = scan.rows(scan.image if modality == RGB else scan.points, where)  # (N, D)
+        distance = self.prototypes[modality].relative_distance(category, rows, scan.nearest)  # (N,)
+        return scan.spread(distance, where)
 
     def state(self) -> dict[str, Tensor]:
         """`scale.KIND/CATEGORY` of each kind of distance, and `prototypes.MODALITY.…`."""
@@ -140,25 +151,24 @@ class DistanceNormalisation:
         return self
 
 
-def on_patches(values: Tensor, where: Tensor) -> Tensor:
-    """Values `(N,)` of the N patches `where` `(h, w)` bool on their grid, 0 elsewhere."""
-    return torch.zeros(where.shape, device=values.device).masked_scatter(where, values.float())  # (h, w)
+def nothing(scan: Scans) -> Tensor:
+    """A distance of 0 on every patch, `(…, h, w)`."""
+    return torch.zeros(scan.valid.shape, device=scan.image.device)
 
 
-def in_chunks(measure: Measure, image: Tensor, points: Tensor, category: str) -> Distances:
-    """`measure` of any number of patches, some thousands at a time."""
-    chunks = zip(image.split(_PATCHES_AT_ONCE), points.split(_PATCHES_AT_ONCE), strict=True)
-    parts = [measure(some_image, some_points, category) for some_image, some_points in chunks]
+def over_chunks(measure: Measure, chunks: Iterable[tuple[Tensor, ...]], category: str) -> Distances:
+    """`measure` of `chunks` of image `(n, D1)` and points `(n, D2)`, of all of them together."""
+    parts = [measure(image, points, category) for image, points in chunks]
     return {kind: torch.cat([part[kind] for part in parts]) for kind in parts[0]}
 
 
 def box_filtered(scores: Tensor) -> Tensor:
-    """CFM's smoothing of a map `(h, w)`: box filters, five of 5 × 5 and three of 7 × 7 pixels of a 224-pixel image.
+    """CFM's smoothing of a map `(…, h, w)`: box filters, five of 5 × 5 and three of 7 × 7 pixels of a 224-pixel image.
 
     Sides are scaled to the grid; where they are smaller than a patch nothing changes.
     """
     for side, times in ((5, 5), (7, 3)):
-        patches = 2 * round((side * min(scores.shape) / 224 - 1) / 2) + 1
+        patches = 2 * round((side * min(scores.shape[-2:]) / 224 - 1) / 2) + 1
         for _ in range(times if patches > 1 else 0):
-            scores = box_mean(scores[None], patches)[0]
+            scores = box_mean(scores.unsqueeze(-3), patches).squeeze(-3)
     return scores

@@ -18,7 +18,10 @@ from torch.nn.functional import adaptive_max_pool2d, interpolate
 
 from blemish.detectors.categories import categories_of
 from blemish.errors import SettingsError
+from blemish.numeric.neighbours import Neighbours
 from blemish.types import POINTS, RGB, Features
+
+PATCHES_AT_ONCE = 8192  # that go through a network together: bounds memory
 
 # What becomes of a patch without points that lies inside the part, in a hole of what was measured.
 #   fill   it takes the features of the nearest patch with points: its image must fit this surface
@@ -43,6 +46,16 @@ class ScanPatches:
         """Whether both modalities are available."""
         return self.has_image and bool(self.valid.any())
 
+    @property
+    def image_alone(self) -> bool:
+        """Whether there is an image and no points."""
+        return self.has_image and not self.has_both
+
+    @property
+    def points_alone(self) -> bool:
+        """Whether there is no image."""
+        return not self.has_image
+
     def usable(self, holes: Holes) -> ScanPatches:
         """The patches of which both modalities count as known: with "fill" those in holes, too."""
         return self.filled() if holes == "fill" else self
@@ -56,6 +69,23 @@ class ScanPatches:
         nearest = self.points[torch.from_numpy(row), torch.from_numpy(column)]  # (h, w, D2)
         return replace(self, points=torch.where(holes[..., None], nearest, self.points), valid=self.silhouette)
 
+    def rows(self, features: Tensor, where: Tensor) -> Tensor:
+        """Features `(h, w, D)` of the N patches `where` `(h, w)` bool, `(N, D)`."""
+        return features[where]
+
+    def chunks(self, *rows: Tensor) -> list[tuple[Tensor, ...]]:
+        """Rows `(N, …)` of the same patches, some thousands at a time."""
+        return chunked(*rows)
+
+    def spread(self, values: Tensor, where: Tensor) -> Tensor:
+        """Values `(N,)` of the N patches `where` `(h, w)` bool on their grid, 0 elsewhere."""
+        return torch.zeros(where.shape, device=values.device).masked_scatter(where, values.float())  # (h, w)
+
+    @staticmethod
+    def nearest(bank: Neighbours, rows: Tensor) -> Tensor:
+        """The distance `(N,)` of each of `rows` `(N, D)` to the nearest one of the bank."""
+        return bank.search(rows)[0][:, 0]
+
 
 def scan_patches(features: Features, dims: Sequence[int] | None = None) -> Iterator[ScanPatches]:
     """The scans of a batch, one by one.
@@ -63,6 +93,13 @@ def scan_patches(features: Features, dims: Sequence[int] | None = None) -> Itera
     `dims` are the widths (D1, D2, …) that a detector was fitted on. With them a modality that is not among the features
     counts as missing; without them `SettingsError` unless both are there.
     """
+    check_modalities(features, dims)
+    for index, category in enumerate(categories_of(features)):
+        yield _one_scan(features.take(slice(index, index + 1)), category, dims)
+
+
+def check_modalities(features: Features, dims: Sequence[int] | None) -> None:
+    """Raise SettingsError for features that `scan_patches` refuses."""
     missing = {RGB, POINTS} - set(features.layers)
     if missing and (dims is None or len(missing) == 2):
         raise SettingsError(
@@ -70,8 +107,11 @@ def scan_patches(features: Features, dims: Sequence[int] | None = None) -> Itera
             f"features of {', '.join(features.layers)} alone",
             "join an encoder of pictures and one of points with +",
         )
-    for index, category in enumerate(categories_of(features)):
-        yield _one_scan(features.take(slice(index, index + 1)), category, dims)
+
+
+def chunked(*rows: Tensor) -> list[tuple[Tensor, ...]]:
+    """Rows `(N, …)` of the same patches in parts of `PATCHES_AT_ONCE` at most."""
+    return list(zip(*(own.split(PATCHES_AT_ONCE) for own in rows), strict=True))
 
 
 def _one_scan(features: Features, category: str, dims: Sequence[int] | None) -> ScanPatches:

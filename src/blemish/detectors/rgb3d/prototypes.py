@@ -6,13 +6,14 @@ numeric/coreset.py), so that every normal patch is near one; a patch is as anoma
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Self
 
 import torch
 from torch import Tensor
 
 from blemish.detectors.categories import state_key
+from blemish.detectors.rgb3d.patches import ScanPatches
 from blemish.numeric.coreset import k_centre
 from blemish.numeric.neighbours import Neighbours
 from blemish.numeric.standardise import RARE, floored_std
@@ -24,6 +25,9 @@ QUANTILE = 0.99  # of normal patches: their distances are at most 1 once normali
 _TINY = 1e-6  # distances below it count as 0
 _MOST = 1e13  # so that products of normalised distances stay finite in float32
 _MOST_POWER = 8.0  # where distances hardly vary
+
+# A bank and queries (N, D) → the distance of each to the nearest row of the bank, (N,).
+Nearest = Callable[[Neighbours, Tensor], Tensor]
 
 
 class NormalPrototypes:
@@ -55,20 +59,23 @@ class NormalPrototypes:
         self.scale_: dict[str, Tensor] = {}  # (2,), see `fit_scale`
         self._banks: dict[str, Neighbours] = {}
 
-    def relative_distance(self, category: str, patches: Tensor) -> Tensor:
+    def relative_distance(self, category: str, patches: Tensor, nearest: Nearest = ScanPatches.nearest) -> Tensor:
         """Distances of `patches` `(N, D)` in units of the 99th percentile of the category's normal ones, `(N,)`."""
-        return self.distances(category, patches) / self.scale_[category][0].to(patches.device)
+        return self.distances(category, patches, nearest) / self.scale_[category][0].to(patches.device)
 
-    def normalised_distance(self, category: str, patches: Tensor) -> Tensor:
+    def normalised_distance(self, category: str, patches: Tensor, nearest: Nearest = ScanPatches.nearest) -> Tensor:
         """The same `(N,)`, distributed alike over normal patches of every category and modality: see `fit_scale`."""
-        return normalised(self.distances(category, patches), self.scale_[category])
+        return normalised(self.distances(category, patches, nearest), self.scale_[category])
 
-    def distances(self, category: str, patches: Tensor) -> Tensor:
-        """From `patches` `(N, D)` to the nearest prototype of a category, `(N,)`, in standard deviations."""
+    def distances(self, category: str, patches: Tensor, nearest: Nearest = ScanPatches.nearest) -> Tensor:
+        """From `patches` `(N, D)` to the nearest prototype of a category, `(N,)`, in standard deviations.
+
+        `nearest`: how the prototypes are searched.
+        """
         bank = self._banks.get(category)
         if bank is None or bank.rows.device != patches.device:
             bank = self._banks[category] = Neighbours(self.rows_[category].to(patches.device))
-        return bank.search(self._standardised(category, patches))[0][:, 0]
+        return nearest(bank, self._standardised(category, patches))
 
     def _standardised(self, category: str, patches: Tensor) -> Tensor:
         """Standardised by channel and divided by √D, so that squared distances are means over channels."""

@@ -30,9 +30,9 @@ from blemish.detectors.rgb3d.cfm import CrossmodalMapping
 from blemish.detectors.rgb3d.crossmodal import CrossmodalDetector
 from blemish.detectors.rgb3d.gacm import GACM
 from blemish.detectors.rgb3d.missing_points import PointPresence
-from blemish.detectors.rgb3d.normalisation import MODALITIES, UNIMODAL, Distances, on_patches
+from blemish.detectors.rgb3d.normalisation import MODALITIES, UNIMODAL, Distances, Scans, nothing
 from blemish.detectors.rgb3d.octa import OCTA
-from blemish.detectors.rgb3d.patches import ScanPatches, scan_patches
+from blemish.detectors.rgb3d.patches import scan_patches
 from blemish.detectors.rgb3d.prototypes import normalised
 from blemish.detectors.rgb3d.sampling import AnomalousPatches, TrainingPatches, random_indices, sample_patches
 from blemish.detectors.settings import Count, FractionBelowOne, NotNegative
@@ -284,8 +284,9 @@ class TextGuided(CrossmodalDetector[TextGuidedNetwork]):
         for batch in features:
             for index, scan in enumerate(scan_patches(batch, self.trained.dims)):
                 if self.image_weight and scan.has_both and scan.category in self.normalisation_.names_:
-                    category, psi = self.map_distances(scan)
-                    parts = torch.stack([self._joint(psi, scan), psi[PROTOTYPE].square()])  # (2, h, w)
+                    category, psi = self.scan_distances(scan)
+                    psi = self.as_mapped(psi, category)
+                    parts = torch.stack([self._joint(psi), psi[PROTOTYPE].square()])  # (2, h, w)
                     own = [
                         pooled_scores(part[None], batch.take(slice(index, index + 1)), self.pooling) for part in parts
                     ]
@@ -294,20 +295,20 @@ class TextGuided(CrossmodalDetector[TextGuidedNetwork]):
         self.units_ = {name: pair for name, pair in units.items() if bool((pair > 0).all())}
         return self
 
-    def fused(self, psi: Distances, scan: ScanPatches, category: str) -> Tensor:
-        joint = self._joint(psi, scan)  # (h, w)
+    def fused(self, psi: Distances, category: str) -> Tensor:
+        joint = self._joint(psi)  # (…, h, w)
         if category not in self.units_:
             return joint
         unit, image_unit = self.units_[category].tolist()
-        return torch.hypot(joint / unit, self.image_weight * psi[PROTOTYPE].square() / image_unit)
+        return root_of_squares(joint / unit, self.image_weight * psi[PROTOTYPE].square() / image_unit)
 
-    def _joint(self, psi: Distances, scan: ScanPatches) -> Tensor:
-        """The weighted sum of the terms `(h, w)` that compare the modalities with each other and with text."""
-        score = self.crossmodal_weight * psi[RGB] * psi[POINTS]  # (h, w)
+    def _joint(self, psi: Distances) -> Tensor:
+        """The weighted sum of the terms `(…, h, w)` that compare the modalities with each other and with text."""
+        score = self.crossmodal_weight * psi[RGB] * psi[POINTS]  # (…, h, w)
         score = score + (psi[UNIMODAL[RGB]] + psi[UNIMODAL[POINTS]]).square()
         if self.anchors_:
             score = score + self.text_weight * psi[TO_ANCHOR[RGB]] * psi[TO_ANCHOR[POINTS]]
-        if self.prototype_weight and scan.has_both:
+        if self.prototype_weight:
             score = score + self.prototype_weight * psi[RGB] * psi[PROTOTYPE]
         return score + self.missing_weight * psi[MISSING]
 
@@ -337,33 +338,37 @@ class TextGuided(CrossmodalDetector[TextGuidedNetwork]):
                 found.setdefault(name, []).append(part)
         return {name: torch.stack(parts) for name, parts in found.items()}
 
-    def distances(self, scan: ScanPatches, category: str) -> Distances:
+    def distances(self, scan: Scans, category: str) -> Distances:
         """Those of both mappings, to the text anchor where there is one, Ψ_missing, and of the image to prototypes."""
         found = super().distances(scan, category)
-        if self.unimodal == "text" and self.anchors_ and not scan.has_both:
-            found |= self._unimodal_by_text(scan, category)
+        if self.unimodal == "text" and self.anchors_:
+            found |= self._unimodal_by_text(scan, category, found)
         found |= {MISSING: self._missing(scan)}
         if self.prototype_weight or self.image_weight:
             found[PROTOTYPE] = self.normalisation_.prototype_distance(RGB, scan, category)
         return found
 
-    def _missing(self, scan: ScanPatches) -> Tensor:
-        """Ψ_missing `(h, w)` of a scan with both modalities; 0 where there are points."""
-        presence, missing = self.trained.network.presence, ~scan.valid
-        if presence is None or not scan.has_both or not missing.any():
-            return torch.zeros(missing.shape, device=scan.image.device)
-        return on_patches(presence.anomaly_score(scan.image[missing]), missing)
+    def _missing(self, scan: Scans) -> Tensor:
+        """Ψ_missing `(…, h, w)` of scans with both modalities; 0 where there are points."""
+        presence, has_both = self.trained.network.presence, scan.has_both
+        if presence is None or has_both is False:
+            return nothing(scan)
+        missing = ~scan.valid & has_both
+        return scan.spread(presence.anomaly_score(scan.rows(scan.image, missing)), missing)
 
-    def _unimodal_by_text(self, scan: ScanPatches, category: str) -> Distances:
-        """The distance `(h, w)` of a scan's only modality to the text anchor."""
-        if scan.has_image:
-            modality, where, patches = RGB, torch.ones_like(scan.valid), scan.image
-        else:
-            modality, where, patches = POINTS, scan.valid, scan.points
-        rows = self.trained.network.standardised(modality, patches[where])  # (N, D)
-        scale = self.normalisation_.scales_[category][TO_ANCHOR[modality]]
-        distance = normalised(self._to_anchor(modality, rows, category), scale)  # (N,)
-        return {UNIMODAL[modality]: on_patches(distance, where)}
+    def _unimodal_by_text(self, scan: Scans, category: str, found: Distances) -> Distances:
+        """The distances `found` of scans' only modality `(…, h, w)`, with those to the text anchor in their place."""
+        network, by_text = self.trained.network, {}
+        alone = scan.image_alone, scan.points_alone
+        for modality, is_alone, patches in zip(MODALITIES, alone, (scan.image, scan.points), strict=True):
+            if is_alone is False:
+                continue
+            where = (torch.ones_like(scan.valid) if modality == RGB else scan.valid) & is_alone
+            rows = network.standardised(modality, scan.rows(patches, where))  # (N, D)
+            scale = self.normalisation_.scales_[category][TO_ANCHOR[modality]]
+            distance = scan.spread(normalised(self._to_anchor(modality, rows, category), scale), where)
+            by_text[UNIMODAL[modality]] = torch.where(where, distance, found[UNIMODAL[modality]])
+        return by_text
 
     def state(self) -> dict[str, Tensor]:
         """That of `CrossmodalDetector`, and of each category `anchor/…` and, where they were fitted, `units/…`."""
@@ -376,6 +381,13 @@ class TextGuided(CrossmodalDetector[TextGuidedNetwork]):
         self.anchors_ = {name: state[key] for key, (kind, _, name) in kinds.items() if kind == "anchor"}
         self.units_ = {name: state[key] for key, (kind, _, name) in kinds.items() if kind == "units"}
         return super().load_state(state)
+
+
+def root_of_squares(one: Tensor, other: Tensor) -> Tensor:
+    """√(a² + b²) of tensors ≥ 0 of one shape; finite where that is. Graphs have no `torch.hypot`."""
+    larger = torch.maximum(one, other)
+    ratio = torch.minimum(one, other) / torch.where(larger > 0, larger, 1.0)
+    return larger * (1 + ratio.square()).sqrt()
 
 
 def _collecting(batches: Iterable[Batch], prompts: dict[str, Prompts]) -> Iterator[Batch]:
