@@ -47,9 +47,22 @@ def test_bfloat16_on_the_way_through_a_block_stays_close():
     assert (block.qkv.weight.grad - gradient).norm() < 0.05 * gradient.norm()
 
 
-def test_no_gradient_takes_pytorchs_way():
-    query = torch.randn(1, 2, 6, 4, dtype=torch.bfloat16)
+def test_float32_takes_pytorchs_way():
+    query = torch.randn(1, 2, 6, 4)
     assert torch.equal(attend(query, query, query), scaled_dot_product_attention(query, query, query))
+
+
+@pytest.mark.parametrize("offset", [0, 20])
+def test_rounding_to_bfloat16_does_not_grow_with_what_all_keys_share(offset):
+    """Logits of ± 2 beside a part of up to ± 500 that all keys of a query have in common, as in trained encoders."""
+    generator = torch.Generator().manual_seed(0)
+    query, key, value = torch.randn(3, 1, 2, 200, 64, generator=generator)
+    key = key + offset * torch.randn(64, generator=generator)
+    halves = [t.bfloat16() for t in (query, key, value)]
+    exact = scaled_dot_product_attention(*(t.float() for t in halves))
+    own = attend(*halves).float()
+    theirs = scaled_dot_product_attention(*halves).float()
+    assert (own - exact).norm() <= 3 * (theirs - exact).norm()
 
 
 def test_linear_attention_equals_the_sum_over_all_pairs():

@@ -6,6 +6,7 @@ Softmax attention, also with masked pairs (UniAD's neighbour mask), linear atten
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any, Literal
 
 import torch
@@ -15,24 +16,27 @@ from torch.nn import functional
 from blemish.errors import SettingsError
 
 AttentionKind = Literal["softmax", "linear"]
-HEADS_AT_ONCE = 2  # attention matrices of one step of `BlockedAttention`: they stay in the cache of a core
+CACHE = 1 << 21  # bytes of attention matrices in one step of `BlockedAttention`: they stay in the cache of a core
 
 
 class BlockedAttention(torch.autograd.Function):
     """Softmax attention, exact, a few heads at a time; the backward pass recomputes the attention weights.
 
-    Computes what `scaled_dot_product_attention` does, whose backward pass is several times slower on a CPU for many
-    narrow heads in bfloat16. Memory holds `HEADS_AT_ONCE` attention matrices, whatever the batch.
+    Computes what `scaled_dot_product_attention` does, whose passes on a CPU are slower for many narrow heads in
+    bfloat16: forward (benchmarks/attention_speed.py) and, by several times, backward. Memory holds the attention
+    matrices of as many heads as `CACHE` takes, at least one, whatever the batch. Keys are centred first, which adds the
+    same to all logits of a query and so changes nothing, but smaller logits lose less when they are rounded to
+    bfloat16.
     """
 
     @staticmethod
     def forward(ctx: Any, query: Tensor, key: Tensor, value: Tensor, seen: Tensor | None = None) -> Tensor:
         """`query` `(B·heads, N, d)`, `key`, `value` `(B·heads, M, d)`, `seen` `(N, M)` bool → `(B·heads, N, d)`."""
         scaled = query * query.shape[-1] ** -0.5
+        key = (key.float() - key.float().mean(1, keepdim=True)).to(key.dtype) if key.dtype == torch.bfloat16 else key
         out = torch.empty_like(query)
         with torch.autocast(query.device.type, enabled=False):
-            for i in range(0, len(query), HEADS_AT_ONCE):
-                part = slice(i, i + HEADS_AT_ONCE)
+            for part in _steps(scaled, key):
                 torch.bmm(_weights(scaled[part], key[part], seen), value[part], out=out[part])
         ctx.save_for_backward(scaled, key, value)
         ctx.seen = seen
@@ -43,8 +47,7 @@ class BlockedAttention(torch.autograd.Function):
         scaled, key, value = ctx.saved_tensors
         grad = grads[0].contiguous()
         d_query, d_key, d_value = torch.empty_like(scaled), torch.empty_like(key), torch.empty_like(value)
-        for i in range(0, len(grad), HEADS_AT_ONCE):
-            part = slice(i, i + HEADS_AT_ONCE)
+        for part in _steps(scaled, key):
             weights = _weights(scaled[part], key[part], ctx.seen)  # (heads at once, N, M)
             torch.bmm(weights.transpose(1, 2), grad[part], out=d_value[part])
             d_weights = torch.bmm(grad[part], value[part].transpose(1, 2))  # (heads at once, N, M)
@@ -52,6 +55,12 @@ class BlockedAttention(torch.autograd.Function):
             torch.bmm(d_logits, key[part], out=d_query[part])
             torch.bmm(d_logits.transpose(1, 2), scaled[part], out=d_key[part])
         return d_query.mul_(scaled.shape[-1] ** -0.5), d_key, d_value, None
+
+
+def _steps(query: Tensor, key: Tensor) -> Iterator[slice]:
+    """Which heads of `(B·heads, N, d)` and `(B·heads, M, d)` are attended at once."""
+    heads = max(1, CACHE // (query.shape[1] * key.shape[1] * query.element_size()))
+    return (slice(i, i + heads) for i in range(0, len(query), heads))
 
 
 def _weights(scaled: Tensor, key: Tensor, seen: Tensor | None) -> Tensor:
@@ -65,8 +74,7 @@ def attend(query: Tensor, key: Tensor, value: Tensor, seen: Tensor | None = None
     `seen` `(N, M)` bool says which of the M keys each query attends to (None: all); each needs at least one.
     """
     batch, heads, count, width = query.shape
-    is_training = torch.is_grad_enabled() and query.requires_grad
-    if not is_training or query.device.type != "cpu" or query.dtype != torch.bfloat16:
+    if query.device.type != "cpu" or query.dtype != torch.bfloat16:
         return functional.scaled_dot_product_attention(query, key, value, attn_mask=seen)
     flat = (t.reshape(batch * heads, -1, width) for t in (query, key, value))
     mixed: Tensor = BlockedAttention.apply(*flat, seen)  # type: ignore[no-untyped-call]

@@ -11,6 +11,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from blemish.numeric.attention import attend
+
 
 class Block(nn.Module):
     """Attention, then a two-layer perceptron, each on normalised tokens, scaled per channel and added back."""
@@ -31,7 +33,7 @@ class Block(nn.Module):
         batch, count, width = tokens.shape
         joint = self.query_key_value(self.norm1(tokens)).view(batch, count, 3, self.heads, width // self.heads)
         query, key, value = joint.permute(2, 0, 3, 1, 4)  # each (B, heads, T, width / heads)
-        mixed = F.scaled_dot_product_attention(query, key, value).transpose(1, 2).reshape(batch, count, width)
+        mixed = attend(query, key, value).transpose(1, 2).reshape(batch, count, width)
         tokens = tokens + self.scale1 * self.dense(mixed)  # (B, T, width)
         return tokens + self.scale2 * self.fc2(F.gelu(self.fc1(self.norm2(tokens))))  # (B, T, width)
 
