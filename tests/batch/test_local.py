@@ -135,6 +135,28 @@ def test_a_file_that_kills_its_worker_has_an_error(tmp_path: Path) -> None:
     assert rows["-once.png"]["score"] == 8
 
 
+def test_workers_that_die_of_no_picture_end_the_run(tmp_path: Path) -> None:
+    """Such as at writing a shard's file: tried again and again, it would never end."""
+    from blemish.batch.inspecting import MakerSpec
+    from blemish.errors import OutputError
+
+    source = write_files(tmp_path / "files", 2)
+    with pytest.raises(OutputError, match=r"none of them of a picture \(killed by signal 9"):
+        run_batch(light(source, tmp_path / "out", maker=MakerSpec(target="dying_maker:DyingMaker")))
+    assert run_batch(light(source, tmp_path / "out")).new == 0
+    check_whole(tmp_path / "out", 2)
+
+
+def test_a_worker_without_memory_says_so(tmp_path: Path) -> None:
+    from blemish.batch.inspecting import MakerSpec
+    from blemish.errors import OutputError
+
+    source = write_files(tmp_path / "files", 2)
+    maker = MakerSpec(target="dying_maker:DyingMaker", arguments={"without_memory": True})
+    with pytest.raises(OutputError, match="fewer --workers"):
+        run_batch(light(source, tmp_path / "out", maker=maker))
+
+
 def test_a_worker_that_cannot_begin_ends_the_run(tmp_path: Path) -> None:
     from blemish.batch.inspecting import MakerSpec
     from blemish.errors import SettingsError

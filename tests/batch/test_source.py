@@ -61,6 +61,39 @@ def test_a_folder_of_another_file_system(tmp_path: Path) -> None:
         filesystem_of("nowhere://a/b")
 
 
+def test_names_of_another_file_system_that_mean_something_in_a_uri() -> None:
+    """Each is found again under the uri that it is listed by."""
+    memory = pytest.importorskip("fsspec").filesystem("memory")
+    names = ["100% good.png", "a#1.png", "b?.png", "plain.png"]
+    for name in names:
+        memory.pipe(f"/odd/{name}", name.encode())
+    found = list(entries_of("memory://odd"))
+    assert [one[0] for one in found] == names
+    for identity, uri, _ in found:
+        filesystem, path = filesystem_of(uri)
+        assert filesystem.open_input_stream(path).read() == identity.encode()
+
+
+@pytest.mark.parametrize("kind", ["parquet", "csv", "jsonl"])
+def test_a_manifest_in_another_file_system(tmp_path: Path, kind: str) -> None:
+    import pyarrow as pa
+    from pyarrow import csv, parquet
+
+    memory = pytest.importorskip("fsspec").filesystem("memory")
+    rows = [{"uri": f"{i} #.png", "id": f"{i:05}"} for i in range(3000)]
+    path = tmp_path / f"list.{kind}"
+    if kind == "parquet":
+        parquet.write_table(pa.Table.from_pylist(rows), path)
+    elif kind == "csv":
+        csv.write_csv(pa.Table.from_pylist(rows), path)
+    else:
+        path.write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    memory.pipe(f"/lists/{path.name}", path.read_bytes())
+    found = list(entries_of(f"memory://lists/{path.name}"))
+    assert [one[0] for one in found] == [row["id"] for row in rows]
+    assert found[7][1] == "memory://lists/7%20%23.png"
+
+
 @pytest.mark.parametrize("kind", ["parquet", "csv", "jsonl"])
 def test_a_manifest(tmp_path: Path, kind: str) -> None:
     import pyarrow as pa

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import Tensor
@@ -58,6 +60,14 @@ def test_originals_that_fill_more_than_half_of_the_bank_are_thinned_with_the_cop
 def test_a_small_bank_is_kept_whole() -> None:
     small = Coreset(ratio=0.25, min_patches=1000, max_patches=1000, is_cosine=False, seed=0)
     assert len(bank_of([0, 1], coreset=small).rows) == 2 * 160
+
+
+def test_max_patches_limits_a_bank_whose_originals_stay_whole() -> None:
+    small = Coreset(ratio=0.25, min_patches=1000, max_patches=100, is_cosine=False, seed=0)
+    bank = bank_of([0], coreset=small)
+    assert bank.is_separable
+    assert len(bank.rows) == 40 + 30  # the original, and a quarter of its copies
+    assert len(bank_of([0], coreset=replace(small, ratio=1.0)).rows) == 100
 
 
 def test_what_is_held_is_bounded_for_any_number_of_images() -> None:

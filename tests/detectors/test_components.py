@@ -117,6 +117,21 @@ def test_ignored_parts_are_neither_extra_nor_missing(fitted: Components) -> None
     assert float(fitted.score(nothing).images[0]) == 0
 
 
+def test_ignored_patches_are_not_the_largest_ones_that_the_map_is_measured_by() -> None:
+    """What is filled in may look like nothing normal; it has no part in the unit of the map."""
+    pixels = np.zeros((SIDE, SIDE), bool)
+    pixels[:3, :3] = True
+    units = []
+    for size in (0.0, 50.0):
+        good = []
+        for i in range(8):
+            patches = image(GOOD, i).clone()
+            patches[:, :3, :3] = size * torch.randn(3, 3, DIM, generator=torch.Generator().manual_seed(i))
+            good.append(Batch(features(patches).with_ignored(pixels), images=(i,), originals=(True,)))
+        units.append(Components(**ONE | {"patches": "closeup-vit"}).fit(good).units_[""])
+    assert units[1].peak == pytest.approx(units[0].peak)
+
+
 def test_without_images_it_is_as_if_they_were_unknown() -> None:
     detector = Components(**ONE).fit(batches(8))
     assert detector.can_leave_out("")

@@ -143,3 +143,10 @@ def test_settings_of_a_half_are_checked() -> None:
         Hybrid(local={"coreset_ratio": 7})
     with pytest.raises((SettingsError, TypeError)):
         Hybrid(context={"colour": "red"})
+
+
+@pytest.mark.parametrize("half", HALVES)
+def test_a_metric_of_squares_beside_one_of_distances_is_refused(half: str) -> None:
+    with pytest.raises(SettingsError, match=rf"{half}.*cosine.*unit_layers"):
+        Hybrid(**{half: {"metric": "cosine"}})  # type: ignore[arg-type]
+    assert Hybrid(**{half: {"metric": "l2"}}).needs.score_exponent == 1  # type: ignore[arg-type]

@@ -59,11 +59,22 @@ def test_shrinking_and_standardising_are_as_written():
     np.testing.assert_allclose(scores.numpy(), expected, rtol=2e-3)
 
 
+def test_copies_of_an_image_do_not_weaken_the_shrinkage():
+    """Each image shown twice has the covariances of 12 views, shrunk as those of 6 images."""
+    good, tested = made(6), made(1, seed=1)
+    twice = good.repeat_interleave(2, dim=0)
+    numbers = tuple(i // 2 for i in range(12))
+    settings = {"shrinkage": 3.0, "epsilon": 0.05}
+    shown = PaDiM(**settings).fit([Batch(features(twice), images=numbers, originals=(True, False) * 6)])
+    expected = PaDiM(**settings | {"shrinkage": 6.0}).fit([Batch(features(twice))])  # 3 of 9 as 6 of 18
+    torch.testing.assert_close(shown.score(features(tested)).patches, expected.score(features(tested)).patches)
+
+
 def test_sums_do_not_lose_small_differences_in_large_numbers():
     rows = 1000 + made(20)
     sums = Sums.around(rows[0])
-    for image in rows:
-        sums.add(image)
+    for number, image in enumerate(rows):
+        sums.add(image, number)
     exact = rows[:, 0, 0].double().numpy()
     np.testing.assert_allclose(sums.means()[0], exact.mean(0), rtol=1e-5)
     np.testing.assert_allclose(sums.covariances()[0], np.cov(exact, rowvar=False), rtol=2e-3, atol=2e-3)

@@ -9,9 +9,10 @@ import pytest
 import torch
 
 from blemish.detectors.base import Detector
-from blemish.detectors.patchcore import PatchCore
+from blemish.detectors.patchcore import BACKGROUND_IMAGES, PatchCore
 from blemish.detectors.patches import concatenate_layers
 from blemish.errors import NotFittedError, SettingsError
+from blemish.numeric.background import fit_background
 from blemish.types import RGB, Batch, Features
 
 COSINE = {
@@ -158,8 +159,37 @@ def test_background_scores_nothing_and_the_part_as_before() -> None:
     assert torch.equal(masked[:, 8:12, 8:12], plain[:, 8:12, 8:12])
 
 
+def test_an_odd_patch_of_the_background_does_not_decide_a_reweighted_score() -> None:
+    good, clean, odd = Batch(part_on_background(3, 0)), part_on_background(1, 1), part_on_background(1, 1)
+    odd.layers[RGB][0][0, 2, 2] = -9 * torch.eye(32)[0]
+    detector = PatchCore(**COSINE | {"reweighting_neighbours": 5}, background=True).fit([good])
+    for score in (detector.score, lambda features: detector.graph_scores(features, "")):
+        one, other = score(clean), score(odd)
+        assert other.patches[0, 2, 2] == 0
+        assert one.images is not None
+        torch.testing.assert_close(one.images, other.images)
+
+
 def test_a_texture_has_no_background() -> None:
     assert not PatchCore(**COSINE, background=True).fit([Batch(deep(3))]).backgrounds_
+
+
+def test_the_background_is_learned_from_the_images_as_they_are() -> None:
+    """Turned copies do not count among `BACKGROUND_IMAGES`, and what they show is not asked for."""
+    images = part_on_background(BACKGROUND_IMAGES + 2, 0)
+    noise = torch.randn(7, 20, 20, 32, generator=torch.Generator().manual_seed(4))
+    batches = [
+        Batch(
+            Features({RGB: (torch.cat([images[RGB][i : i + 1], noise]),)}),
+            images=(i,) * 8,
+            originals=(True, *7 * [False]),
+        )
+        for i in range(len(images))
+    ]
+    learned = PatchCore(**COSINE, background=True).fit(batches).backgrounds_
+    expected = fit_background(list(images[RGB][:BACKGROUND_IMAGES]))
+    assert expected is not None
+    assert torch.equal(learned[""], expected)
 
 
 def test_before_learning_it_says_so() -> None:

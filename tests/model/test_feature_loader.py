@@ -191,6 +191,36 @@ def test_progress_counts_the_first_walk():
     assert calls == [(1, 3), (2, 3), (3, 3)]
 
 
+LEVEL = ((0.0, False), (180.0, False), (0.0, True), (180.0, True))  # as framings of level parts say
+
+
+@pytest.mark.parametrize(("count", "copies"), [(1, 4), (32, 128), (40, 80), (60, 120), (65, 65), (200, 200)])
+def test_poses_of_their_own_keep_to_the_most_copies_and_no_original_is_dropped(count: int, copies: int) -> None:
+    needs = Needs(rotations=8, max_copies=128)
+    loader = normal_samples(needs, count, poses=[LEVEL] * count)
+    assert sum(map(len, loader.poses)) == copies <= max(count, 128)
+    assert all(own == LEVEL[: len(own)] for own in loader.poses)
+
+
+def test_mirroring_alone_turns_nothing() -> None:
+    loader = normal_samples(Needs(flips=True), 3, poses=[LEVEL] * 3)
+    assert list(loader.poses) == [((0.0, False), (0.0, True))] * 3
+
+
+def test_every_category_is_limited_by_itself() -> None:
+    """Few images keep their turned copies beside a category of many."""
+    names = ["few"] * 4 + ["many"] * 60
+    loader = normal_samples(Needs(rotations=8, max_copies=128), 64, categories=names)
+    assert [len(own) for own in loader.poses] == [8] * 4 + [2] * 60
+    shown = [image for batch in loader for image in batch.images]
+    assert [shown.count(image) for image in (0, 3, 4, 63)] == [8, 8, 2, 2]
+
+
+def test_every_category_has_the_images_that_are_needed() -> None:
+    with pytest.raises(DatasetError, match="at least 3 good pictures of each product; got 2 of 'few'"):
+        normal_samples(Needs(min_images=3), 7, categories=["many"] * 5 + ["few"] * 2)
+
+
 def test_wrong_use_is_explained():
     with pytest.raises(DatasetError):
         normal_samples(PLAIN, count=0)

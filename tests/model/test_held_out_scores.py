@@ -9,9 +9,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from blemish import Inspector
+from blemish import Inspector, Sample
 from blemish.augmentation.small_defects import SMALL_DEFECTS
 from blemish.detectors.base import Needs
+from blemish.detectors.components import MIN_IMAGES, Components
+from blemish.errors import DatasetError
 from blemish.model.held_out_scores import (
     COPIES_CORRECTION,
     DEFAULT_SLOPE,
@@ -19,6 +21,7 @@ from blemish.model.held_out_scores import (
     HeldOutScores,
     calibrate,
     leave_one_out_bias,
+    leaves_enough,
 )
 from blemish.scoring.calibration import CalibrationSource
 from blemish.scoring.held_out_plan import DEFECT_IMAGES, FEW, FOLDS, TARGET, plan_held_out
@@ -72,6 +75,32 @@ def test_folds_hold_every_image_out_once_at_most_and_all_are_learned_in_the_end(
     assert plan.fitted == tuple(range(count))
     assert not plan.split
     assert len(plan.folds) == (count if count < FEW else min(FOLDS, -(-TARGET // (count // FOLDS))))
+
+
+@pytest.mark.parametrize(("count", "folds"), [(7, 7), (6, 0), (10, FOLDS)])
+def test_of_a_category_as_many_images_stay_as_a_detector_needs(count: int, folds: int) -> None:
+    """Whatever other categories there are."""
+    needs = Needs(min_images=7, min_images_left=6)
+    plan = plan_held_out(["part"] * count + ["other"] * 30, needs, 0.05)
+    assert sum(any(i < count for i in fold) for fold in plan.folds) == folds
+    assert plan.copied == (() if folds else tuple(range(count)))
+    strict = plan_held_out(["part"] * count, Needs(min_images=count), 0.05)
+    assert strict.copied == tuple(range(count))
+
+
+def test_two_images_are_left_out_where_enough_stay() -> None:
+    names, needs = ["part"] * 8 + ["other"] * 7 + ["pair"] * 2, Needs(min_images=8, min_images_left=6)
+    assert leaves_enough(names, (0, 1), needs)
+    assert not leaves_enough(names, (8, 9), needs)
+    assert not leaves_enough(names, (0, 1, 8, 9), needs)
+    assert leaves_enough(names, (0, 15, 16), needs)  # of the last nothing is scored
+    assert not leaves_enough(names, (0,), Needs(min_images=8))
+
+
+def test_components_of_the_fewest_images_have_held_out_scores() -> None:
+    plan = plan_held_out(["part"] * MIN_IMAGES, Components().needs, 0.05)
+    assert len(plan.folds) == MIN_IMAGES
+    assert leaves_enough(["part"] * MIN_IMAGES, (0, 1), Components().needs)
 
 
 def test_dear_learning_sets_images_apart_or_copies_few() -> None:
@@ -139,3 +168,30 @@ def test_chosen_images_join_the_fit_but_not_the_threshold(part: Callable[..., np
     assert len(with_chosen.calibrations[None].scores) == len(plain.calibrations[None].scores) == 12
     assert with_chosen.calibrations[None].threshold <= plain.calibrations[None].threshold * 1.05
     assert mixed.calibrations[None].threshold > with_chosen.calibrations[None].threshold
+
+
+def test_images_to_learn_from_alone_do_not_count_as_evidence(part: Callable[..., np.ndarray]) -> None:
+    options = {"encoder": "pixels", "detector": "patchcore", "image_size": 64, "device": "cpu"}
+    found = Inspector(**options).fit([part(seed=i) for i in range(9)], learned_only=[part(seed=50)])
+    source = found.calibrations[None].source
+    assert source.images == 9
+    assert source.correction < 1  # as for any nine that were left out one by one
+    single = Inspector(**options).fit([part(seed=0)], learned_only=[part(seed=50 + i) for i in range(4)])
+    assert "changed copies of 1 good picture" in single.calibrations[None].source.words
+    with pytest.raises(DatasetError, match="thresholds may rest on"):
+        Inspector(**options).fit(
+            [Sample(part(seed=0), category="a")], learned_only=[Sample(part("ring", seed=1), category="b")]
+        )
+
+
+def test_one_left_out_of_a_category_says_nothing_of_two() -> None:
+    """The learning curve of a category of three is that which it has beside another one, of another size."""
+    random = np.random.default_rng(0)
+    images = {name: random.integers(0, 255, (count, 56, 56, 3), dtype=np.uint8) for name, count in (("a", 3), ("b", 8))}
+
+    def slope(*names: str) -> list[float]:
+        samples = [Sample(image, category=name) for name in names for image in images[name]]
+        fitted = Inspector("patches", "subspace", image_size=56, device="cpu").fit(samples)
+        return fitted.calibrations["a"].scores.tolist()
+
+    assert slope("a", "b") == pytest.approx(slope("a"), rel=1e-6)

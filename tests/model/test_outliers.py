@@ -13,7 +13,7 @@ from PIL import Image
 
 from blemish import Inspector, Sample
 from blemish.errors import DatasetError
-from blemish.model.outliers import MAX_SHARE, MIN_IMAGES, OTHERS, Comparison, compare, mutual_score, outlying
+from blemish.model.outliers import MAX_SHARE, MIN_IMAGES, OTHERS, Comparison, compare, mutual_score, outlying_images
 from blemish.numeric.mutual_scoring import near_count
 
 Draw = Any
@@ -83,7 +83,9 @@ def test_what_is_common_is_how_the_parts_are(part: Draw) -> None:
 
 def test_no_more_than_a_share_is_set_aside() -> None:
     others = [np.array([j for j in range(10) if j != i]) for i in range(10)]
-    found = outlying([Comparison(own, np.full((4, 9), 9.0 + i if i < 4 else 1.0)) for i, own in enumerate(others)])
+    found = outlying_images(
+        [Comparison(own, np.full((4, 9), 9.0 + i if i < 4 else 1.0)) for i, own in enumerate(others)]
+    )
     assert list(found) == [3, 2]  # the two strangest
 
 

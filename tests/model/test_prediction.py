@@ -118,3 +118,24 @@ def test_a_picture_of_half_the_resolution_is_named(inspector: Inspector, part: D
         inspector.inspect(np.kron(image, np.ones((2, 2, 1), dtype=np.uint8)))  # twice is no less
     with pytest.warns(DataWarning, match="fine defects may be missed"):
         inspector.inspect(image[::2, ::2])
+
+
+@pytest.mark.parametrize("batch_size", [1, 3])
+def test_categories_of_other_resolutions_are_seen_as_they_were_learned(part: Draw, batch_size: int) -> None:
+    """A recognised part is judged as one whose category is given, though its pictures are six times as large."""
+
+    def drawn(kind: str, seed: int) -> np.ndarray:
+        image = part(kind, seed=seed, size=(64, 64))
+        return image if kind == "disc" else np.kron(image, np.ones((6, 6, 1), np.uint8))
+
+    good = [Sample(drawn(kind, i), category=kind) for kind in ("disc", "ring") for i in range(4)]
+    inspector = Inspector("pixels", "patchcore", image_size=64, device="cpu").fit(good)
+    assert inspector.model_.framed_otherwise == {"ring"}
+    kinds = ("ring", "disc", "ring")
+    images = [drawn(kind, 70 + i) for i, kind in enumerate(kinds)]
+    for image, kind, found in zip(images, kinds, inspector.inspect_many(images, batch_size=batch_size), strict=True):
+        assert isinstance(found, Prediction)
+        assert found.category == kind
+        expected = inspector.inspect(image, category=kind)
+        assert (found.score, found.verdict) == (expected.score, expected.verdict)
+        assert np.array_equal(found.map, expected.map)

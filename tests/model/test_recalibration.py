@@ -218,3 +218,22 @@ def test_a_broken_good_image_stops_before_anything_changes(inspector: Inspector,
     with pytest.raises(ImageError, match=r"broken\.png"):
         inspector.calibrate([*(part(seed=i) for i in range(100, 110)), broken])
     assert inspector.calibrations[None] is before
+
+
+def test_images_that_fitting_held_out_do_not_count_twice(part: Draw, tmp_path: Path) -> None:
+    """A detector that is slow to fit keeps a fifth back for its thresholds; `calibrate` with all of them adds none."""
+    good = [part(seed=i) for i in range(15)]
+    inspector = Inspector("pixels", "vit-autoencoder", image_size=32, device="cpu", steps=2).fit(good)
+    kept = len(inspector.calibrations[None].scores)
+    assert kept
+    again = Inspector.load(inspector.save(tmp_path / "model"), device="cpu")
+    found = again.calibrate([*good, part(seed=99)])
+    assert found.added == {None: 1}
+    assert len(again.calibrations[None].scores) == kept + 1
+
+
+def test_images_set_aside_as_outliers_do_not_come_back_as_good_ones(toy: str, part: Draw) -> None:
+    good, odd = [part(seed=i) for i in range(12)], part(seed=50, defective=True)
+    inspector = fresh(toy).fit([*good, odd], clean=True)
+    assert len(inspector.outliers_) == 1
+    assert inspector.calibrate([odd, part(seed=99)]).added == {None: 1}

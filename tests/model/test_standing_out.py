@@ -98,6 +98,17 @@ def test_the_categories_share_the_level() -> None:
         assert len(found) == count
 
 
+def test_one_image_stands_out_of_those_that_score_nothing() -> None:
+    values = np.array([0.0] * 15 + [3.0])
+    scores = {"": dict(enumerate(values.tolist()))}
+    calibration = Calibration.of(values, values, 0.05, CalibrationSource(16, 16, folds=5))
+    every = [Sample(np.zeros((2, 2, 3), np.uint8)) for _ in range(16)]
+    (found,) = find_standing_out(scores, {"": calibration}, every, [str(i) for i in range(16)])
+    assert found.fingerprint == "15"
+    assert found.others == 0
+    assert np.isfinite(found.score)
+
+
 def test_the_threshold_is_not_moved(part: Draw) -> None:
     """Held-out scores of all good images make it: the accepted rate holds whatever stands out."""
     calibration = fresh().fit(samples(part, 20, defective=(5,))).calibrations[None]

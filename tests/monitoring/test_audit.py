@@ -62,6 +62,23 @@ def test_the_smallest_share_holds_for_all() -> None:
     assert audit_sample([]).counted == ()
 
 
+def test_a_time_without_a_random_sample_takes_nothing_from_it() -> None:
+    """Alarms of that time are no random sample, and the parts that counted before it and after it still do."""
+    alarm = part(1, 9.0, 0.01, share=0.0, verdict="defective")
+    parts = [part(0, 1, 0.05), alarm, part(2, 1, 0.02, share=0.05), part(3, 1, 0.04)]
+    found = audit_sample(parts)
+    assert [one.part_id for one in found.counted] == ["2", "3"]
+    assert (found.share, found.covered) == (0.05, 4)
+    assert [one.part_id for one in bank_candidates(parts)] == ["1"]
+    assert audit_sample([alarm]).counted == ()
+
+
+def test_reviewed_parts_after_one_that_waits_count_later() -> None:
+    parts = [part(0, 1, 0.05, label=None), part(1, 1, 0.05), part(2, 1, 0.05, label="defective"), part(3, 1, 0.5)]
+    assert (audit_sample(parts).counted, audit_sample(parts).later) == ((), (parts[1],))
+    assert audit_sample(parts[1:]).later == ()
+
+
 def reviewed(scores: np.ndarray, limit: float, share: float, first: int) -> list[ReviewedPart]:
     """What is put up for review among good parts with these `scores`, all of it answered."""
     found = []

@@ -12,15 +12,14 @@ from blemish.numeric.mutual_scoring import (
     SPARE,
     LowestDistances,
     aggregated,
+    distances_to_nearest,
     layer_normalised,
     mutual_patch_scores,
     near_count,
     nearest_between,
-    nearest_distances,
     pairs_in_blocks,
     random_groups,
     reranked,
-    working_bytes,
 )
 
 
@@ -137,7 +136,7 @@ def test_distances_both_ways_are_those_of_one() -> None:
     left, right = (torch.nn.functional.normalize(torch.randn(n, 7), dim=1) for n in (9, 13))
     forth, back = nearest_between(left, right)
     squares = (left**2).sum(1), (right**2).sum(1)
-    assert torch.allclose(forth, nearest_distances(left, right, *squares), atol=1e-5)
+    assert torch.allclose(forth, distances_to_nearest(left, right, *squares), atol=1e-5)
     assert torch.allclose(back, torch.cdist(right, left).amin(1), atol=1e-5)
 
 
@@ -212,6 +211,17 @@ def test_a_defect_that_every_second_image_has_looks_normal() -> None:
     seen = [scored(some, neighbourhoods=(1,))[0] for some in (rare, repeated)]
     assert seen[0][2, 2] > 5 * np.median(seen[0])
     assert seen[1][2, 2] < 2 * np.median(seen[1])
+
+
+def working_bytes(images: int, patches: int, width: int) -> int:
+    """Memory in bytes, at most, that `mutual_patch_scores` takes beside the features it is given.
+
+    For `images` of `patches` patches with `width` channels: the lowest distances of all of them, one block, the copies
+    of one image while it is aggregated, and the product of two.
+    """
+    one = patches * width * 4
+    lowest = images * patches * (near_count(images - 1) + SPARE) * 4
+    return lowest + images * patches * 4 + max(BLOCK_BYTES, one) + 4 * one + 2 * patches * patches * 4
 
 
 def test_five_hundred_images_at_518_pixels_take_less_than_two_gigabytes() -> None:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from typing import Any
 
 import pytest
 import torch
 
 from blemish.errors import SettingsError
-from blemish.numeric import neighbours
+from blemish.numeric import dense_neighbours, neighbours
 from blemish.numeric.neighbours import Neighbours
 
 PRECISIONS = ("float32", "bfloat16")
@@ -149,3 +151,26 @@ def test_rows_that_fill_all_directions_are_compared_whole() -> None:
     search = Neighbours(torch.randn(2000, 40, generator=torch.Generator().manual_seed(0)))
     assert search._principal_components().shape == (40, 0)
     assert [way for way, _ in search._levels(1000)] == [False] * len(search.precisions)
+
+
+@pytest.mark.parametrize("metric", ["l2", "cosine"])
+def test_as_operations_of_a_graph_it_finds_the_same(metric: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(neighbours, "DENSE_ROWS", 70)
+    monkeypatch.setattr(dense_neighbours, "DENSE_ROWS", 70)
+    bank, queries = Neighbours(rows(200, 1), metric), rows(50, 2)
+    distance, index = dense_neighbours.nearest_distances(bank, queries)
+    expected, at = bank.search(queries)
+    assert torch.equal(index, at)
+    torch.testing.assert_close(distance, expected)
+    assert torch.equal(bank.neighbourhoods(3), bank.search(bank.rows, 3)[1])
+    assert bank.neighbourhoods(3) is bank.neighbourhoods(3)
+    assert bank.neighbourhoods(2).shape == (200, 2)
+
+
+def test_what_a_graph_holds_of_a_bank_goes_with_it() -> None:
+    bank = Neighbours(rows(200, 1))
+    dense_neighbours.nearest_distances(bank, rows(5, 2))
+    kept = [weakref.ref(tensor) for tensor in (bank.rows, bank.dense_operands[0][0], bank.neighbourhoods(3))]
+    del bank
+    gc.collect()
+    assert [one() for one in kept] == [None] * 3

@@ -85,6 +85,12 @@ def test_says_how_many_small_defects_it_would_find() -> None:
     assert "made-up" not in plain.words
 
 
+def test_a_threshold_of_zero_has_a_sensitivity_too() -> None:
+    told = replace(calibration(np.zeros(20)), defect_gains=np.array([0.0, 5.0]))
+    assert told.threshold == 0
+    assert told.words.endswith("Of 2 small made-up defects it would find 1.")
+
+
 def test_the_tail_falls_smoothly() -> None:
     made = TailModel.of(np.random.default_rng(3).lognormal(sigma=0.2, size=4), LEFT_OUT)
     p = [made.probability(s) for s in np.linspace(0, 5, 300)]
@@ -260,3 +266,18 @@ def test_impossible_thresholds_by_hand_are_refused(pair: tuple[float, float]) ->
     calibration = Calibration.of([0.5, 1.0, 2.0], [0.5, 1.0, 2.0], 0.05, CalibrationSource(3, 3))
     with pytest.raises(SettingsError):
         calibration.with_thresholds(*pair)
+
+
+@pytest.mark.parametrize("count", [10, 100])
+def test_p_values_stand_for_the_verdict_where_a_person_set_the_threshold(count: int) -> None:
+    """Whatever rate the threshold comes to: p-values are by the way that the rate was estimated."""
+    scores = np.random.default_rng(0).lognormal(0, 0.2, count)
+    usual = Calibration.of(scores, scores, 0.05, CalibrationSource(count, count))
+    for threshold in np.quantile(scores, [0.2, 0.5, 0.9]):
+        fixed = usual.with_thresholds(float(threshold), 0.0)
+        again = Calibration.from_dict(json.loads(json.dumps(fixed.to_dict())))
+        for score in (threshold * 0.99, threshold * 1.01, 5.0):
+            assert (again.p_value(score) <= again.false_alarm_rate) == (again.verdict(score) == "defective")
+            assert again.p_value(score) == usual.p_value(score)
+        assert fixed.peak_threshold > 0
+        assert fixed.at(0.05).threshold == usual.threshold

@@ -78,6 +78,12 @@ def test_too_few_scores_leave_all_unsure() -> None:
     assert enough.verdict(enough.scores[0]) == "good"
 
 
+def test_a_score_of_zero_is_unsure_like_any_other_where_nothing_can_be_known() -> None:
+    few = calibrated(np.array([0.0, 0.1, 0.2]))
+    assert [few.verdict(0.0), few.verdict(0.2), few.verdict(9.0)] == ["unsure"] * 3
+    assert few.verdict(0.0, is_known=False) == "unknown"
+
+
 def test_scores_that_contradict_that_most_are_normal_leave_all_unsure() -> None:
     random = np.random.default_rng(0)
     for scores in (drawn(20, 20), np.exp(random.normal(0, 10 * MUTUAL.std, 40))):

@@ -54,5 +54,8 @@ def served(
     folder: Path, settings: ServiceSettings | None = None, **options: Any
 ) -> Iterator[tuple[Service, TestClient]]:
     """A service and a client of it on this machine."""
-    with Service.open(folder, settings) as service, TestClient(create_app(service, **options), HERE) as client:
+    with (
+        Service.open(folder, settings) as service,
+        TestClient(create_app(service, **options), HERE, client=("127.0.0.1", 50000)) as client,
+    ):
         yield service, client

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import io
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,7 +12,12 @@ from fastapi.testclient import TestClient
 from PIL import Image
 from serve_parts import bad_png, good_png, served, taught
 
+from blemish.errors import MissingPackageError
+from blemish.serve import catalog
+from blemish.serve.api import parts
 from blemish.serve.core import ServiceSettings
+from blemish.serve.parts import PartQuery
+from blemish.serve.records import PartRecord
 from blemish.serve.service import Service
 
 Served = tuple[Service, TestClient]
@@ -52,6 +58,30 @@ def test_several_files_of_one_request_have_a_result_each(line: Served) -> None:
     assert [one["part_id"] for one in found] == ["1", "2", "3"]
     assert [one["verdict"] for one in found] == ["good", None, "defective"]
     assert found[1]["error"].keys() == {"expected", "got", "do"}
+
+
+def test_a_picture_that_is_only_tried_is_no_part_of_the_line(line: Served) -> None:
+    service, client = line
+    product = service.core.product("disc")
+    service.webhooks.add("http://127.0.0.1:9/none", [], "", "test")
+    before = sorted(path.name for path in service.core.folder.rglob("*") if path.parent.parent.name != "models")
+    found = client.post("/api/inspect/try?product=disc&name=a/b.png", content=bad_png(3)).json()
+    assert (found["name"], found["verdict"]) == ("b.png", "defective")
+    kind, _, content = found["overlay"].partition(",")
+    assert kind == "data:image/jpeg;base64"
+    assert Image.open(io.BytesIO(base64.b64decode(content))).size == (80, 64)
+    assert client.get("/api/parts").json()["total"] == 0
+    assert "blemish_inspection_seconds_count 0" in client.get("/metrics").text
+    assert service.watch.state(product)["parts"] == 0
+    assert [one["waiting"] for one in service.webhooks.waiting()] == [0]
+    assert sorted(path.name for path in service.core.folder.rglob("*") if path.parent.parent.name != "models") == before
+    stored = client.post("/api/inspect?product=disc", content=bad_png(3)).json()
+    assert {name: found[name] for name in ("score", "p_value", "threshold", "unsure_threshold")} == {
+        name: stored[name] for name in ("score", "p_value", "threshold", "unsure_threshold")
+    }
+    assert client.post("/api/inspect/try", content=b"no picture").status_code == 422
+    assert client.post("/api/inspect/try", content=b"\x89PNG" + bytes(300_000)).status_code == 413
+    assert client.post("/api/inspect/try?product=none", content=bad_png(3)).status_code == 404
 
 
 @pytest.mark.parametrize("view", ["image", "overlay", "heat", "thumbnail"])
@@ -161,8 +191,6 @@ def test_headers_are_on_every_answer(line: Served) -> None:
 
 
 def test_open_inference_protocol(line: Served) -> None:
-    import base64
-
     import numpy as np
 
     client = line[1]
@@ -192,8 +220,6 @@ def test_open_inference_protocol(line: Served) -> None:
 
 
 def test_invocations(line: Served) -> None:
-    import base64
-
     client = line[1]
     assert client.get("/ping").status_code == 200
     direct = client.post("/invocations", content=bad_png(4), headers={"content-type": "image/png"}).json()
@@ -210,8 +236,6 @@ def test_invocations(line: Served) -> None:
 
 
 def test_lookout(line: Served) -> None:
-    import base64
-
     import numpy as np
 
     path = "/2020-11-20/projects/disc/models/1/detect"
@@ -237,6 +261,46 @@ def test_metrics_are_in_the_text_format(line: Served) -> None:
     assert "blemish_inspection_seconds_count 3" in lines
     assert 'blemish_inspection_seconds_bucket{le="+Inf"} 3' in lines
     assert any(one.startswith('blemish_p_value_median{product="disc"} ') for one in lines)
+
+
+def test_a_table_of_a_running_line_repeats_and_skips_nothing(line: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    service, client = line
+    ids = [service.line.inspect("disc", good_png(40 + i)).id for i in range(5)]
+    find = service.parts.find
+
+    def found(query: PartQuery) -> list[PartRecord]:
+        page = find(query)
+        service.line.inspect("disc", good_png(80))
+        return page
+
+    monkeypatch.setattr(parts, "MOST", 2)
+    monkeypatch.setattr(service.parts, "find", found)
+    rows = client.get("/api/parts.csv?product=disc").text.splitlines()[1:]
+    assert [row.partition(",")[0] for row in rows] == ids[::-1]
+
+
+def test_heat_that_a_loss_of_power_left_empty_is_gone(line: Served) -> None:
+    service, client = line
+    part = service.line.inspect("disc", good_png(40))
+    service.core.pictures._map_path(part.id).write_bytes(b"")
+    assert client.get(f"/api/parts/{part.id}/heat").status_code == 404
+
+
+def test_a_good_picture_of_a_format_that_needs_a_package_does_not_hold_up_others(
+    line: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client, load = line[1], catalog.load_image
+
+    def loaded(content: bytes) -> object:
+        if content == b"heic":
+            raise MissingPackageError("HEIC pictures", "no pillow_heif", "pip install 'blemish[heif]'")
+        return load(content)
+
+    monkeypatch.setattr(catalog, "load_image", loaded)
+    files = [("files", ("a.heic", b"heic")), ("files", ("b.png", good_png(90)))]
+    found = client.post("/api/products/disc/good", files=files).json()
+    assert [one["name"] for one in found["added"]] == ["b.png"]
+    assert "pip install" in found["refused"][0]["error"]
 
 
 def test_parts_as_a_table(line: Served) -> None:

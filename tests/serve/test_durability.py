@@ -22,9 +22,11 @@ import pytest
 from serve_parts import TOY, bad_png, good_png, png, served, taught
 
 from blemish.errors import OutputError
+from blemish.model.inspector import Inspector
 from blemish.serve.core import ServiceSettings
 from blemish.serve.errors import BusyError, ConflictError, TimeLimitError
 from blemish.serve.limits import LimitMove
+from blemish.serve.models import SAVING
 from blemish.serve.parts import PartQuery
 from blemish.serve.records import Version
 from blemish.serve.service import Service
@@ -211,7 +213,27 @@ def test_an_inspection_that_takes_too_long_is_given_up(toy: str, tmp_path: Path)
         with service.core.store.transaction():
             with pytest.raises(TimeLimitError):
                 service.line.inspect("disc", good_png(1))
-            assert client.post("/api/inspect", content=good_png(2)).status_code == 504
+            reply = client.post("/api/inspect", content=good_png(2))  # its turn has not come: it may be sent again
+            assert (reply.status_code, reply.headers["retry-after"]) == (503, "1")
+            with pytest.raises(BusyError):
+                service.line.inspect("disc", good_png(3))
+
+
+def test_an_inspection_that_has_waited_has_its_time_once_it_begins(
+    toy: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Service.open(tmp_path, ServiceSettings(time_limit=2.0, workers=1)) as service:
+        taught(service)
+        measured, pauses = service.line._measure, iter((1.2, 1.2))
+
+        def slow(version: Version, image: np.ndarray) -> dict[str, Any]:
+            time.sleep(next(pauses))
+            return measured(version, image)
+
+        monkeypatch.setattr(service.line, "_measure", slow)
+        first = service.line.submit("disc", good_png(1))
+        assert service.line.inspect("disc", good_png(2)).verdict is not None
+        assert first.result(0).verdict is not None
 
 
 def test_a_killed_run_of_learning_is_interrupted_and_leaves_nothing(toy: str, tmp_path: Path) -> None:
@@ -222,13 +244,99 @@ def test_a_killed_run_of_learning_is_interrupted_and_leaves_nothing(toy: str, tm
     with process(folder) as (running, address):
         job = httpx.post(f"{address}/api/products/disc/learn", timeout=30).json()["id"]
         running.kill()
-    (folder / "models" / "orphan").mkdir(parents=True, exist_ok=True)  # saved, but not published
+    with sqlite3.connect(folder / "line.sqlite") as connection:  # saved, but not published
+        connection.execute("INSERT INTO kept VALUES (?, '')", (f"{SAVING}orphan",))
+    connection.close()
+    for name in ("orphan", "somebodys"):
+        (folder / "models" / name).mkdir(parents=True, exist_ok=True)
     with Service.open(folder) as service:
         assert service.learning.job(job).state == "interrupted"
         assert service.models.versions(service.core.product("disc").id) == []
-        assert list((folder / "models").iterdir()) == []
+        assert [one.name for one in (folder / "models").iterdir()] == ["somebodys"]
+        assert notes(service) == []
         again = service.learning.start(service.core.product("disc"), "test")
         assert service.learning.wait(again.id).state == "done"
+
+
+def notes(service: Service) -> list[Row]:
+    """Which folders of versions are noted as being written."""
+    return service.core.store.rows("SELECT name FROM kept WHERE name LIKE ?", (f"{SAVING}%",))
+
+
+def test_models_of_others_are_never_removed(toy: str, tmp_path: Path) -> None:
+    """Neither in a project's own folder, nor after a database of another time was put in the place of this one."""
+    (tmp_path / "project" / "models" / "bottle").mkdir(parents=True)
+    with pytest.raises(OutputError, match="without line"):
+        Service.open(tmp_path / "project")
+    assert [one.name for one in (tmp_path / "project").iterdir()] == ["models"]
+    folder = tmp_path / "data"
+    Service.open(folder).close()
+    older = (folder / "line.sqlite").read_bytes()
+    with Service.open(folder) as service:
+        product = taught(service)
+    (folder / "line.sqlite").write_bytes(older)
+    with Service.open(folder) as service:
+        assert service.catalog.products() == []
+        assert (folder / "models" / product.active_version / "settings.json").is_file()
+
+
+def test_an_unfinished_version_is_noted_before_it_is_written(
+    toy: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Service.open(tmp_path) as service:
+        product = taught(service)
+        first = service.models.active(product)
+        inspector = service.models.inspector(first)
+        save, noted = Inspector.save, []
+
+        def saved(self: Inspector, at: Path) -> Path:
+            noted.extend(row["name"] for row in notes(service))
+            return save(self, at)
+
+        monkeypatch.setattr(Inspector, "save", saved)
+        second = service.models.publish(product, inspector, "again", "test", first)
+        assert (noted, notes(service)) == ([f"{SAVING}{second.id}"], [])
+        with pytest.raises(ConflictError):
+            service.models.publish(product, inspector, "again", "test", first)
+        assert notes(service) == []
+        assert {one.name for one in (tmp_path / "models").iterdir()} == {first.id, second.id}
+
+
+def test_limits_moved_while_it_learns_cost_no_learning(toy: str, tmp_path: Path) -> None:
+    with Service.open(tmp_path) as service:
+        product = taught(service)
+        first = service.models.active(product)
+        moved = service.limits.set(product, LimitMove(threshold=0.5, unsure_threshold=0.25), "test")
+        inspector = service.models.inspector(first)
+        learned = service.models.publish(product, inspector, "learned", "test", first, is_refitted=True)
+        assert (learned.parent, learned.scored_by) == (moved.id, learned.id)
+        assert service.core.journal(product.id)[0].change["from"] == [0.5, 0.25]
+        assert service.core.product("disc").active_version == learned.id
+
+
+@pytest.mark.parametrize("verb", ["INSERT", "UPDATE"])
+def test_a_full_disk_does_not_end_learning_for_good(toy: str, tmp_path: Path, verb: str) -> None:
+    with Service.open(tmp_path) as service:
+        product = taught(service)
+        store = service.core.store
+        with store.transaction() as connection:
+            connection.execute(
+                f"CREATE TRIGGER full BEFORE {verb} ON jobs BEGIN SELECT RAISE(ABORT, 'disk is full'); END"
+            )
+        job = ""
+        if verb == "INSERT":
+            with pytest.raises(sqlite3.Error, match="full"):
+                service.learning.start(product, "test")
+        else:
+            job = service.learning.start(product, "test").id
+            assert service.learning.wait(job, 30).state == "done"  # the version is there, its job only in memory
+        with store.transaction() as connection:
+            connection.execute("DROP TRIGGER full")
+        again = service.learning.wait(service.learning.start(product, "test").id)
+        assert again.state == "done"
+    with Service.open(tmp_path) as service:
+        assert {one.state for one in service.learning.jobs()} == {"done"}
+        assert len(service.learning.jobs()) == 2 + bool(job)
 
 
 def test_a_cancelled_run_leaves_nothing(toy: str, tmp_path: Path) -> None:

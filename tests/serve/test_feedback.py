@@ -14,6 +14,7 @@ from serve_parts import bad_png, good_png, png, served, taught
 
 from blemish.errors import DatasetError
 from blemish.monitoring.line_monitor import LineMonitor
+from blemish.serve.limits import LimitMove
 from blemish.serve.models import calibration_of
 from blemish.serve.service import Service
 
@@ -65,6 +66,14 @@ def test_false_alarms_are_learned_from_and_never_calibrate(toy: str, tmp_path: P
         assert service.feedback.state(service.core.product(product.id))["false_alarms"] == 0
         histogram = service.limits.histogram(service.core.product(product.id))
         assert histogram["totals"]["unlabelled"] == 1  # parts of the detector before do not compare
+        # A version whose limits alone were moved does not make it forget what was learned from reviews before.
+        service.limits.set(service.core.product(product.id), LimitMove(false_alarm_rate=0.2), "test")
+        late = service.line.inspect("disc", bad_png(400))
+        service.parts.review(late.id, "good", "test")
+        job = service.learning.wait(service.feedback.apply(service.core.product(product.id), "learn", "test").id)
+        assert job.state == "done", job.error
+        learned = service.models.active(service.core.product(product.id)).details["false_alarms"]
+        assert learned == [part.sha256 for part in (*alarms, late)]
 
 
 def test_a_darker_lamp_raises_an_alarm_that_stays_over_a_restart(toy: str, tmp_path: Path) -> None:
@@ -128,7 +137,6 @@ def test_a_steady_line_raises_none(toy: str, tmp_path: Path) -> None:
 
 
 def test_limits_by_hand_survive_a_restart(toy: str, tmp_path: Path) -> None:
-    from blemish.serve.limits import LimitMove
 
     with Service.open(tmp_path) as service:
         product = taught(service)

@@ -5,15 +5,21 @@ from __future__ import annotations
 import json
 import os
 import time
+from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import TimeoutError as FutureTimeoutError
+from contextlib import closing, suppress
 from pathlib import Path
 
 import numpy as np
 import pytest
 from made_up_parts import made_up_part
 from serve_parts import bad_png, good_png, served, taught
+from typer.testing import CliRunner
 
-from blemish.cli.serve import imported_in_words, pair_of, prepare_users
+from blemish.cli.main import app
+from blemish.cli.serve import imported_in_words, pair_of, prepare_users, serve
 from blemish.errors import DatasetError, SettingsError
+from blemish.serve.core import ServiceSettings
 from blemish.serve.errors import ConflictError
 from blemish.serve.housekeeping import Housekeeping
 from blemish.serve.inputs import Inputs
@@ -49,6 +55,52 @@ def test_a_folder_is_inspected_each_picture_once(toy: str, tmp_path: Path) -> No
         assert {part.source for part in parts.values()} == {"folder"}
         assert inputs.all()[0]["state"] == "watching"
     assert sorted(path.name for path in (folder / "done").iterdir()) == ["a1.png", "a2.png"]
+
+
+def test_a_folder_waits_for_a_busy_service_and_refuses_a_name_that_is_too_long(toy: str, tmp_path: Path) -> None:
+    folder = tmp_path / "in"
+    folder.mkdir()
+    long = "x" * 201
+    with Service.open(tmp_path / "data", ServiceSettings(time_limit=0.2, workers=1)) as service:
+        taught(service)
+        inputs = Inputs(service)
+        with service.core.store.transaction():  # nothing can be committed meanwhile
+            service.line.submit("disc", good_png(5))
+            for name, content in (("a.png", good_png(1)), (f"{long}.png", good_png(2))):
+                (folder / name).write_bytes(content)
+                os.utime(folder / name, (time.time() - 60, time.time() - 60))
+            inputs.watch("disc", folder, WatchSettings(poll_s=0.05, settle_s=0.05))
+            until = time.monotonic() + 15
+            while "BusyError" not in inputs.all()[0]["state"] and time.monotonic() < until:
+                time.sleep(0.05)
+            assert "a.png: BusyError" in inputs.all()[0]["state"]
+            assert (folder / "a.png").is_file()
+        until = time.monotonic() + 15
+        while any(folder.glob("*.png")) and time.monotonic() < until:
+            time.sleep(0.05)
+        inputs.close()
+        assert [part.part_id for part in service.parts.find(PartQuery())] == ["a", ""]
+    assert [path.name for path in (folder / "done").iterdir()] == ["a.png"]
+    assert sorted(path.name for path in (folder / "failed").iterdir()) == [f"{long}.png", f"{long}.png.txt"]
+
+
+def test_the_command_line_says_how_folders_are_watched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    uvicorn = pytest.importorskip("uvicorn")
+    found: list[tuple[str, Path, WatchSettings | None]] = []
+    monkeypatch.setattr(Inputs, "watch", lambda _, *given: found.append(given))
+    monkeypatch.setattr(uvicorn.Server, "run", lambda *_, **__: None)
+    serve(
+        data=tmp_path / "data",
+        port=0,
+        watch=[f"disc={tmp_path}"],
+        watch_part_id=r"_(\d+)_",
+        watch_keep=True,
+        max_upload=3,
+    )
+    expected = WatchSettings(part_id=r"_(\d+)_", move=False, max_bytes=3 * 2**20)
+    assert found == [("disc", tmp_path, expected)]
+    with pytest.raises(SettingsError, match="--watch-part-id"):
+        serve(data=tmp_path / "data", port=0, watch_part_id="(")
 
 
 def test_a_camera_is_triggered(toy: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -110,6 +162,109 @@ def test_an_interrupted_deletion_is_finished(toy: str, tmp_path: Path) -> None:
         assert service.parts.find(PartQuery())[0].has_picture is False
 
 
+def test_pictures_that_limits_rest_on_stay_and_a_limit_that_cannot_be_kept_is_said(toy: str, tmp_path: Path) -> None:
+    """Heat counts, too; the estimate of false alarms is the same with fewer pictures."""
+    with served(tmp_path) as (service, client):
+        product = service.catalog.change(taught(service), "test", audit_share=0.5)
+        assert client.get("/api/status").json()["retention"] is None
+        assert "blemish_retention" not in client.get("/metrics").text
+        parts = [service.line.inspect("disc", good_png(100 + i)) for i in range(12)]
+        parts += [service.line.inspect("disc", bad_png(200 + i)) for i in range(6)]
+        drawn = [part for part in parts if part.is_audited]
+        assert 2 < len(drawn) < len(parts)
+        for part in parts:
+            if part.id != drawn[-2].id:
+                service.parts.review(part.id, "good", "test")
+        before = service.feedback.state(product)
+        assert before["counted"] == len(drawn) - 2
+        sizes = {part.id: service.core.pictures.size(part.sha256, part.id) for part in parts}
+        assert all(sizes[part.id] > service.core.pictures.path(part.sha256).stat().st_size for part in parts)
+        housekeeping = Housekeeping(service, Limits(days=0, bytes=1000))
+        time.sleep(0.01)
+        assert housekeeping.tidy() == len(parts) - len(drawn)
+        kept = {part.id for part in service.parts.find(PartQuery()) if part.has_picture}
+        assert kept == {part.id for part in drawn}
+        after = service.feedback.state(product)
+        assert {**after, "false_alarms": 0} == {**before, "false_alarms": 0}
+        found = client.get("/api/status").json()["retention"]
+        size = sum(sizes[part.id] for part in drawn)
+        assert found["limits"] == {"days": 0, "count": None, "bytes": 1000}
+        assert (found["bytes"], found["too_large"], found["too_old"]) == (size, size - 1000, len(drawn))
+        assert (found["is_kept"], found["error"]) == (False, "")
+        lines = client.get("/metrics").text.splitlines()
+        assert f"blemish_retention_too_old_parts {len(drawn)}" in lines
+        assert any(one.startswith("blemish_retention_bytes ") for one in lines)
+        page = client.get("/settings").text
+        assert f"{len(drawn)} pictures too old" in page
+        assert "GB too much" in page
+
+
+def test_tidying_that_fails_is_said(toy: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with served(tmp_path) as (service, client):
+        service.catalog.change(taught(service), "test", audit_share=0.0)
+        service.line.inspect("disc", good_png(100))
+
+        def delete_map(part: str) -> None:
+            raise PermissionError(part)
+
+        monkeypatch.setattr(service.core.pictures, "delete_map", delete_map)
+        assert Housekeeping(service, Limits(count=0)).tidy() == 0
+        assert "1 pictures could not be deleted" in client.get("/settings").text
+        assert "blemish_retention_failed 1" in client.get("/metrics").text.splitlines()
+        monkeypatch.setattr(service.feedback, "reviewed", delete_map)
+        with closing(Housekeeping(service, Limits(count=0))) as housekeeping:
+            housekeeping.start()
+            for _ in range(500):
+                if service.retention and service.retention.error:
+                    break
+                time.sleep(0.01)
+        assert not client.get("/api/status").json()["retention"]["is_kept"]
+
+
+@pytest.mark.parametrize("is_good", [False, True])
+def test_a_picture_that_is_deleted_before_it_is_named_again_is_written_again(
+    toy: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_good: bool
+) -> None:
+    with Service.open(tmp_path) as service:
+        product = service.catalog.change(taught(service), "test", audit_share=0.0)
+        old = service.line.inspect("disc", good_png(60))
+        pictures, housekeeping = service.core.pictures, Housekeeping(service, Limits(count=0))
+        add = pictures.add
+
+        def added(content: bytes) -> str:
+            sha256 = add(content)
+            assert housekeeping.tidy() == 1
+            assert not pictures.path(sha256).exists()
+            return sha256
+
+        monkeypatch.setattr(pictures, "add", added)
+        if is_good:
+            service.catalog.add_good(product, [("g.png", good_png(60))], "test")
+        else:
+            service.line.inspect("disc", good_png(60))
+        assert pictures.read(old.sha256) == good_png(60)
+
+
+def test_nothing_is_stored_between_the_look_for_other_owners_and_the_deletion(
+    toy: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Service.open(tmp_path) as service, ThreadPoolExecutor(1) as pool:
+        service.catalog.change(taught(service), "test", audit_share=0.0)
+        service.line.inspect("disc", good_png(60))
+        pictures = service.core.pictures
+        delete, again = pictures.delete, []
+
+        def deleted(sha256: str) -> None:
+            again.append(pool.submit(service.line.inspect, "disc", good_png(60)))
+            with suppress(FutureTimeoutError):
+                again[0].result(0.5)
+            delete(sha256)
+
+        monkeypatch.setattr(pictures, "delete", deleted)
+        assert Housekeeping(service, Limits(count=0)).tidy() == 1
+        assert pictures.read(again[0].result(30).sha256) == good_png(60)
+
+
 def manifest_line(source: str, name: str) -> str:
     facts = {"class-name": name, "confidence": 1, "human-annotated": "yes", "type": "groundtruth/image-classification"}
     row = {"source-ref": source, "anomaly-label": int(name == "anomaly"), "anomaly-label-metadata": facts}
@@ -162,6 +317,25 @@ def test_who_may_use_a_service_that_others_can_reach(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("text", ["", "disc", "=folder", "disc="])
 def test_pairs_on_the_command_line(text: str) -> None:
-    assert pair_of("disc=a=b") == ("disc", "a=b")
-    with pytest.raises(SettingsError):
-        pair_of(text)
+    assert pair_of("--watch", "disc=a=b", "FOLDER") == ("disc", "a=b")
+    with pytest.raises(SettingsError, match="expected --watch PRODUCT=FOLDER"):
+        pair_of("--watch", text, "FOLDER")
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "said"),
+    [
+        ("--import-lookout", "disc", "PRODUCT=MANIFEST"),
+        ("--watch", "disc", "PRODUCT=FOLDER"),
+        ("--camera", "0", "PRODUCT=ADDRESS"),
+        ("--camera-interval", "0", "0.0"),
+        ("--keep-days", "-1", "equal to 0"),
+        ("--keep-gb", "-1", "equal to 0"),
+    ],
+)
+def test_a_wrong_option_is_named(tmp_path: Path, option: str, value: str, said: str) -> None:
+    found = CliRunner().invoke(app, ["serve", "--data", str(tmp_path / "data"), "--port", "0", option, value])
+    assert found.exit_code == 2
+    assert option in found.stderr
+    assert said in found.stderr
+    assert not (tmp_path / "data").exists()

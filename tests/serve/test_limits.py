@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -129,17 +131,37 @@ def test_no_page_walks_over_all_records(tmp_path: Path, monkeypatch: pytest.Monk
 
 def test_an_older_database_is_brought_up_to_date(tmp_path: Path) -> None:
     """Its tables and indexes are then those of a new one, and what it holds is still there."""
-    things = "SELECT type, name, tbl_name FROM sqlite_master ORDER BY 1, 2"
+    things = (
+        'SELECT m.type, m.name, m.tbl_name, c.name, c.type, c."notnull", c.dflt_value '
+        "FROM sqlite_master m LEFT JOIN pragma_table_info(m.name) c ORDER BY 1, 2, c.cid"
+    )
     new = Store(tmp_path)
     expected = [tuple(row) for row in new.rows(things)]
     with new.transaction() as connection:
         connection.execute("INSERT INTO kept VALUES ('a', '1')")
-        for index in ("parts_by_time", "parts_by_state"):
+        for index in ("parts_by_time", "parts_by_state", "outbox_by_webhook"):
             connection.execute(f"DROP INDEX {index}")
+        connection.execute("DROP TABLE outbox")
+        connection.execute("DROP TABLE webhooks")
+        connection.execute(
+            "CREATE TABLE webhooks (id TEXT PRIMARY KEY, url TEXT NOT NULL, verdicts TEXT NOT NULL, "
+            "product TEXT NOT NULL, created_at REAL NOT NULL)"
+        )
+        connection.execute(
+            "CREATE TABLE outbox (seq INTEGER PRIMARY KEY AUTOINCREMENT, webhook TEXT NOT NULL REFERENCES webhooks(id) "
+            "ON DELETE CASCADE, body TEXT NOT NULL, attempts INTEGER NOT NULL DEFAULT 0, next_at REAL NOT NULL, "
+            "last_error TEXT NOT NULL DEFAULT '')"
+        )
+        connection.execute("INSERT INTO webhooks VALUES ('w', 'http://x/', '[]', '', 1.0)")
+        connection.executemany("INSERT INTO outbox VALUES (?, 'w', 'b', 3, 9e9, 'refused')", [(6,), (7,), (8,)])
+        connection.execute("DELETE FROM outbox WHERE seq = 8")
         connection.execute("PRAGMA user_version = 1")
     new.close()
     for _ in range(2):
         store = Store(tmp_path)
         assert [tuple(row) for row in store.rows(things)] == expected
         assert store.row("SELECT value FROM kept")["value"] == "1"  # type: ignore[index]
+        assert [tuple(row) for row in store.rows("SELECT * FROM outbox")] == [(6, "w", "b"), (7, "w", "b")]
         store.close()
+    with closing(sqlite3.connect(tmp_path / "line.sqlite")) as connection:  # deliveries keep their numbers
+        assert connection.execute("INSERT INTO outbox (webhook, body) VALUES ('w', 'c')").lastrowid == 9

@@ -112,7 +112,9 @@ def test_login_where_a_token_is_demanded(toy: str, tmp_path: Path) -> None:
         assert reply.status_code == 303
         assert reply.headers["location"] == f"/login?next=%2Fproducts%2F{product.id}%2Fwall%3Forder%3Dtime"
         assert f'data-next="/products/{product.id}/wall?order=time"' in client.get(reply.headers["location"]).text
-        assert 'data-next="/"' in client.get("/login?next=//elsewhere.example/").text
+        for foreign in ("//elsewhere.example/", "/%09/elsewhere.example", "/%0a/x.example", "/\\x.example", "x", ""):
+            assert 'data-next="/"' in client.get(f"/login?next={foreign}").text
+        assert 'data-next="/products/a/wall?text=a b"' in client.get("/login?next=/products/a/wall?text=a%20b").text
         for token, sees_settings in ((operator, False), (engineer, True)):
             assert client.post("/api/session", json={"token": token}, headers={"X-Blemish": "1"}).status_code == 200
             assert client.get("/settings").status_code == (200 if sees_settings else 403)

@@ -153,7 +153,13 @@ def test_the_whole_way_of_a_new_user(served: Served, page: playwright.Page, tmp_
     expect(page.locator("#tried .badge")).to_have_count(3)
     expect(page.locator("#tried li", has_text="broken").locator(".badge")).to_have_text("✕defective")
 
+    page.locator("#tried li", has_text="broken").locator("summary").click()
+    expect(page.locator("#tried img.whole:visible")).to_have_count(1)
+    assert served.service.parts.count(PartQuery()) == 0  # what is only tried is no part of the line
+
     # review by keys, and undo
+    for path in tried:
+        served.service.line.inspect(product.id, Path(path).read_bytes(), name=Path(path).name)
     page.goto(f"{base}/review")
     expect(page.locator("#name")).to_have_text("worse.png")
     page.keyboard.press("d")
@@ -232,6 +238,7 @@ def test_sign_in_and_out(page: playwright.Page, tmp_path: Path) -> None:
         page.get_by_role("button", name="Sign in").click()
         playwright.expect(page.get_by_role("heading", name="Log")).to_be_visible()
         playwright.expect(page.locator(".who")).to_contain_text("Eva")
+        page.wait_for_load_state("load")  # what the button does comes with the scripts
         page.get_by_role("button", name="Sign out").click()
         playwright.expect(page.get_by_label("Your token")).to_be_visible()
         page.wait_for_load_state("load")  # scripts may still come when the form is there, and the server ends here

@@ -129,6 +129,25 @@ def test_without_users_this_machine_alone_is_served(tmp_path: Path) -> None:
         assert client.post("/api/products", json={"name": "x"}, headers=own).status_code == 201
 
 
+def test_without_users_a_proxy_is_refused(tmp_path: Path) -> None:
+    """What it hands on may come from anywhere, whatever name it asks for."""
+    with served(tmp_path / "data") as (service, client):
+        app = client.app
+        for name in ("X-Forwarded-For", "X-Forwarded-Proto", "X-Real-IP", "Forwarded", "Via"):
+            assert client.get("/api/status", headers={name: "10.0.0.7"}).status_code == 403
+        for address in ("10.0.0.7", "testclient", ""):
+            assert TestClient(app, HERE, client=(address, 1)).get("/api/status").status_code == 403
+        assert TestClient(app, HERE, client=("::1", 1)).get("/api/status").status_code == 200
+
+        async def by_nginx(scope: Any, receive: Any, send: Any) -> None:
+            await app(scope | ({"http_version": "1.0"} if scope["type"] == "http" else {}), receive, send)
+
+        old = TestClient(by_nginx, HERE, client=("127.0.0.1", 1))
+        assert old.get("/api/status").status_code == 403
+        token = {"authorization": f"Bearer {service.users.add('one', 'engineer', 'test')}"}
+        assert old.get("/api/status", headers=token | {"x-forwarded-for": "10.0.0.7"}).status_code == 200
+
+
 def test_other_machines_need_a_token_before_there_are_users(tmp_path: Path) -> None:
     with served(tmp_path / "data", is_exposed=True) as (_, client):
         assert client.get("/api/status").status_code == 401

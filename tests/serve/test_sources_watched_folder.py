@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from blemish.errors import ImageError, OutputError, SettingsError
-from blemish.serve.sources.watched_folder import Arrival, WatchedFolder, WatchSettings, is_picture
+from blemish.serve.errors import PartIdError
+from blemish.serve.sources.watched_folder import Arrival, WatchedFolder, WatchSettings, is_picture, shortened
 
 
 class Service:
@@ -110,6 +111,19 @@ def test_broken_pictures_go_to_failed_with_the_reason(tmp_path: Path) -> None:
     assert sorted(watch.poll().failed) == ["a.png", "large.png"]
     assert "save it again" in (tmp_path / "failed" / "a.png.txt").read_text()
     assert "10 bytes" in (tmp_path / "failed" / "large.png.txt").read_text()
+
+
+def test_a_name_that_is_no_part_id_fails_though_the_name_is_as_long_as_can_be(tmp_path: Path) -> None:
+    watch, service = watched(tmp_path)
+    service.error = PartIdError("a part id of at most 200 printable letters", "more", "shorten it")
+    name = "\N{GREEK SMALL LETTER ALPHA}" * 125 + ".png"  # 254 bytes
+    drop(tmp_path, name)
+    watch.poll()
+    assert watch.poll().failed == (name,)
+    assert watch.poll().waiting == 0
+    moved = shortened(name)
+    assert sorted(os.listdir(tmp_path / "failed")) == [moved, f"{moved}.txt"]
+    assert "shorten it" in (tmp_path / "failed" / f"{moved}.txt").read_text()
 
 
 def test_what_is_not_the_pictures_fault_is_tried_again(tmp_path: Path) -> None:

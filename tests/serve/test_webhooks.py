@@ -13,10 +13,11 @@ from typing import Any
 import httpx
 import pytest
 import uvicorn
-from serve_parts import bad_png, good_png, taught
+from serve_parts import bad_png, good_png, served, taught
 
 from blemish.cli.serve import bound_socket
 from blemish.errors import SettingsError
+from blemish.serve import webhooks
 from blemish.serve.app import create_app
 from blemish.serve.events import Event, Events
 from blemish.serve.service import Service
@@ -24,13 +25,16 @@ from blemish.serve.service import Service
 
 @pytest.fixture
 def receiver() -> Iterator[tuple[str, list[dict[str, Any]], list[int]]]:
-    """An address, the bodies that it received, and the statuses that it answers with, one after the other."""
+    """An address, the bodies that it received, and the statuses that it answers with in turn; 0: no answer of HTTP."""
     bodies: list[dict[str, Any]] = []
     statuses: list[int] = []
 
     class Receiver(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             status = statuses.pop(0) if statuses else 200
+            if status == 0:
+                self.wfile.write(b"no HTTP\r\n\r\n")
+                return
             body = json.loads(self.rfile.read(int(self.headers["content-length"])))
             if status == 200:
                 bodies.append(body)
@@ -81,10 +85,100 @@ def test_what_waits_is_sent_after_a_restart(toy: str, tmp_path: Path, receiver: 
         assert eventually(lambda: service.webhooks.waiting()[0]["waiting"] == 0)
 
 
-@pytest.mark.parametrize("url", ["file:///etc/passwd", "ftp://x/", "http://", "nothing"])
+def test_results_come_in_order_and_a_failure_holds_back_all_of_its_webhook(
+    toy: str, tmp_path: Path, receiver: Any
+) -> None:
+    url, bodies, statuses = receiver
+    with Service.open(tmp_path) as service:
+        taught(service)
+        service.webhooks.add(url, [], "", "test")
+        statuses += [503] * 100
+        sent = [service.line.inspect("disc", good_png(60)).id]
+        assert eventually(lambda: len(statuses) < 100)
+        assert eventually(lambda: service.webhooks.waiting()[0]["last_error"] is not None)
+        with service.core.store.transaction() as connection:
+            connection.execute("UPDATE webhooks SET next_at = next_at + 1000")
+        tries = len(statuses)
+        sent += [service.line.inspect("disc", good_png(61 + i)).id for i in range(2)]
+        assert service.webhooks.deliver() == 0
+        assert len(statuses) == tries
+        statuses.clear()
+    with Service.open(tmp_path) as service:  # a start tries at once
+        assert eventually(lambda: len(bodies) == 3)
+        assert [body["part"]["id"] for body in bodies] == sent
+        assert eventually(lambda: service.webhooks.waiting()[0]["last_error"] is None)
+
+
+def test_an_answer_that_is_no_http_is_a_failure_of_its_webhook_alone(toy: str, tmp_path: Path, receiver: Any) -> None:
+    url, bodies, statuses = receiver
+    statuses += [0]
+    with Service.open(tmp_path) as service:
+        taught(service)
+        service.webhooks.add(url, [], "", "test")
+        first = service.line.inspect("disc", good_png(60))
+        assert eventually(lambda: "no HTTP" in (service.webhooks.waiting()[0]["last_error"] or ""))
+        assert eventually(lambda: [body["part"]["id"] for body in bodies] == [first.id])
+
+
+def test_the_thread_survives_what_nobody_foresaw(
+    toy: str, tmp_path: Path, receiver: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    url, bodies, _ = receiver
+    with Service.open(tmp_path) as service:
+        taught(service)
+        service.webhooks.add(url, [], "", "test")
+        with monkeypatch.context() as patch:
+            patch.setattr(service.webhooks, "deliver", lambda: {}["nothing"])
+            service.line.inspect("disc", good_png(60))
+            assert eventually(lambda: "KeyError" in caplog.text)
+        assert eventually(lambda: len(bodies) == 1)
+
+
+def test_of_each_webhook_the_latest_results_wait_and_what_is_dropped_is_said(
+    toy: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(webhooks, "MOST_WAITING", 2)
+    monkeypatch.setattr(webhooks, "DROPS_AN_ENTRY", 3)
+    with served(tmp_path) as (service, client):
+        taught(service)
+        for path in ("a", "b"):
+            service.webhooks.add(f"http://127.0.0.1:9/{path}", [], "", "test")  # nobody listens there
+        parts = [service.line.inspect("disc", good_png(60 + i)).id for i in range(6)]
+        assert [(one["waiting"], one["dropped"]) for one in client.get("/api/status").json()["webhooks"]] == [
+            (2, 4)
+        ] * 2
+        kept = service.core.store.rows("SELECT body FROM outbox ORDER BY seq")
+        assert [json.loads(row["body"])["part"]["id"] for row in kept] == [one for one in parts[-2:] for _ in range(2)]
+        said = [one.change["dropped"] for one in service.core.journal() if "dropped" in one.what]
+        assert said == [3, 3, 1, 1]
+        assert "blemish_webhooks_dropped 8" in client.get("/metrics").text
+        assert "4 dropped" in client.get("/settings").text
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        *(
+            "file:///etc/passwd",
+            "ftp://x/",
+            "http://",
+            "nothing",
+            "http://host/a b",
+            "http://host:port/",
+            "http://[::1",
+        ),
+        *("http://host:0/", "http://host:99999/", "http://host/ä", "http://host/a\tb", "http://user:password@host/"),
+    ],
+)
 def test_other_addresses_are_refused(tmp_path: Path, url: str) -> None:
     with Service.open(tmp_path) as service, pytest.raises(SettingsError):
         service.webhooks.add(url, [], "", "test")
+
+
+@pytest.mark.parametrize("url", ["http://x", "https://[::1]:8443/a?b=%20#c", "http://bücher.example:80/hook"])
+def test_addresses_that_can_be_sent_to_are_taken(tmp_path: Path, url: str) -> None:
+    with Service.open(tmp_path) as service:
+        assert service.webhooks.add(url, [], "", "test") in service.webhooks.all()
 
 
 def test_events_are_streamed_and_can_be_caught_up_with(toy: str, tmp_path: Path) -> None:

@@ -24,6 +24,8 @@ def test_a_second_run_is_refused_until_the_first_one_ends(tmp_path: Path) -> Non
         with pytest.raises(OutputError, match="no other run"), exclusive(tmp_path / "out"):
             pass
         assert (tmp_path / "out" / LOCK).exists()  # the refused run has not removed it
+        with pytest.raises(OutputError, match="with --data"), exclusive(tmp_path / "out", "--data"):
+            pass
         with exclusive(tmp_path / "another"):
             pass
     with exclusive(tmp_path / "out"):

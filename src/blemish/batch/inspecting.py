@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from blemish.batch.files import local_path, read_remote
 from blemish.batch.rows import Origin, Row, failure_row, row_of
 from blemish.batch.source import Entry
-from blemish.errors import BlemishError, ModelError, OutputError, SettingsError
+from blemish.errors import BlemishError, ImageError, ModelError, OutputError, SettingsError
 
 if TYPE_CHECKING:
     from blemish.data.full_scale import FullScale
@@ -97,7 +97,7 @@ class InspectorRows:
                 for row in self._stream(entries[done:], given):
                     yield row
                     done += 1
-            except (OutputError, MemoryError):
+            except OutputError:
                 raise
             except Exception:  # of one image, perhaps another one of its batch: one by one it shows
                 yield self._row_alone(entries[done], given)
@@ -107,7 +107,7 @@ class InspectorRows:
         """The row of one image, inspected by itself; an error that it raises is its own."""
         try:
             (row,) = self._stream([entry], category)
-        except (OutputError, MemoryError):
+        except OutputError:
             raise
         except Exception as error:
             return failure_row(entry, self._in_words(error), self.origin)
@@ -156,6 +156,8 @@ class InspectorRows:
         self._unforeseen += 1
         if self._unforeseen >= _MANY:
             raise error
+        if isinstance(error, MemoryError):
+            return str(ImageError("a picture that fits into memory", "a larger one", "give fewer --workers"))
         return f"blemish failed in a way it did not foresee ({type(error).__name__}: {error})"
 
 

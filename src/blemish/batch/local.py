@@ -25,6 +25,7 @@ from blemish.errors import BlemishError, OutputError
 from blemish.utils.signals import ctrl_c_blocked
 
 LOADING_DEATHS = 3  # of workers before they had loaded the model: more memory does not come by trying again
+IDLE_DEATHS = 3  # of workers at a shard that each died of no picture
 _PATIENCE = 10.0  # seconds that a worker has to end when it is asked to
 
 Counted = Callable[[str | None, bool], None]  # called with each row's verdict (None: an error), and whether it is new
@@ -44,7 +45,8 @@ class _Worker:
 class LocalEngine:
     """Finishes all shards of a `plan` with so many `workers`. `counted` is called with each row.
 
-    Raises the BlemishError that a worker could not go on from; OutputError where workers die before they are ready.
+    Raises the BlemishError that a worker could not go on from; OutputError where workers die before they are ready,
+    or again and again at a shard without having died of a picture.
     """
 
     settings: WorkerSettings
@@ -54,6 +56,7 @@ class LocalEngine:
     counted: Counted
     run: str = field(default_factory=lambda: uuid.uuid4().hex[:8])
     _deaths: Counter[int] = field(default_factory=Counter)  # by shard
+    _idle_deaths: Counter[int] = field(default_factory=Counter)  # by shard
     _loading_deaths: int = 0
 
     def finish(self) -> None:
@@ -147,17 +150,24 @@ class LocalEngine:
             return
         shard = worker.task.shard
         self._deaths[shard.number] += 1
-        if worker.task.is_careful:
-            self._condemn(shard, worker.task.run, code)
+        if worker.task.is_careful and not self._condemn(shard, worker.task.run, code):
+            self._idle_deaths[shard.number] += 1
+            if self._idle_deaths[shard.number] >= IDLE_DEATHS:
+                raise OutputError(
+                    f"a worker that finishes the pictures {shard.start + 1} to {shard.stop}",
+                    f"{IDLE_DEATHS} that died at it, none of them of a picture ({_in_words(code)})",
+                    "give fewer --workers, or a machine with more memory",
+                )
         attempt = self._deaths[shard.number]
         self._waiting.appendleft(Task(shard, f"{self.run}-{attempt}", is_careful=attempt > 1))
 
-    def _condemn(self, shard: Shard, run: str, code: int | None) -> None:
-        """Write the row of the image that a worker died of when it was tried alone."""
+    def _condemn(self, shard: Shard, run: str, code: int | None) -> bool:
+        """Write the row of the image that a worker died of when it was tried alone; whether there was one."""
         out = Path(self.settings.out)
         reader = InputReader(Path(self.settings.input))
         with Journal(out, shard, f"{self.run}-died") as journal:
-            for number in tried(out, shard, run):
+            numbers = tried(out, shard, run)
+            for number in numbers:
                 (entry,) = reader.entries(number, number + 1)
                 error = BlemishError(
                     "a picture that can be inspected",
@@ -166,6 +176,7 @@ class LocalEngine:
                 )
                 journal.add(number, failure_row(entry, str(error), self.origin))
         reader.close()
+        return bool(numbers)
 
 
 def _in_words(code: int | None) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import glob
 import hashlib
+import io
 import json
 import os
 import re
@@ -17,6 +18,7 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, TypeVar
+from urllib.parse import quote
 
 from blemish.batch.files import filesystem_of, id_of, is_uri, local_path, uri_of
 from blemish.batch.unique import UniqueTexts
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
 MANIFESTS = (".parquet", ".csv", ".jsonl", ".ndjson")
 GROUP = 1024  # entries in a row group of `_input.parquet`, and the most that one shard reads at a time
 _READ = 65_536  # rows of a manifest that are read at a time
+_BUFFER = 1 << 20  # bytes of a list in another file system that are read at a time
 _PATTERN = re.compile(r"[*?\[]")
 COLUMNS = ("id", "uri", "category")
 Item = TypeVar("Item")
@@ -191,7 +194,7 @@ def _remote_images(uri: str) -> Iterator[Found]:
     for name in names:
         relative = str(PurePosixPath(name).relative_to(PurePosixPath(root)))
         if wanted is None or wanted.fullmatch(relative):
-            yield relative, f"{folder.rstrip('/')}/{relative}", None
+            yield relative, f"{folder.rstrip('/')}/{quote(relative)}", None
 
 
 def _fixed_parts(parts: Sequence[str]) -> list[str]:
@@ -230,7 +233,7 @@ def _manifest(source: str) -> Iterator[Found]:
                 )
             place = str(uri)
             if not is_uri(place) and not os.path.isabs(os.path.expanduser(place)):
-                place = f"{folder}/{place}" if is_uri(source) else os.path.join(folder, place)
+                place = f"{folder}/{quote(place)}" if is_uri(source) else os.path.join(folder, place)
             identity, category = row.get("id"), row.get("category")
             yield (
                 str(uri) if identity is None or str(identity) == "" else str(identity),
@@ -250,6 +253,8 @@ def _rows_of(source: str) -> Iterator[Sequence[Mapping[str, Any]]]:
             else:
                 filesystem, inside = filesystem_of(source)
                 file = stack.enter_context(filesystem.open_input_file(inside))
+                if reader is not _parquet_rows:  # pyarrow's files know no lines
+                    file = stack.enter_context(io.BufferedReader(file, _BUFFER))
             yield from reader(file, source)
     except BlemishError:
         raise

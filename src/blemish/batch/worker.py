@@ -20,7 +20,7 @@ from blemish.batch.inspecting import MakerSpec, RowMaker
 from blemish.batch.rows import Row
 from blemish.batch.shards import Journal, Shard, journal_rows, publish
 from blemish.batch.source import Entry, InputReader
-from blemish.errors import BlemishError, DataWarning
+from blemish.errors import BlemishError, DataWarning, OutputError
 
 READY, ROW, DONE, FAILED = "ready", "row", "done", "failed"
 ORPHANED = 3  # exit code
@@ -67,6 +67,9 @@ def work(connection: Connection, settings: WorkerSettings) -> None:
         return
     except BlemishError as error:
         connection.send((FAILED, error))
+    except MemoryError:
+        full = OutputError("enough memory to inspect", "none left", "give fewer --workers, or a machine with more")
+        connection.send((FAILED, full))
     except Exception as error:
         connection.send((FAILED, RuntimeError(f"{type(error).__name__}: {error}")))
 

@@ -26,10 +26,10 @@ def export(
         Path, typer.Option("-o", "--output", metavar="BUNDLE", help="The folder of the bundle.", parser=given_path)
     ],
     format: Annotated[
-        Format, typer.Option("--format", help="onnx runs everywhere; openvino is faster on Intel and AMD.")
+        Format, typer.Option("--format", help="onnx runs everywhere; openvino on Intel and AMD.")
     ] = Format.onnx,
     int8: Annotated[
-        bool, typer.Option("--int8", help="Linear layers of a transformer in 8 bits: smaller, faster.")
+        bool, typer.Option("--int8", help="Linear layers of a transformer in 8 bits: a smaller file.")
     ] = False,
     opset: Annotated[int, typer.Option("--opset", metavar="18|21", help="Of ONNX; 18 is read by older engines.")] = 18,
     category: Annotated[

@@ -66,19 +66,35 @@ def serve(
         list[str] | None,
         typer.Option("--watch", metavar="PRODUCT=FOLDER", help="Inspect each new picture of a folder. Repeatable."),
     ] = None,
+    watch_part_id: Annotated[
+        str | None,
+        typer.Option(
+            "--watch-part-id",
+            metavar="PATTERN",
+            help="Regular expression that finds a part's id in a file's name: its first group. Unset: the name.",
+        ),
+    ] = None,
+    watch_keep: Annotated[
+        bool,
+        typer.Option("--watch-keep", help="Leave files where they are, marked by NAME.done or NAME.failed.txt."),
+    ] = False,
     camera: Annotated[
         list[str] | None,
         typer.Option("--camera", metavar="PRODUCT=ADDRESS", help="A camera: OpenCV's index or rtsp://… Repeatable."),
     ] = None,
     camera_interval: Annotated[
         float | None,
-        typer.Option("--camera-interval", metavar="S", help="Seconds between frames; only when triggered if unset."),
+        typer.Option(
+            "--camera-interval", metavar="S", min=0.001, help="Seconds between frames; only when triggered if unset."
+        ),
     ] = None,
     keep_days: Annotated[
-        float | None, typer.Option("--keep-days", metavar="D", help="Delete pictures of parts after so many days.")
+        float | None,
+        typer.Option("--keep-days", metavar="D", min=0, help="Delete pictures of parts after so many days."),
     ] = None,
     keep_gb: Annotated[
-        float | None, typer.Option("--keep-gb", metavar="GB", help="Delete the least needed pictures beyond this size.")
+        float | None,
+        typer.Option("--keep-gb", metavar="GB", min=0, help="Delete the least needed pictures beyond this size."),
     ] = None,
     import_lookout: Annotated[
         list[str] | None,
@@ -110,6 +126,9 @@ def serve(
     from blemish.cli.console import say
     from blemish.utils.optional import need
 
+    imported = [pair_of("--import-lookout", one, "MANIFEST") for one in import_lookout or ()]
+    watched = [pair_of("--watch", one, "FOLDER") for one in watch or ()]
+    cameras = [pair_of("--camera", one, "ADDRESS") for one in camera or ()]
     for module in ("fastapi", "python_multipart"):
         need(module, "serve", "blemish serve")
     uvicorn = need("uvicorn", "serve", "blemish serve")
@@ -123,22 +142,24 @@ def serve(
         from blemish.serve.retention import Limits
         from blemish.serve.service import Service
         from blemish.serve.sources.camera import CameraSettings
+        from blemish.serve.sources.watched_folder import WatchSettings
 
         settings = ServiceSettings(
             max_upload=max_upload * 2**20, waiting=waiting, workers=workers, time_limit=time_limit
         )
+        watching = WatchSettings(part_id=watch_part_id, move=not watch_keep, max_bytes=settings.max_upload)
         is_exposed = host not in LOOPBACK
         service = stack.enter_context(Service.open(data, settings))
         if token := prepare_users(service, is_exposed, token_file, new_token):
             say(f"The token of the user '{FIRST_USER}', shown this once: {token}")
-        for product, manifest in map(pair_of, import_lookout or ()):
+        for product, manifest in imported:
             say(imported_in_words(service, product, Path(manifest)))
         service.webhooks.publish_to(senders)
         inputs = Inputs(service)
         stack.callback(inputs.close)
-        for product, folder in map(pair_of, watch or ()):
-            inputs.watch(product, Path(folder))
-        for product, address in map(pair_of, camera or ()):
+        for product, folder in watched:
+            inputs.watch(product, Path(folder), watching)
+        for product, address in cameras:
             inputs.camera(product, address, CameraSettings(interval_s=camera_interval))
         if keep_days is not None or keep_gb is not None:
             limit = None if keep_gb is None else round(keep_gb * 1e9)
@@ -163,11 +184,11 @@ def senders_of(addresses: Sequence[str]) -> list[MqttSender]:
     return [MqttSender(one) for one in dict.fromkeys(map(MqttAddress.of, addresses))]
 
 
-def pair_of(text: str) -> tuple[str, str]:
-    """A product and what belongs to it, out of "PRODUCT=WHAT". Raises SettingsError."""
+def pair_of(option: str, text: str, kind: str) -> tuple[str, str]:
+    """A product and what belongs to it, out of an option's "PRODUCT=WHAT". Raises SettingsError."""
     product, equals, what = text.partition("=")
     if not (product and equals and what):
-        raise SettingsError("PRODUCT=FOLDER, or PRODUCT=ADDRESS", repr(text), "name a product and what it is given")
+        raise SettingsError(f"{option} PRODUCT={kind}", repr(text), f"mend {option}: the product's name before the '='")
     return product, what
 
 

@@ -58,9 +58,9 @@ class Needs:
     pooling: str = "top:0.01"
     slow_fit: bool = False
 
-    def can_leave_out(self, count: int, images: int) -> bool:
-        """Whether a category of so many `images` may lose `count` of them."""
-        return images - count >= (self.min_images_left or self.min_images)
+    def enough_left(self, images: int) -> bool:
+        """Whether so many `images` of a category suffice where others of it are left out to calibrate."""
+        return images >= (self.min_images_left or self.min_images)
 
     def limited_to_max_copies(self, images: int) -> Needs:
         """These needs for `images` normal images of a category: `rotations` are halved until `max_copies` suffice.

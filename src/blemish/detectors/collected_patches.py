@@ -41,8 +41,10 @@ class Coreset:
 class BankRows:
     """The rows `(M, D)` of a bank, and where known the number of the image `(M,)` that each is from.
 
-    `is_turned` `(M,)` bool: which rows are from turned copies. `is_separable`: without an image's rows the bank is the
-    one that would have been made without that image.
+    `is_turned` `(M,)` bool: which rows are from turned copies. `is_separable`: no other image's row was chosen, nor any
+    left out, by what that image shows. Without its rows the bank is the one that would have been made without it, but
+    for what all images were counted or measured for together: the scale of its channels, and how many patches of each
+    image's copies there is room for.
     """
 
     rows: Tensor
@@ -126,7 +128,7 @@ class PatchesByImage:
         turned = [(image, scaled(sample.rows())) for image, sample in self.copies.items()]
         if is_few:
             total = whole + sum(len(rows) for _, rows in turned)
-            if total > coreset.min_patches:
+            if total > min(coreset.min_patches, coreset.max_patches):
                 left = (coreset.max_patches - whole) // max(1, len(turned))
                 turned = [
                     (image, rows[coreset.chosen(rows, min(left, max(1, round(coreset.ratio * len(rows)))))])

@@ -41,14 +41,14 @@ from blemish.numeric.moments import Moments
 from blemish.numeric.pooling import SEVERAL_SHARES, geometric_mean
 from blemish.numeric.sampling import ReservoirSample
 from blemish.numeric.shrinkage import shrunk_variance
+from blemish.numeric.standardise import STD_OFFSET
 from blemish.types import RGB, Batch, BrokenRule, Features, PatchScores
 
-MIN_IMAGES = 8  # normal images: of fewer, what they have in common is mostly chance
-MIN_IMAGES_LEFT = 6  # of a category, where one or two are left out of a fit to calibrate
+# Normal images of a category; of fewer, what they have in common is mostly chance. Some may be left out to calibrate.
+MIN_IMAGES, MIN_IMAGES_LEFT = 8, 6
 MEASURED_ON = 16  # normal images of a category that the bank leaves out in turn, as in `Hybrid`
 HELD_PATCHES = 65536  # of a category, of which those are drawn that words are learned from
 WORD_PATCHES = 8192  # of a category, that words are learned from: at most, and at most half of all
-STD_OFFSET = 1e-3  # as in patchcore.py
 NEIGHBOURHOOD = 3  # side of the square of patches over which the first encoder's are averaged, as in PatchCore
 PRIOR_STD, PRIOR_IMAGES = 0.1, 4.0  # of the logarithms of the bank's scores, and how many images that is worth
 TINY = 1e-9
@@ -61,7 +61,7 @@ _SHARED = ("rotations", "max_copies", "pooling", "image_size", "framing", "seed"
 @dataclass(frozen=True)
 class Unit:
     """What the bank gives left-out normal images: the geometric mean `score`, the standard deviation `std` of its
-    logarithm, and how many times that the largest patch is, `peak`."""
+    logarithm, and how many times that the largest patch that is judged is, `peak`."""
 
     score: float
     std: float
@@ -142,7 +142,7 @@ class Components(Configurable):
 
     @property
     def needs(self) -> Needs:
-        return replace(self._bank.needs, min_images=MIN_IMAGES)
+        return replace(self._bank.needs, min_images=MIN_IMAGES, min_images_left=MIN_IMAGES_LEFT)
 
     def fit(self, batches: Iterable[Batch], progress: Progress | None = None) -> Self:
         """Fit the bank, then words, compositions and rules; three further epochs.
@@ -293,7 +293,9 @@ class Components(Configurable):
                     one = batch.features.take(slice(row, row + 1))
                     patches = self._bank.score_without(one, (numbers[row],)).patches  # (1, h, w)
                     scores[name] += pooled_scores(patches, one, self.pooling)
-                    peaks[name].append(float(patches.max()))
+                    ignored = one.ignored_on(patches.shape[1:])  # (1, h, w)
+                    judged = patches if ignored is None else patches.masked_fill(ignored.to(patches.device), 0)
+                    peaks[name].append(float(judged.max()))
         units = {}
         for name, own in scores.items():
             logs = torch.tensor(own, dtype=torch.float64).clamp_min(TINY).log().numpy()  # (n,)

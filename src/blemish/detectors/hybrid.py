@@ -47,10 +47,11 @@ FAST_IMAGE_SIZE = 384
 class Hybrid(Configurable):
     """A bank of convolutional patches beside a bank of transformer patches; needs two joined encoders.
 
-    `local` and `context` are settings of the two `PatchCore`s, over this class's own. With l and c a patch's distances
-    in both, and l₀, c₀ the scores that either half gives normal images it does not know (`units_`), its score is the
-    power mean (((l/l₀)⁴ + (c/c₀)⁴)/2)^¼, on the finer half's grid; the image's score pools these. `rotations`,
-    `max_copies`, `pooling`, `image_size`, `framing`: see `Needs`; all others as in `PatchCore`.
+    `local` and `context` are settings of the two `PatchCore`s, over this class's own; both measure distances (`metric`
+    "l2"). With l and c a patch's distances in both, and l₀, c₀ the scores that either half gives normal images it does
+    not know (`units_`), its score is the power mean (((l/l₀)⁴ + (c/c₀)⁴)/2)^¼, on the finer half's grid; the image's
+    score pools these. `rotations`, `max_copies`, `pooling`, `image_size`, `framing`: see `Needs`; all others as in
+    `PatchCore`.
     """
 
     local: Mapping[str, Any] | None = None
@@ -74,6 +75,13 @@ class Hybrid(Configurable):
             "local": PatchCore(**{**shared, **_LOCAL, **self.local}),
             "context": PatchCore(**{**shared, **_CONTEXT, **self.context}),
         }
+        for half, bank in self._banks.items():
+            if bank.needs.score_exponent != self.needs.score_exponent:
+                raise SettingsError(
+                    f"distances in both halves, to join them; a cosine metric in {half!r} gives half their squares",
+                    f"metric={bank.metric!r}",
+                    "leave the metric l2, and set unit_layers=True: then it grows as the angle does",
+                )
 
     @classmethod
     def current_settings(cls, settings: Mapping[str, Any]) -> dict[str, Any]:

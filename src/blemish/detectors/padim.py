@@ -8,7 +8,7 @@ random choice of their channels, mean and covariance + ε I at every position. F
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Self
 
 import torch
@@ -16,7 +16,7 @@ from torch import Tensor
 
 from blemish.detectors.base import Needs, Progress
 from blemish.detectors.categories import by_category, categories_of, matching_category, state_key
-from blemish.detectors.patches import Grid, concatenate_layers
+from blemish.detectors.patches import Grid, concatenate_layers, numbered
 from blemish.detectors.settings import Configurable, Count, ImageFraming, NotNegative, Odd, Pooling, Positive, Seed
 from blemish.encoders.base import LayerRole
 from blemish.errors import NotFittedError, SettingsError
@@ -35,10 +35,10 @@ class PaDiM(Configurable):
     `standardise`: channels are divided by their standard deviation over all normal patches first, so that `epsilon`
     means the same for any encoder.
 
-    `shrinkage`: with n normal images a position's covariance is (1 − w) of its own + w of one that all positions share,
-    w = `shrinkage` / (`shrinkage` + n), as if the shared one came from so many images; 0 is the paper. The shared one
-    is the mean of all positions' covariances + that of the steps from a position's mean to its neighbours', so that one
-    normal image says something, and a part may be shifted a little.
+    `shrinkage`: with n normal images, their copies not counted, a position's covariance is (1 − w) of its own + w of
+    one that all positions share, w = `shrinkage` / (`shrinkage` + n), as if the shared one came from so many images; 0
+    is the paper. The shared one is the mean of all positions' covariances + that of the steps from a position's mean to
+    its neighbours', so that one normal image says something, and a part may be shifted a little.
 
     Features on another grid than the first image fitted are compared with the Gaussians at the same relative position.
     `flips`, `rotations`, `pooling`, `image_size`, `square`, `framing`: see `Needs`. `seed`: of the channels.
@@ -74,15 +74,15 @@ class PaDiM(Configurable):
     def fit(self, batches: Iterable[Batch], progress: Progress | None = None) -> Self:
         """Means and whitening matrices of each category, from sums: memory does not grow with the images."""
         sums: dict[str, Sums] = {}
-        for batch in batches:
+        for batch, numbers, _ in numbered(batches):
             patches = self._patches(batch.features)  # (B, h, w, D)
             if not sums:
                 random = torch.Generator().manual_seed(self.seed)
                 order = torch.randperm(patches.shape[-1], generator=random)
                 self.channels_ = order[: self.channels].sort().values  # (C,)
-            for name, image in zip(categories_of(batch.features), patches, strict=True):
+            for name, image, number in zip(categories_of(batch.features), patches, numbers, strict=True):
                 chosen = image[..., self.channels_.to(image.device)]  # (h, w, C)
-                sums.setdefault(name, Sums.around(chosen)).add(chosen)
+                sums.setdefault(name, Sums.around(chosen)).add(chosen, number)
         if not sums:
             raise SettingsError("at least one good picture", "none", "give good pictures to learn from")
         self.means_: dict[str, Tensor] = {}
@@ -140,7 +140,7 @@ class PaDiM(Configurable):
         scale = torch.ones_like(means[0])  # (C,)
         if self.standardise:
             scale = (pooled.diagonal() + means.var(dim=0, correction=0)).sqrt().clamp_min(STD_FLOOR)  # (C,)
-        weight = self.shrinkage / (self.shrinkage + sums.count)
+        weight = self.shrinkage / (self.shrinkage + len(sums.images))
         covariance.lerp_(pooled + steps_between(means.view(*sums.grid, -1)), weight)
         covariance /= scale[:, None] * scale
         covariance.diagonal(dim1=1, dim2=2).add_(self.epsilon)
@@ -175,7 +175,8 @@ class PaDiM(Configurable):
 class Sums:
     """Sums over normal images at each of P positions: from them come means and covariances, whatever their number.
 
-    They are taken about `origin`, the first image, so that small differences are not lost in large numbers.
+    They are taken about `origin`, the first image, so that small differences are not lost in large numbers. `count`
+    includes turned and mirrored copies; `images` are the numbers of the images that these are of.
     """
 
     grid: tuple[int, int]
@@ -183,6 +184,7 @@ class Sums:
     first: Tensor  # (P, C)
     second: Tensor  # (P, C, C)
     count: int = 0
+    images: set[int] = field(default_factory=set)
 
     @classmethod
     def around(cls, image: Tensor) -> Sums:
@@ -191,8 +193,9 @@ class Sums:
         origin = image.reshape(-1, channels).float().clone()
         return cls((height, width), origin, torch.zeros_like(origin), origin.new_zeros(*origin.shape, channels))
 
-    def add(self, image: Tensor) -> None:
-        """Take in an image's patches `(h, w, C)`; on another grid, those at the same relative positions."""
+    def add(self, image: Tensor, number: int) -> None:
+        """Take in the patches `(h, w, C)` of a copy of the image of that number; on another grid, those at the same
+        relative positions."""
         rows = image.flatten(0, 1).float()  # (h·w, C)
         if image.shape[:2] != self.grid:
             rows = rows[same_position(self.grid, image.shape[:2]).to(rows.device)]  # (P, C)
@@ -200,6 +203,7 @@ class Sums:
         self.first += rows
         self.second.baddbmm_(rows[:, :, None], rows[:, None])
         self.count += 1
+        self.images.add(number)
 
     def means(self) -> Tensor:
         """`(P, C)`."""

@@ -35,14 +35,14 @@ from blemish.detectors.settings import (
 from blemish.encoders.base import LayerRole
 from blemish.errors import NotFittedError, SettingsError
 from blemish.numeric.background import fit_background, foreground
-from blemish.numeric.dense_neighbours import nearest_distances, neighbourhoods, true_distances
+from blemish.numeric.dense_neighbours import nearest_distances, true_distances
 from blemish.numeric.neighbours import Metric, Neighbours
+from blemish.numeric.standardise import channel_scale
 from blemish.types import RGB, Batch, Features, PatchScores
 
-BACKGROUND_IMAGES = 32  # images of a category that the background is learned from; bounds memory and time
-# Added to a channel's standard deviation, which may be 0; chosen by hand. Absolute and larger than numeric's STD_FLOOR:
-# channels that hardly vary on the few normal images must not dominate the distance, as no covariance tempers it here.
-STD_OFFSET = 1e-3
+# Images of a category, as they are, that the background is learned from; bounds memory and time. The corners of turned
+# copies are filled by reflection and say nothing about it.
+BACKGROUND_IMAGES = 32
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
@@ -123,7 +123,7 @@ class PatchCore(Configurable):
                         self.reservoir_size, self.seed
                     )
                 collected[name].add(rows, image, is_original)
-                if self.background and len(own := images.setdefault(name, [])) < BACKGROUND_IMAGES:
+                if self.background and is_original and len(own := images.setdefault(name, [])) < BACKGROUND_IMAGES:
                     own.append(patches)
         if not collected:
             raise SettingsError("at least one good picture", "none", "give good pictures to learn from")
@@ -136,8 +136,7 @@ class PatchCore(Configurable):
         coreset = Coreset(self.coreset_ratio, self.min_patches, self.max_patches, self.metric == "cosine", self.seed)
         for done, (name, patches_of) in enumerate(collected.items(), start=1):
             if self.standardise:
-                rows = patches_of.rows()  # (N, D)
-                self.scales_[name] = (rows.std(0, correction=0) + STD_OFFSET) * rows.shape[1] ** 0.5  # (D,)
+                self.scales_[name] = channel_scale(patches_of.rows().std(0, correction=0))  # (D,)
             self.rows_of_[name] = patches_of.bank(coreset, partial(self._scaled, name))
             self._store(name, self.rows_of_[name].rows)
             if progress:
@@ -157,6 +156,8 @@ class PatchCore(Configurable):
         distance, index = nearest_distances(bank, rows)  # (B·h·w, 1) each
         grid = distance.view(patches.shape[:3])  # (B, h, w)
         background = self.backgrounds_.get(category)
+        if background is not None:
+            grid = grid * foreground(background, patches)
         images = None
         if self.reweighting_neighbours:
             largest, at = grid.flatten(1).max(1)  # (B,) each
@@ -165,11 +166,11 @@ class PatchCore(Configurable):
                 query = rows.unflatten(0, (patches.shape[0], -1))[torch.arange(patches.shape[0]), at]  # (B, D)
                 query = normalize(query, dim=1) if bank.metric == "cosine" else query  # (B, D)
                 nearest = index.view(patches.shape[0], -1).gather(1, at[:, None])[:, 0]  # (B,)
-                around = true_distances(bank, query, neighbourhoods(bank, count)[nearest])  # (B, count)
+                around = true_distances(bank, query, bank.neighbourhoods(count)[nearest])  # (B, count)
                 images = -torch.expm1(largest - around.logsumexp(1)) * largest  # (B,)
             else:
                 images = largest
-        return PatchScores(grid if background is None else grid * foreground(background, patches), images)
+        return PatchScores(grid, images)
 
     def can_leave_out(self, category: str) -> bool:
         """Whether banks without some of the category's images are known: `keep_originals`, and few images."""
@@ -179,7 +180,8 @@ class PatchCore(Configurable):
     def score_without(self, features: Features, left_out: Collection[int]) -> PatchScores:
         """As `score`, by banks without what the images of these numbers (`Batch.images`) gave.
 
-        Exact where `can_leave_out`; elsewhere a little high, as what is left was chosen beside those images.
+        Where `can_leave_out` as if these images had not been given, but for the channels' scale (`standardise`) and how
+        many patches were kept of each image's copies; elsewhere a little high, as what is left was chosen beside them.
         """
         gone = torch.tensor(sorted(left_out))
         return self._score_by_rows(
@@ -210,14 +212,15 @@ class PatchCore(Configurable):
             bank = bank_of(category, patches.device)
             rows = self._scaled(category, patches.flatten(0, 1))  # (h·w, D)
             distance, index = bank.search(rows)  # (h·w, 1) each
+            background = self.backgrounds_.get(category)
+            if background is not None:
+                distance = distance * foreground(background, patches[None])[0].view(-1, 1)
             if self.reweighting_neighbours:
                 judged = distance[:, 0]  # (h·w,)
                 if ignored is not None:
                     judged = judged.masked_fill(ignored[i].flatten().to(judged.device), 0)
                 images.append(reweighted_score(bank, rows, judged, index[:, 0], self.reweighting_neighbours))
-            grid = distance.view(patches.shape[:2])  # (h, w)
-            background = self.backgrounds_.get(category)
-            scores.append(grid if background is None else grid * foreground(background, patches[None])[0])
+            scores.append(distance.view(patches.shape[:2]))  # (h, w)
         return PatchScores(torch.stack(scores), torch.stack(images) if images else None)
 
     def state(self) -> dict[str, Tensor]:

@@ -20,7 +20,7 @@ from torch.nn.functional import normalize
 
 from blemish.detectors.base import Needs, Progress, add_prefix, strip_prefix
 from blemish.detectors.categories import by_category, categories_of, matching_category, state_key
-from blemish.detectors.patchcore import STD_OFFSET, PatchCore
+from blemish.detectors.patchcore import PatchCore
 from blemish.detectors.patches import Grid, concatenate_layers
 from blemish.detectors.settings import (
     Configurable,
@@ -36,6 +36,7 @@ from blemish.detectors.settings import (
 from blemish.encoders.base import LayerRole
 from blemish.errors import NotFittedError, SettingsError
 from blemish.numeric.moments import Moments
+from blemish.numeric.standardise import channel_scale
 from blemish.types import RGB, Batch, Features, PatchScores
 
 _OWN = ("temperatures", "context")  # settings that PatchCore lacks
@@ -123,8 +124,7 @@ class SAPatchCore(Configurable):
                 moments.setdefault(name, Moments()).add(patches.flatten(0, 1))  # (N, D)
         if not moments:
             raise SettingsError("at least one good picture", "none", "give good pictures to learn from")
-        stds = {name: one.std.float() + STD_OFFSET for name, one in moments.items()}  # (D,) each
-        return {name: std * len(std) ** 0.5 for name, std in stds.items()}
+        return {name: channel_scale(one.std.float()) for name, one in moments.items()}
 
     def _in_context(self, features: Features) -> Features:
         """Features whose one layer holds the patches beside their contexts, `(B, h, w, D · (1 + temperatures))`."""

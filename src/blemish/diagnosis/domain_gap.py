@@ -17,8 +17,8 @@ from blemish.diagnosis.advice import advice_for
 from blemish.diagnosis.material import Material
 from blemish.diagnosis.signs import InspectedImage, Measure, Sign, Thresholds
 from blemish.metrics import auroc
-from blemish.model.category_recognition import evenly_spaced
 from blemish.preprocessing.foreground import from_pixels
+from blemish.utils.indices import evenly_spaced
 
 if TYPE_CHECKING:
     import torch

@@ -13,7 +13,7 @@ from blemish.diagnosis.advice import advice_for
 from blemish.diagnosis.material import TINY, Material
 from blemish.diagnosis.signs import InspectedImage, Measure, Sign, Thresholds
 from blemish.metrics import auroc
-from blemish.model.category_recognition import evenly_spaced
+from blemish.utils.indices import evenly_spaced
 
 NAME = "identity mapping"
 MOST_PIXELS = 500  # of a spot that are compared: further ones add nothing to the AUROC

@@ -16,9 +16,9 @@ from blemish.data.duplicates import fingerprint
 from blemish.data.loading import ImageInputs, good_samples
 from blemish.diagnosis.signs import InspectedImage
 from blemish.errors import ImageError
-from blemish.model.category_recognition import evenly_spaced
 from blemish.preprocessing.foreground import from_pixels
 from blemish.types import Sample
+from blemish.utils.indices import evenly_spaced
 
 if TYPE_CHECKING:
     from blemish.detectors.base import Progress

@@ -17,7 +17,7 @@ from blemish.diagnosis.advice import advice_for
 from blemish.diagnosis.material import Material
 from blemish.diagnosis.signs import Measure, Sign, Thresholds
 from blemish.errors import DataWarning
-from blemish.model.category_recognition import evenly_spaced
+from blemish.utils.indices import evenly_spaced
 
 if TYPE_CHECKING:
     import torch

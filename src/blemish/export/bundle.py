@@ -13,6 +13,8 @@ import numpy as np
 from PIL import Image
 
 from blemish.data.readers.base import pixel_limit
+from blemish.detectors.base import Exportable
+from blemish.encoders.points.point_encoder import DescriptorEncoder
 from blemish.encoders.precision import precision_of
 from blemish.errors import ModelError, OutputError, SettingsError
 from blemish.export.graph import OUTPUTS, InspectionGraph, exportable, graph_thresholds
@@ -149,7 +151,9 @@ def check_exportable(model: FittedModel, category: str | None) -> None:
     calibration_of(model, category)
     if POINTS in model.modalities:
         raise SettingsError(
-            "a model of pictures", "one of measured points", "inspect scans with the model itself: blemish inspect"
+            "a model of pictures",
+            f"one of measured points: {scans_lack(model)}",
+            "inspect scans with the model itself: blemish inspect",
         )
     exportable(model)
     if model.ignored and not has_pooling(model):
@@ -158,12 +162,22 @@ def check_exportable(model: FittedModel, category: str | None) -> None:
             f"{model.settings.detector_name!r}, with an image score of its own",
             "fit with --set reweighting_neighbours=0, or without --ignore",
         )
-    if model.recognition_framing is not None:
+    if model.recognition_framing is not None or model.framed_otherwise:
         raise SettingsError(
             "a model whose categories are framed alike",
             f"{len(model.framings)} categories, each framed in its own way",
             "fit one model for each category, and export each",
         )
+
+
+def scans_lack(model: FittedModel) -> str:
+    """What a bundle of a model of scans would lack: of the detector, of the encoder of points, or of the runtime."""
+    detector, points = model.settings.detector_name, getattr(model.encoder, "points", None)
+    if not isinstance(model.detector, Exportable):
+        return f"no graph can hold the scores of {detector!r}"
+    if not isinstance(points, DescriptorEncoder):
+        return f"points are described outside of the graph, and {getattr(points, 'name', '?')!r} takes torch for it"
+    return f"{detector!r} has a graph, but blemish-runtime can neither frame scans nor describe points yet"
 
 
 def calibration_of(model: FittedModel, category: str | None) -> Calibration:

@@ -13,7 +13,7 @@ import json
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 
@@ -21,6 +21,7 @@ from blemish.augmentation.perturb import slight_copies
 from blemish.detectors.base import add_prefix, strip_prefix
 from blemish.errors import NotFittedError
 from blemish.types import POINTS, RGB, Features, ImageOrScan
+from blemish.utils.indices import evenly_spaced, group_indices
 
 # Chosen by hand, for time and the size of saved models.
 PATCHES = 256  # of an image, at most, evenly spaced
@@ -257,16 +258,3 @@ def patches_by_source(encoded: Iterable[Features], sources: Sequence[str]) -> di
         for source in sources:
             found[source].append(recognition_patches(features, source)[0])
     return found
-
-
-def group_indices(keys: Sequence[Any]) -> dict[Any, list[int]]:
-    """The indices at which each key stands, keys in the order of their first appearance."""
-    found: dict[Any, list[int]] = {}
-    for index, key in enumerate(keys):
-        found.setdefault(key, []).append(index)
-    return found
-
-
-def evenly_spaced(count: int, most: int) -> list[int]:
-    """At most `most` indices, evenly spaced over `range(count)`."""
-    return sorted({round(i) for i in np.linspace(0, count - 1, min(count, most))})

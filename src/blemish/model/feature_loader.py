@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Self
@@ -17,6 +17,7 @@ from blemish.model.decoded_images import DecodedImages
 from blemish.model.feature_store import FeatureStore, TrainingViewEncoder
 from blemish.model.training_views import (
     MIN_POOL,
+    ORIGINAL,
     Ignored,
     Poses,
     Prepare,
@@ -52,7 +53,7 @@ class FeatureLoader:
     needs: Needs
     indices: tuple[int, ...]
     categories: tuple[str, ...] | None  # of all images, whatever the `indices`
-    poses: Sequence[Poses | None]  # of all images: which copies make sense; None leaves that to `needs`
+    poses: Sequence[Poses]  # of all images: the copies of each that are learned from
     prompts: Mapping[str, Prompts] | None = None
     seed: int = 0
     batch_size: int = 8
@@ -88,17 +89,18 @@ class FeatureLoader:
         """A loader of all `images`, any sequence of `(H, W, 3)` uint8 arrays or scans, also one that decodes lazily.
 
         `prepare` makes the encoder's input `(h, w, 3)` uint8 of an image: one function for all, or one for each;
-        `ignored` says for each which pixels of it are not judged, which features of plain copies then know.
-        Memory stays under `memory` bytes plus one batch.
+        `ignored` says for each which pixels of it are not judged, which features of plain copies then know; `poses`
+        which copies of each make sense (None: those that `needs` asks for). Memory stays under `memory` bytes plus one
+        batch. Raises DatasetError where a category has fewer images than `needs` asks for.
         """
-        if len(images) < max(1, needs.min_images):
-            raise DatasetError(
-                f"at least {max(1, needs.min_images)} good pictures", str(len(images)), "give more good pictures"
-            )
         if categories is not None and len(categories) != len(images):
             raise SettingsError(
                 f"one category for each of {len(images)} pictures", f"{len(categories)} categories", "name them all"
             )
+        names = [""] * len(images) if categories is None else list(categories)
+        check_enough(names, needs)
+        limited = {name: needs.limited_to_max_copies(count) for name, count in Counter(names).items()}
+        sensible = [None] * len(images) if poses is None else list(poses)
         prepares = [prepare] * len(images) if callable(prepare) else list(prepare)
         generator = ViewGenerator(images, prepares, seed, ignored)
         keep_inputs = needs.augmentation or needs.synthetic_anomalies
@@ -107,7 +109,7 @@ class FeatureLoader:
             needs=needs,
             indices=tuple(range(len(images))),
             categories=None if categories is None else tuple(categories),
-            poses=[None] * len(images) if poses is None else list(poses),
+            poses=[poses_of(limited[name], own) for name, own in zip(names, sensible, strict=True)],
             prompts=prompts,
             seed=seed,
             batch_size=batch_size,
@@ -140,19 +142,14 @@ class FeatureLoader:
         """The features `(1, h, w, D)` of the images at `indices`, one by one, neither turned nor augmented."""
         if not indices:
             return
-        needs = replace(
-            self.needs, rotations=1, flips=False, augmentation=False, synthetic_anomalies=False, min_images=1
-        )
-        for batch in replace(self.subset(indices), needs=needs, batch_size=1, progress=None):
+        needs = replace(self.needs, augmentation=False, synthetic_anomalies=False)
+        plain = [ORIGINAL] * len(self.poses)
+        for batch in replace(self.subset(indices), needs=needs, poses=plain, batch_size=1, progress=None):
             yield batch.features
 
     def __iter__(self) -> Iterator[Batch]:
         epoch, self.epochs = self.epochs, self.epochs + 1
-        copies = [
-            TrainingView(i, degrees, mirrored)
-            for i in self.indices
-            for degrees, mirrored in poses_of(self.needs, self.poses[i])
-        ]
+        copies = [TrainingView(i, degrees, mirrored) for i in self.indices for degrees, mirrored in self.poses[i]]
         is_random = self.needs.augmentation or self.needs.synthetic_anomalies
         rng = np.random.default_rng((self.seed, epoch))
         order = self._order(len(copies), rng) if is_random else np.arange(len(copies))
@@ -201,4 +198,16 @@ class FeatureLoader:
             covered,
             self.prompts,
             *shown,
+        )
+
+
+def check_enough(categories: Sequence[str], needs: Needs) -> None:
+    """Raise DatasetError for a category, of those of all normal images, with fewer images than a detector needs."""
+    counts, least = Counter(categories), max(1, needs.min_images)
+    name, found = min(counts.items(), key=lambda one: one[1], default=("", 0))
+    if found < least:
+        raise DatasetError(
+            f"at least {least} good pictures{' of each product' if name else ''}",
+            f"{found} of {name!r}" if name else str(found),
+            "give more good pictures",
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 
@@ -17,7 +18,7 @@ from blemish.model.reasons import ReasonSettings
 from blemish.model.reference_images import ReferenceImages
 from blemish.model.settings import ModelSettings
 from blemish.model.standing_out import StandingOut
-from blemish.preprocessing.framing import Framing
+from blemish.preprocessing.framing import Framing, same_state
 from blemish.scoring.calibration import Calibration
 
 
@@ -28,7 +29,8 @@ class FittedModel:
     `settings` are those it was fitted with, where "auto" has become what it stood for. `full_scale` is which level of
     images with more than 8 bits is white. `framings` and `calibrations` have one entry a category; the unnamed category
     is "" among the framings and None among the calibrations. `recognition_framing` shows images to the `recogniser`,
-    None where all categories are framed alike. `fingerprints` are those of the images the detector was fitted on;
+    None where the framing of any category does. `fingerprints` are those of the images the detector was fitted on,
+    `held_out_fingerprints` of those that were held out for the calibrations alone (none in models of earlier versions);
     `outliers` those that were left out, `standing_out` others that score apart from the rest; `repeats` says how many
     more were given that repeat others. `thumbnails` `(H, W, 3)` uint8 is a sheet of the normal images. `ignored` are
     the areas `(h, w)` bool of images, at any resolution, that are not judged, of the categories that have one.
@@ -51,6 +53,7 @@ class FittedModel:
     thumbnails: np.ndarray
     ignored: Mapping[str, np.ndarray] = field(default_factory=dict)
     references: Mapping[str, ReferenceImages] = field(default_factory=dict)
+    held_out_fingerprints: frozenset[str] = frozenset()
     reasons: ReasonSettings = field(default_factory=ReasonSettings)
 
     @property
@@ -66,6 +69,12 @@ class FittedModel:
     def framing_of(self, category: str | None) -> Framing:
         """The framing of a category, or of all where they are framed alike."""
         return self.framings.get(category or "", next(iter(self.framings.values())))
+
+    @cached_property
+    def framed_otherwise(self) -> frozenset[str]:
+        """The categories whose framing has learned something else than that of images of unknown category."""
+        usual = self.framing_of(None)
+        return frozenset(name for name, own in self.framings.items() if own is not usual and not same_state(own, usual))
 
     def ignored_in(self, category: str | None) -> np.ndarray | None:
         """The area `(h, w)` bool that images of a category, or of the only one, ignore; None where there is none."""

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -13,13 +12,13 @@ import numpy as np
 from blemish.data import load_sample
 from blemish.data.full_scale import learn_full_scale
 from blemish.data.loading import ImageInputs, complete_samples, good_samples
-from blemish.detectors.base import Detector, FitsToHeldOut, Needs, Progress
+from blemish.detectors.base import Detector, FitsToHeldOut, Progress
 from blemish.encoders.base import Encoder, text_tower
 from blemish.encoders.feature_cache import with_disk_cache
 from blemish.encoders.precision import precision_of
 from blemish.errors import DatasetError
-from blemish.model.category_recognition import CategoryRecognisers, evenly_spaced, group_indices
-from blemish.model.feature_loader import FeatureLoader
+from blemish.model.category_recognition import CategoryRecognisers
+from blemish.model.feature_loader import FeatureLoader, check_enough
 from blemish.model.fitted import FittedModel
 from blemish.model.held_out_scores import HeldOutEncoder, calibrations_of, score_held_out
 from blemish.model.model_folder import thumbnail_sheet
@@ -28,10 +27,11 @@ from blemish.model.reference_images import KEPT, MOST, ReferenceImages
 from blemish.model.settings import ModelSettings, check_compatible
 from blemish.model.standing_out import find_standing_out, scores_to_compare
 from blemish.model.survey import NormalImages, survey
-from blemish.preprocessing.framing import Framing
+from blemish.preprocessing.framing import Framing, same_state
 from blemish.preprocessing.ignored_area import IgnoreInput, fill_ignored, ignored_pixels, read_ignored
 from blemish.scoring.held_out_plan import plan_held_out
 from blemish.types import POINTS, ImageOrScan, Prompts, Sample
+from blemish.utils.indices import evenly_spaced, group_indices
 
 
 def fit(
@@ -52,7 +52,7 @@ def fit(
     needs = settings.detector.needs
     given = [settings.measured(sample) for sample in good_samples(images, category, assume_good)]
     samples = complete_samples(given, needs.modalities)
-    check_enough(len(samples), needs)
+    check_enough([sample.category or "" for sample in samples], needs)
     chosen = complete_samples(
         [settings.measured(sample) for sample in chosen_samples(learned_only, category)], needs.modalities
     )
@@ -65,12 +65,13 @@ def fit(
     full_scale = learn_full_scale(samples, settings.bit_depth)
     load = partial(load_sample, modalities=needs.modalities, full_scale=full_scale)
     normal = survey(samples, load, partial(settings.build_framing, encoder), assume_good, given_areas)
-    check_enough(len(normal.samples), needs)
+    check_enough(normal.categories, needs)
     loader = feature_loader(normal, learning, settings, prompts, progress)
     outliers: tuple[Outlier, ...] = ()
     if clean and (outliers := find_outliers(loader, normal.samples, normal.fingerprints, progress)):
         normal, loader = without_outliers(normal, loader, settings, outliers, encoder)
     never = {i for i, sample in enumerate(normal.samples) if any(sample is one for one in chosen)}
+    check_some_count(normal.categories, never)
     plan = plan_held_out(normal.categories, loader.needs, settings.false_alarm_rate, settings.seed, never)
     detector = unfitted(settings.detector).fit(loader.subset(plan.fitted), progress)
     if isinstance(detector, FitsToHeldOut) and plan.split:
@@ -103,6 +104,7 @@ def fit(
             for name, calibration in calibrations.items()
         },
         fingerprints=frozenset(normal.fingerprints[i] for i in plan.fitted),
+        held_out_fingerprints=frozenset(normal.fingerprints[i] for i in plan.split),
         outliers=outliers,
         standing_out=standing_out,
         repeats=len(samples) - len(normal.samples) - len(outliers),
@@ -139,10 +141,15 @@ def unfitted(detector: Detector) -> Detector:
     return type(detector)(**detector.settings)
 
 
-def check_enough(images: int, needs: Needs) -> None:
-    """Raise DatasetError where there are fewer normal images than a detector needs."""
-    if images < max(1, needs.min_images):
-        raise DatasetError(f"at least {max(1, needs.min_images)} good pictures", str(images), "give more good pictures")
+def check_some_count(categories: Sequence[str], never_held_out: Collection[int]) -> None:
+    """Raise DatasetError for a category whose images are all `never_held_out`: nothing would set its threshold."""
+    counted = {name for i, name in enumerate(categories) if i not in never_held_out}
+    if missing := [name for name in dict.fromkeys(categories) if name not in counted]:
+        raise DatasetError(
+            f"good pictures{f' of {missing[0]!r}' if missing[0] else ''} that thresholds may rest on",
+            "only some to learn from alone",
+            "give others beside them, or leave these out",
+        )
 
 
 def feature_loader(
@@ -158,7 +165,7 @@ def feature_loader(
     return FeatureLoader.of(
         normal.images,
         encoder,
-        settings.detector.needs.limited_to_max_copies(max(Counter(names).values())),
+        settings.detector.needs,
         [partial(filled_input_of, framing, area) for framing, area in zip(framings, areas, strict=True)],
         names,
         settings.seed,
@@ -209,12 +216,6 @@ def without_outliers(
     again = feature_loader(rest, loader.encoder, settings, loader.prompts, loader.progress)
     again.store.take(loader.store, {old: new for new, old in enumerate(left) if normal.categories[old] in unchanged})
     return rest, again
-
-
-def same_state(one: Framing, other: Framing) -> bool:
-    """Whether two framings of the same settings have learned the same."""
-    left, right = one.state(), other.state()
-    return left.keys() == right.keys() and all(np.array_equal(left[name], right[name]) for name in left)
 
 
 def check_names(categories: Iterable[str]) -> None:

@@ -179,7 +179,7 @@ def calibrations_of(
 ) -> dict[str, Calibration]:
     """One calibration a category from its held-out scores, which were gained as `plan` says."""
     names = loader.categories or ("",) * len(loader)
-    given, copied = Counter(names), {names[i] for i in plan.copied}
+    given, copied = plan.counts(names), {names[i] for i in plan.copied}
     folds = {name: sum(any(names[i] == name for i in fold) for fold in plan.folds) for name in found}
     return {
         name: calibrate(
@@ -235,11 +235,11 @@ def score_left_out(
     """
     loader = encoder.loader
     names = loader.categories or ("",) * len(loader)
-    few = {name for name, count in Counter(names).items() if 3 <= count < FEW}
+    few = {name for name, count in plan.counts(names).items() if 3 <= count < FEW}
     pairs = [
         fold + other
         for fold, other in zip(plan.folds[::2], plan.folds[1::2], strict=False)
-        if few and len(loader) - len(fold + other) >= max(1, loader.needs.min_images)
+        if few and leaves_enough(names, fold + other, loader.needs)
     ]
     alone: dict[int, float] = {}
     total = len(plan.folds) + len(pairs)
@@ -250,12 +250,22 @@ def score_left_out(
             progress(done, total, {})
     for done, pair in enumerate(pairs, start=len(plan.folds) + 1):
         scorer = without(detector, unfitted, loader, pair)
-        members = [i for i in pair if names[i] in few]
+        both = Counter(names[i] for i in pair)  # of a category with one in the pair, no second one is left out
+        members = [i for i in pair if names[i] in few and both[names[i]] > 1]
         for index, features in zip(members, loader.plain_features(members), strict=True):
             (score,), _ = scores_and_peaks(scorer, features, loader.encoder.stride)
             into[names[index]].with_two_out.append(math.log(max(score, TINY) / max(alone[index], TINY)))
         if progress:
             progress(done, total, {})
+
+
+def leaves_enough(names: Sequence[str], left_out: Sequence[int], needs: Needs) -> bool:
+    """Whether a detector can be fitted without the images `left_out`, by the categories `names` `(n,)` of all images.
+
+    Of a category that goes entirely, nothing is scored.
+    """
+    given, gone = Counter(names), Counter(names[i] for i in left_out)
+    return all(count == given[name] or needs.enough_left(given[name] - count) for name, count in gone.items())
 
 
 def without(

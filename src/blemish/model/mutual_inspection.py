@@ -26,7 +26,7 @@ from blemish.data.loading import ImageInputs, samples_of
 from blemish.data.samples import as_rgb, batch_of
 from blemish.encoders.base import Encoder
 from blemish.errors import BlemishError, DatasetError, DataWarning, WeightsError
-from blemish.model.category_recognition import Recognised, evenly_spaced, group_indices
+from blemish.model.category_recognition import Recognised
 from blemish.model.decoded_images import DecodedImages
 from blemish.model.mutual_reasons import MutualReferences
 from blemish.model.mutual_settings import MutualSettings
@@ -47,6 +47,7 @@ from blemish.scoring.anomaly_map import map_peak
 from blemish.scoring.mutual_calibration import MutualCalibration
 from blemish.types import CONTEXT, RGB, WHOLE, Failure, Features, Prediction, Sample
 from blemish.utils.array_store import ArrayStore
+from blemish.utils.indices import evenly_spaced, group_indices
 from blemish.utils.progress import Progress
 from blemish.utils.threads import quiet_numpy
 

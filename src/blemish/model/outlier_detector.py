@@ -27,8 +27,8 @@ class AnomalyInspector:
     `X` is a list of images (paths, arrays `(H, W, 3)` and all that `Inspector.fit` takes), an array `(n, H, W)`,
     `(n, H, W, 3)` or of n paths, or one folder. Images may differ in size, so there is no `n_features_in_`. Parameters
     are those of `Inspector`, and `clean` and `category` those of its `fit`; settings of the detector, such as
-    `coreset`, are parameters, too. The constructor stores them and `fit` checks them. An encoder or a detector is best
-    given by its name: `sklearn.base.clone` copies objects.
+    `coreset_ratio`, are parameters, too. The constructor stores them and `fit` checks them. An encoder or a detector is
+    best given by its name: `sklearn.base.clone` copies objects.
 
     Anomaly scores are stated in units of the category's threshold, so that those of several categories compare. After
     `fit`, `offset_` is -1, the normality score at the threshold, and `inspector_` the fitted `Inspector`, which has

@@ -22,10 +22,10 @@ from torch.nn.functional import adaptive_avg_pool2d
 from blemish.detectors.base import Progress
 from blemish.detectors.patches import judged_patches
 from blemish.errors import DatasetError
-from blemish.model.category_recognition import evenly_spaced, group_indices
 from blemish.model.feature_loader import FeatureLoader
-from blemish.numeric.mutual_scoring import near_count, nearest_distances
+from blemish.numeric.mutual_scoring import distances_to_nearest, near_count
 from blemish.types import Features, Sample
+from blemish.utils.indices import evenly_spaced, group_indices
 
 MIN_IMAGES = 6  # normal images of a category; chosen by eye: median and deviation of fewer mean little
 MAX_SHARE = 0.2  # of a category's images that are left out; what is more common is how the parts are
@@ -80,7 +80,7 @@ def find_outliers(
                 str(len(members)),
                 "give more pictures, or look through them yourself and fit without cleaning",
             )
-        found |= {members[i]: facts for i, facts in outlying(compared(loader, members, progress)).items()}
+        found |= {members[i]: facts for i, facts in outlying_images(compared(loader, members, progress)).items()}
     outliers = [
         Outlier(samples[i].name, samples[i].category, score, threshold, fingerprints[i])
         for i, (score, threshold) in found.items()
@@ -134,12 +134,12 @@ def compare(images: Sequence[Tensor]) -> list[Comparison]:
     found = []
     for i, row in enumerate(rows):
         others = np.array([(i + 1 + step) % len(rows) for step in evenly_spaced(len(rows) - 1, OTHERS)])
-        nearest = [nearest_distances(row, rows[j], squares[i], squares[j]) for j in others]  # (P,) each
+        nearest = [distances_to_nearest(row, rows[j], squares[i], squares[j]) for j in others]  # (P,) each
         found.append(Comparison(others, torch.stack(nearest, dim=1).numpy()))
     return found
 
 
-def outlying(images: Sequence[Comparison]) -> dict[int, tuple[float, float]]:
+def outlying_images(images: Sequence[Comparison]) -> dict[int, tuple[float, float]]:
     """Index → (score, threshold) of the outliers, both in units of the median score."""
     count = len(images)
     outliers: list[int] = []

@@ -97,6 +97,7 @@ def saved_of(model: FittedModel, folder: Path) -> SavedModel:
         "full_scale": model.full_scale.to_dict(),
         "categories": list(model.calibrations),
         "fingerprints": sorted(model.fingerprints),
+        "held_out_fingerprints": sorted(model.held_out_fingerprints),
         "outliers": [one.to_dict() for one in model.outliers],
         "standing_out": [one.to_dict() for one in model.standing_out],
         "repeats": model.repeats,
@@ -141,6 +142,7 @@ def fitted_of(
         recogniser=CategoryRecognisers().load_state(recogniser),
         calibrations={entry["category"]: calibration_from(entry) for entry in saved.calibration},
         fingerprints=frozenset(saved.settings["fingerprints"]),
+        held_out_fingerprints=frozenset(saved.settings.get("held_out_fingerprints", ())),  # earlier versions have none
         outliers=tuple(Outlier(**one) for one in saved.settings["outliers"]),
         standing_out=tuple(StandingOut(**one) for one in saved.settings.get("standing_out", ())),  # not in earlier ones
         repeats=saved.settings["repeats"],

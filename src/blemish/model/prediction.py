@@ -19,7 +19,7 @@ from blemish.data.samples import batch_of
 from blemish.detectors.base import Detector, Explains, StatesRules
 from blemish.encoders.composite.two_image import rgb_encoder
 from blemish.errors import BlemishError, DataWarning
-from blemish.model.category_recognition import Recognised, group_indices
+from blemish.model.category_recognition import Recognised
 from blemish.model.fitted import FittedModel
 from blemish.model.reasons import InspectedFrame, with_reasons
 from blemish.preprocessing.framing import Frame
@@ -29,6 +29,7 @@ from blemish.scoring.detector_scores import detector_scores
 from blemish.scoring.image_prediction import image_prediction, map_of_image
 from blemish.scoring.mutual_calibration import MutualCalibration
 from blemish.types import BrokenRule, Failure, Features, ImageOrScan, Prediction, Region, Sample, Scan
+from blemish.utils.indices import group_indices
 from blemish.utils.read_ahead import ReadAhead
 from blemish.utils.threads import quiet_numpy
 
@@ -168,6 +169,8 @@ def encode_and_recognise(model: FittedModel, batch: Sequence[Opened], category: 
         frames = [opened.frame or frame_of(model, opened.image, category) for opened in batch]
         features = encode_frames(model, frames)
         recognised = [model.recogniser.recognise(one, category) for one in features]
+        if category is None:
+            frames, features = framed_as_recognised(model, batch, frames, features, recognised)
     else:
         small = [model.recognition_framing.frame(opened.image) for opened in batch]
         recognised = [
@@ -182,6 +185,24 @@ def encode_and_recognise(model: FittedModel, batch: Sequence[Opened], category: 
         judged(Encoded(frame, one.with_categories([known.category]), known, model.ignored.get(known.category)))
         for frame, one, known in zip(frames, features, recognised, strict=True)
     ]
+
+
+def framed_as_recognised(
+    model: FittedModel,
+    batch: Sequence[Opened],
+    frames: Sequence[Frame],
+    features: Sequence[Features],
+    recognised: Sequence[Recognised],
+) -> tuple[list[Frame], list[Features]]:
+    """Frames and features of images once their category is known: encoded again where that is framed otherwise."""
+    again = [i for i, known in enumerate(recognised) if known.category in model.framed_otherwise]
+    framed, encoded = list(frames), list(features)
+    for i in again:
+        framed[i] = frame_of(model, batch[i].image, recognised[i].category)
+    if again:
+        for i, one in zip(again, encode_frames(model, [framed[i] for i in again]), strict=True):
+            encoded[i] = one
+    return framed, encoded
 
 
 def judged(encoded: Encoded) -> Encoded:

@@ -85,7 +85,8 @@ def recalibrate(
     See `Inspector.calibrate` for the arguments and what it raises.
     """
     check_rates(false_alarm_rate, unsure_rate)
-    seen = fingerprints_added(model.calibrations) if keep else frozenset()
+    seen = counted_already(model) if keep else frozenset()
+    seen |= {one.fingerprint for one in model.outliers}  # which are probably no good ones
     samples = good_samples(images, category)
     for sample in samples:
         model.check_category(sample.category)
@@ -120,7 +121,7 @@ def recalibrate_unlabelled(
     model.check_category(category)
     total = len(images) if isinstance(images, Sized) else 0
     opened = opened_or_failed(model, samples_of(images), category)
-    new = collect_candidates(model, opened, fingerprints_added(model.calibrations), progress, total)
+    new = collect_candidates(model, opened, counted_already(model), progress, total)
     check_known(new.unknown, len(new.candidates))
     counted = {name: new.scores.get((name, ""), []) for name in model.calibrations}
     if max(map(len, counted.values())) < MIN_IMAGES:
@@ -288,6 +289,11 @@ def unreadable_in_words(failures: Sequence[Failure]) -> str:
 def all_added(calibration: Calibration) -> list[AddedScore]:
     """The images that have been added to a calibration, those of one modality alone included."""
     return [*calibration.added, *(one for own in calibration.unimodal.values() for one in own.added)]
+
+
+def counted_already(model: FittedModel) -> frozenset[str]:
+    """The fingerprints of the images whose scores the calibrations rest on, as far as they are not fitted on."""
+    return fingerprints_added(model.calibrations) | model.held_out_fingerprints
 
 
 def fingerprints_added(calibrations: Mapping[str | None, Calibration]) -> frozenset[str]:

@@ -19,7 +19,7 @@ from blemish.scoring.calibration import check_rates
 from blemish.types import POINTS, RGB, Sample, ScanGeometry, check_units
 
 SCAN = "scan"  # the framing of scans
-SHARED_FRAMINGS = ("plain", SCAN)  # they treat every category alike
+SHARED_FRAMINGS = ("plain", SCAN)  # they show all of an image, so that its category can be recognised in any of them
 RECOGNITION_SIZE = 224  # pixels, short side of the whole image on which categories are recognised where framings differ
 
 
@@ -138,7 +138,8 @@ class ModelSettings:
     def recognition_framing(self, encoder: Encoder, categories: int, ignores: bool = False) -> Framing | None:
         """How categories are recognised before their framing is known, and, where one `ignores` an area, that.
 
-        None where all are alike in both. Raises SettingsError for scans of several categories with areas to ignore.
+        None where any category's framing will do. Raises SettingsError for scans of several categories with areas to
+        ignore.
         """
         if categories == 1 or (self.framing in SHARED_FRAMINGS and not ignores):
             return None

@@ -15,13 +15,14 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from blemish.detectors.base import Progress
-from blemish.model.category_recognition import group_indices
 from blemish.model.feature_loader import FeatureLoader
 from blemish.model.held_out_scores import HeldOutScores
 from blemish.model.outliers import ComparedImage, mutual_scores
 from blemish.scoring.calibration import Calibration
 from blemish.scoring.outlying_scores import LEVEL, MIN_SCORES, outlying
+from blemish.scoring.tail_model import TINY
 from blemish.types import Sample
+from blemish.utils.indices import group_indices
 
 
 @dataclass(frozen=True)
@@ -71,7 +72,7 @@ def find_standing_out(
         if not count:
             continue
         ordered = sorted(known, key=lambda i: (-known[i], i))
-        median, others = float(np.median(list(known.values()))), known[ordered[count]]
+        median, others = max(float(np.median(list(known.values()))), TINY), known[ordered[count]]
         without = threshold_without(calibrations[name], count) if calibrations[name].source.folds else None
         found += [
             StandingOut(samples[i].name, name or None, known[i] / median, others / median, without, fingerprints[i])

@@ -12,12 +12,12 @@ from blemish.data.content import Content, check_normal_contents
 from blemish.data.data_warnings import warn
 from blemish.data.duplicates import Signature, fingerprint, near_duplicates, signature
 from blemish.data.samples import as_rgb
-from blemish.model.category_recognition import evenly_spaced, group_indices
 from blemish.model.decoded_images import DecodedImages
 from blemish.model.model_folder import thumbnail
 from blemish.preprocessing.framing import Framing
 from blemish.preprocessing.ignored_area import GivenAreas, fill_ignored, ignored_areas
 from blemish.types import ImageOrScan, Sample, Scan
+from blemish.utils.indices import evenly_spaced, group_indices
 
 THUMBNAILS = 64  # normal images shown in a saved model
 

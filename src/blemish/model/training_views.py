@@ -19,6 +19,7 @@ MIN_POOL = 4  # views an image, however many images there are
 ANOMALIES_PER_AUGMENTATION = 4  # synthetic anomalies that share one augmented normal image
 PREPARED = 32  # encoder inputs that are kept between planning a batch and encoding it
 Poses = tuple[tuple[float, bool], ...]  # (degrees, mirrored) of each copy of a normal image, the original first
+ORIGINAL: Poses = ((0.0, False),)
 Prepare = Callable[[ImageOrScan], ImageOrScan]  # an image as the encoder's input
 Ignored = Callable[[ImageOrScan], np.ndarray]  # the pixels (h, w) bool of the encoder's input that are not judged
 
@@ -55,12 +56,16 @@ class TrainingView:
 
 
 def poses_of(needs: Needs, own: Poses | None) -> Poses:
-    """The poses in which an image is learned from: those that `needs` asks for, or its `own` where it asks for any."""
+    """The poses in which an image is learned from: those that `needs` asks for, or as many of its `own` ones.
+
+    Of these none is turned where no rotation is asked for; mirrored ones stand for other rotations.
+    """
     if POINTS in needs.modalities:
-        return ((0.0, False),)
-    if own is not None and (needs.rotations > 1 or needs.flips):
-        return own
+        return ORIGINAL
     sides = (False, True) if needs.flips else (False,)
+    if own is not None and (needs.rotations > 1 or needs.flips):
+        chosen = own if needs.rotations > 1 else tuple(pose for pose in own if not pose[0])
+        return chosen[: needs.rotations * len(sides)]
     return tuple((360 * k / needs.rotations, side) for side in sides for k in range(needs.rotations))
 
 

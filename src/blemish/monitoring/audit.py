@@ -70,27 +70,36 @@ class AuditSample:
 
     `counted` are a random sample of all good parts among the first `covered` of the given ones. `waiting` belong to the
     random sample and are not reviewed yet: parts after the first of them do not count, because what is reviewed early
-    is not random. `share` is that of all parts that the sample holds.
+    is not random; `later` are the good ones among those, which count once the first has been reviewed. `share` is that
+    of all parts that the sample holds, 0 where nothing was ever drawn.
     """
 
     counted: tuple[ReviewedPart, ...]
     waiting: tuple[ReviewedPart, ...]
     covered: int
     share: float
+    later: tuple[ReviewedPart, ...] = ()
 
 
 def audit_sample(parts: Sequence[ReviewedPart]) -> AuditSample:
     """The random sample among `parts`, all that were put up for review, in the order of their inspection.
 
-    Where the audit share has changed meanwhile, the smallest one holds for all, so that no time counts more. A part
-    that has joined the bank does not count.
+    Where the audit share has changed meanwhile, the smallest one above 0 holds for all, so that no time counts more;
+    while it was 0 nothing was drawn, and alarms of that time are no sample. A part that has joined the bank does not
+    count.
     """
-    share = min((part.share for part in parts), default=0.0)
-    drawn = [(place, part) for place, part in enumerate(parts) if part.draw < share]
+    share = min((part.share for part in parts if part.share > 0), default=0.0)
+    drawn = [(place, part) for place, part in enumerate(parts) if part.draw < min(part.share, share)]
     waiting = [(place, part) for place, part in drawn if part.label is None]
     covered = waiting[0][0] if waiting else len(parts)
-    counted = tuple(part for place, part in drawn if place < covered and part.label == "good" and not part.in_bank)
-    return AuditSample(counted, tuple(part for _, part in waiting), covered, share)
+    good = [(place, part) for place, part in drawn if part.label == "good" and not part.in_bank]
+    return AuditSample(
+        tuple(part for place, part in good if place < covered),
+        tuple(part for _, part in waiting),
+        covered,
+        share,
+        tuple(part for place, part in good if place >= covered),
+    )
 
 
 def bank_candidates(parts: Iterable[ReviewedPart]) -> list[ReviewedPart]:

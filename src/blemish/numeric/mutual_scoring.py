@@ -45,7 +45,7 @@ def aggregated(layer: Tensor, side: int) -> Tensor:
     return normalize(means[0].flatten(1).T, dim=1)  # (h·w, D)
 
 
-def nearest_distances(rows: Tensor, others: Tensor, row_squares: Tensor, other_squares: Tensor) -> Tensor:
+def distances_to_nearest(rows: Tensor, others: Tensor, row_squares: Tensor, other_squares: Tensor) -> Tensor:
     """Distances `(P,)` of `rows` `(P, D)` to the nearest of `others` `(Q, D)`; their squared lengths `(P,)`, `(Q,)`."""
     squared = (other_squares - 2 * rows @ others.T).amin(1) + row_squares  # (P,)
     return squared.clamp_min(0).sqrt()
@@ -187,14 +187,3 @@ def random_groups(count: int, most: int, seed: int = 0) -> list[list[int]]:
     groups = -(-count // most)
     order = np.random.default_rng(seed).permutation(count)
     return [sorted(group.tolist()) for group in np.array_split(order, groups)] if groups > 1 else [list(range(count))]
-
-
-def working_bytes(images: int, patches: int, width: int, share: float = NEAREST_SHARE) -> int:
-    """Memory in bytes, at most, that `mutual_patch_scores` takes beside the features it is given.
-
-    For `images` of `patches` patches with `width` channels: the lowest distances of all of them, one block, the copies
-    of one image while it is aggregated, and the product of two.
-    """
-    one = patches * width * 4
-    lowest = images * patches * (near_count(images - 1, share) + SPARE) * 4
-    return lowest + images * patches * 4 + max(BLOCK_BYTES, one) + 4 * one + 2 * patches * patches * 4

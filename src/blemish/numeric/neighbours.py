@@ -24,6 +24,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from functools import cached_property
 from typing import Literal
 
 import torch
@@ -36,6 +37,7 @@ from blemish.errors import SettingsError
 Metric = Literal["l2", "cosine"]
 SearchPrecision = Literal["auto", "bfloat16", "float32"]
 
+DENSE_ROWS = 4096  # of the bank that a graph compares at once: bounds what it holds to 16 kB a patch
 _BLOCK = 128  # bank columns whose maximum is taken at once
 _CANDIDATES = 128  # a row with more goes on to the next precision
 _SPARE = 8  # candidates beyond k that a k > 1 search looks at
@@ -50,8 +52,10 @@ class Neighbours:
 
     `metric` is "l2" (Euclidean) or "cosine" (1 − cosine, in [0, 2]; a zero row lies ½ from any direction).
     `precision` chooses how candidates are nominated ("auto": bfloat16 where the processor multiplies it natively); it
-    changes the speed, not the result. No more than about `budget` bytes are held besides the bank, its centred copy and
-    the result. The search runs on the bank's device. A query's result never depends on the other queries.
+    changes the speed, not the result. A search holds no more than about `budget` bytes besides the bank and its result;
+    what it makes of the bank is kept, at most four copies: projected or whole, at each precision. It runs on the bank's
+    device. A query's result never depends on the other queries. `dense_operands` and `neighbourhoods` are for
+    dense_neighbours.py; they are made when they are first asked for.
     """
 
     def __init__(
@@ -69,6 +73,7 @@ class Neighbours:
             self.precisions.insert(0, torch.bfloat16)
         self._banks: dict[tuple[bool, torch.dtype], tuple[Tensor, float, float]] = {}
         self._basis: Tensor | None = None  # (D, k) once it was asked for; k = 0 where it saves too little
+        self._neighbourhoods: dict[int, Tensor] = {}
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -100,6 +105,22 @@ class Neighbours:
         """Distances `(N, c)` float32 of queries `(N, D)` to the bank rows that `index` `(N, c)` names."""
         squared = self._squared(self._prepared(queries.to(self.rows.device)), index.to(self.rows.device))
         return self._distance(squared)
+
+    @cached_property
+    def dense_operands(self) -> list[tuple[Tensor, Tensor]]:
+        """The rows from the centre, transposed `(D, m)`, and half of each one's square `(m,)`, `DENSE_ROWS` at a time.
+
+        They depend on no query; kept, so that a graph holds them instead of making them whenever it is loaded.
+        """
+        parts = (self.rows - self.centre.float()).split(DENSE_ROWS)  # (m, D) each
+        return [(part.T.contiguous(), part.square().sum(1) / 2) for part in parts]
+
+    def neighbourhoods(self, count: int) -> Tensor:
+        """The `count` rows nearest to each row, itself among them: `(M, count)`; kept, as a search has no place in a
+        graph."""
+        if count not in self._neighbourhoods:
+            self._neighbourhoods[count] = self.search(self.rows, count)[1]
+        return self._neighbourhoods[count]
 
     def _distance(self, squared: Tensor) -> Tensor:
         """Distances by `metric` from squared Euclidean ones, of any shape; for cosine those of unit rows."""

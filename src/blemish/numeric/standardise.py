@@ -9,6 +9,10 @@ from torch import Tensor, nn
 
 STD_FLOOR = 1e-6  # lowest standard deviation of a channel, which may be 0: only keeps divisions finite
 RELATIVE_STD_FLOOR = 1e-3  # of the channels' mean standard deviation; chosen by hand, see `floored_std`
+# Added to a channel's standard deviation in a memory bank, where it may be 0; chosen by hand. Absolute and larger than
+# STD_FLOOR: channels that hardly vary on the few normal images must not dominate the distance, as no covariance tempers
+# it there.
+STD_OFFSET = 1e-3
 RARE = 4.0  # standard deviations beyond which normal patches are rare (a Gaussian: 6 in 100,000)
 
 
@@ -19,6 +23,12 @@ def floored_std(std: Tensor) -> Tensor:
     some encoders and nothing for others.
     """
     return std + RELATIVE_STD_FLOOR * std.mean() + 1e-12
+
+
+def channel_scale(std: Tensor) -> Tensor:
+    """What a memory bank's channels are divided by, `(D,)`, from their standard deviations `(D,)` over normal patches:
+    distances then read as so many standard deviations, whatever D is."""
+    return (std + STD_OFFSET) * len(std) ** 0.5
 
 
 def rare_bounds(mean: Tensor, std: Tensor) -> Tensor:

@@ -17,7 +17,6 @@ from PIL import Image
 
 from blemish.data.images import fit_size, resize_image
 from blemish.registry import resolve
-from blemish.types import ImageOrScan
 
 MOST_IMAGES = 32  # normal images that a framing is fitted on, at most
 SAME_SIZE = 0.02  # relative difference of image sides, and of aspect ratios, up to which they count as one; by eye
@@ -187,6 +186,12 @@ def whole_frame(image: np.ndarray, size: tuple[int, int], original: tuple[int, i
     return Frame(resize_image(image, size), original, note=view.note(*original, zoom))
 
 
+def same_state(one: Framing, other: Framing) -> bool:
+    """Whether two framings of the same settings have learned the same."""
+    left, right = one.state(), other.state()
+    return left.keys() == right.keys() and all(np.array_equal(left[name], right[name]) for name in left)
+
+
 FRAMINGS: dict[str, str] = {
     "plain": "blemish.preprocessing.framing:PlainFraming",
     "part": "blemish.preprocessing.crop_to_part:PartFraming",
@@ -197,8 +202,3 @@ FRAMINGS: dict[str, str] = {
 def build_framing(name: str, **settings: Any) -> Framing:
     """The framing of that name, not yet learned."""
     return resolve(FRAMINGS[name])(**settings)
-
-
-def encoder_input_of(framing: Framing, image: ImageOrScan) -> Any:
-    """The encoder's input for an image, without the way back."""
-    return framing.frame(image).encoder_input

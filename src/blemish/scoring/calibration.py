@@ -134,7 +134,8 @@ class Calibration:
     or "points", whose scores follow another distribution. `unlabelled` are scores of images of unknown state: with the
     held-out ones they say how normal images score (unlabelled.py). `defect_gains` `(m,)`, sorted, are how much the
     logarithms of held-out images' scores grew with a small synthetic defect. `fixed_thresholds` are a threshold and an
-    unsure threshold that a person set: then the rates are what the held-out scores estimate for them.
+    unsure threshold that a person set: then the rates are what the held-out scores estimate for them, and
+    `accepted_rate` is the false-alarm rate that was accepted before, by which they estimate it.
     """
 
     scores: np.ndarray
@@ -147,6 +148,7 @@ class Calibration:
     unlabelled: UnlabelledScores | None = None
     defect_gains: np.ndarray = field(default_factory=lambda: np.zeros(0))
     fixed_thresholds: tuple[float, float] | None = None
+    accepted_rate: float | None = None
 
     @classmethod
     def of(
@@ -249,7 +251,8 @@ class Calibration:
         return fit_unlabelled(given.scores, self.scores, self.prior, given.expected_defects)
 
     def _held_out_tail(self, scores: np.ndarray) -> TailModel | None:
-        suffices = order_statistics_suffice(len(scores), self.false_alarm_rate)
+        rate = self.false_alarm_rate if self.accepted_rate is None else self.accepted_rate
+        suffices = order_statistics_suffice(len(scores), rate)
         return None if suffices else TailModel.of(scores, self.prior)
 
     @property
@@ -279,7 +282,7 @@ class Calibration:
         """How many of the small synthetic defects would score above the threshold; nothing where none were made up."""
         if not len(self.defect_gains):
             return ""
-        margin = math.log(self.threshold) - float(log_scores(self.scores).mean())
+        margin = float(log_scores(self.threshold) - log_scores(self.scores).mean())
         found = int((self.defect_gains > margin).sum())
         return f" Of {len(self.defect_gains)} small made-up defects it would find {found}."
 
@@ -307,6 +310,7 @@ class Calibration:
             unsure_rate=float(unsure),
             unimodal=unimodal,
             fixed_thresholds=None,
+            accepted_rate=None,
         )
 
     def with_thresholds(self, threshold: float, unsure_threshold: float) -> Calibration:
@@ -328,7 +332,10 @@ class Calibration:
             )
         unsure = min(max(0.0, in_all - beyond), math.nextafter(1 - beyond, 0))
         fixed = float(threshold), float(unsure_threshold)
-        return replace(self, false_alarm_rate=beyond, unsure_rate=unsure, fixed_thresholds=fixed)
+        accepted = self.false_alarm_rate if self.accepted_rate is None else self.accepted_rate
+        return replace(
+            self, false_alarm_rate=beyond, unsure_rate=unsure, fixed_thresholds=fixed, accepted_rate=accepted
+        )
 
     def with_added(self, new: Sequence[AddedScore], keep: bool = True) -> Calibration:
         """These held-out scores pooled with `new` ones; an image that was added before counts once.
@@ -376,6 +383,7 @@ class Calibration:
             **({} if self.unlabelled is None else {"unlabelled": self.unlabelled.to_dict()}),
             **({"defect_gains": self.defect_gains.tolist()} if len(self.defect_gains) else {}),
             **({} if self.fixed_thresholds is None else {"fixed_thresholds": list(self.fixed_thresholds)}),
+            **({} if self.accepted_rate is None else {"accepted_rate": self.accepted_rate}),
             **(
                 {"unimodal": {modality: own.to_dict() for modality, own in self.unimodal.items()}}
                 if self.unimodal
@@ -398,8 +406,14 @@ class Calibration:
             if fixed is not None and len(fixed) != 2:
                 raise ValueError(f"{len(fixed)} fixed thresholds")
             by_hand = None if fixed is None else (fixed[0], fixed[1])
+            accepted = None if by_hand is None else values.get("accepted_rate")  # earlier versions have none
             return replace(
-                found, unimodal=unimodal, unlabelled=unlabelled, defect_gains=gains, fixed_thresholds=by_hand
+                found,
+                unimodal=unimodal,
+                unlabelled=unlabelled,
+                defect_gains=gains,
+                fixed_thresholds=by_hand,
+                accepted_rate=None if accepted is None else float(accepted),
             )
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise ModelError(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -25,7 +26,7 @@ class HeldOutPlan:
     The final detector is fitted on `fitted`; the images of each of `folds` are scored by a detector that was fitted on
     all others; those of `split` are never fitted on; of `copied`, perturbed copies are scored. Those of `with_defects`,
     held out or copied, are also scored with small synthetic defects: where held-out scores are too few to reach down to
-    the accepted rate, these say what the threshold lets pass.
+    the accepted rate, these say what the threshold lets pass. Those `never_held_out` are fitted on alone.
     """
 
     fitted: tuple[int, ...]
@@ -33,6 +34,11 @@ class HeldOutPlan:
     split: tuple[int, ...] = ()
     copied: tuple[int, ...] = ()
     with_defects: tuple[int, ...] = ()
+    never_held_out: frozenset[int] = frozenset()
+
+    def counts(self, categories: Sequence[str]) -> Counter[str]:
+        """How many images of each of the `categories` `(n,)` of normal images thresholds may rest on."""
+        return Counter(name for i, name in enumerate(categories) if i not in self.never_held_out)
 
 
 def is_slow(needs: Needs) -> bool:
@@ -66,7 +72,8 @@ def plan_held_out(
         members = np.setdiff1d(np.flatnonzero(names == name), list(never_held_out))
         shuffled = random.permutation(members).tolist()
         are_few = len(members) < FEW
-        leaves_enough = len(names) - (1 if are_few else -(-len(members) // FOLDS)) >= needs.min_images
+        largest = 1 if are_few else -(-len(members) // FOLDS)  # images of a fold
+        leaves_enough = needs.enough_left(int((names == name).sum()) - largest)
         if len(members) == 1 or (is_slow(needs) and are_few) or not leaves_enough:
             copied += members.tolist()
         elif is_slow(needs):
@@ -87,6 +94,7 @@ def plan_held_out(
         tuple(sorted(split)),
         tuple(copied),
         () if POINTS in needs.modalities else tuple(few_of_each([(names[i], i) for i in scored], rate)),
+        frozenset(never_held_out),
     )
 
 

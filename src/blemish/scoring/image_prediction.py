@@ -63,12 +63,17 @@ def image_prediction(
     if ignored is not None:
         anomaly_map[resized_area(ignored, frame.original_size)] = 0
     # Verdict and regions agree. A part that is not good has at least one place to look at: where none is over the
-    # limit, its strongest; a good part has none.
-    peak_threshold = calibration.peak_threshold
-    if score > calibration.unsure_threshold:
-        peak_threshold = min(peak_threshold, float(anomaly_map.max()))
-    region_threshold = min(calibration.region_threshold, peak_threshold)
+    # limit, its strongest, however small; a good part has none.
+    peak_threshold, region_threshold = calibration.peak_threshold, calibration.region_threshold
+    strongest = float(anomaly_map.max())
+    if score > calibration.unsure_threshold and strongest > 0:
+        peak_threshold = min(peak_threshold, strongest)
+        if strongest < region_threshold:  # what stands out of a map that is weak everywhere
+            region_threshold = (float(np.median(anomaly_map)) + strongest) / 2
+    region_threshold = min(region_threshold, peak_threshold)
     areas = () if verdict == "good" else regions(anomaly_map, region_threshold, peak_threshold)
+    if not areas and peak_threshold == strongest:
+        areas = regions(anomaly_map, region_threshold, strongest, smallest=0)[:1]
     found = with_shares(areas, anomaly_map >= region_threshold)
     return Prediction(
         score=score,

@@ -90,7 +90,9 @@ class MutualCalibration:
         return self._fit.defects
 
     def verdict(self, score: float, is_known: bool = True) -> Verdict:
-        """See `verdict_of` in calibration.py."""
+        """See `verdict_of` in calibration.py; where nothing can be known, no score makes a known part good."""
+        if is_known and not self.is_conclusive:
+            return "unsure"
         return verdict_of(score, self.threshold, self.unsure_threshold, is_known)
 
     def p_value(self, score: float) -> float:

@@ -22,7 +22,7 @@ from blemish.serve.api import (
     parts,
     products,
 )
-from blemish.serve.auth import Auth
+from blemish.serve.auth import Auth, CallersFirst
 from blemish.serve.inputs import Inputs
 from blemish.serve.service import Service
 from blemish.serve.web import RequestLimits, SafeHeaders, handle_errors
@@ -48,9 +48,11 @@ def create_app(
         docs_url=None,  # FastAPI's pages load scripts from elsewhere
         redoc_url=None,
     )
-    app.state.service, app.state.auth, app.state.inputs = service, Auth(service, is_exposed), inputs or Inputs(service)
+    auth = Auth(service, is_exposed)
+    app.state.service, app.state.auth, app.state.inputs = service, auth, inputs or Inputs(service)
     handle_errors(app)
-    app.add_middleware(RequestLimits, settings=service.settings)
+    app.add_middleware(RequestLimits, settings=service.settings)  # the last one named is the first that a request meets
+    app.add_middleware(CallersFirst, auth=auth)
     app.add_middleware(SafeHeaders)
     modules = (products, inspections, parts, limits, events, administration, inference_protocol, invocations)
     for router in (*(module.router for module in modules), *(COMPATIBLE[name] for name in sorted(set(compat)))):

@@ -2,25 +2,31 @@
 
 A program sends `Authorization: Bearer TOKEN`. A page has a cookie that no script reads and no other site sends, and
 adds the header `X-Blemish` to whatever changes something: a form on a foreign page cannot. Without users the service
-answers to this machine alone, under its own name, and refuses what other sites' pages send.
+answers to this machine alone, under its own name, and refuses what other sites' pages send and what a proxy hands on.
 """
 
 from __future__ import annotations
 
+import ipaddress
 from dataclasses import dataclass
 from typing import Annotated
 from urllib.parse import urlsplit
 
 from fastapi import Depends, Request
+from starlette.types import ASGIApp, Receive, Scope, Send
 
+from blemish.errors import BlemishError
 from blemish.serve.errors import NoTokenError, RoleError
 from blemish.serve.records import Role, User
 from blemish.serve.service import Service
 from blemish.serve.users import LOCAL, is_role_enough
+from blemish.serve.web import error_answer
 
 COOKIE, HEADER = "blemish_session", "x-blemish"
 SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 HERE = frozenset({"localhost", "127.0.0.1", "::1"})
+PROXIED = ("forwarded", "via", "x-real-ip")  # headers that proxies add, beside x-forwarded-…
+SIGN_IN = "/api/session"
 
 
 @dataclass(frozen=True)
@@ -37,6 +43,9 @@ class Auth:
 
     def caller(self, request: Request) -> User:
         """Who sends a request. Raises NoTokenError, RoleError for a forged one, TooManyFailuresError."""
+        known: User | None = getattr(request.state, "caller", None)
+        if known is not None:
+            return known
         scheme, _, token = request.headers.get("authorization", "").partition(" ")
         if scheme:
             user = None
@@ -66,16 +75,50 @@ class Auth:
         return user
 
 
+class CallersFirst:
+    """Middleware: who may not send a request is refused before its body is read, which takes memory and disk."""
+
+    def __init__(self, app: ASGIApp, auth: Auth) -> None:
+        self.app, self.auth = app, auth
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer in the application's place, or tell it who asks; what reads no body is left to the routes."""
+        if scope["type"] == "http" and scope["method"] not in SAFE and scope["path"] != SIGN_IN:
+            request = Request(scope)
+            try:
+                request.state.caller = self.auth.caller(request)
+            except BlemishError as error:
+                await error_answer(scope["path"], error)(scope, receive, send)
+                return
+        await self.app(scope, receive, send)
+
+
 def address_of(request: Request) -> str:
     """The address that a request comes from, as far as wrong tokens are counted by it."""
     return request.client.host if request.client else ""
 
 
 def check_is_here(request: Request) -> None:
-    """Raise RoleError for a name of this machine that a foreign site may have made up (DNS rebinding)."""
+    """Raise RoleError unless a request is of this machine, by its own name: foreign sites make one up (DNS rebinding).
+
+    What a proxy hands on may be of anywhere. A proxy is known by its headers, or by HTTP/1.0, which nginx speaks unless
+    told otherwise and no browser does; one that shows neither is not known: behind a proxy there must be users.
+    """
+    names = request.headers.keys()
+    is_proxied = any(name in PROXIED or name.startswith("x-forwarded-") for name in names)
+    if is_proxied or request.scope.get("http_version") == "1.0" or not is_loopback(address_of(request)):
+        raise RoleError("a request of this machine itself", "one by a proxy or by HTTP/1.0", "start with --new-token")
     name = urlsplit(f"//{request.headers.get('host', '')}").hostname or ""
     if name not in HERE:
         raise RoleError("a request to localhost or 127.0.0.1", repr(name[:80]), "use that name, or add users")
+
+
+def is_loopback(address: str) -> bool:
+    """Whether an IP address is of this machine."""
+    try:
+        return ipaddress.ip_address(address).is_loopback
+    except ValueError:
+        return False
 
 
 def check_not_forged(request: Request) -> None:

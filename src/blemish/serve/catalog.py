@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from blemish.data.images import load_image
-from blemish.errors import ImageError, SettingsError
+from blemish.errors import ImageError, MissingPackageError, SettingsError
 from blemish.model.inspector import Inspector
 from blemish.scoring.calibration import check_rates
 from blemish.serve.choices import CHOSEN, check_choices
@@ -104,7 +104,7 @@ class Catalog:
     def add_good(self, product: Product, pictures: Sequence[tuple[str, bytes]], who: str) -> AddedPictures:
         """Take good pictures (name, file content). One that cannot be read is refused, the others are taken."""
         known = {one.sha256 for one in self.good(product)}
-        added: list[GoodPicture] = []
+        added: list[tuple[GoodPicture, bytes]] = []
         refused: list[tuple[str, str]] = []
         repeated = 0
         for name, content in pictures:
@@ -113,21 +113,23 @@ class Catalog:
                     repeated += 1
                     continue
                 load_image(content)
-            except ImageError as error:
+            except (ImageError, MissingPackageError) as error:
                 refused.append((shown_name(name), str(error)))
                 continue
             sha256 = self._core.pictures.add(content)
             known.add(sha256)
-            added.append(GoodPicture(product.id, sha256, shown_name(name), time.time(), who))
+            added.append((GoodPicture(product.id, sha256, shown_name(name), time.time(), who), content))
         with self._core.store.transaction() as connection:
+            for one, content in added:
+                self._core.pictures.ensure(one.sha256, content)
             connection.executemany(
                 "INSERT OR IGNORE INTO good_pictures VALUES (?, ?, ?, ?, ?)",
-                [(one.product, one.sha256, one.name, one.added_at, one.added_by) for one in added],
+                [(one.product, one.sha256, one.name, one.added_at, one.added_by) for one, _ in added],
             )
             if added:
                 record_change(connection, who, "added good pictures", product.id, {"added": len(added)})
         self._core.events.publish("good", {"product": product.id, "added": len(added)})
-        return AddedPictures(tuple(added), repeated, tuple(refused))
+        return AddedPictures(tuple(one for one, _ in added), repeated, tuple(refused))
 
     def remove_good(self, product: Product, sha256: str, who: str) -> None:
         """Learn no more from a picture. Raises UnknownError where it is none of the product's."""
@@ -138,11 +140,7 @@ class Catalog:
             if not gone:
                 raise UnknownError(f"a good picture of {product.name!r}", repr(sha256[:80]), "take its sha256")
             record_change(connection, who, "removed a good picture", product.id, {"sha256": sha256})
-        is_used = self._core.store.row(
-            "SELECT 1 FROM good_pictures WHERE sha256 = ? UNION SELECT 1 FROM parts WHERE sha256 = ?", (sha256, sha256)
-        )
-        if is_used is None:
-            self._core.pictures.path(sha256).unlink(missing_ok=True)
+        self._core.delete_unused(sha256)
 
 
 def checked_name(name: str) -> str:
@@ -168,7 +166,9 @@ def checked_settings(settings: ProductSettings) -> ProductSettings:
         is_share = 0 <= settings.audit_share <= 1
         inspector_of(settings)
     except TypeError as error:
-        raise SettingsError("settings of the right kinds", str(error), "see /docs") from error
+        raise SettingsError(
+            "settings of the right kinds", str(error), "see GET /api/choices and /api/openapi.json"
+        ) from error
     if not is_share:
         raise SettingsError("an audit share from 0 to 1", repr(settings.audit_share), "set it to 0.02, say")
     return settings

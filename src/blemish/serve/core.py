@@ -11,11 +11,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from blemish.errors import OutputError
 from blemish.serve.errors import UnknownError
 from blemish.serve.events import Events
 from blemish.serve.pictures import Pictures
 from blemish.serve.records import AuditEntry, Product, Version
-from blemish.serve.store import Store
+from blemish.serve.store import FILE, Store
+from blemish.utils.paths import shown
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,7 +49,14 @@ class Core:
 
     @classmethod
     def of(cls, folder: Path, settings: ServiceSettings) -> Core:
-        """Open a data folder, empty or not."""
+        """Open a data folder, empty or not. Raises OutputError for one with models that no database names."""
+        models = folder / "models"
+        if not (folder / FILE).exists() and models.is_dir() and any(models.iterdir()):
+            raise OutputError(
+                f"an empty folder or one of blemish serve at '{shown(folder)}'",
+                f"one with models/ and without {FILE}",
+                f"name another folder with --data, or bring {FILE} back from a copy",
+            )
         return cls(folder, settings, Store(folder), Pictures(folder), Events())
 
     def product(self, name: str) -> Product:
@@ -64,6 +73,20 @@ class Core:
         if row is None:
             raise UnknownError("the id of a version", repr(identity), "take it from the product's versions")
         return Version.of(row)
+
+    def delete_unused(self, sha256: str) -> None:
+        """Delete a picture unless a product learns from it or a part shows it.
+
+        Nothing is stored meanwhile; what is stored afterwards finds the file gone and writes it again.
+        """
+        with self.store.transaction() as connection:
+            used = connection.execute(
+                "SELECT 1 FROM good_pictures WHERE sha256 = ? UNION ALL "
+                "SELECT 1 FROM parts WHERE sha256 = ? AND has_picture = 1 AND is_deleting = 0",
+                (sha256, sha256),
+            ).fetchone()
+            if used is None:
+                self.pictures.delete(sha256)
 
     def journal(self, product: str = "", before: int | None = None, limit: int = 100) -> list[AuditEntry]:
         """Who did what, latest first; of one product alone where its id is given, before the entry of a number."""

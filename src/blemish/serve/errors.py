@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from blemish.errors import BlemishError
+from blemish.errors import BlemishError, SettingsError
 
 
 class ServiceError(BlemishError):
@@ -30,8 +30,12 @@ class TooLargeError(ServiceError):
     status = 413
 
 
+class PartIdError(SettingsError):
+    """A part's id that cannot be one: too long, or of letters that cannot be printed."""
+
+
 class BusyError(ServiceError):
-    """More inspections are waiting than the service lets wait."""
+    """More inspections are waiting than the service lets wait, or have waited for longer."""
 
     status = 503
     retry_after = 1

@@ -29,7 +29,10 @@ Kind = Literal["limits", "learn"]
 
 @dataclass(frozen=True)
 class Reviewed:
-    """What people decided of a product's parts: the random sample, false alarms that may be learned from, all."""
+    """What people decided of a product's parts: the random sample, false alarms that may be learned from, all.
+
+    `parts` holds those whose picture is deleted as well, from which nothing can be learned any more.
+    """
 
     sample: AuditSample
     false_alarms: tuple[ReviewedPart, ...]
@@ -50,15 +53,10 @@ class Feedback:
 
     def reviewed(self, product: Product) -> Reviewed:
         """All parts that were put up for review, in the order of their inspection."""
-        in_bank = {
-            sha256
-            for version in self._models.versions(product.id)
-            if version.id == product.active_version or version.scored_by == version.id
-            for sha256 in version.details.get("false_alarms", ())
-        }
+        in_bank = set(self._learned_from(product))
         rows = self._core.store.rows(
-            "SELECT p.id, p.sha256, p.score, p.audit_draw, p.audit_share, p.verdict, p.decision FROM parts p WHERE "
-            "p.product = ? AND p.score IS NOT NULL AND p.is_deleting = 0 AND p.has_picture = 1 "
+            "SELECT p.id, p.sha256, p.score, p.audit_draw, p.audit_share, p.verdict, p.decision, p.has_picture "
+            "FROM parts p WHERE p.product = ? AND p.score IS NOT NULL AND p.is_deleting = 0 "
             f"AND ({STATES['for_review']} OR p.decision IS NOT NULL) ORDER BY p.seq",
             (product.id,),
         )
@@ -74,9 +72,9 @@ class Feedback:
             )
             for row in rows
         )
-        return Reviewed(
-            audit_sample(parts), tuple(bank_candidates(parts)), parts, {row["id"]: row["sha256"] for row in rows}
-        )
+        kept = [part for part, row in zip(parts, rows, strict=True) if row["has_picture"]]
+        pictures = {row["id"]: row["sha256"] for row in rows}
+        return Reviewed(audit_sample(kept), tuple(bank_candidates(kept)), parts, pictures)
 
     def state(self, product: Product) -> dict[str, Any]:
         """How far the reviews are: what counts for the limits, what waits, and the false alarms in truth."""
@@ -127,6 +125,11 @@ class Feedback:
             raise DatasetError("reviewed good parts of the random sample", "none", "review those that wait first")
         return self._learning.run(product, "limits from reviews", who, lambda _: self._renew(product, version, who))
 
+    def _learned_from(self, product: Product) -> list[str]:
+        """The pictures of all false alarms that any version has learned from, the earliest first."""
+        versions = reversed(self._models.versions(product.id))
+        return list(dict.fromkeys(one for version in versions for one in version.details.get("false_alarms", ())))
+
     def _recalibrated(self, product: Product, version: Version) -> tuple[Inspector, int]:
         """The version's model with the random sample in its calibration, scored by this very model."""
         reviewed = self.reviewed(product)
@@ -144,9 +147,7 @@ class Feedback:
     def _relearn(self, product: Product, version: Version, who: str, progress: Progress) -> Version:
         """Learn anew from the good pictures and all false alarms so far; the random sample calibrates."""
         reviewed = self.reviewed(product)
-        known = [
-            sha256 for sha256 in version.details.get("false_alarms", ()) if self._core.pictures.path(sha256).is_file()
-        ]
+        known = [one for one in self._learned_from(product) if self._core.pictures.path(one).is_file()]
         false_alarms = list(dict.fromkeys([*known, *reviewed.files(reviewed.false_alarms)]))
         good = [Sample(self._core.pictures.path(one.sha256)) for one in self._catalog.good(product)]
         chosen = [Sample(self._core.pictures.path(sha256)) for sha256 in false_alarms]

@@ -1,7 +1,7 @@
 """Pictures that go when there are too many or they are too old; the results of their parts stay, by part id.
 
-What is deleted first is said in retention.py. Pictures that people's decisions still need, that were learned from, or
-that wait for a review stay.
+What is deleted first is said in retention.py. Pictures of the random sample that limits rest on, those that were
+learned from, and those that wait for a review stay, even where they exceed a limit: `Service.retention` says so.
 """
 
 from __future__ import annotations
@@ -10,11 +10,12 @@ import sqlite3
 import threading
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 
 from blemish.errors import BlemishError
 from blemish.serve.core import record_change
 from blemish.serve.parts import STATES
-from blemish.serve.retention import Limits, StoredPart, carry_out, plan_deletions
+from blemish.serve.retention import Limits, Retention, StoredPart, carry_out, plan_deletions
 from blemish.serve.service import Service
 
 EVERY = 600.0  # seconds between two looks
@@ -26,9 +27,9 @@ class Housekeeping:
     def __init__(self, service: Service, limits: Limits) -> None:
         self._core, self._limits = service.core, limits
         self._service = service
+        service.retention = Retention(limits)
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="blemish-housekeeping", daemon=True)
-        self.error = ""
 
     def start(self) -> None:
         """Begin at once, and again every `EVERY` seconds."""
@@ -38,16 +39,28 @@ class Housekeeping:
         while not self._stop.is_set():
             try:
                 self.tidy()
-                self.error = ""
             except (BlemishError, OSError, sqlite3.Error) as error:  # tried again later
-                self.error = str(error)
+                self._service.retention = replace(self._service.retention or Retention(self._limits), error=str(error))
             self._stop.wait(EVERY)
 
     def tidy(self) -> int:
-        """Delete what exceeds the limits now, and what an interrupted deletion left; how many pictures are gone."""
+        """Delete what exceeds the limits now, and what an interrupted deletion left; how many pictures are gone.
+
+        `Service.retention` says afterwards whether the limits hold.
+        """
         left = [row["id"] for row in self._core.store.rows("SELECT id FROM parts WHERE is_deleting = 1")]
-        plan = plan_deletions(self._stored(), self._limits, time.time())
-        gone = carry_out([*left, *plan.part_ids], self._mark, self._delete, self._forget)
+        stored = self._stored()
+        plan = plan_deletions(stored, self._limits, time.time())
+        to_go = [*left, *plan.part_ids]
+        gone = carry_out(to_go, self._mark, self._delete, self._forget)
+        self._service.retention = Retention(
+            self._limits,
+            sum(one.bytes for one in stored) - plan.bytes,
+            plan.too_old,
+            plan.too_many,
+            plan.too_large,
+            f"{len(to_go) - gone} pictures could not be deleted" if gone < len(to_go) else "",
+        )
         if gone:
             with self._core.store.transaction() as connection:
                 record_change(connection, "blemish", "deleted old pictures", change={"parts": gone})
@@ -64,7 +77,7 @@ class Housekeeping:
                 row["id"],
                 row["received_at"],
                 row["verdict"],
-                self._size(row["sha256"]),
+                self._core.pictures.size(row["sha256"], row["id"]),
                 is_reviewed=row["decision"] is not None,
                 is_referenced=bool(row["is_open"]) or row["sha256"] in needed,
             )
@@ -72,18 +85,14 @@ class Housekeeping:
         ]
 
     def _needed(self) -> set[str]:
-        """Pictures that a product learns from: good ones, and false alarms of any version."""
+        """Pictures that a product learns from (good ones, false alarms of any version) or that its limits rest on."""
         needed = {row["sha256"] for row in self._core.store.rows("SELECT sha256 FROM good_pictures")}
         for product in self._service.catalog.products():
             for version in self._service.models.versions(product.id):
                 needed.update(version.details.get("false_alarms", ()))
+            reviewed = self._service.feedback.reviewed(product)
+            needed.update(reviewed.files((*reviewed.sample.counted, *reviewed.sample.later)))
         return needed
-
-    def _size(self, sha256: str) -> int:
-        try:
-            return self._core.pictures.path(sha256).stat().st_size
-        except OSError:
-            return 0
 
     def _mark(self, parts: Sequence[str]) -> None:
         with self._core.store.transaction() as connection:
@@ -94,13 +103,8 @@ class Housekeeping:
         row = self._core.store.row("SELECT sha256 FROM parts WHERE id = ?", (part,))
         if row is None:
             return
-        sha256 = row["sha256"]
-        shared = self._core.store.row(
-            "SELECT 1 FROM good_pictures WHERE sha256 = ? UNION ALL "
-            "SELECT 1 FROM parts WHERE sha256 = ? AND has_picture = 1 AND is_deleting = 0",
-            (sha256, sha256),
-        )
-        self._core.pictures.delete(sha256 if shared is None else None, part)
+        self._core.pictures.delete_map(part)
+        self._core.delete_unused(row["sha256"])
 
     def _forget(self, parts: Sequence[str]) -> None:
         with self._core.store.transaction() as connection:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 import threading
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -35,7 +37,7 @@ class Learning:
         self._core, self._catalog, self._models = core, catalog, models
         self._pool = ThreadPoolExecutor(1, "blemish-learn")
         self._lock = threading.Lock()
-        self._live: dict[str, Job] = {}
+        self._live: dict[str, Job] = {}  # those at work, and those whose end the disk has no room for
         self._cancelled: set[str] = set()
         self._is_closing = False
         with core.store.transaction() as connection:
@@ -78,15 +80,23 @@ class Learning:
         with self._lock:
             if self._is_closing:
                 raise ConflictError("a service that runs", "one that is stopping", "start it again")
-            if any(one.product == product.id for one in self._live.values()):
+            if any(one.product == product.id and not one.is_over for one in self._live.values()):
                 raise ConflictError(f"{product.name!r} at rest", "a run of learning", "wait for its end, or cancel it")
             self._live[job.id] = job
-        with self._core.store.transaction() as connection:
-            connection.execute(
-                "INSERT INTO jobs VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                (*(job.id, product.id, kind, job.state, 0, 0, "{}", "", "", who, job.started_at), None),
-            )
-        self._pool.submit(self._work, job.id, work)
+            over = [one for one in self._live.values() if one.is_over]
+        try:
+            for one in over:
+                self._write_end(one)
+            with self._core.store.transaction() as connection:
+                connection.execute(
+                    "INSERT INTO jobs VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                    (*(job.id, product.id, kind, job.state, 0, 0, "{}", "", "", who, job.started_at), None),
+                )
+            self._pool.submit(self._work, job.id, work)
+        except BaseException:
+            with self._lock:
+                del self._live[job.id]
+            raise
         return job
 
     def cancel(self, identity: str) -> Job:
@@ -117,14 +127,14 @@ class Learning:
         try:
             self._update(identity, state="running")
             progress(0, 0, {})
-            version = work(progress)
-            self._end(identity, state="done", version=version.id)
+            end = {"state": "done", "version": work(progress).id}
         except CancelledError:
-            self._end(identity, state="interrupted" if self._is_closing else "cancelled")
+            end = {"state": "interrupted" if self._is_closing else "cancelled"}
         except BlemishError as error:
-            self._end(identity, state="failed", error=str(error))
+            end = {"state": "failed", "error": str(error)}
         except Exception as error:  # the thread must live on, and people must hear of it
-            self._end(identity, state="failed", error=f"blemish failed: {type(error).__name__}: {error}")
+            end = {"state": "failed", "error": f"blemish failed: {type(error).__name__}: {error}"}
+        self._end(identity, **end)
 
     def _update(self, identity: str, announce: bool = True, **changes: Any) -> Job:
         with self._lock:
@@ -135,19 +145,24 @@ class Learning:
 
     def _end(self, identity: str, **changes: Any) -> None:
         job = self._update(identity, announce=False, ended_at=time.time(), **changes)
+        with self._lock:
+            self._cancelled.discard(identity)
+        with suppress(sqlite3.Error, BlemishError):  # a full disk: the job is shown from memory, and blocks no other
+            self._write_end(job)
+        self._core.events.publish("job", job.to_dict())
+
+    def _write_end(self, job: Job) -> None:
         with self._core.store.transaction() as connection:
             connection.execute(
                 "UPDATE jobs SET state = ?, done = ?, total = ?, facts = ?, error = ?, version = ?, ended_at = ? "
                 "WHERE id = ?",
                 (
                     *(job.state, job.done, job.total, json.dumps(dict(job.facts)), job.error, job.version),
-                    *(job.ended_at, identity),
+                    *(job.ended_at, job.id),
                 ),
             )
         with self._lock:
-            del self._live[identity]
-            self._cancelled.discard(identity)
-        self._core.events.publish("job", job.to_dict())
+            self._live.pop(job.id, None)
 
     def _learn(self, product: Product, who: str, progress: Progress) -> Version:
         product = self._core.product(product.id)

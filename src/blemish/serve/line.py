@@ -10,17 +10,17 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
 from blemish.data.content import content_warnings
 from blemish.data.loading import as_sample
-from blemish.errors import DataWarning, ImageError, SettingsError
+from blemish.errors import DataWarning, ImageError
 from blemish.model.prediction import open_image, predict
 from blemish.serve.catalog import Catalog, shown_name
 from blemish.serve.core import Core, new_id
-from blemish.serve.errors import BusyError, TimeLimitError, TooLargeError
+from blemish.serve.errors import BusyError, PartIdError, TimeLimitError, TooLargeError
 from blemish.serve.models import Models
 from blemish.serve.parts import Parts
 from blemish.serve.pictures import sha256_of
@@ -31,6 +31,7 @@ PART_ID_LENGTH = 200
 # What is done with a new part in the transaction that stores it, and after it.
 InTransaction = Callable[[sqlite3.Connection, PartRecord], None]
 Draw = Callable[[str, bytes], float]
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,26 +77,46 @@ class Line:
         what is returned takes it out of the queue as long as it waits. The version that judges when its turn comes
         judges it: limits that are moved meanwhile hold.
 
-        Raises TooLargeError, SettingsError or BusyError (the queue is full); the result of what is returned raises
+        Raises TooLargeError, PartIdError or BusyError (the queue is full); the result of what is returned raises
         UnknownError or ConflictError (nothing learned yet).
         """
-        if len(content) > self._core.settings.max_upload:
-            raise TooLargeError(
-                f"a picture of at most {self._core.settings.max_upload} bytes", str(len(content)), "send a smaller one"
-            )
+        self._check_size(content)
         if len(part_id) > PART_ID_LENGTH or not part_id.isprintable():
-            raise SettingsError(
+            raise PartIdError(
                 f"a part id of at most {PART_ID_LENGTH} printable letters", repr(part_id[:20]), "shorten it"
             )
+        return self._queued(self._inspect, product, content, part_id, shown_name(name), source)
+
+    def judge(self, product: str, content: bytes) -> Future[Judged]:
+        """What the product's model says of a picture that is no part of the line: nothing is stored, counted or sent.
+
+        In the background, in the same queue; raises as `submit`.
+        """
+        self._check_size(content)
+        return self._queued(self._judge_active, product, content)
+
+    def _check_size(self, content: bytes) -> None:
+        most = self._core.settings.max_upload
+        if len(content) > most:
+            raise TooLargeError(f"a picture of at most {most} bytes", str(len(content)), "send a smaller one")
+
+    def _queued(self, work: Callable[..., Result], *arguments: Any) -> Future[Result]:
+        """Have a thread do it when its turn comes. Raises BusyError."""
         if not self._room.acquire(blocking=False):  # first of all: refusing must cost little
             waiting = self._core.settings.waiting
             raise BusyError(f"at most {waiting} inspections waiting", "one more", "send it again in a second")
+        held = [arguments]
         try:
-            future = self._pool.submit(self._inspect, product, content, part_id, shown_name(name), source)
+            future = self._pool.submit(lambda: work(*held.pop()))
         except BaseException:
             self._room.release()
             raise
-        future.add_done_callback(lambda _: self._room.release())
+
+        def leave(_: Future[Result]) -> None:
+            held.clear()  # what is cancelled stays in the pool's queue until its turn comes: without its picture
+            self._room.release()
+
+        future.add_done_callback(leave)
         return future
 
     def inspect(
@@ -103,18 +124,26 @@ class Line:
     ) -> PartRecord:
         """As `submit`, and wait for it.
 
-        Raises what `submit` and its result raise, and TimeLimitError where it takes longer than the service allows.
+        Raises what `submit` and its result raise; BusyError where its turn does not come within the service's time
+        limit, and TimeLimitError where it has not ended once it has had so long for itself.
         """
         future = self.submit(product, content, part_id, name, source)
         try:
             return future.result(self._core.settings.time_limit)
         except FutureTimeoutError as error:
-            future.cancel()
-            raise self.time_limit_error() from error
+            refusal = self.given_up(future)
+            if isinstance(refusal, BusyError):
+                raise refusal from error
+        try:
+            return future.result(self._core.settings.time_limit)  # it may have begun just now
+        except FutureTimeoutError as error:
+            raise self.given_up(future) from error
 
-    def time_limit_error(self) -> TimeLimitError:
-        """What is said of an inspection that took too long."""
+    def given_up(self, future: Future[Any]) -> BusyError | TimeLimitError:
+        """What is said of an inspection that has not ended in time; one whose turn has not come leaves the queue."""
         limit = f"an inspection within {self._core.settings.time_limit:g} s"
+        if future.cancel():
+            return BusyError(limit, "others before it all that time", "send it again later, or have more --workers")
         return TimeLimitError(limit, "one that takes longer", "send it again, or a smaller picture")
 
     def _inspect(self, product_name: str, content: bytes, part_id: str, name: str, source: str) -> PartRecord:
@@ -148,7 +177,11 @@ class Line:
         if judged.prediction is not None:
             self._core.pictures.add(content)
             self._core.pictures.add_map(identity, judged.prediction.map)
-        return self._stored(replace(part, seconds=time.perf_counter() - started))
+        return self._stored(replace(part, seconds=time.perf_counter() - started), content)
+
+    def _judge_active(self, product: str, content: bytes) -> Judged:
+        """The prediction of the model that judges a product's parts now."""
+        return self._judge(self._models.active(self._core.product(product)), content)
 
     def _judge(self, version: Version, content: bytes) -> Judged:
         """The prediction of a version's model."""
@@ -160,11 +193,13 @@ class Line:
         (prediction,) = predict(model, [opened])
         return Judged(rgb_of(opened.image), prediction)
 
-    def _stored(self, part: PartRecord) -> PartRecord:
+    def _stored(self, part: PartRecord, content: bytes) -> PartRecord:
         """The part as committed; the one that was there where another thread has just stored the same."""
         try:
             with self._core.store.transaction() as connection:
                 self._parts.add(connection, part)
+                if part.has_picture:
+                    self._core.pictures.ensure(part.sha256, content)
                 for act in self._in_transaction:
                     act(connection, part)
         except sqlite3.IntegrityError:

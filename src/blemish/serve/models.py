@@ -8,15 +8,19 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from blemish.errors import BlemishError
 from blemish.model.inspector import Inspector
 from blemish.scoring.calibration import Calibration
 from blemish.serve.core import Core, new_id, record_change
 from blemish.serve.errors import ConflictError
 from blemish.serve.records import Product, Version
 from blemish.utils.atomic import remove, remove_leftovers
+
+SAVING = "saving "  # in the table `kept`, before the id of a version whose folder is being written
 
 
 def calibration_of(inspector: Inspector) -> Calibration:
@@ -35,13 +39,18 @@ class Models:
         self._remove_unpublished()
 
     def _remove_unpublished(self) -> None:
-        """Remove what a killed run left: folders that no version names."""
+        """Remove what a killed run left: folders that it had noted and no version names. Others are somebody's own."""
         self._folder.mkdir(parents=True, exist_ok=True)
         remove_leftovers(self._folder)
-        known = {row["id"] for row in self._core.store.rows("SELECT id FROM versions")}
-        for folder in self._folder.iterdir():
-            if folder.name not in known:
-                remove(folder)
+        for row in self._core.store.rows("SELECT name FROM kept WHERE name LIKE ?", (f"{SAVING}%",)):
+            self._remove(row["name"].removeprefix(SAVING))
+
+    def _remove(self, identity: str) -> None:
+        """Remove the folder of a version that is not published, and once it is gone the note of it."""
+        remove(self._folder / identity)
+        if not (self._folder / identity).exists():
+            with self._core.store.transaction() as connection:
+                connection.execute("DELETE FROM kept WHERE name = ?", (f"{SAVING}{identity}",))
 
     def folder(self, version: str) -> Path:
         """Where a version lies; it is an ordinary model folder. Raises UnknownError."""
@@ -87,20 +96,28 @@ class Models:
     ) -> Version:
         """Make a model the product's new version, and the active one.
 
-        `is_refitted`: its detector is another than the parent's, so that scores do not compare. Raises ConflictError
-        where another version became active since `parent` was taken.
+        `is_refitted`: its detector is another than the parent's, so that scores do not compare; its parent is then the
+        version that is active when it is done, whatever `parent` says. Raises ConflictError where another version of
+        the same detector became active since `parent` was taken.
         """
         identity = new_id()
-        inspector.save(self._folder / identity)
         calibration = calibration_of(inspector)
-        scored_by = identity if is_refitted or parent is None else parent.scored_by
         limits = calibration.threshold, calibration.unsure_threshold
+        with self._core.store.transaction() as connection:
+            connection.execute("INSERT INTO kept VALUES (?, '')", (f"{SAVING}{identity}",))
         try:
+            inspector.save(self._folder / identity)
             with self._core.store.transaction() as connection:
+                active = connection.execute(
+                    "SELECT v.* FROM products p JOIN versions v ON v.id = p.active_version WHERE p.id = ?",
+                    (product.id,),
+                ).fetchone()
+                if is_refitted:
+                    parent = None if active is None else Version.of(active)
                 expected = "" if parent is None else parent.id
-                active = connection.execute("SELECT active_version FROM products WHERE id = ?", (product.id,))
-                if active.fetchone()["active_version"] != expected:
+                if ("" if active is None else active["id"]) != expected:
                     raise ConflictError("the version that this change began from", "a newer one", "look at it again")
+                scored_by = identity if is_refitted or parent is None else parent.scored_by
                 number = connection.execute(
                     "SELECT 1 + COALESCE(MAX(number), 0) FROM versions WHERE product = ?", (product.id,)
                 ).fetchone()[0]
@@ -112,8 +129,10 @@ class Models:
                 journal = {"version": number, "from": _limits_of(parent), "to": list(limits), **(details or {})}
                 record_change(connection, who, change, product.id, journal)
                 self._set_active(connection, product.id, identity)
+                connection.execute("DELETE FROM kept WHERE name = ?", (f"{SAVING}{identity}",))
         except BaseException:
-            remove(self._folder / identity)
+            with suppress(sqlite3.Error, BlemishError):  # a full disk: the note stays for the next start
+                self._remove(identity)
             raise
         with self._lock:
             self._keep(identity, inspector)

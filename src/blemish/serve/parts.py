@@ -27,6 +27,7 @@ STATES = {
     "audited": "p.audit_draw < p.audit_share",
 }
 MOST = 500  # parts of one page
+LARGEST = 2**63 - 1  # of SQLite's integers
 COLUMNS = (
     *("id", "part_id", "product", "version", "received_at", "sha256", "name", "source", "prediction", "verdict"),
     *("score", "p_value", "threshold", "unsure_threshold", "seconds", "audit_draw", "audit_share", "warnings"),
@@ -36,10 +37,11 @@ COLUMNS = (
 
 @dataclass(frozen=True, kw_only=True)
 class PartQuery:
-    """Which parts, in which order: all that are asked for must hold, what is None is not asked for.
+    """Which parts, in which order: all that are asked for must hold; None is not asked for, nor is an empty `verdict`.
 
     `product` is an id, `verdict` one of `VERDICTS` or "error", `state` a key of `STATES`, `decision` and `defect` those
-    of the review that holds, `part_id` the user's, `since` a time, `text` is part of a name or part id.
+    of the review that holds, `part_id` the user's, `since` a time, `text` is part of a name or part id, `before` the
+    `seq` of a later part.
     """
 
     product: str | None = None
@@ -52,6 +54,7 @@ class PartQuery:
     since: float | None = None
     until: float | None = None
     text: str | None = None
+    before: int | None = None
     order: Order = "time"
     limit: int = 50
     offset: int = 0
@@ -64,12 +67,12 @@ class PartQuery:
             (self.decision, DECISIONS),
             (self.order, get_args(Order)),
         ):
-            if value is not None and value not in known:
+            if value and value not in known:
                 raise SettingsError(f"one of {', '.join(known)}", repr(value), "choose one of them")
         tests: list[tuple[str, Sequence[Any]]] = [("p.is_deleting = 0", ())]
         equal = {name: getattr(self, name) for name in ("product", "part_id", "version", "decision")}
         tests += [(f"p.{name} = ?", (value,)) for name, value in equal.items() if value is not None]
-        if self.verdict is not None:
+        if self.verdict:
             tests.append(("p.error != ''", ()) if self.verdict == "error" else ("p.verdict = ?", (self.verdict,)))
         if self.state is not None:
             tests.append((STATES[self.state], ()))
@@ -79,6 +82,8 @@ class PartQuery:
             tests.append(("p.received_at >= ?", (self.since,)))
         if self.until is not None:
             tests.append(("p.received_at < ?", (self.until,)))
+        if self.before is not None:
+            tests.append(("p.seq < ?", (self.before,)))
         if self.text:
             escaped = self.text.replace("\\", r"\\").replace("%", r"\%").replace("_", r"\_")
             tests.append((r"(p.part_id LIKE ? ESCAPE '\' OR p.name LIKE ? ESCAPE '\')", [f"%{escaped}%"] * 2))
@@ -136,7 +141,7 @@ class Parts:
         limit = min(max(1, query.limit), MOST)
         rows = self._core.store.rows(
             f"{SELECTED} WHERE {where} ORDER BY {ORDERS[query.order]} LIMIT ? OFFSET ?",
-            [*values, limit, max(0, query.offset)],
+            [*values, limit, min(max(0, query.offset), LARGEST)],
         )
         return [part_of(row) for row in rows]
 

@@ -40,10 +40,17 @@ class Pictures:
     def add(self, content: bytes) -> str:
         """Bring a picture to the disk unless it is there; its hash."""
         sha256 = sha256_of(content)
+        self.ensure(sha256, content)
+        return sha256
+
+    def ensure(self, sha256: str, content: bytes) -> None:
+        """Bring the picture of a hash to the disk unless it is there.
+
+        Called in the transaction that names the picture, so that one which was deleted since `add` is there again.
+        """
         path = self.path(sha256)
         if not path.is_file():
             write_bytes(path, content)
-        return sha256
 
     def read(self, sha256: str) -> bytes:
         """A picture's bytes. Raises UnknownError where it is gone."""
@@ -69,13 +76,26 @@ class Pictures:
         """The map of a part at a picture's `size` (height, width), float32. Raises UnknownError where it is gone."""
         try:
             small = np.load(self._map_path(part), allow_pickle=False).astype(np.float32)
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, EOFError) as error:  # EOFError: an empty file, after a loss of power
             raise UnknownError("a part whose heat is kept", "one where it is gone", "inspect it again") from error
         large = Image.fromarray(small).resize((size[1], size[0]), Image.Resampling.BILINEAR)
         return np.asarray(large)
 
-    def delete(self, sha256: str | None, part: str) -> None:
-        """Remove a part's map and, where a hash is given, its picture; what is gone already is no error."""
+    def size(self, sha256: str, part: str) -> int:
+        """How many bytes a part's picture and its map take; 0 for what is gone."""
+        return sum(_size(path) for path in (self.path(sha256), self._map_path(part)))
+
+    def delete(self, sha256: str) -> None:
+        """Remove a picture; one that is gone already is no error."""
+        self.path(sha256).unlink(missing_ok=True)
+
+    def delete_map(self, part: str) -> None:
+        """Remove a part's map; one that is gone already is no error."""
         self._map_path(part).unlink(missing_ok=True)
-        if sha256 is not None:
-            self.path(sha256).unlink(missing_ok=True)
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0

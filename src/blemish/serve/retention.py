@@ -8,7 +8,8 @@ again at the next start.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 from blemish.errors import SettingsError
 from blemish.types import Verdict
@@ -64,6 +65,28 @@ class DeletionPlan:
     too_old: int = 0
     too_many: int = 0
     too_large: int = 0
+
+
+@dataclass(frozen=True)
+class Retention:
+    """How the last tidying ended: `bytes` that the rest takes, by how much `limits` are still exceeded, as in a
+    `DeletionPlan`, and `error`, why something could not be deleted ("": nothing went wrong)."""
+
+    limits: Limits
+    bytes: int = 0
+    too_old: int = 0
+    too_many: int = 0
+    too_large: int = 0
+    error: str = ""
+
+    @property
+    def is_kept(self) -> bool:
+        """Whether the limits hold."""
+        return not (self.too_old or self.too_many or self.too_large or self.error)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Ready for JSON."""
+        return asdict(self) | {"is_kept": self.is_kept}
 
 
 def plan_deletions(

@@ -46,12 +46,15 @@ CREATE TABLE sessions (
     token_hash TEXT PRIMARY KEY, user TEXT NOT NULL REFERENCES users(name) ON DELETE CASCADE, expires_at REAL NOT NULL
 );
 CREATE TABLE webhooks (
-    id TEXT PRIMARY KEY, url TEXT NOT NULL, verdicts TEXT NOT NULL, product TEXT NOT NULL, created_at REAL NOT NULL
+    id TEXT PRIMARY KEY, url TEXT NOT NULL, verdicts TEXT NOT NULL, product TEXT NOT NULL, created_at REAL NOT NULL,
+    attempts INTEGER NOT NULL DEFAULT 0, next_at REAL NOT NULL DEFAULT 0, last_error TEXT NOT NULL DEFAULT '',
+    dropped INTEGER NOT NULL DEFAULT 0
 );
 CREATE TABLE outbox (
     seq INTEGER PRIMARY KEY AUTOINCREMENT, webhook TEXT NOT NULL REFERENCES webhooks(id) ON DELETE CASCADE,
-    body TEXT NOT NULL, attempts INTEGER NOT NULL DEFAULT 0, next_at REAL NOT NULL, last_error TEXT NOT NULL DEFAULT ''
+    body TEXT NOT NULL
 );
+CREATE INDEX outbox_by_webhook ON outbox (webhook, seq);
 CREATE TABLE kept (
     name TEXT PRIMARY KEY, value TEXT NOT NULL
 );

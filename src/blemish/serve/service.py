@@ -17,6 +17,7 @@ from blemish.serve.line import Line
 from blemish.serve.models import Models
 from blemish.serve.parts import Parts
 from blemish.serve.rendering import Renderer
+from blemish.serve.retention import Retention
 from blemish.serve.statistics import LineStatistics
 from blemish.serve.users import Users
 from blemish.serve.watch import Watch
@@ -35,12 +36,13 @@ class Service:
     def __init__(self, folder: Path, settings: ServiceSettings) -> None:
         self.core = Core.of(folder, settings)
         self.settings, self.events = settings, self.core.events
+        self.retention: Retention | None = None  # None: nothing is ever deleted
         self.catalog = Catalog(self.core)
         self.models = Models(self.core)
         self.parts = Parts(self.core)
         self.limits = Limits(self.core, self.models, self.parts)
         self.users = Users(self.core)
-        self.renderer = Renderer(self.core)
+        self.renderer = Renderer(self.core, self.models)
         self.statistics = LineStatistics()
         self.webhooks = Webhooks(self.core)
         self.watch = Watch(self.core, self.catalog, self.models)
@@ -63,7 +65,7 @@ class Service:
         """Open a data folder, empty or not. Raises OutputError where another process has it open."""
         folder = Path(folder).expanduser().absolute()
         with ExitStack() as stack:
-            stack.enter_context(exclusive(folder))
+            stack.enter_context(exclusive(folder, "--data"))
             self = cls(folder, settings or ServiceSettings())
             self._stack = stack.pop_all()
         return self

@@ -28,8 +28,28 @@ def index_parts(connection: sqlite3.Connection) -> None:
     )
 
 
+def failures_of_webhooks(connection: sqlite3.Connection) -> None:
+    """Version 3: failures belong to a webhook and not to single deliveries, and what was dropped is counted.
+
+    Numbers of deliveries go on where they were: receivers tell repeats by them.
+    """
+    for column in ("attempts INTEGER", "next_at REAL", "last_error TEXT", "dropped INTEGER"):
+        default = "''" if column.endswith("TEXT") else "0"
+        connection.execute(f"ALTER TABLE webhooks ADD COLUMN {column} NOT NULL DEFAULT {default}")
+    connection.execute("ALTER TABLE outbox RENAME TO old_outbox")
+    connection.execute(
+        "CREATE TABLE outbox (seq INTEGER PRIMARY KEY AUTOINCREMENT, "
+        "webhook TEXT NOT NULL REFERENCES webhooks(id) ON DELETE CASCADE, body TEXT NOT NULL)"
+    )
+    connection.execute("INSERT INTO outbox SELECT seq, webhook, body FROM old_outbox")
+    connection.execute("DELETE FROM sqlite_sequence WHERE name = 'outbox'")
+    connection.execute("UPDATE sqlite_sequence SET name = 'outbox' WHERE name = 'old_outbox'")
+    connection.execute("DROP TABLE old_outbox")
+    connection.execute("CREATE INDEX outbox_by_webhook ON outbox (webhook, seq)")
+
+
 # What brings a database of version i to i + 1; `schema.sql` is the newest.
-MIGRATIONS: tuple[Callable[[sqlite3.Connection], None], ...] = (index_parts,)
+MIGRATIONS: tuple[Callable[[sqlite3.Connection], None], ...] = (index_parts, failures_of_webhooks)
 VERSION = 1 + len(MIGRATIONS)
 IDLE_READERS = 8  # connections that are kept open between readings
 

@@ -124,15 +124,16 @@ class Watch:
 
     def _started(self, product: str, version: str) -> LineMonitor:
         """A monitor that knows the good pictures, and their scores where these are of real held-out pictures."""
+        model = self._models.inspector(self._core.version(version))
         reference = []
         good = self._catalog.good(self._core.product(product))
         for one in good[:: max(1, len(good) // REFERENCES)][:REFERENCES]:
             try:
-                image = load_image(self._core.pictures.read(one.sha256))
+                image = load_image(self._core.pictures.read(one.sha256), full_scale=model.model_.full_scale)
             except BlemishError:
                 continue
             if min(image.shape[:2]) >= SMALLEST:
                 reference.append(statistics_of(image))
-        calibration = calibration_of(self._models.inspector(self._core.version(version)))
+        calibration = calibration_of(model)
         scores = () if calibration.source.copies else calibration.scores.tolist()
         return LineMonitor.started(reference, scores, seed=int(version, 16) % 2**31)

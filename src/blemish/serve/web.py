@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -97,23 +98,34 @@ def too_large(limit: int) -> tuple[str, str, str]:
 
 
 class SafeHeaders:
-    """Middleware: headers on every answer, errors included."""
+    """Middleware: headers on every answer, errors included; one that nobody foresaw is answered here."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Add what is not there."""
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        is_begun = False
 
         async def with_headers(message: Message) -> None:
+            nonlocal is_begun
             if message["type"] == "http.response.start":
+                is_begun = True
                 headers = MutableHeaders(scope=message)
                 for name, value in HEADERS.items():
                     headers.setdefault(name, value)
                 headers.setdefault("cache-control", "no-store")
             await send(message)
 
-        await self.app(scope, receive, with_headers if scope["type"] == "http" else send)
+        try:
+            await self.app(scope, receive, with_headers)
+        except Exception as error:
+            if not is_begun:
+                await error_answer(scope["path"], error)(scope, receive, with_headers)
+            raise  # the server prints it, with the place where it arose
 
 
 def error_response(
@@ -136,13 +148,24 @@ def status_of(error: BlemishError) -> int:
     return next((status for kind, status in STATUS if isinstance(error, kind)), 500)
 
 
+def error_answer(path: str, error: Exception) -> JSONResponse:
+    """The answer to an error, in three facts; of one that nobody foresaw its kind alone is told."""
+    if isinstance(error, BlemishError):
+        retry = error.retry_after if isinstance(error, ServiceError) else None
+        return error_response(path, status_of(error), error.expected, error.got, error.do, retry)
+    if isinstance(error, sqlite3.Error):
+        do = "see that the disk of the data folder has room"
+        return error_response(path, 507, "a database that can be read and written", str(error), do)
+    kind = type(error).__name__
+    return error_response(path, 500, "an answer", f"a fault of the service, {kind}", "see what the service printed")
+
+
 def handle_errors(app: FastAPI) -> None:
     """Have every error answered in three facts."""
 
     @app.exception_handler(BlemishError)
     async def blemish_error(request: Request, error: BlemishError) -> JSONResponse:
-        retry = error.retry_after if isinstance(error, ServiceError) else None
-        return error_response(request.url.path, status_of(error), error.expected, error.got, error.do, retry)
+        return error_answer(request.url.path, error)
 
     @app.exception_handler(RequestValidationError)
     async def invalid(request: Request, error: RequestValidationError) -> JSONResponse:

@@ -1,4 +1,4 @@
-"""Results sent to other programs, at least once: an outbox in the database, and a thread that empties it.
+"""Results sent to other programs, at least once and in order: an outbox in the database, and a thread that empties it.
 
 By HTTP to webhooks, and by MQTT to the topics that are named when the service starts (mqtt.py).
 """
@@ -6,10 +6,10 @@ By HTTP to webhooks, and by MQTT to the topics that are named when the service s
 from __future__ import annotations
 
 import json
+import logging
 import sqlite3
 import threading
 import time
-import urllib.error
 import urllib.parse
 import urllib.request
 from collections.abc import Sequence
@@ -27,6 +27,7 @@ TIMEOUT = 5.0  # seconds for one delivery
 MQTT = ("mqtt://", "mqtts://")
 LONGEST_WAIT = 3600.0  # seconds between two tries
 MOST_WAITING = 100_000  # deliveries of one webhook; beyond that the oldest are dropped
+DROPS_AN_ENTRY = 1000  # the journal names the first result that is dropped, and each further one of so many
 
 
 class NoRedirects(urllib.request.HTTPRedirectHandler):
@@ -44,6 +45,8 @@ class Webhooks:
         self._opener = urllib.request.build_opener(NoRedirects)
         self._topics: dict[str, MqttSender] = {}  # by the address that their rows hold
         self._wake, self._stop = threading.Event(), threading.Event()
+        with core.store.transaction() as connection:  # a start tries at once: what was in the way may be mended
+            connection.execute("UPDATE webhooks SET next_at = 0")
         self._thread = threading.Thread(target=self._run, name="blemish-webhooks", daemon=True)
         self._thread.start()
 
@@ -52,16 +55,22 @@ class Webhooks:
         return [Webhook.of(row) for row in self._core.store.rows("SELECT * FROM webhooks ORDER BY created_at")]
 
     def add(self, url: str, verdicts: Sequence[str], product: str, who: str) -> Webhook:
-        """Send every inspection of one of `verdicts` (none: of all) of a product's id ("": of any) to an address."""
-        parts = urllib.parse.urlsplit(url)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise SettingsError("an address that begins with http:// or https://", repr(url[:80]), "mend it")
+        """Send every inspection of one of `verdicts` (none: of all) of a product's id ("": of any) to an address.
+
+        Raises SettingsError for an address that no request can be sent to, or an unknown verdict, and UnknownError.
+        """
+        if not can_be_sent_to(url):
+            raise SettingsError(
+                "an address such as http://host:8080/path, without spaces, user and password, its path percent-encoded",
+                repr(url[:80]),
+                "mend it",
+            )
         if wrong := set(verdicts) - {*VERDICTS, "error"}:
             raise SettingsError(f"verdicts: {', '.join(VERDICTS)}, error", ", ".join(sorted(wrong)), "mend them")
         webhook = Webhook(new_id(), url, tuple(verdicts), product and self._core.product(product).id, time.time())
         with self._core.store.transaction() as connection:
             connection.execute(
-                "INSERT INTO webhooks VALUES (?, ?, ?, ?, ?)",
+                "INSERT INTO webhooks (id, url, verdicts, product, created_at) VALUES (?, ?, ?, ?, ?)",
                 (webhook.id, url, json.dumps(list(verdicts)), webhook.product, webhook.created_at),
             )
             record_change(connection, who, "added a webhook", webhook.product, {"url": url})
@@ -76,9 +85,12 @@ class Webhooks:
                 connection.execute("DELETE FROM webhooks WHERE id = ?", (stored[url],))
                 record_change(connection, "the command line", "publishes no more", change={"url": url})
             for url in self._topics.keys() - stored.keys():
-                values = (new_id(), url, "[]", "", time.time())
-                connection.execute("INSERT INTO webhooks VALUES (?, ?, ?, ?, ?)", values)
+                connection.execute(
+                    "INSERT INTO webhooks (id, url, verdicts, product, created_at) VALUES (?, ?, '[]', '', ?)",
+                    (new_id(), url, time.time()),
+                )
                 record_change(connection, "the command line", "publishes results", change={"url": url})
+        self._wake.set()
 
     def remove(self, identity: str, who: str) -> None:
         """Remove a webhook and what was still to be sent. Raises UnknownError."""
@@ -88,10 +100,10 @@ class Webhooks:
             record_change(connection, who, "removed a webhook", change={"id": identity})
 
     def waiting(self) -> list[dict[str, Any]]:
-        """For each webhook how many deliveries wait, and why the last one failed."""
+        """For each webhook how many deliveries wait, why the last one failed, and how many were dropped so far."""
         rows = self._core.store.rows(
-            "SELECT w.id AS id, COUNT(o.seq) AS waiting, MAX(o.last_error) AS last_error "
-            "FROM webhooks w LEFT JOIN outbox o ON o.webhook = w.id GROUP BY w.id"
+            "SELECT w.id AS id, (SELECT COUNT(*) FROM outbox WHERE webhook = w.id) AS waiting, "
+            "NULLIF(w.last_error, '') AS last_error, w.dropped AS dropped FROM webhooks w"
         )
         return [dict(row) for row in rows]
 
@@ -102,67 +114,91 @@ class Webhooks:
         for hook in hooks:
             if hook.product in ("", part.product) and (not hook.verdicts or verdict in hook.verdicts):
                 body = json.dumps({"schema": SCHEMA, "event": "part", "part": part.to_dict()})
-                connection.execute(
-                    "INSERT INTO outbox (webhook, body, next_at) VALUES (?, ?, ?)", (hook.id, body, time.time())
-                )
-                connection.execute(
-                    "DELETE FROM outbox WHERE webhook = ? AND seq <= (SELECT MAX(seq) FROM outbox) - ?",
-                    (hook.id, MOST_WAITING),
-                )
+                connection.execute("INSERT INTO outbox (webhook, body) VALUES (?, ?)", (hook.id, body))
+                self._drop_oldest(connection, hook)
         if hooks:
             self._wake.set()
+
+    def _drop_oldest(self, connection: sqlite3.Connection, hook: Webhook) -> None:
+        """Keep the latest `MOST_WAITING` deliveries of a webhook; count what is dropped, and say so in the journal."""
+        dropped = connection.execute(
+            "DELETE FROM outbox WHERE webhook = ? AND seq <= "
+            "(SELECT seq FROM outbox WHERE webhook = ? ORDER BY seq DESC LIMIT 1 OFFSET ?)",
+            (hook.id, hook.id, MOST_WAITING),
+        ).rowcount
+        if not dropped:
+            return
+        connection.execute("UPDATE webhooks SET dropped = dropped + ? WHERE id = ?", (dropped, hook.id))
+        (total,) = connection.execute("SELECT dropped FROM webhooks WHERE id = ?", (hook.id,)).fetchone()
+        if total == dropped or total // DROPS_AN_ENTRY > (total - dropped) // DROPS_AN_ENTRY:
+            facts = {"url": hook.url, "dropped": total}
+            record_change(connection, "the service", "dropped results that waited too long", hook.product, facts)
 
     def _run(self) -> None:
         while not self._stop.is_set():
             self._wake.wait(timeout=1.0)
             self._wake.clear()
             try:
-                self.deliver()
+                while not self._stop.is_set() and self.deliver():
+                    pass
             except (sqlite3.Error, ConflictError):  # busy or closing: what waits is sent later
+                self._stop.wait(1.0)
+            except Exception:  # this thread ends with the service alone
+                logging.getLogger(__name__).exception("Results that wait are sent again in a second.")
                 self._stop.wait(1.0)
 
     def deliver(self) -> int:
-        """Send what is due, oldest first; one webhook's failure holds up none of another. Gives how many were sent."""
+        """Send the oldest delivery of each webhook whose time has come. Gives how many were sent.
+
+        What comes later waits behind it, so that each webhook has them in order; none waits for another's failures.
+        """
         rows = self._core.store.rows(
-            "SELECT o.seq, o.body, o.attempts, w.url, w.id FROM outbox o JOIN webhooks w ON w.id = o.webhook "
-            "WHERE o.next_at <= ? ORDER BY o.seq LIMIT 100",
+            "SELECT w.id, w.url, w.attempts, o.seq, o.body FROM webhooks w "
+            "JOIN outbox o ON o.seq = (SELECT MIN(seq) FROM outbox WHERE webhook = w.id) "
+            "WHERE w.next_at <= ? ORDER BY o.seq",
             (time.time(),),
         )
-        failed: set[str] = set()
         sent = 0
         for row in rows:
-            if self._stop.is_set() or row["id"] in failed:
-                continue
+            if self._stop.is_set():
+                break
+            if row["url"].startswith(MQTT) and row["url"] not in self._topics:
+                continue  # the start of the service has not named its topics yet
             error = self._send(row["url"], row["body"], row["seq"])
             if error:
-                failed.add(row["id"])
-                self._postpone(row["id"], row["seq"], row["attempts"], error)
+                self._postpone(row["id"], row["attempts"], error)
             else:
-                with self._core.store.transaction() as connection:
-                    connection.execute("DELETE FROM outbox WHERE seq = ?", (row["seq"],))
+                self._tick_off(row["id"], row["seq"])
                 sent += 1
         return sent
 
-    def _postpone(self, webhook: str, seq: int, attempts: int, error: str) -> None:
-        """Try again later, all of this webhook: they go out in order."""
-        later = time.time() + min(LONGEST_WAIT, 2.0**attempts)
+    def _tick_off(self, webhook: str, seq: int) -> None:
+        """Forget a delivery that arrived, and the failures before it."""
+        with self._core.store.transaction() as connection:
+            connection.execute("DELETE FROM outbox WHERE seq = ?", (seq,))
+            connection.execute(
+                "UPDATE webhooks SET attempts = 0, last_error = '' WHERE id = ? AND attempts > 0", (webhook,)
+            )
+
+    def _postpone(self, webhook: str, attempts: int, error: str) -> None:
+        """Try again later, after a time that doubles with each failure; what comes meanwhile waits as well."""
+        later = time.time() + min(LONGEST_WAIT, 2.0 ** min(attempts, 30))
         with self._core.store.transaction() as connection:
             connection.execute(
-                "UPDATE outbox SET attempts = attempts + 1, last_error = ? WHERE seq = ?", (error[:200], seq)
+                "UPDATE webhooks SET attempts = attempts + 1, next_at = ?, last_error = ? WHERE id = ?",
+                (later, error[:200], webhook),
             )
-            connection.execute("UPDATE outbox SET next_at = MAX(next_at, ?) WHERE webhook = ?", (later, webhook))
 
     def _send(self, url: str, body: str, number: int) -> str:
         """Deliver one body; why that failed, "" where it did not."""
-        if url.startswith(MQTT):
-            topic = self._topics.get(url)
-            return "waits for the start of the service to end" if topic is None else topic.send(body)
         headers = {"Content-Type": "application/json", "X-Blemish-Delivery": str(number)}
         try:
+            if url.startswith(MQTT):
+                return self._topics[url].send(body)
             request = urllib.request.Request(url, body.encode(), headers)
             with self._opener.open(request, timeout=TIMEOUT) as answer:
                 return "" if 200 <= answer.status < 300 else f"status {answer.status}"
-        except (OSError, ValueError, urllib.error.URLError) as error:
+        except Exception as error:  # whatever a library raises, such as HTTPException, is this webhook's failure alone
             return str(error) or type(error).__name__
 
     def close(self) -> None:
@@ -172,3 +208,14 @@ class Webhooks:
         self._thread.join(TIMEOUT + 1)
         for topic in self._topics.values():
             topic.close()
+
+
+def can_be_sent_to(url: str) -> bool:
+    """Whether a request can be made of an address: a host, a port if any, a path of the letters that may be sent."""
+    try:
+        parts = urllib.parse.urlsplit(url)
+        is_port = parts.port is None or parts.port > 0
+    except ValueError:  # brackets of no IPv6 address, a port that is no number
+        return False
+    is_plain = url.isprintable() and " " not in url and (parts.path + parts.query).isascii() and "@" not in parts.netloc
+    return parts.scheme in ("http", "https") and bool(parts.hostname) and is_port and is_plain

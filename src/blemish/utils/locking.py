@@ -15,8 +15,10 @@ LOCK = ".lock"
 
 
 @contextmanager
-def exclusive(folder: str | Path) -> Iterator[None]:
+def exclusive(folder: str | Path, option: str = "-o") -> Iterator[None]:
     """Keep other runs out of `folder` until the block ends. Raises OutputError where one is at work.
+
+    `option` names the folder on the command line.
 
     The folder is made if need be, and is gone afterwards if nothing came into it.
     """
@@ -33,7 +35,7 @@ def exclusive(folder: str | Path) -> Iterator[None]:
             raise OutputError(
                 f"no other run at work in {shown(folder)}",
                 f"that of process {_holder(file)}",
-                "wait for its end, or name another folder with -o",
+                f"wait for its end, or name another folder with {option}",
             ) from error
     try:
         with suppress(OSError):  # Windows lets nobody write a locked file

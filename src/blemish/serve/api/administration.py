@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import PlainTextResponse
 from pydantic import BaseModel
 
 from blemish.serve.auth import COOKIE, Auth, Engineer, Operator, TheService, address_of, check_not_forged
 from blemish.serve.errors import NoTokenError
 from blemish.serve.inputs import Inputs
+from blemish.serve.parts import LARGEST
 from blemish.serve.records import Role
 from blemish.serve.users import SESSION_SECONDS
 
@@ -51,6 +52,7 @@ def status(request: Request, service: TheService, caller: Operator) -> dict[str,
         "products": [one.to_dict() for one in service.catalog.products()],
         "counts": service.parts.counts(),
         "webhooks": service.webhooks.waiting(),
+        "retention": None if service.retention is None else service.retention.to_dict(),
         "limits": {
             "max_upload": service.settings.max_upload,
             "waiting": service.settings.waiting,
@@ -61,7 +63,11 @@ def status(request: Request, service: TheService, caller: Operator) -> dict[str,
 
 @router.get("/api/audit")
 def journal(
-    service: TheService, caller: Operator, product: str | None = None, before: int | None = None, limit: int = 100
+    service: TheService,
+    caller: Operator,
+    product: str | None = None,
+    before: Annotated[int | None, Query(ge=0, le=LARGEST)] = None,
+    limit: int = 100,
 ) -> dict[str, Any]:
     """Who did what, when, from what to what, latest first."""
     found = "" if product is None else service.core.product(product).id
@@ -150,8 +156,18 @@ def remove_webhook(webhook: str, service: TheService, caller: Engineer) -> None:
 def metrics(service: TheService, caller: Operator) -> PlainTextResponse:
     """Figures in the text format of Prometheus."""
     names = {one.id: one.name for one in service.catalog.products()}
+    webhooks = service.webhooks.waiting()
     waiting = {
         "blemish_parts_for_review": service.parts.counts()["open"],
-        "blemish_webhooks_waiting": sum(one["waiting"] for one in service.webhooks.waiting()),
+        "blemish_webhooks_waiting": sum(one["waiting"] for one in webhooks),
+        "blemish_webhooks_dropped": sum(one["dropped"] for one in webhooks),
     }
+    if retention := service.retention:
+        waiting |= {
+            "blemish_retention_bytes": retention.bytes,
+            "blemish_retention_too_large_bytes": retention.too_large,
+            "blemish_retention_too_many_parts": retention.too_many,
+            "blemish_retention_too_old_parts": retention.too_old,
+            "blemish_retention_failed": int(bool(retention.error)),
+        }
     return PlainTextResponse(service.statistics.text(names, waiting), media_type="text/plain; version=0.0.4")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import json
 from collections.abc import AsyncIterator
 from contextlib import suppress
@@ -16,6 +17,7 @@ from blemish.serve.service import Service
 
 router = APIRouter(prefix="/api", tags=["events"])
 WAITING = 1000  # events that a slow listener may leave waiting; further ones are lost to it
+NUMBER = re.compile(r"[0-9]{1,18}")
 KEEP_ALIVE = 15.0  # seconds after which a comment is sent, so that dead connections are noticed
 
 
@@ -26,7 +28,7 @@ async def events(
     """All events from now on, or, after a lost connection, from the last one received (`Last-Event-ID`)."""
     last = request.headers.get("last-event-id", "")
     only = None if product is None else service.core.product(product).id
-    start = int(last) if last.isdigit() else after
+    start = int(last) if NUMBER.fullmatch(last) else after
     return StreamingResponse(stream(service, start, only), media_type="text/event-stream")
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 from fastapi import APIRouter
+from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel
 
@@ -108,7 +109,7 @@ async def infer(
 ) -> dict[str, Any]:
     """Inspect the pictures of a request."""
     product = product_of(service, model, version)
-    contents = pictures_in(body)
+    contents = await run_in_threadpool(pictures_in, body)
     part_id = str(body.parameters.get("part_id", "")) if len(contents) == 1 else ""
     parts = [await inspected(service, product.id, content, part_id, "", "inference protocol") for content in contents]
     if broken := [one for one in parts if one.error]:

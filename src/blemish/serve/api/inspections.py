@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import base64
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from starlette.datastructures import UploadFile
 
-from blemish.errors import BlemishError
+from blemish.errors import BlemishError, ImageError
+from blemish.report.overlays import draw_overlay
 from blemish.serve.api.uploads import named_product, read_upload, result_of
 from blemish.serve.auth import Operator, TheService
+from blemish.serve.catalog import shown_name
+from blemish.serve.line import Judged, facts_of
 from blemish.serve.records import PartRecord
+from blemish.serve.rendering import jpeg
 from blemish.serve.service import Service
 from blemish.serve.web import status_of
 
@@ -76,6 +81,36 @@ async def inspect(
         response.status_code = statuses[0]
         return found[0]
     return {"parts": found}
+
+
+@router.post(
+    "/inspect/try",
+    openapi_extra={
+        "requestBody": {
+            "required": True,
+            "content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}},
+        }
+    },
+)
+async def try_out(
+    request: Request, service: TheService, caller: Operator, product: str | None = None, name: str = ""
+) -> dict[str, Any]:
+    """Have the picture that the body is judged without making it a part of the line: nothing is stored or counted.
+
+    The answer has the verdict's fields of a part's record, and the outlined picture as a data URL, `overlay`.
+    """
+    product = named_product(service, product)
+    judged = await result_of(service, service.line.judge(product, await request.body()))
+    return await run_in_threadpool(trial_of, judged, shown_name(name))
+
+
+def trial_of(judged: Judged, name: str) -> dict[str, Any]:
+    """A judged picture as the API shows it. Raises ImageError for one that cannot be read."""
+    if judged.image is None or judged.prediction is None:
+        raise ImageError("a picture that can be read", judged.error, "send another file")
+    content, kind = jpeg(draw_overlay(judged.image, judged.prediction, strip=False))
+    overlay = f"data:{kind};base64,{base64.b64encode(content).decode()}"
+    return {"name": name, **facts_of(judged.prediction, name), "overlay": overlay}
 
 
 async def inspected(

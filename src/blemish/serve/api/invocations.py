@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 from fastapi import APIRouter, Request
+from fastapi.concurrency import run_in_threadpool
 
 from blemish.errors import ImageError, SettingsError
 from blemish.serve.api.inspections import answer, inspected
@@ -36,7 +37,7 @@ async def invocations(
         if part.error:
             raise ImageError("a picture that can be read", part.error, "send another")
         return answer(part)
-    contents = pictures_in(body)
+    contents = await run_in_threadpool(pictures_in, body)
     parts = [await inspected(service, product, content, "", "", "invocations") for content in contents]
     return {"predictions": [answer(part) for part in parts]}
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 from fastapi import APIRouter, Request
+from fastapi.concurrency import run_in_threadpool
 from PIL import Image
 
 from blemish.errors import ImageError
@@ -20,6 +21,7 @@ from blemish.serve.api.inference_protocol import product_of
 from blemish.serve.api.inspections import inspected
 from blemish.serve.auth import Operator, TheService
 from blemish.serve.records import PartRecord
+from blemish.serve.service import Service
 from blemish.types import ALARMS
 
 router = APIRouter(tags=["Lookout for Vision"])
@@ -31,6 +33,11 @@ async def detect(project: str, version: str, request: Request, service: TheServi
     """Inspect the picture that the body is; a project is a product, a model version its number, or "active"."""
     product = product_of(service, project, None if version == "active" else version)
     part = await inspected(service, product.id, await request.body(), "", "", "lookout")
+    return await run_in_threadpool(detection, service, part)
+
+
+def detection(service: Service, part: PartRecord) -> dict[str, Any]:
+    """An inspected part as Lookout's answer. Raises ImageError for a picture that could not be read."""
     if part.error or part.score is None or part.threshold is None:
         raise ImageError("a picture that can be read", part.error, "send another")
     size = part.prediction["size"]

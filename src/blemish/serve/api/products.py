@@ -126,7 +126,7 @@ def good_picture(product: str, sha256: str, service: TheService, caller: Operato
     found = service.core.product(product)
     if all(one.sha256 != sha256 for one in service.catalog.good(found)):
         raise UnknownError(f"a good picture of {found.name!r}", repr(sha256[:80]), "take its sha256")
-    content, kind = service.renderer.picture(sha256, small)
+    content, kind = service.renderer.picture(sha256, found.active_version, small)
     return Response(content, media_type=kind, headers={"cache-control": "private, max-age=31536000, immutable"})
 
 

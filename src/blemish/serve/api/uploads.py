@@ -6,15 +6,16 @@ import asyncio
 import base64
 import binascii
 from concurrent.futures import Future
-from typing import Any
+from typing import Any, TypeVar
 
 from starlette.datastructures import UploadFile
 
 from blemish.errors import SettingsError
 from blemish.serve.core import ServiceSettings
 from blemish.serve.errors import TooLargeError
-from blemish.serve.records import PartRecord
 from blemish.serve.service import Service
+
+Result = TypeVar("Result")
 
 
 def read_upload(file: UploadFile, settings: ServiceSettings) -> tuple[str, bytes]:
@@ -45,10 +46,9 @@ def named_product(service: Service, name: str | None) -> str:
     return products[0].id
 
 
-async def result_of(service: Service, future: Future[PartRecord]) -> PartRecord:
-    """Wait for an inspection without holding a thread. Raises TimeLimitError."""
+async def result_of(service: Service, future: Future[Result]) -> Result:
+    """Wait for an inspection without holding a thread. Raises TimeLimitError; BusyError where its turn did not come."""
     try:
         return await asyncio.wait_for(asyncio.wrap_future(future), service.settings.time_limit)
     except TimeoutError as error:
-        future.cancel()
-        raise service.line.time_limit_error() from error
+        raise service.line.given_up(future) from error

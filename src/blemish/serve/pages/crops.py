@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from blemish.data.images import load_image
 from blemish.serve.errors import UnknownError
 from blemish.serve.records import PartRecord
 from blemish.serve.rendering import jpeg
@@ -32,7 +31,7 @@ def region_crop(service: Service, part: PartRecord, number: int, is_good: bool) 
 
 def found_crop(service: Service, part: PartRecord, region: dict[str, Any]) -> np.ndarray:
     """The region and what is around it, `(h, w, 3)` uint8."""
-    image = load_image(service.core.pictures.read(part.sha256))
+    image = service.renderer.image(part.sha256, part.version)
     left, top, right, bottom = region["box"]
     half = max(right - left, bottom - top) * (0.5 + CONTEXT)
     return square(image, ((left + right) / 2, (top + bottom) / 2), max(half, max(image.shape[:2]) / 24))

@@ -15,7 +15,7 @@ from blemish.serve.inputs import Inputs
 from blemish.serve.pages.crops import region_crop
 from blemish.serve.pages.route import PageRoute
 from blemish.serve.pages.templating import render, theme
-from blemish.serve.parts import Order, PartQuery, State
+from blemish.serve.parts import LARGEST, Order, PartQuery, State
 from blemish.serve.records import Decision, Product, ProductSettings, User
 from blemish.serve.service import Service
 
@@ -86,8 +86,11 @@ def home(frame: TheFrame) -> HTMLResponse:
 
 
 def login(next: str = "/") -> HTMLResponse:
-    """Where a token is given for a session; `next` is a page of this service, never another site's."""
-    is_ours = next.startswith("/") and not next.startswith(("//", "/\\"))
+    """Where a token is given for a session; `next` is a page of this service, never another site's.
+
+    Browsers leave out tabs and line ends of an address, and read a backslash as a slash.
+    """
+    is_ours = next.startswith("/") and not next.startswith("//") and "\\" not in next and next.isprintable()
     return HTMLResponse(render("login.html", title="Sign in", next=next if is_ours else "/"))
 
 
@@ -209,7 +212,9 @@ def live(product: str, frame: TheFrame) -> HTMLResponse:
     return frame.page("live.html", f"{found.name}, live", found, tab="live", most=ON_LIVE, has_camera=has_camera)
 
 
-def audit(frame: TheFrame, product: str = "", before: int | None = None) -> HTMLResponse:
+def audit(
+    frame: TheFrame, product: str = "", before: Annotated[int | None, Query(ge=0, le=LARGEST)] = None
+) -> HTMLResponse:
     """Who did what, when."""
     service = frame.service
     chosen = service.core.product(product) if product else None
@@ -242,6 +247,7 @@ def settings(frame: TheFrame) -> HTMLResponse:
         sources=frame.inputs.all(),
         choices=choices(),
         folder=str(service.core.folder),
+        retention=service.retention,
     )
 
 

@@ -41,6 +41,7 @@ def environment() -> Environment:
     made = environment_of("blemish.serve.pages")
     made.globals["verdicts"] = VERDICTS
     made.filters |= {"when": when, "number": number, "percent": percent, "change": change_words, "counted": counted}
+    made.filters |= {"gigabytes": gigabytes}
     return made
 
 
@@ -65,6 +66,11 @@ def when(seconds: float | None) -> str:
 def percent(share: float) -> str:
     """A share in [0, 1] as a percentage of three digits at most."""
     return f"{100 * share:.3g} %"
+
+
+def gigabytes(size: int) -> str:
+    """Bytes in units of 10⁹ with three digits."""
+    return f"{size / 1e9:.3g} GB"
 
 
 def counted(count: int, word: str, words: str = "") -> str:

@@ -20,11 +20,12 @@ from typing import Any
 
 from blemish.data.files import image_suffixes
 from blemish.errors import ImageError, SettingsError
-from blemish.serve.errors import TimeLimitError, TooLargeError
+from blemish.serve.errors import PartIdError, TimeLimitError, TooLargeError
 from blemish.utils.atomic import write_text
 
 DONE, FAILED = "done", "failed"
-PICTURES_FAULT = (ImageError, TooLargeError, TimeLimitError)  # all else is tried again
+PICTURES_FAULT = (ImageError, PartIdError, TooLargeError, TimeLimitError)  # all else is tried again
+NAME_BYTES = 230  # of a file that was put away
 TEMPORARY = (".tmp", ".temp", ".part", ".partial", ".crdownload", ".filepart")
 
 
@@ -51,7 +52,7 @@ class WatchSettings:
             re.compile(self.part_id or "")
         except re.error as error:
             raise SettingsError(
-                "a regular expression as part_id", f"{self.part_id!r} ({error})", "set part_id"
+                "a regular expression as part_id", f"{self.part_id!r} ({error})", "mend --watch-part-id"
             ) from error
 
     def id_of(self, name: str) -> str:
@@ -154,7 +155,7 @@ class WatchedFolder:
         """Inspect one file and put it away; which list of the report it belongs to."""
         path = self.folder / name
         if state[0] > self.settings.max_bytes:
-            why = f"expected a file of at most {self.settings.max_bytes} bytes; got {state[0]}; raise the limit"
+            why = f"expected a file of at most {self.settings.max_bytes} bytes; got {state[0]}; raise --max-upload"
             self._put_away(path, FAILED, why)
             return "failed"
         content = path.read_bytes()
@@ -176,7 +177,7 @@ class WatchedFolder:
             name = f"{path.name}.failed.txt" if kind == FAILED else f"{path.name}.done"
             write_text(path.with_name(name), f"{why}\n" if why else "", durable=False)
             return
-        target = free_name(self.folder / kind / path.name)
+        target = free_name(self.folder / kind / shortened(path.name))
         target.parent.mkdir(exist_ok=True)
         if why:
             write_text(target.with_name(f"{target.name}.txt"), f"{why}\n", durable=False)
@@ -189,6 +190,13 @@ def is_picture(name: str) -> bool:
     lowered = name.lower()
     hidden = name.startswith((".", "~"))
     return not hidden and not lowered.endswith(TEMPORARY) and lowered.endswith(tuple(image_suffixes()))
+
+
+def shortened(name: str) -> str:
+    """A file's name with room for a number and ".txt" within the 255 bytes that file systems allow."""
+    stem, suffix = os.path.splitext(name)
+    room = NAME_BYTES - len(os.fsencode(suffix))
+    return os.fsencode(stem)[:room].decode("utf-8", "ignore") + suffix if len(os.fsencode(stem)) > room else name
 
 
 def free_name(path: Path) -> Path:

@@ -17,13 +17,13 @@ function wordsOf(status, data) {
 
 export async function call(method, path, body, signal) {
   const headers = { "X-Blemish": "1" };
-  const isForm = body instanceof FormData;
-  if (body !== undefined && !isForm) headers["Content-Type"] = "application/json";
+  const isJson = body !== undefined && !(body instanceof FormData || body instanceof Blob);
+  if (isJson) headers["Content-Type"] = "application/json";
   let reply;
   try {
     reply = await fetch(path, {
       method, headers, signal, credentials: "same-origin",
-      body: body === undefined || isForm ? body : JSON.stringify(body),
+      body: isJson ? JSON.stringify(body) : body,
     });
   } catch (error) {
     if (error.name === "AbortError") throw error;
@@ -32,8 +32,8 @@ export async function call(method, path, body, signal) {
   if (reply.status === 401 && location.pathname !== "/login") {
     location.assign(`/login?next=${encodeURIComponent(location.pathname + location.search)}`);
   }
-  const isJson = reply.status !== 204 && (reply.headers.get("Content-Type") || "").includes("json");
-  const data = isJson ? await reply.json() : null;
+  const hasData = reply.status !== 204 && (reply.headers.get("Content-Type") || "").includes("json");
+  const data = hasData ? await reply.json() : null;
   if (!reply.ok) throw new ApiError(reply.status, wordsOf(reply.status, data));
   return data;
 }
@@ -60,7 +60,7 @@ export const api = {
   limits: (product) => call("GET", `/api/thresholds?${query({ product })}`),
   previewLimits: (move, signal) => call("POST", "/api/thresholds/preview", move, signal),
   setLimits: (move) => call("PUT", "/api/thresholds", move),
-  inspect: (product, file) => call("POST", `/api/inspect?${query({ product })}`, form([file])),
+  tryOut: (product, file) => call("POST", `/api/inspect/try?${query({ product, name: file.name })}`, file),
   parts: (values) => call("GET", `/api/parts?${query(values)}`),
   part: (part) => call("GET", `/api/parts/${part}`),
   review: (part, decision, defect) => call("POST", "/api/reviews", { part, decision, defect }),

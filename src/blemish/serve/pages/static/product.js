@@ -1,6 +1,6 @@
 // One product: good pictures in, learning with live progress, versions, and pictures to try it on.
 import { api } from "./api.js";
-import { act, all, badge, context, count, dropZone, follow, h, isOver, listen, nameOf, notice, number, one } from "./dom.js";
+import { act, all, badge, context, count, dropZone, follow, h, isOver, listen, notice, number, one } from "./dom.js";
 
 const product = context().product;
 const AT_ONCE = 4; // pictures a request, so that progress shows
@@ -68,12 +68,13 @@ async function tryOn(files) {
     const row = h("li", { class: "tried" }, h("span", { class: "soft" }, `${file.name} …`));
     list.prepend(row);
     try {
-      const found = await api.inspect(product, file);
-      const part = found.parts ? found.parts[0] : found;
+      const found = await api.tryOut(product, file);
       row.replaceChildren(
-        part.links.thumbnail ? h("img", { src: part.links.overlay, alt: `Picture of ${nameOf(part)}, outlined`, width: 96, height: 96 }) : h("span", { class: "blank" }),
-        h("div", {}, badge(part.error ? "error" : part.verdict), " ", h("a", { href: `/products/${product}/review?part=${part.id}` }, nameOf(part)),
-          h("p", { class: "soft" }, part.error || `score ${number(part.score)}, limit ${number(part.threshold)}. ${(part.prediction.regions[0] || { words: "" }).words}`)),
+        h("details", {},
+          h("summary", {}, h("img", { src: found.overlay, alt: `Picture of ${file.name}, outlined`, width: 96, height: 96 })),
+          h("img", { class: "whole", src: found.overlay, alt: "" })),
+        h("div", {}, badge(found.verdict), " ", file.name,
+          h("p", { class: "soft" }, `score ${number(found.score)}, limit ${number(found.threshold)}. ${(found.prediction.regions[0] || { words: "" }).words}`)),
       );
     } catch (error) {
       row.replaceChildren(h("span", { class: "trouble" }, `${file.name}: ${error.message}`));

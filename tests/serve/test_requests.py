@@ -1,0 +1,149 @@
+"""What a request costs and how it fails: refused before its body is read, off the event loop, in three facts."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import sqlite3
+import sys
+import threading
+from collections.abc import Callable, MutableMapping
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+from fastapi.testclient import TestClient
+from serve_parts import HERE, TOY, bad_png, good_png, served, taught
+
+from blemish.serve.api import inference_protocol, invocations, lookout
+from blemish.serve.app import create_app
+from blemish.serve.core import ServiceSettings
+from blemish.serve.service import Service
+
+
+def answered(app: Any, path: str, headers: dict[str, str]) -> tuple[int, int]:
+    """The status of a POST, and how often its body was asked for."""
+    asked, statuses = [], []
+
+    async def receive() -> MutableMapping[str, Any]:
+        asked.append(1)
+        return {"type": "http.request", "body": b"--x\r\n", "more_body": False}
+
+    async def send(message: MutableMapping[str, Any]) -> None:
+        if message["type"] == "http.response.start":
+            statuses.append(message["status"])
+
+    scope = {
+        "type": "http",
+        "http_version": "1.1",
+        "method": "POST",
+        "path": path,
+        "query_string": b"",
+        "headers": [(name.encode(), value.encode()) for name, value in headers.items()],
+        "client": ("10.0.0.1", 1),
+        "state": {},
+    }
+    asyncio.run(app(scope, receive, send))
+    return statuses[0], len(asked)
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["/api/products/disc/good", "/v2/models/disc/infer", "/invocations", "/api/inspect", "/api/reviews"],
+)
+def test_without_a_token_no_body_is_read(toy: str, tmp_path: Path, path: str) -> None:
+    with Service.open(tmp_path) as service:
+        service.catalog.create("disc", "test", TOY)
+        app = create_app(service, is_exposed=True)
+        token = service.users.add("one", "engineer", "test")
+        form = {"content-type": "multipart/form-data; boundary=x" if path.endswith("good") else "application/json"}
+        assert answered(app, path, form) == (401, 0)
+        assert answered(app, path, form | {"authorization": "Bearer wrong"}) == (401, 0)
+        assert answered(app, path, form | {"authorization": f"Bearer {token}"})[1] > 0
+
+
+@pytest.mark.parametrize(
+    ("module", "name", "path", "body"),
+    [
+        (inference_protocol, "png", "/v2/models/disc/infer", "pixels"),
+        (invocations, "from_base64", "/invocations", "base64"),
+        (lookout, "mask_png", "/2020-11-20/projects/disc/models/1/detect", "file"),
+    ],
+)
+def test_pictures_are_made_off_the_event_loop(
+    toy: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, module: ModuleType, name: str, path: str, body: str
+) -> None:
+    threads: list[str] = []
+    make: Callable[[Any], Any] = getattr(module, name)
+
+    def noted(value: Any) -> Any:
+        threads.append(threading.current_thread().name)
+        return make(value)
+
+    monkeypatch.setattr(module, name, noted)
+    tensor = {"name": "image", "datatype": "UINT8", "shape": [64, 80, 3], "data": np.zeros(64 * 80 * 3, int).tolist()}
+    bodies: dict[str, dict[str, Any]] = {
+        "pixels": {"json": {"inputs": [tensor]}},
+        "base64": {"json": {"instances": [base64.b64encode(bad_png(4)).decode()]}},
+        "file": {"content": bad_png(4)},
+    }
+    with served(tmp_path, compat=["lookout"]) as (service, client):
+        taught(service)
+        assert client.post(path, **bodies[body]).status_code == 200
+    assert [one.split()[0] for one in threads] == ["AnyIO"]
+
+
+def test_a_cancelled_inspection_leaves_its_picture_at_once(toy: str, tmp_path: Path) -> None:
+    """It stays in the queue behind what is at work, which may take long."""
+    with Service.open(tmp_path, ServiceSettings(workers=1)) as service:
+        taught(service)
+        content = good_png(2)
+        before = sys.getrefcount(content)
+        with service.core.store.transaction():  # nothing can be committed meanwhile
+            first = service.line.submit("disc", good_png(1))
+            second = service.line.submit("disc", content)
+            assert sys.getrefcount(content) > before
+            assert second.cancel()
+            assert sys.getrefcount(content) == before
+        assert first.result(30).verdict is not None
+
+
+@pytest.mark.parametrize(
+    ("path", "status"),
+    [
+        ("/api/parts?offset=99999999999999999999", 200),
+        ("/api/parts?offset=-99999999999999999999", 200),
+        ("/api/parts?limit=99999999999999999999", 200),
+        ("/api/audit?before=99999999999999999999", 422),
+        ("/api/audit?limit=99999999999999999999", 200),
+        ("/audit?before=99999999999999999999", 422),
+        ("/api/parts?verdict=&state=open&order=score", 200),
+    ],
+)
+def test_numbers_and_words_at_their_ends(tmp_path: Path, path: str, status: int) -> None:
+    with served(tmp_path) as (_, client):
+        assert client.get(path).status_code == status
+
+
+@pytest.mark.parametrize(
+    ("error", "status"), [(RuntimeError("secret"), 500), (sqlite3.OperationalError("database or disk is full"), 507)]
+)
+def test_what_nobody_foresaw_is_answered_in_three_facts_with_all_headers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, status: int
+) -> None:
+    def fail(*_: Any) -> None:
+        raise error
+
+    with Service.open(tmp_path) as service:
+        monkeypatch.setattr(service.parts, "counts", fail)
+        client = TestClient(create_app(service), HERE, raise_server_exceptions=False, client=("127.0.0.1", 1))
+        for path in ("/api/status", "/api/parts?verdict=perhaps"):
+            found = client.get(path)
+            assert found.status_code == (status if path == "/api/status" else 400)
+            assert found.json()["error"].keys() == {"expected", "got", "do"}
+            assert "secret" not in found.text
+            assert "default-src 'self'" in found.headers["content-security-policy"]
+        with pytest.raises(type(error)):  # the server hears of it, too
+            TestClient(create_app(service), HERE, client=("127.0.0.1", 1)).get("/api/status")
