@@ -156,10 +156,17 @@ def test_defects_are_small_and_as_deep_as_they_are_wide() -> None:
         assert 0.05 < np.median(depths) < 2.0
 
 
-def test_holes_are_deeper_and_lumps_nearer() -> None:
+@pytest.mark.parametrize(
+    ("turned", "offset"),
+    [((1, 1, 1), 0.0), ((1, 1, 1), -1.0), ((1, -1, -1), 0.0), ((1, -1, -1), 1.0)],
+    ids=["camera", "height map", "z to the viewer", "z up from a table"],
+)
+def test_holes_are_deeper_and_lumps_nearer(turned: tuple[int, int, int], offset: float) -> None:
+    """Whichever way a sensor's axes point, and whatever the sign of z."""
     scan = scan_of()
+    scan = Scan(scan.rgb, (scan.xyz * np.float32(turned) + np.float32((0, 0, offset))).astype(np.float32))
     for seed in range(10):
         for kind, sign in (("hole", 1), ("lump", -1)):
             altered, _ = synthetic_scan_anomaly(scan, np.random.default_rng(seed), kind)
-            shift = (altered.xyz - scan.xyz)[..., 2]
+            shift = turned[2] * (altered.xyz - scan.xyz)[..., 2]
             assert (sign * shift[np.isfinite(shift)] >= 0).all()

@@ -272,8 +272,16 @@ def _spacing(canvas: Canvas) -> float:
 
 
 def _away(canvas: Canvas) -> np.ndarray:
-    """The direction away from the camera, `(3,)`: along z, in whose direction the part lies."""
-    return np.array([0.0, 0.0, 1.0 if np.nanmedian(canvas.xyz[..., 2]) >= 0 else -1.0])
+    """The direction along z away from the camera, `(3,)`: whither columns, rows and viewing axis are right-handed."""
+    (a, b), (c, d) = _step(canvas, 1), _step(canvas, 0)
+    return np.array([0.0, 0.0, 1.0 if a * d >= b * c else -1.0])
+
+
+def _step(canvas: Canvas, axis: int) -> np.ndarray:
+    """How x and y change from one measured point to the next along an axis, `(2,)`: their medians, 0 without any."""
+    steps = np.diff(canvas.xyz[..., :2], axis=axis).reshape(-1, 2)
+    steps = steps[np.isfinite(steps).all(1)]  # (N, 2)
+    return np.median(steps, axis=0) if len(steps) else np.zeros(2)
 
 
 def _normal(canvas: Canvas, where: np.ndarray) -> np.ndarray:
