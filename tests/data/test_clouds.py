@@ -199,3 +199,26 @@ def test_an_archive_is_judged_by_its_headers(tmp_path: Path) -> None:
     np.savez(file, xyz=np.ones((4, 5, 3)), rgb=np.zeros((4, 6, 3), np.uint8))
     with pytest.raises(ImageError, match="grid of the points"):
         load_points(file)
+
+
+@pytest.mark.parametrize(
+    ("kind", "values"),
+    [
+        ("uchar", (200, 100, 0)),
+        ("float", (200 / 255, 100 / 255, 0)),
+        ("float", (200.0, 100.0, 0.0)),
+        ("ushort", (200 * 257, 100 * 257, 0)),
+        ("ushort", (200, 100, 0)),
+        ("int", (200, 100, 0)),
+    ],
+)
+def test_colours_of_every_type_that_programs_write(kind: str, values: tuple[float, ...], tmp_path: Path) -> None:
+    fields = "".join(f"property float {axis}\n" for axis in "xyz")
+    fields += "".join(f"property {kind} {colour}\n" for colour in ("red", "green", "blue"))
+    path = tmp_path / "part.ply"
+    lines = [f"{x} {y} 0.5 {' '.join(map(str, values))}" for y in range(4) for x in range(4)]
+    path.write_text(f"ply\nformat ascii 1.0\nelement vertex 16\n{fields}end_header\n" + "\n".join(lines) + "\n")
+    assert has_colours(path)
+    scan = load_scan(Sample(None, points=path, units="m", geometry=ScanGeometry(grid=(4, 4))))
+    assert scan.rgb is not None
+    assert (scan.rgb == (200, 100, 0)).all()

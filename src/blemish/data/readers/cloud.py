@@ -76,15 +76,17 @@ def columns_of(table: np.ndarray, names: Sequence[str]) -> np.ndarray:
     return np.stack([table[name] for name in names], axis=-1)
 
 
-def as_colours(values: np.ndarray) -> np.ndarray | None:
-    """Colours `(N, 3)` as uint8: floats are taken as [0, 1], 16 bits keep their high byte; None for other types."""
+def as_colours(values: np.ndarray) -> np.ndarray:
+    """Colours `(N, 3)` of any type as uint8. What white is follows from the largest value, as programs differ in it.
+
+    Up to 1 in floats it is 1; else up to 255 it is 255, whatever the type; beyond that 65,535.
+    """
     if values.dtype == np.uint8:
         return values
-    if values.dtype == np.uint16:
-        return (values >> 8).astype(np.uint8)
-    if values.dtype.kind == "f":
-        return np.rint(np.nan_to_num(values).clip(0, 1) * 255).astype(np.uint8)
-    return None
+    levels = np.nan_to_num(values.astype(np.float64), posinf=0, neginf=0)
+    largest = levels.max(initial=0)
+    white = 1 if values.dtype.kind == "f" and largest <= 1 else 255 if largest <= 255 else 65535
+    return np.rint((levels / white).clip(0, 1) * 255).astype(np.uint8)
 
 
 def whole_numbers(words: Iterable[str], name: str) -> list[int]:
