@@ -15,7 +15,8 @@ from blemish import Inspector, Prediction, Region, Sample
 from blemish.detectors.base import Needs, Progress
 from blemish.detectors.patchcore import PatchCore
 from blemish.diagnosis import Diagnosis, InspectedImage, Sign, Thresholds, diagnose
-from blemish.diagnosis.material import Material, thinned
+from blemish.diagnosis.domain_gap import PatchEncoder, spot_distances
+from blemish.diagnosis.material import Material, collect, spot_where_judged, thinned
 from blemish.diagnosis.overfitting import most_alarms_by_chance, overfitting
 from blemish.diagnosis.scaling import is_bank, with_fewer_patches
 from blemish.encoders.image.pixels import load_pixels
@@ -285,6 +286,45 @@ def test_banks_are_found_in_any_detector(discs: list[np.ndarray]) -> None:
     whole, half = model.detector_.state(), with_fewer_patches(model.detector_, 0.5).state()
     for name in whole:
         assert len(half[name]) == (round(len(whole[name]) / 2) if is_bank(name) else len(whole[name]))
+
+
+def test_spots_lie_where_the_model_judges(discs: list[np.ndarray]) -> None:
+    """The left half, up to the middle of the discs, is ignored."""
+    inspector = Inspector("pixels", "patchcore", image_size=64, rotations=1, device="cpu")
+    inspector.fit(discs[:8], ignore="0,0,40,64")
+    material = collect(inspector, discs, None, seed=0, progress=None)
+    assert len(material.pairs) == 6
+    for untouched, altered in material.pairs:
+        assert altered.mask is not None
+        assert altered.mask.any()
+        assert not altered.mask[:, :40].any()
+        assert (altered.image != untouched.image)[altered.mask].any()
+        assert np.array_equal(altered.image[~altered.mask], untouched.image[~altered.mask])
+    for one in spot_distances(material, None, [good for good, _ in material.pairs]):
+        assert one.image.mask is not None
+        assert not one.image.mask[:, :40].any()
+
+
+def test_no_spot_is_made_where_nothing_of_the_part_is_judged(part: Draw) -> None:
+    area = np.zeros((64, 80), bool)
+    area[:, 8:72] = True  # all of the disc
+    for seed in range(5):
+        _, mask = spot_where_judged(part(seed=seed), area, np.random.default_rng(seed))
+        assert mask.any()
+        assert not mask[area].any()
+
+
+def test_the_encoder_is_judged_by_the_patches_that_the_model_judges(discs: list[np.ndarray]) -> None:
+    inspector = Inspector("pixels", "patchcore", image_size=64, rotations=1, device="cpu")
+    inspector.fit(discs[:8], ignore="0,0,40,64")
+    patches, whole = PatchEncoder.of(inspector.model_, None), PatchEncoder.of(fitted(discs[:8]).model_, None)
+    scribbled, mask = discs[9].copy(), np.zeros((64, 80), bool)
+    scribbled[:, :40] = np.random.default_rng(0).integers(0, 256, (64, 40, 3))
+    mask[24:40, 50:66] = True
+    assert 0 < len(patches.encode(discs[9])) < len(whole.encode(discs[9]))
+    assert torch.equal(patches.encode(scribbled), patches.encode(discs[9]))
+    assert torch.equal(patches.under(scribbled, mask), patches.under(discs[9], mask))
+    assert 0 < len(patches.under(discs[9], mask)) < len(patches.encode(discs[9]))
 
 
 def test_huge_images_are_kept_in_small(discs: list[np.ndarray], part: Draw) -> None:

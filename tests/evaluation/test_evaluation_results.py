@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from evaluation_parts import prediction
 from PIL import Image
+from scipy.stats import binomtest
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from blemish.errors import DatasetError
@@ -88,10 +89,19 @@ def test_what_is_left_to_a_person_counts_half() -> None:
     found = tested.measures()
     assert (found["false_alarm_rate"], found["miss_rate"]) == (0.625, 0.375)
     assert (found["unknown_rate"], found["unsure_rate"]) == (0.25, 0.25)
-    assert found["false_alarm_rate_low"] < 0.625 < found["false_alarm_rate_high"]
     assert [image.is_alarm for image in tested.images()] == [
         verdict in ("unknown", "defective") for verdict in verdicts * 2
     ]
+
+
+def test_the_interval_of_the_kept_rate_is_that_of_alarms_alone() -> None:
+    """It stands beside what is promised of them; one that is unsure is no alarm."""
+    verdicts = ["good"] * 10 + ["unsure"] * 8 + ["unknown"] + ["defective"]
+    found = results([0] * 20, [prediction(0.5, verdict=verdict) for verdict in verdicts]).measures()  # type: ignore[arg-type]
+    expected = binomtest(2, 20).proportion_ci()  # Clopper-Pearson
+    assert found["false_alarm_rate_low"] == pytest.approx(expected.low)
+    assert found["false_alarm_rate_high"] == pytest.approx(expected.high)
+    assert found["false_alarm_rate"] == pytest.approx(0.3)
 
 
 def test_p_values_and_certainty_are_judged() -> None:

@@ -14,10 +14,12 @@ from blemish.evaluation import (
     MEASURES,
     CategoryData,
     RunDetail,
+    TestResults,
     evaluate,
     evaluate_run,
     fit_run,
     inspect_test_images,
+    runner,
 )
 from blemish.evaluation.runner import unlabelled
 from blemish.types import Sample
@@ -61,6 +63,35 @@ def test_pooled_runs_recognise_what_they_see(tmp_path: Path, part, toy: str) -> 
         assert detail.row["pooled"] is True
         good = [image for image in detail.images if not image.label]
         assert all(image.recognised == image.category for image in good)
+
+
+def test_peak_memory_is_that_of_learning_and_inspecting(
+    tmp_path: Path,
+    part,  # type: ignore[no-untyped-def]
+    toy: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What computing the measures takes is in no row, nor in that of the next category."""
+    peak = [0.0]
+
+    class Peak:
+        def __init__(self) -> None:
+            peak[0] = 100.0
+
+        def megabytes(self) -> float:
+            return peak[0]
+
+    def measures(results: TestResults, *args: int | None) -> dict[str, float]:
+        peak[0] = 900.0
+        return computed(results, *args)
+
+    computed = TestResults.measures
+    monkeypatch.setattr(runner, "PeakMemory", Peak)
+    monkeypatch.setattr(TestResults, "measures", measures)
+    categories = [write_category(tmp_path / name, part, name) for name in ("disc", "ring")]
+    facts = {"encoder": "pixels", "image_size": 64, "device": "cpu"}
+    details = evaluate(categories, ["toy"], [2], [0], pooled=True, **facts)
+    assert [detail.row["peak_memory_mb"] for detail in details] == [100.0, 100.0]
 
 
 def test_unreadable_test_images_are_named(tmp_path: Path, part, toy: str) -> None:  # type: ignore[no-untyped-def]

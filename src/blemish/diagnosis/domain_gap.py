@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from blemish.augmentation.blob import spot
 from blemish.augmentation.perturb import slight_copies
 from blemish.diagnosis.advice import advice_for
-from blemish.diagnosis.material import Material
+from blemish.diagnosis.material import Material, spot_where_judged
 from blemish.diagnosis.signs import InspectedImage, Measure, Sign, Thresholds
 from blemish.metrics import auroc
-from blemish.preprocessing.foreground import from_pixels
+from blemish.numeric.raster import ignored_patches
+from blemish.preprocessing.ignored_area import fill_ignored, ignored_pixels
 from blemish.utils.indices import evenly_spaced
 
 if TYPE_CHECKING:
@@ -110,9 +110,9 @@ def spot_distances(material: Material, category: str | None, images: list[Inspec
     found = []
     for i, one in enumerate(images):
         random = np.random.default_rng((material.seed, i))
-        altered, mask = spot(one.image, from_pixels(one.image), random, (OBVIOUS, OBVIOUS))
+        altered, mask = spot_where_judged(one.image, patches.area, random, (OBVIOUS, OBVIOUS))
         others = Neighbours(torch.cat(normal[:i] + normal[i + 1 :]) / scale)
-        under = patches.encode(altered)[patches.covered(altered, mask)]  # (n, D)
+        under = patches.under(altered, mask)  # (n, D)
         prediction = replace(material.inspector.inspect(altered, category), source=one.prediction.source)
         found.append(
             SpotDistances(
@@ -126,30 +126,41 @@ def spot_distances(material: Material, category: str | None, images: list[Inspec
 
 @dataclass(frozen=True)
 class PatchEncoder:
-    """Patches of whole images as a fitted model's encoder sees them."""
+    """Patches of whole images as a fitted model's encoder sees them; `area` `(h, w)` bool of images is not judged."""
 
     framing: Framing
     encoder: Encoder
+    area: np.ndarray | None = None
 
     @classmethod
     def of(cls, model: FittedModel, category: str | None) -> PatchEncoder:
         """That of a category."""
-        return cls(model.framing_of(category), model.encoder)
+        return cls(model.framing_of(category), model.encoder, model.ignored_in(category))
 
     def encode(self, image: np.ndarray) -> torch.Tensor:
-        """The patches of an image `(H, W, 3)`: `(P, D)`."""
-        return self._grid(self.framing.frame(image)).flatten(0, 1)
+        """The patches of an image `(H, W, 3)` that are judged: `(P, D)`."""
+        import torch
 
-    def covered(self, image: np.ndarray, mask: np.ndarray) -> torch.Tensor:
-        """Which patches a mask `(H, W)` of the image covers by half, or most of all where none is: `(P,)` bool."""
+        frame = self._frame(image)
+        grid = self._grid(frame)
+        if self.area is None:
+            return grid.flatten(0, 1)
+        return grid[torch.from_numpy(~ignored_patches(ignored_pixels(self.area, frame), grid.shape[:2]))]
+
+    def under(self, image: np.ndarray, mask: np.ndarray) -> torch.Tensor:
+        """The patches that a mask `(H, W)` of the image covers by half, or most of all where none is: `(n, D)`."""
         import torch
         from torch.nn.functional import adaptive_avg_pool2d
 
-        frame = self.framing.frame(image)
-        height, width = self._grid(frame).shape[:2]
+        frame = self._frame(image)
+        grid = self._grid(frame)
+        height, width = grid.shape[:2]
         framed = torch.from_numpy(framed_mask(mask, frame).astype(np.float32))
-        share = adaptive_avg_pool2d(framed[None], (height, width))[0].flatten()  # (P,)
-        return share >= min(0.5, float(share.max()))
+        share = adaptive_avg_pool2d(framed[None], (height, width))[0]  # (h, w)
+        return grid[share >= min(0.5, float(share.max()))]
+
+    def _frame(self, image: np.ndarray) -> Frame:
+        return self.framing.frame(fill_ignored(image, self.area))
 
     def _grid(self, frame: Frame) -> torch.Tensor:
         from blemish.model.outliers import patches_of

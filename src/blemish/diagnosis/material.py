@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from blemish.augmentation.blob import spot
+from blemish.augmentation.blob import SHARE, spot
 from blemish.augmentation.perturb import slight_copies
 from blemish.data import image_of
 from blemish.data.duplicates import fingerprint
@@ -17,6 +17,7 @@ from blemish.data.loading import ImageInputs, good_samples
 from blemish.diagnosis.signs import InspectedImage
 from blemish.errors import ImageError
 from blemish.preprocessing.foreground import from_pixels
+from blemish.preprocessing.ignored_area import fill_ignored, resized_area
 from blemish.types import Sample
 from blemish.utils.indices import evenly_spaced
 
@@ -175,9 +176,27 @@ class Collection:
     def pair(self, untouched: InspectedImage, image: np.ndarray) -> None:
         """Paste a synthetic spot into the `image` that was inspected as `untouched`, and keep the two."""
         random = np.random.default_rng((self.seed, len(self.pairs)))
-        altered, mask = spot(image, from_pixels(image), random)
         prediction = untouched.prediction
+        area = self.inspector.model_.ignored_in(prediction.category)
+        altered, mask = spot_where_judged(image, area, random)
         self.pairs.append((untouched, self.inspect(altered, prediction.source, prediction.category, mask)))
+
+
+def spot_where_judged(
+    image: np.ndarray, area: np.ndarray | None, rng: np.random.Generator, share: tuple[float, float] = SHARE
+) -> tuple[np.ndarray, np.ndarray]:
+    """The image `(H, W, 3)` uint8 with a synthetic spot outside the ignored `area`, and the spot's mask `(H, W)` bool.
+
+    `area` `(h, w)` bool, of any size; None where all of the image is judged.
+    `share`: of what is judged of the part, or of the image where the part lies in the area, that the spot covers.
+    """
+    if area is None:
+        return spot(image, from_pixels(image), rng, share)
+    judged = ~resized_area(area, (image.shape[0], image.shape[1]))
+    part = from_pixels(np.asarray(fill_ignored(image, area))) & judged
+    altered, mask = spot(image, part if part.any() else judged, rng, share)
+    mask &= judged
+    return np.where(mask[..., None], altered, image), mask
 
 
 def thinned(one: InspectedImage) -> InspectedImage:

@@ -168,12 +168,13 @@ class TestResults:
 
         labels = np.array([sample.label for sample in self.samples])
         verdicts = [prediction.verdict for prediction in self.predictions]
-        alarms = false_alarm_rate(verdicts, labels)
-        kept = kept_rate(alarms, int((labels == 0).sum()))
+        on_normal = [verdict for verdict, label in zip(verdicts, labels, strict=True) if not label]
+        alarms = sum(verdict_rate(on_normal, verdict) for verdict in ALARMS)  # unsure ones count in neither
+        kept = kept_rate(alarms, len(on_normal))
         p_values = [p.p_value for p, label in zip(self.predictions, labels, strict=True) if not label]
         wrong = [(v == "good") == bool(label) for v, label in zip(verdicts, labels, strict=True)]
         return {
-            "false_alarm_rate": alarms,
+            "false_alarm_rate": false_alarm_rate(verdicts, labels),
             "miss_rate": miss_rate(verdicts, labels),
             "oracle_miss_rate": oracle_miss_rate([p.score for p in self.predictions], labels),
             "unknown_rate": verdict_rate(verdicts, "unknown"),

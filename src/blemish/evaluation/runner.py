@@ -57,13 +57,16 @@ def evaluate_run(
     `examples` of each kind are kept; with a `scratch` folder their maps lie there as files instead of in memory.
     `encoders` are shared with other runs, which is quicker; `fit_seconds` is then nan where features of an earlier
     run were used. `timed_images` are inspected once more without them for `ms_per_picture` (0: nan).
+    `peak_memory_mb` is that of learning and inspecting, the maps of the category's test images included.
     """
     encoder = encoders.of(run) if encoders else None
     memory, timer = PeakMemory(), FitTimer(encoder)
     inspector, counts = fit_run(run, progress, encoder)
-    seconds = timer.seconds()
+    seconds, learning_peak = timer.seconds(), memory.megabytes()
     for category in run.categories:
+        memory = PeakMemory()
         results = inspect_test_images(inspector, category, progress, run.given_category)
+        peak = max(learning_peak, memory.megabytes())  # before the measures, which hold copies of all maps and masks
         name = category.name if run.given_category else None
         row = {
             "dataset": category.dataset,
@@ -79,7 +82,7 @@ def evaluate_run(
             "target_false_alarm_rate": inspector.false_alarm_rate,
             "fit_seconds": seconds,
             "ms_per_picture": milliseconds_per_image(inspector, unlabelled(category), name, timed_images),
-            "peak_memory_mb": memory.megabytes(),
+            "peak_memory_mb": peak,
         }
         yield RunDetail(
             row={name: row[name] for name in COLUMNS},

@@ -82,9 +82,10 @@ def miss_rate(verdicts: Sequence[Verdict], labels: ArrayLike) -> float:
 
 
 def oracle_miss_rate(scores: ArrayLike, labels: ArrayLike, rate: float = 0.05) -> float:
-    """Share of defective images at or below the threshold that lets through `rate` of these very normal ones.
+    """Share of defective images at or below the 1 − `rate` quantile of these very normal ones, known by hindsight only.
 
-    What no threshold of the same scores does better, by hindsight; scores and labels `(n,)`, nan without both kinds.
+    The quantile is interpolated, so that small sets compare with large ones: of fewer than 1/`rate` normal images one
+    lies above it. Scores and labels `(n,)`; nan without both kinds.
     """
     values, defective = np.asarray(scores, dtype=np.float64), np.asarray(labels) == 1
     if not defective.any() or defective.all():

@@ -28,7 +28,7 @@ AT_LIMIT = (
     ("miss_rate", "Missed defects at the model's own limit, share of defective pictures"),
     (
         "oracle_miss_rate",
-        "Missed defects at the limit that 5 % of the good test pictures exceed, known by hindsight only",
+        "Missed defects at the 95 % quantile of the good test pictures' scores, known by hindsight only",
     ),
 )
 UNDECIDED = (

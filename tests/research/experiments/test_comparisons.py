@@ -124,6 +124,26 @@ def test_enough_is_the_least_number_near_the_best() -> None:
     assert "1 good picture is enough" in flat[1]
 
 
+def test_numbers_of_good_images_are_compared_on_the_same_categories() -> None:
+    """The easy category has too few good pictures for the largest number; without it, more still help."""
+
+    def at(shots: int, auroc: float, category: str) -> dict[str, Any]:
+        return {**measured("slow", auroc, category=category), "shots": shots}
+
+    hard = [at(1, 0.7, "hard"), at(4, 0.8, "hard"), at(8, 0.9, "hard")]
+    easy = [at(1, 1.0, "easy"), at(4, 1.0, "easy")]
+    made = Shots()
+    assert made.verdict([*hard, *easy]).sentences == (
+        "From 1 good picture, by mean picture AUROC: slow 0.700.",
+        "slow still gains at 8 good pictures, the most that were tried (0.900).",
+    )
+    assert made.tables([*hard, *easy])[0].cells == {("slow", "1"): (0.7,), ("slow", "4"): (0.8,), ("slow", "8"): (0.9,)}
+    assert any("leave out easy" in note for note in made.notes([*hard, *easy]))
+    assert not any("leave out" in note for note in made.notes(hard))
+    (nothing,) = made.verdict([*hard[:1], *easy[1:]]).sentences
+    assert "nothing can be compared" in nothing
+
+
 def test_the_best_block_and_k_are_named_with_those_near_it() -> None:
     made = configured("foundad-layers-and-k")
     rows = [

@@ -19,6 +19,7 @@ from torch.nn.functional import adaptive_max_pool2d
 
 from blemish.augmentation.cutpaste import rectangle
 from blemish.data import draw_shots, image_of
+from blemish.data.full_scale import learn_full_scale
 from blemish.encoders.base import Encoder
 from blemish.errors import SettingsError
 from blemish.evaluation import CategoryData
@@ -111,11 +112,12 @@ class AreaDistance(Experiment):
         """A row for each block and area, the rank correlation over all images and areas in each of them."""
         encoder = with_blocks(name, self.blocks, self.device)
         framing = build_framing("plain", image_size=self.image_size, multiple=encoder.size_multiple, square=True)
+        full_scale = learn_full_scale(category.train)
         drawn = draw_shots(category.train, min(self.images, len(category.train)), seed)
         moved: list[tuple[float, float, list[dict[str, float]]]] = []  # target area, pasted area, by block
         scales: list[list[float]] = []
         for index, sample in enumerate(drawn):
-            image = framing.frame(image_of(sample)).encoder_input
+            image = framing.frame(image_of(sample, full_scale)).encoder_input
             good = layers_of(encoder, image)
             scales.append([deviation_of(one) for one in good])
             for area, (altered, mask) in self._altered(image, seed, index):

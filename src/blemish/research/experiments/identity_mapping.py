@@ -268,7 +268,7 @@ def synthetic_residuals(inspector: Inspector, tested: TestResults, defects: int,
     for index, (sample, prediction) in enumerate(zip(tested.samples, tested.predictions, strict=True)):
         if sample.label:
             continue
-        image = image_of(sample)
+        image = image_of(sample, inspector.model_.full_scale)
         foreground = from_pixels(image)
         for number in range(defects):
             altered, mask = synthetic_anomaly(image, foreground, np.random.default_rng((seed, index, number)))

@@ -53,9 +53,12 @@ class Shots(Comparison):
         return [Variant(name, name, self.encoder, bounded(name, self.steps)) for name in self.detectors]
 
     def verdict(self, rows: Sequence[Row]) -> Verdict:
+        rows = with_every_number(rows)
         values = gathered(rows, AUROC, "variant", "shots")
         order = places(rows, "shots")
         sentences = []
+        if not rows:
+            sentences.append("No category has rows for every number of good pictures: nothing can be compared.")
         for shots in order[:1]:
             here = {name: found for (name, k), found in values.items() if k == shots}
             sentences.append(f"From {shots_in_words(shots)}, by mean picture AUROC: {ranked(here)}.")
@@ -75,8 +78,8 @@ class Shots(Comparison):
                 f"its best mean is {best:.3f})."
             )
         rule = (
-            f"A number of pictures is enough when the mean picture AUROC over categories and seeds is "
-            f"within {ENOUGH:g} of the best mean that the same detector reaches with any number."
+            f"A number of pictures is enough when the mean picture AUROC is within {ENOUGH:g} of the best mean that "
+            "the same detector reaches with any number; means are over the categories and seeds that have every number."
         )
         return Verdict(tuple(sentences), rule)
 
@@ -92,18 +95,40 @@ class Shots(Comparison):
         return found
 
     def tables(self, rows: Sequence[Row]) -> list[Matrix]:
+        rows = with_every_number(rows)
         found = [matrix(rows, m, "variant", "shots", f"{WORDS[m]}, mean over categories") for m in (AUROC, AUPRO)]
-        return [table for table in found if table.cells] + [
-            matrix(rows, "fit_seconds", "variant", "shots", "Time to learn, s", higher_is_better=None)
-        ]
+        found.append(matrix(rows, "fit_seconds", "variant", "shots", "Time to learn, s", higher_is_better=None))
+        return [table for table in found if table.cells]
 
     def notes(self, rows: Sequence[Row]) -> list[str]:
         sentences = super().notes(rows)
+        compared = {str(row["category"]) for row in with_every_number(rows)}
+        left_out = [name for name in dict.fromkeys(str(row["category"]) for row in rows) if name not in compared]
+        if left_out:
+            sentences.append(
+                f"Means leave out {', '.join(left_out)}: not every number of good pictures that others have was tried."
+            )
         if self.steps is not None:
             sentences.append(
                 f"Detectors that learn by steps learned {self.steps} of them, which may be fewer than their own."
             )
         return sentences
+
+
+def with_every_number(rows: Sequence[Row]) -> list[Row]:
+    """The rows of each category and seed that every detector has with every number of shots that any has, in order.
+
+    Means over others would compare different categories: those with few normal images lack the larger numbers.
+    """
+    found: dict[tuple[str, ...], set[tuple[str, str]]] = {}
+    for row in rows:
+        found.setdefault(_tested_on(row), set()).add((str(row["variant"]), str(row["shots"])))
+    every = set().union(*found.values())
+    return [row for row in rows if found[_tested_on(row)] == every]
+
+
+def _tested_on(row: Row) -> tuple[str, ...]:
+    return str(row["dataset"]), str(row["category"]), str(row["seed"])
 
 
 def shots_in_words(shots: str) -> str:

@@ -22,6 +22,7 @@ from torch.nn.functional import interpolate
 
 from blemish import encoders
 from blemish.data import image_of
+from blemish.data.full_scale import FullScale, learn_full_scale
 from blemish.data.images import load_mask
 from blemish.detectors.language import class_scores, margins, prototypes
 from blemish.encoders.availability import availability
@@ -148,22 +149,23 @@ class ZeroShotPrompts(Experiment):
         framing = build_framing("plain", image_size=self.image_size, multiple=encoder.size_multiple, square=True)
         text = {kind: embedded(own, encoder) for kind, own in sentences_about(category.name, given).items()}
         seen = {kind: Seen() for kind in text}
-        shown = []
+        full_scale, shown = learn_full_scale(category.train), []
         for done, sample in enumerate(category.test, start=1):
-            shown.append(self.look(sample, encoder, framing, text, seen))
+            shown.append(self.look(sample, full_scale, encoder, framing, text, seen))
             tools.progress(done, len(category.test), {"step": f"{category.name}, {name}"})
         return [{"variant": kind, **measures_of(shown, seen[kind], text[kind])} for kind in text]
 
     def look(
         self,
         sample: Sample,
+        full_scale: FullScale,
         encoder: Encoder,
         framing: Framing,
         text: Mapping[str, Tensor],
         seen: Mapping[str, Seen],
     ) -> Shown:
         """Add what all kinds of sentences, by their means `text` `(2, E)`, say of one image to what was `seen`."""
-        frame = framing.frame(image_of(sample))
+        frame = framing.frame(image_of(sample, full_scale))
         features = encoder.encode(frame.encoder_input[None])
         whole, patches = (
             features.layers[WHOLE][0][0, 0, 0].cpu(),
