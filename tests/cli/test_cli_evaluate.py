@@ -131,6 +131,21 @@ def test_finished_rows_survive_what_ends_the_rest(
     assert [row["seed"] for row in rows_of(tmp_path, "results.partial.csv")] == ["0"]
 
 
+def test_finished_rows_survive_a_report_that_cannot_be_written(
+    blemish: Blemish, parts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from blemish import report
+
+    def fails(*_: Any, **__: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(report, "write_evaluation_report", fails)
+    result = blemish("evaluate", parts / "disc", "-o", tmp_path, *METHOD, "--seeds", 0)
+    assert result.exit_code != 0
+    assert [path.name for path in tmp_path.iterdir()] == ["results.partial.csv"]
+    assert [row["seed"] for row in rows_of(tmp_path, "results.partial.csv")] == ["0"]
+
+
 @pytest.mark.parametrize(
     "arguments",
     [

@@ -182,12 +182,34 @@ def test_append_keeps_the_results_of_other_files(
     (incoming / "a").mkdir()
     shutil.copy(incoming / "5.png", incoming / "a" / "0.png")  # the same name, so a second overlay "0-2.jpg"
     for some in (("0.png", "1.png"), ("a/0.png",), ("5.png", "1.png")):
-        assert blemish("inspect", disc_model, *(incoming / name for name in some), "-o", out, "--append").exit_code == 0
+        result = blemish("inspect", disc_model, *(incoming / name for name in some), "-o", out, "--append")
+        assert result.exit_code == 0
+    assert "\n1 of them inspected by an earlier run" in result.stdout  # of this run's two, not of the folder's three
     rows = rows_of(out)
     assert sorted(Path(row["file"]).name for row in rows) == ["0.png", "0.png", "1.png", "5.png"]
     assert len({row["overlay"] for row in rows}) == len(list((out / "overlays").iterdir())) == 4
     assert summary_of(out)["files"] == 4
     assert blemish("inspect", disc_model, incoming, "-o", out, "--append", "--restart").exit_code == 2
+
+
+def test_results_of_scans_that_were_measured_otherwise_are_refused(
+    blemish: Blemish, disc_model: Path, incoming: Path, tmp_path: Path
+) -> None:
+    out, camera = tmp_path / "out", ("--intrinsics", "500,500,32,24")
+    one = ("inspect", disc_model, incoming / "0.png", "-o", out)
+    assert blemish(*one, *camera, "--depth-scale", 0.001, "--units", "m").exit_code == 0
+    assert summary_of(out)["geometry"]["depth_scale"] == 0.001
+    again = blemish(*one, *camera, "--depth-scale", 0.001, "--units", "m")
+    assert "1 of them inspected by an earlier run" in again.stdout
+    for options, words in (
+        ((*camera, "--depth-scale", 0.002, "--units", "m"), "depth 0.001 a level"),
+        ((*camera, "--depth-scale", 0.001, "--units", "mm"), "same --units"),
+        ((), "another one (m)"),
+    ):
+        result = blemish(*one, *options)
+        assert result.exit_code == 2
+        assert words in " ".join(result.stderr.split())
+    assert blemish(*one, "--restart").exit_code == 0
 
 
 def test_overlays_and_maps_that_are_missing_are_made(

@@ -12,7 +12,7 @@ import pytest
 from blemish.cli.result_folder import Origin, Wanted, begin_results, identity_of, refuse_other_origin, write_summary
 from blemish.cli.results import COLUMNS, ResultWriter, prediction_of_row, read_rows
 from blemish.errors import OutputError
-from blemish.types import Prediction, Sample
+from blemish.types import Prediction, Sample, ScanGeometry
 
 Predict = Callable[..., Prediction]
 IMAGE = np.full((96, 128, 3), 120, np.uint8)
@@ -128,3 +128,19 @@ def test_the_default_language_may_be_named_or_not(tmp_path: Path, predict: Predi
         refuse_other_origin(tmp_path, Origin(model="m", language=language))
     with pytest.raises(OutputError, match=r"same --language .* another one \(en\)"):
         refuse_other_origin(tmp_path, Origin(model="m", language="de"))
+
+
+def test_how_scans_were_measured_is_part_of_the_origin(tmp_path: Path, predict: Predict) -> None:
+    with writer(tmp_path) as results:
+        results.write(predict(source="a.png"), IMAGE)
+    plain, steps = Origin(model="m"), Origin(model="m", geometry=ScanGeometry(mm_per_pixel=(0.1, 0.1, 0.01)))
+    earlier = {name: value for name, value in plain.to_dict().items() if name not in ("units", "geometry")}
+    write_summary(tmp_path, earlier)
+    refuse_other_origin(tmp_path, plain)
+    with pytest.raises(OutputError, match=r"same --intrinsics.* another one \(none\)"):
+        refuse_other_origin(tmp_path, steps)
+    write_summary(tmp_path, steps.to_dict())
+    refuse_other_origin(tmp_path, steps)
+    finer = Origin(model="m", geometry=ScanGeometry(mm_per_pixel=(0.1, 0.1, 0.02)))
+    with pytest.raises(OutputError, match=r"0\.1 x 0\.1 x 0\.01 mm per pixel"):
+        refuse_other_origin(tmp_path, finer)

@@ -203,6 +203,9 @@ def test_the_program_writes_the_results_of_blemish_inspect(
     assert "2 defective" in capsys.readouterr().out
     assert main([str(bundle), str(pictures / "0.png"), "-o", str(tmp_path / "good"), "--fail-on-defect"]) == 0
     assert main([str(bundle), str(pictures / "1.png"), "-o", str(tmp_path / "bad"), "--fail-on-defect"]) == 1
+    for name in ("0.png", "1.png"):  # what could not be read goes before what is not good
+        both = [str(pictures / name), str(pictures / "broken.png")]
+        assert main([str(bundle), *both, "-o", str(tmp_path / f"with-{name}"), "--fail-on-defect"]) == 3
     assert main([str(tmp_path), str(pictures), "-o", str(out)]) == 2
 
 

@@ -17,6 +17,7 @@ from blemish.numeric.organised_points import (
     patch_means,
     principal,
     representatives,
+    resampled,
     spacing,
 )
 
@@ -147,3 +148,28 @@ def test_patch_means_and_extremes() -> None:
     values = np.zeros((1, 4, 4))
     values[0, 0, :] = (1, -2, 3, -1)
     assert farthest(values, 2).tolist() == [[[-2], [3]], [[0], [0]]]
+
+
+def test_resampled_at_whole_places_is_the_grid_itself() -> None:
+    points = np.random.default_rng(0).normal(size=(6, 8, 3))
+    points[2, 3] = np.nan
+    across, down = np.meshgrid(np.arange(-1, 9), np.arange(-1, 7))
+    found = resampled(points, across.astype(float), down.astype(float))
+    assert np.isnan(found[[0, -1]]).all()
+    assert np.isnan(found[:, [0, -1]]).all()
+    np.testing.assert_array_equal(found[1:-1, 1:-1], points)
+
+
+def test_resampled_lies_on_a_plane_and_never_between_two_surfaces() -> None:
+    down, across = np.mgrid[:20, :20].astype(float)
+    points = np.stack([across, down, 0.3 * across], axis=-1)
+    places = np.random.default_rng(0).uniform(0, 19, (2, 300))
+    found = resampled(points, *places)
+    np.testing.assert_allclose(found, np.stack([*places, 0.3 * places[0]], axis=-1))
+    points[:, 10:, 2] += 100.0  # a step: every point lies on one of both sides
+    heights = resampled(points, *places)[:, 2]
+    assert ((heights < 10) | (heights > 100)).all()
+    points[5, 5] = np.nan
+    found = resampled(points, np.array([5.4, 4.4]), np.array([5.0, 5.0]))
+    assert np.isnan(found[0]).all()  # the nearest was not measured
+    np.testing.assert_array_equal(found[1], points[5, 4])

@@ -6,6 +6,7 @@ from scan_parts import heights, points_of, same
 
 from blemish.data.points import measured, resize_points
 from blemish.errors import ImageError, SettingsError
+from blemish.numeric.organised_points import spacing
 from blemish.preprocessing.ground_removal import keep_clusters, pad_square, remove_plane
 from blemish.preprocessing.scan import ScanFraming
 from blemish.scoring.anomaly_map import full_map
@@ -179,6 +180,15 @@ def test_long_parts_lie_alike_however_they_were_scanned() -> None:
         assert lengths.max() == pytest.approx(
             np.linalg.norm((0.030, 0.013, 0.023)), rel=0.1
         )  # and nothing is stretched
+
+
+@pytest.mark.parametrize("degrees", [0, 10, 20, 30, 45, 60, 90])
+def test_points_of_a_turned_part_are_as_far_apart_as_they_were(degrees: float) -> None:
+    """Descriptors measure in units of that distance: it must not depend on how the part lay."""
+    part = wedge(degrees)
+    framed = ScanFraming(112, 14).fit([part]).frame(part).encoder_input
+    side_by_side = spacing(wedge(0).xyz)
+    assert spacing(framed.xyz) == pytest.approx(side_by_side, rel=0.05)
 
 
 def test_a_place_on_a_turned_part_is_found_again() -> None:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import signal
+import time
+from collections.abc import Iterator
 
 import pytest
 
@@ -15,8 +18,25 @@ def square(number: int) -> tuple[int, int]:
     return number * number, os.getpid()
 
 
+def sleep(seconds: float) -> bool:
+    """Whether Ctrl-C has been blocked since the process began."""
+    time.sleep(seconds)
+    return signal.SIGINT in signal.pthread_sigmask(signal.SIG_BLOCK, ())
+
+
 def test_in_order() -> None:
     assert list(in_order(iter([(2, "c"), (0, "a"), (1, "b"), (3, "d")]))) == ["a", "b", "c", "d"]
+
+
+def test_in_order_gives_what_is_ready_before_an_error() -> None:
+    def ready() -> Iterator[tuple[int, str]]:
+        yield from [(3, "d"), (0, "a"), (2, "c")]
+        raise ValueError("item 1")
+
+    found: list[str] = []
+    with pytest.raises(ValueError, match="item 1"):
+        found.extend(in_order(ready()))
+    assert found == ["a", "c", "d"]
 
 
 def test_serial_is_no_executor() -> None:
@@ -34,3 +54,14 @@ def test_processes_do_every_item_once() -> None:
     with pytest.raises(ValueError, match="-1 is below 0"):
         list(Processes(1, 1).map_ready(square, [1, -1]))
     assert list(Processes(1, 1).map_ready(square, [])) == []
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.name == "nt", reason="signals")
+def test_ctrl_c_is_not_for_processes_and_ends_them_at_once() -> None:
+    ready = Processes(2, 1).map_ready(sleep, [0.0, 60.0])
+    assert next(ready) == (0, True)
+    began = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        ready.throw(KeyboardInterrupt())
+    assert time.monotonic() - began < 30

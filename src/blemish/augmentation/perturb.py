@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 import numpy as np
 from PIL import Image, ImageFilter
 
+from blemish.numeric.organised_points import resampled
 from blemish.types import ImageOrScan, Scan
 
 _T = TypeVar("_T", bound=ImageOrScan)
@@ -85,20 +86,9 @@ def _changed(image: np.ndarray, coefficients: AffineCoefficients, random: np.ran
 
 
 def _resampled(points: np.ndarray, coefficients: AffineCoefficients) -> np.ndarray:
-    """Points `(H, W, 3)` resampled: bilinear between four measured ones, else the nearest; NaN outside."""
+    """Points `(H, W, 3)` resampled by `coefficients`; NaN outside."""
     height, width = points.shape[:2]
     a, b, c, d, e, f = coefficients
     x, y = np.meshgrid(np.arange(width) + 0.5, np.arange(height) + 0.5)
     past = 0.5 + _border(height, width)
-    across, down = a * x + b * y + c - past, d * x + e * y + f - past  # (H, W), in pixels between centres
-    left, top = np.floor(across).astype(int), np.floor(down).astype(int)
-    wide = np.pad(points.astype(np.float64), ((1, 1), (1, 1), (0, 0)), constant_values=np.nan)
-
-    def at(row: np.ndarray, column: np.ndarray) -> np.ndarray:
-        return wide[np.clip(row + 1, 0, height + 1), np.clip(column + 1, 0, width + 1)]
-
-    right, low = (across - left)[..., None], (down - top)[..., None]
-    between = (1 - low) * ((1 - right) * at(top, left) + right * at(top, left + 1))
-    between += low * ((1 - right) * at(top + 1, left) + right * at(top + 1, left + 1))
-    nearest = at(np.rint(down).astype(int), np.rint(across).astype(int))
-    return np.where(np.isfinite(between), between, nearest)
+    return resampled(points, a * x + b * y + c - past, d * x + e * y + f - past)

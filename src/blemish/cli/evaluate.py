@@ -196,7 +196,8 @@ def evaluate_into(
 
     An `executor` does several at a time; rows are in the order of the runs all the same.
 
-    When something ends the work early, the rows of finished runs are left in `out/results.partial.csv`.
+    When something ends the work early, or the report cannot be written, the rows of finished runs are left in
+    `out/results.partial.csv`.
     """
     import tempfile
 
@@ -221,8 +222,8 @@ def evaluate_into(
             for detail in found:
                 write(detail.row)
                 details.append(detail)
-        command = shlex.join(["blemish", *sys.argv[1:]])
-        write_evaluation_report(stage / "report.html", [d.row for d in details], details, command=command)
+            command = shlex.join(["blemish", *sys.argv[1:]])
+            write_evaluation_report(stage / "report.html", [d.row for d in details], details, command=command)
     (out / "results.partial.csv").unlink(missing_ok=True)
     return details
 

@@ -273,7 +273,13 @@ def inspect_by_model(
         job = Job(
             samples=[sample.measured_by(units, geometry) for sample in found.samples],
             title=model.name,
-            origin=Origin(model=read_settings(model)["settings_sha256"], category=category, **reasons),
+            origin=Origin(
+                model=read_settings(model)["settings_sha256"],
+                category=category,
+                units=units,
+                geometry=geometry,
+                **reasons,
+            ),
             wanted=wanted,
             contents=found.contents,
             warnings=warnings,

@@ -47,7 +47,8 @@ NAMED = 10  # unreadable files, and the strongest alarms, that the terminal name
 class Inspection:
     """What became of all images, as counts: memory stays flat however many come.
 
-    `skipped` were inspected by an earlier run; `notes` are sentences on files that were not looked at, and warnings.
+    `skipped` are those of this run that an earlier one inspected; `notes` are sentences on files that were not looked
+    at, and warnings.
     """
 
     report: InspectionReport
@@ -171,8 +172,8 @@ def predict_into(out: Path, predictor: Predictor, job: Job) -> Inspection:
         kept = begin_results(
             out, job.origin, job.samples, job.wanted, lambda row, sample: add_row(done, row, sample, predictor)
         )
-        done.skipped = len(kept.identities)
         left = samples_left(job.samples, kept.identities)
+        done.skipped = len(job.samples) - len(left)
         publisher = Publisher(out, done, job, predictor.statements)
         publisher.publish(is_complete=False)
         is_complete = False

@@ -19,7 +19,7 @@ from blemish.cli.results import MAPS, OVERLAYS, ROWS, Row, read_rows, written_an
 from blemish.data.decoding import split_page
 from blemish.errors import OutputError, SettingsError
 from blemish.scoring.sentences import DEFAULT_LANGUAGE
-from blemish.types import Sample
+from blemish.types import Sample, ScanGeometry
 from blemish.utils.atomic import is_alive, output_errors, remove, remove_leftovers, write_text
 from blemish.utils.hashing import text_sha256
 from blemish.utils.locking import exclusive
@@ -38,6 +38,8 @@ _ORIGIN_WORDS = {
     "defect_names": "--defect-names",
     "names_encoder": "--names-encoder",
     "vlm": "--vlm",
+    "units": "--units",
+    "geometry": "--intrinsics, --depth-scale, --mm-per-pixel x,y,z and --grid",
 }
 
 
@@ -46,7 +48,8 @@ class Origin:
     """What all results of one folder share. `model` is the sha256 of the saved model, "" for one that was not saved.
 
     `language`, `mm_per_pixel`, `defect_names`, `names_encoder` and `vlm` are how regions are described; None is the
-    default language, an unknown scale, no names, the first encoder that reads words, and none.
+    default language, an unknown scale, no names, the first encoder that reads words, and none. `units` and `geometry`
+    are how scans are stated to have been measured, None as the model says or their files do.
     """
 
     model: str
@@ -56,6 +59,8 @@ class Origin:
     defect_names: Sequence[str] | None = None
     names_encoder: str | None = None
     vlm: str | None = None
+    units: str | None = None
+    geometry: ScanGeometry | None = None
 
     def to_dict(self) -> dict[str, Any]:
         return {
@@ -66,6 +71,8 @@ class Origin:
             "defect_names": self.defect_names and list(self.defect_names),
             "names_encoder": self.names_encoder,
             "vlm": self.vlm,
+            "units": self.units,
+            "geometry": self.geometry and json.loads(json.dumps(self.geometry.to_dict())),  # lists, as they are read
         }
 
 
@@ -134,6 +141,8 @@ def refuse_other_origin(out: Path, origin: Origin) -> None:
         if found != value:
             what = _ORIGIN_WORDS[name]
             got = summary.get("model") if name == "model_sha256" else found
+            if name == "geometry" and found is not None:
+                got = ScanGeometry.from_dict(found).words()
             raise OutputError(
                 f"results of the same {what} in '{shown(out)}'",
                 f"those of another one ({got or 'none'})",

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 from scipy.sparse import csr_array
 
+EDGE = 4.0  # times the spacing of points: a longer step along the grid is an edge; a surface seen at up to 75° has less
 GOLDEN_ANGLE = np.pi * (3 - np.sqrt(5))
 
 
@@ -25,6 +26,32 @@ def spacing(points: np.ndarray) -> float:
     steps = (np.linalg.norm(np.diff(points, axis=axis), axis=-1) for axis in (0, 1))
     lengths = np.concatenate([step[np.isfinite(step)] for step in steps])
     return float(np.median(lengths)) if len(lengths) else 0.0
+
+
+def resampled(points: np.ndarray, across: np.ndarray, down: np.ndarray) -> np.ndarray:
+    """`points` `(H, W, 3)` at places on the grid `(…)`, centres of pixels at whole numbers: `(…, 3)` float64.
+
+    Bilinear between four measured points that lie on one surface, where each step along the grid is at most `EDGE`
+    times the usual one; else the nearest, so that no point hangs in the air at an edge. NaN off the grid. The spacing
+    of points on a turned grid is then that of the grid before, which nearest points are not: it would be up to √2 more.
+    """
+    height, width = points.shape[:2]
+    left, top = np.floor(across).astype(int), np.floor(down).astype(int)
+    wide = np.pad(points.astype(np.float64), ((1, 1), (1, 1), (0, 0)), constant_values=np.nan)
+
+    def at(row: np.ndarray, column: np.ndarray) -> np.ndarray:
+        return wide[np.clip(row + 1, 0, height + 1), np.clip(column + 1, 0, width + 1)]
+
+    corners = [[at(top + y, left + x) for x in (0, 1)] for y in (0, 1)]
+    right, low = (across - left)[..., None], (down - top)[..., None]
+    above, below = ((1 - right) * row[0] + right * row[1] for row in corners)
+    between = (1 - low) * above + low * below
+    steps = [corners[0][1] - corners[0][0], corners[1][1] - corners[1][0]]
+    steps += [corners[1][0] - corners[0][0], corners[1][1] - corners[0][1]]
+    longest = np.max([np.square(step).sum(-1) for step in steps], axis=0)  # (…), NaN where one is not measured
+    is_surface = longest <= (EDGE * spacing(points)) ** 2
+    nearest = at(np.rint(down).astype(int), np.rint(across).astype(int))
+    return np.where(is_surface[..., None], between, nearest)
 
 
 def disc(radius: float, most: int | None = None) -> np.ndarray:

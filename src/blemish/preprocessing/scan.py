@@ -19,6 +19,7 @@ from PIL import Image
 
 from blemish.data.points import measured, resize_points
 from blemish.errors import ImageError, SettingsError
+from blemish.numeric.organised_points import resampled
 from blemish.preprocessing.crop_to_part import cut, principal_axis, rotation
 from blemish.preprocessing.foreground import find_part
 from blemish.preprocessing.framing import Frame
@@ -242,7 +243,7 @@ def _part_in(square: Scan) -> np.ndarray | None:
 
 
 def _turned_points(points: np.ndarray, to_square: np.ndarray, size: tuple[int, int], angle: float) -> np.ndarray:
-    """The points `(S, S, 3)` of the square on the grid of a turned frame `(h, w, 3)`, each place by its nearest one.
+    """The points `(S, S, 3)` of the square on the grid of a turned frame `(h, w, 3)`, as `resampled` gives them.
 
     Their coordinates turn about the optical axis, as those of a camera that is rolled by `angle`: against it where y
     grows upward.
@@ -250,11 +251,7 @@ def _turned_points(points: np.ndarray, to_square: np.ndarray, size: tuple[int, i
     height, width = size
     across, down = np.meshgrid(np.arange(width) + 0.5, np.arange(height) + 0.5)
     places = to_square[:, :2] @ np.stack([across.ravel(), down.ravel()]) + to_square[:, 2:]  # (2, h·w)
-    columns, rows = np.floor(places).astype(np.int64)
-    side = len(points)
-    inside = (columns >= 0) & (columns < side) & (rows >= 0) & (rows < side)
-    taken = np.full((height * width, 3), np.nan, dtype=np.float32)
-    taken[inside] = points[rows[inside], columns[inside]]
+    taken = resampled(points, *(places - 0.5)).astype(np.float32)  # (h·w, 3)
     is_upward = np.linalg.det(_steps(points)) < 0
     taken[:, :2] = taken[:, :2] @ rotation(-angle if is_upward else angle).T.astype(np.float32)
     return taken.reshape(height, width, 3)

@@ -1,7 +1,7 @@
 """`blemish-run`: inspect pictures with a bundle, into the same results as `blemish inspect`.
 
 Exit codes: 0 all done; 1 a picture is not good (only with --fail-on-defect); 2 wrong usage or bundle; 3 some pictures
-could not be read; 130 interrupted.
+could not be read (this goes before 1); 130 interrupted.
 """
 
 from __future__ import annotations
@@ -89,9 +89,9 @@ def run(options: argparse.Namespace) -> int:
                     verdicts[prediction.verdict] += 1
     print(", ".join(f"{count} {name}" for name, count in sorted(verdicts.items())) or "nothing to inspect")
     print(f"Results in {options.output}")
-    if options.fail_on_defect and verdicts.total() > verdicts["good"]:
-        return NOT_GOOD
-    return UNREADABLE if verdicts["unreadable"] else 0
+    if verdicts["unreadable"]:
+        return UNREADABLE
+    return NOT_GOOD if options.fail_on_defect and verdicts.total() > verdicts["good"] else 0
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ from typing import Any, Literal, Protocol, TypeVar
 
 from blemish.utils.cores import usable_cores
 from blemish.utils.optional import need
+from blemish.utils.signals import ctrl_c_blocked
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -22,7 +23,7 @@ class Executor(Protocol):
     def map_ready(self, function: Callable[[Item], Result], items: Sequence[Item]) -> Generator[tuple[int, Result]]:
         """The place of each item and its result, in the order in which they are ready.
 
-        What a piece of work raises is raised here, and no further one is begun.
+        What a piece of work raises is raised here, and no further one is begun; those that run are ended.
         """
         ...
 
@@ -43,10 +44,21 @@ def executor_of(
 
 
 def in_order(ready: Iterator[tuple[int, Result]]) -> Iterator[Result]:
-    """Results in the order of their items, as soon as all before them are there."""
+    """Results in the order of their items, as soon as all before them are there.
+
+    Where `ready` raises, all that were ready come first, still in order, though some before them are missing.
+    """
     waiting: dict[int, Result] = {}
     following = 0
-    for place, result in ready:
+    while True:
+        try:
+            place, result = next(ready)
+        except StopIteration:
+            return
+        except BaseException:
+            for place in sorted(waiting):
+                yield waiting[place]
+            raise
         waiting[place] = result
         while following in waiting:
             yield waiting.pop(following)
@@ -70,9 +82,14 @@ class Processes:
             initargs=(self.threads,),
         )
         try:
-            places = {pool.submit(function, item): place for place, item in enumerate(items)}
+            with ctrl_c_blocked():
+                places = {pool.submit(function, item): place for place, item in enumerate(items)}
             for future in as_completed(places):
                 yield places[future], future.result()
+        except BaseException:
+            for process in list((pool._processes or {}).values()):  # no public name before Python 3.14
+                process.terminate()
+            raise
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
 
