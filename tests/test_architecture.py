@@ -30,7 +30,7 @@ ORDER = (
     {"cli", "__main__"},
 )
 # Maths on arrays that knows nothing of blemish: modules on both sides of it may use it.
-LEAVES = {"numeric.raster"}
+LEAVES = {"numeric.raster", "numeric.organised_points"}
 RANK = {name: rank for rank, group in enumerate(ORDER) for name in group}
 # What the command line imports at its start, and what the light runtime will reuse, must not load torch by itself.
 PICKLES = ("pickle", "shelve", "marshal", "joblib", "dill")
