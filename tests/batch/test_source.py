@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from batch_parts import light, write_files
@@ -74,20 +75,25 @@ def test_names_of_another_file_system_that_mean_something_in_a_uri() -> None:
         assert filesystem.open_input_stream(path).read() == identity.encode()
 
 
-@pytest.mark.parametrize("kind", ["parquet", "csv", "jsonl"])
-def test_a_manifest_in_another_file_system(tmp_path: Path, kind: str) -> None:
+def manifest_of(rows: list[dict[str, Any]], path: Path) -> Path:
+    """The rows as a file of the kind that its suffix says."""
     import pyarrow as pa
     from pyarrow import csv, parquet
 
-    memory = pytest.importorskip("fsspec").filesystem("memory")
-    rows = [{"uri": f"{i} #.png", "id": f"{i:05}"} for i in range(3000)]
-    path = tmp_path / f"list.{kind}"
-    if kind == "parquet":
+    if path.suffix == ".parquet":
         parquet.write_table(pa.Table.from_pylist(rows), path)
-    elif kind == "csv":
+    elif path.suffix == ".csv":
         csv.write_csv(pa.Table.from_pylist(rows), path)
     else:
         path.write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    return path
+
+
+@pytest.mark.parametrize("kind", ["parquet", "csv", "jsonl"])
+def test_a_manifest_in_another_file_system(tmp_path: Path, kind: str) -> None:
+    memory = pytest.importorskip("fsspec").filesystem("memory")
+    rows = [{"uri": f"{i} #.png", "id": f"{i:05}"} for i in range(3000)]
+    path = manifest_of(rows, tmp_path / f"list.{kind}")
     memory.pipe(f"/lists/{path.name}", path.read_bytes())
     found = list(entries_of(f"memory://lists/{path.name}"))
     assert [one[0] for one in found] == [row["id"] for row in rows]
@@ -96,21 +102,12 @@ def test_a_manifest_in_another_file_system(tmp_path: Path, kind: str) -> None:
 
 @pytest.mark.parametrize("kind", ["parquet", "csv", "jsonl"])
 def test_a_manifest(tmp_path: Path, kind: str) -> None:
-    import pyarrow as pa
-    from pyarrow import csv, parquet
-
     rows = [
         {"uri": "a.png", "id": "0012", "category": "nut", "more": 1},
         {"uri": "s3://bucket/b.png", "id": None, "category": None, "more": 2},
         {"uri": "/data/c.png", "id": "c", "category": None, "more": 3},
     ]
-    path = tmp_path / f"list.{kind}"
-    if kind == "parquet":
-        parquet.write_table(pa.Table.from_pylist(rows), path)
-    elif kind == "csv":
-        csv.write_csv(pa.Table.from_pylist(rows), path)
-    else:
-        path.write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    path = manifest_of(rows, tmp_path / f"list.{kind}")
     expected = [
         ("0012", str(tmp_path / "a.png"), "nut"),
         ("s3://bucket/b.png", "s3://bucket/b.png", None),

@@ -196,12 +196,10 @@ def framed_as_recognised(
 ) -> tuple[list[Frame], list[Features]]:
     """Frames and features of images once their category is known: encoded again where that is framed otherwise."""
     again = [i for i, known in enumerate(recognised) if known.category in model.framed_otherwise]
+    own = [frame_of(model, batch[i].image, recognised[i].category) for i in again]
     framed, encoded = list(frames), list(features)
-    for i in again:
-        framed[i] = frame_of(model, batch[i].image, recognised[i].category)
-    if again:
-        for i, one in zip(again, encode_frames(model, [framed[i] for i in again]), strict=True):
-            encoded[i] = one
+    for i, frame, one in zip(again, own, encode_frames(model, own), strict=True):
+        framed[i], encoded[i] = frame, one
     return framed, encoded
 
 

@@ -46,7 +46,7 @@ class Renderer:
         prediction = Prediction.from_dict(part.prediction, anomaly_map, part.prediction["region_threshold"])
         if view == "heat":
             return jpeg(heat_image(prediction))
-        return jpeg(draw_overlay(self.image(part.sha256, part.version), prediction, strip=False))
+        return outlined(self.image(part.sha256, part.version), prediction)
 
     def image(self, sha256: str, version: str) -> np.ndarray:
         """A stored picture `(H, W, 3)` uint8 as a version's model sees it; where there is none (""), by its own levels.
@@ -71,9 +71,10 @@ class Renderer:
 
     def picture(self, sha256: str, version: str, is_small: bool = False) -> tuple[bytes, str]:
         """A stored picture as browsers show it, or a small version of it; `version` as of `image`."""
-        content = self._core.pictures.read(sha256)
-        if not is_small and (kind := shown_kind(content)):
-            return content, kind
+        if not is_small:
+            content = self._core.pictures.read(sha256)
+            if kind := shown_kind(content):
+                return content, kind
         rgb = Image.fromarray(self.image(sha256, version))
         if is_small:
             rgb.thumbnail((THUMBNAIL, THUMBNAIL))
@@ -88,6 +89,11 @@ def shown_kind(content: bytes) -> str:
     if content.startswith(PNG):
         return "image/png" if content[24:25] < b"\x10" else ""  # the header's bits of a channel
     return "image/jpeg" if content.startswith(JPEG) else ""
+
+
+def outlined(image: np.ndarray, prediction: Prediction) -> tuple[bytes, str]:
+    """An image `(H, W, 3)` uint8 with its regions, as JPEG."""
+    return jpeg(draw_overlay(image, prediction, strip=False))
 
 
 def jpeg(rgb: np.ndarray) -> tuple[bytes, str]:

@@ -69,10 +69,7 @@ class Webhooks:
             raise SettingsError(f"verdicts: {', '.join(VERDICTS)}, error", ", ".join(sorted(wrong)), "mend them")
         webhook = Webhook(new_id(), url, tuple(verdicts), product and self._core.product(product).id, time.time())
         with self._core.store.transaction() as connection:
-            connection.execute(
-                "INSERT INTO webhooks (id, url, verdicts, product, created_at) VALUES (?, ?, ?, ?, ?)",
-                (webhook.id, url, json.dumps(list(verdicts)), webhook.product, webhook.created_at),
-            )
+            insert(connection, webhook)
             record_change(connection, who, "added a webhook", webhook.product, {"url": url})
         return webhook
 
@@ -85,10 +82,7 @@ class Webhooks:
                 connection.execute("DELETE FROM webhooks WHERE id = ?", (stored[url],))
                 record_change(connection, "the command line", "publishes no more", change={"url": url})
             for url in self._topics.keys() - stored.keys():
-                connection.execute(
-                    "INSERT INTO webhooks (id, url, verdicts, product, created_at) VALUES (?, ?, '[]', '', ?)",
-                    (new_id(), url, time.time()),
-                )
+                insert(connection, Webhook(new_id(), url, (), "", time.time()))
                 record_change(connection, "the command line", "publishes results", change={"url": url})
         self._wake.set()
 
@@ -208,6 +202,14 @@ class Webhooks:
         self._thread.join(TIMEOUT + 1)
         for topic in self._topics.values():
             topic.close()
+
+
+def insert(connection: sqlite3.Connection, webhook: Webhook) -> None:
+    """Store a new webhook, of which nothing failed yet."""
+    connection.execute(
+        "INSERT INTO webhooks (id, url, verdicts, product, created_at) VALUES (?, ?, ?, ?, ?)",
+        (webhook.id, webhook.url, json.dumps(list(webhook.verdicts)), webhook.product, webhook.created_at),
+    )
 
 
 def can_be_sent_to(url: str) -> bool:

@@ -10,13 +10,12 @@ from fastapi.concurrency import run_in_threadpool
 from starlette.datastructures import UploadFile
 
 from blemish.errors import BlemishError, ImageError
-from blemish.report.overlays import draw_overlay
 from blemish.serve.api.uploads import named_product, read_upload, result_of
 from blemish.serve.auth import Operator, TheService
 from blemish.serve.catalog import shown_name
 from blemish.serve.line import Judged, facts_of
 from blemish.serve.records import PartRecord
-from blemish.serve.rendering import jpeg
+from blemish.serve.rendering import outlined
 from blemish.serve.service import Service
 from blemish.serve.web import status_of
 
@@ -108,7 +107,7 @@ def trial_of(judged: Judged, name: str) -> dict[str, Any]:
     """A judged picture as the API shows it. Raises ImageError for one that cannot be read."""
     if judged.image is None or judged.prediction is None:
         raise ImageError("a picture that can be read", judged.error, "send another file")
-    content, kind = jpeg(draw_overlay(judged.image, judged.prediction, strip=False))
+    content, kind = outlined(judged.image, judged.prediction)
     overlay = f"data:{kind};base64,{base64.b64encode(content).decode()}"
     return {"name": name, **facts_of(judged.prediction, name), "overlay": overlay}
 
