@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from pathlib import Path
+
 import numpy as np
+import torch
+
+from blemish.export.onnx_format import quiet
 
 SIDE = 64
 
@@ -15,3 +21,25 @@ def part(seed: int, spot: bool = False, side: int = SIDE) -> np.ndarray:
     if spot:
         image[(y - 40) ** 2 + (x - 24) ** 2 < 30] = 10
     return image.clip(0, 255).astype(np.uint8)
+
+
+def save_graph(graph: torch.nn.Module, inputs: Sequence[torch.Tensor], path: Path, takes_any_number: bool) -> None:
+    """A network as an ONNX file, traced with two of the `inputs`' images, their number left open.
+
+    `takes_any_number`: its `forward` is one of `*inputs`.
+    """
+    shapes = tuple({0: torch.export.Dim("batch")} for _ in inputs)
+    with torch.no_grad(), quiet():
+        graph(*inputs)  # makes what it keeps
+        program = torch.onnx.export(
+            graph,
+            tuple(tensor[:2] for tensor in inputs),
+            dynamo=True,
+            input_names=[f"input{i}" for i in range(len(inputs))],
+            dynamic_shapes=(shapes,) if takes_any_number else shapes,
+            opset_version=18,
+            external_data=False,
+            verbose=False,
+        )
+    assert program is not None
+    program.save(str(path))

@@ -14,6 +14,7 @@ import numpy as np
 import onnxruntime
 import pytest
 import torch
+from export_parts import save_graph
 from image_text_parts import write_model
 
 from blemish import encoders, registry
@@ -24,7 +25,6 @@ from blemish.encoders.base import LayerRole
 from blemish.encoders.image_text.state_prompts import learnable_prompts
 from blemish.errors import NotFittedError, SettingsError
 from blemish.export.graph import exportable_detector, network_of
-from blemish.export.onnx_format import quiet
 from blemish.model.feature_loader import FeatureLoader
 from blemish.numeric.pooling import image_score
 from blemish.scoring.detector_scores import detector_scores
@@ -212,22 +212,10 @@ def test_a_graph_of_it_runs_without_python(name: str, tmp_path: Path) -> None:
     expected = detector.score(features)
     graph = GraphOfScores(detector, features).eval()
     inputs = (*(layer for layers in features.layers.values() for layer in layers), *features.valid.values())
-    with torch.no_grad(), quiet():
-        graph(*inputs)  # makes what it keeps
-        program = torch.onnx.export(
-            graph,
-            tuple(layer[:2] for layer in inputs),
-            dynamo=True,
-            input_names=[f"layer{i}" for i in range(len(inputs))],
-            dynamic_shapes=(tuple({0: torch.export.Dim("batch")} for _ in inputs),),
-            opset_version=18,
-            external_data=False,
-            verbose=False,
-        )
-    assert program is not None
-    program.save(str(tmp_path / "graph.onnx"))
+    save_graph(graph, inputs, tmp_path / "graph.onnx", takes_any_number=True)
     session = onnxruntime.InferenceSession(str(tmp_path / "graph.onnx"), providers=["CPUExecutionProvider"])
-    found = session.run(None, {f"layer{i}": layer.numpy() for i, layer in enumerate(inputs)})
+    feeds = {entry.name: layer.numpy() for entry, layer in zip(session.get_inputs(), inputs, strict=True)}
+    found = session.run(None, feeds)
     np.testing.assert_allclose(found[0], expected.patches.numpy(), rtol=1e-3, atol=1e-4)
 
 

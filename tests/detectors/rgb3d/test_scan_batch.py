@@ -11,6 +11,7 @@ import onnxruntime
 import openvino
 import pytest
 import torch
+from export_parts import save_graph
 from scipy import ndimage
 from synthetic_features import SIDE, normal_batches, scans
 from torch import Tensor
@@ -22,7 +23,6 @@ from blemish.detectors.rgb3d.scan_batch import filled_holes, nearest_valid, scan
 from blemish.detectors.rgb3d.text_guided import TextGuided, root_of_squares
 from blemish.errors import SettingsError
 from blemish.export.graph import network_of
-from blemish.export.onnx_format import quiet
 from blemish.types import POINTS, RGB, Features
 
 QUICK = {"width": 32, "steps": 20, "patches_per_step": 128, "prototypes": 64, "precision": "fp32"}
@@ -169,20 +169,7 @@ def test_graphs_without_python_score_them_alike(tmp_path: Path, settings: dict[s
     detector, features = text_guided(**settings), damaged()
     inputs = (features[RGB], features[POINTS], features.valid[RGB], features.valid[POINTS])
     graph = GraphOfScans(detector).eval()
-    with torch.no_grad(), quiet():
-        graph(*inputs)  # makes what it keeps
-        program = torch.onnx.export(
-            graph,
-            tuple(tensor[:2] for tensor in inputs),
-            dynamo=True,
-            input_names=["image", "points", "seen", "valid"],
-            dynamic_shapes=tuple({0: torch.export.Dim("batch")} for _ in inputs),
-            opset_version=18,
-            external_data=False,
-            verbose=False,
-        )
-    assert program is not None
-    program.save(str(tmp_path / "graph.onnx"))
+    save_graph(graph, inputs, tmp_path / "graph.onnx", takes_any_number=False)
     path, expected = str(tmp_path / "graph.onnx"), detector.score(features).patches.numpy()
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     feeds = {entry.name: tensor.numpy() for entry, tensor in zip(session.get_inputs(), inputs, strict=True)}
