@@ -54,6 +54,16 @@ def test_scars_are_small(image):
     assert max(areas) <= 16 * 25 * 1.15
 
 
+def test_a_turned_scar_has_no_colour_but_those_of_its_piece(monkeypatch):
+    """Nothing of the corners around the turned strip is pasted, nor mixed in, whatever rounding says of its rim."""
+    monkeypatch.setattr("blemish.augmentation.cutpaste.colour_jitter", lambda piece, *amounts: piece)
+    image = np.full((112, 140, 3), 200, dtype=np.uint8)
+    for seed in (106, 1550, 1691, 1706, 1996, *range(100)):  # the first are close calls
+        altered, mask = scar(image, None, np.random.default_rng(seed))
+        assert mask.any()
+        assert (altered == 200).all()
+
+
 def test_rectangles_start_on_the_foreground(image):
     foreground = np.zeros(image.shape[:2], dtype=bool)
     foreground[20:40, 30:60] = True

@@ -9,10 +9,11 @@ from PIL import Image
 from scan_parts import heights, points_of
 
 from blemish.data import load_points
+from blemish.data.camera import camera_for, projected, unprojected
 from blemish.data.depth import FOCAL, number_in, unproject
 from blemish.data.points import measured, spacing_and_noise
 from blemish.errors import ImageError, SettingsError
-from blemish.types import UNITS
+from blemish.types import UNITS, Camera
 
 tifffile = pytest.importorskip("tifffile", reason="TIFFs of points come with blemish[3d]")
 
@@ -212,14 +213,37 @@ def test_depth_becomes_points_that_project_onto_their_pixels(tmp_path: Path, inf
     assert np.allclose(points[..., 2], 3.5 + levels / 65535 * 2.0, atol=1e-6)
     row, column = np.mgrid[:32, :48]
     focal = FOCAL * 48
-    assert np.allclose(points[..., 0] / points[..., 2] * focal + 24, column, atol=1e-4)
-    assert np.allclose(points[..., 1] / points[..., 2] * focal + 16, row, atol=1e-4)
+    assert np.allclose(points[..., 0] / points[..., 2] * focal + 23.5, column, atol=1e-4)
+    assert np.allclose(points[..., 1] / points[..., 2] * focal + 15.5, row, atol=1e-4)
 
 
 def test_the_camera_of_eyecandies() -> None:
     assert pytest.approx(711.11, abs=0.01) == FOCAL * 512
     points = unproject(np.array([[1.0, 0.0, -1.0, np.nan]]))
     assert measured(points).tolist() == [[True, False, False, False]]
+
+
+def test_the_axis_of_eyecandies_meets_the_middle_of_the_image() -> None:
+    """Of four columns at the depth of the focal length the centres are half a pixel and one and a half away."""
+    points = unproject(np.full((2, 4), FOCAL * 4))
+    assert points[0, :, 0] == pytest.approx([-1.5, -0.5, 0.5, 1.5])
+    assert points[:, 0, 1] == pytest.approx([-0.5, 0.5])
+    assert unproject(np.ones((3, 5)))[1, 2].tolist() == [0, 0, 1]
+
+
+@pytest.mark.parametrize("shape", [(6, 8), (5, 7)])
+def test_the_points_of_eyecandies_are_seen_where_they_were_measured(shape: tuple[int, int]) -> None:
+    """By a camera as any file states it, at the size of the image and at twice of it."""
+    height, width = shape
+    depth = np.random.default_rng(0).uniform(3.5, 5.5, shape)
+    points = unproject(depth)
+    camera = Camera(
+        fx=FOCAL * width, fy=FOCAL * width, cx=(width - 1) / 2, cy=(height - 1) / 2, width=width, height=height
+    )
+    np.testing.assert_allclose(points, unprojected(depth, camera, "a"), rtol=1e-6)
+    assert np.array_equal(projected(points.reshape(-1, 3), camera, *shape, "a"), np.arange(depth.size).reshape(shape))
+    twice = camera_for(camera, 2 * height, 2 * width, "a")
+    assert (twice.cx, twice.cy, twice.fx) == ((2 * width - 1) / 2, (2 * height - 1) / 2, FOCAL * 2 * width)
 
 
 def test_depth_without_its_range_is_refused(tmp_path: Path) -> None:

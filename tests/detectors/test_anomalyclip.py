@@ -14,6 +14,7 @@ from torch.nn.functional import cosine_similarity
 
 from blemish import encoders
 from blemish.detectors.anomalyclip import AnomalyCLIP
+from blemish.encoders.identity import identity
 from blemish.encoders.image_text.learned_prompts import write_prompts
 from blemish.errors import DatasetError, SettingsError, WeightsError
 from blemish.model.inspector import Inspector
@@ -76,6 +77,7 @@ def test_prompts_are_learned(learned: tuple[Any, FittedPrompts]) -> None:
     assert found.embeddings.shape == (2, 12)
     assert found.facts.categories == ("ring",)
     assert (found.facts.images, found.facts.weights) == (6, encoder.weights_sha256)
+    assert found.facts.identity == identity(encoder)
 
 
 def test_learning_is_reproducible(learned: tuple[Any, FittedPrompts]) -> None:

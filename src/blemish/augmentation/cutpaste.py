@@ -58,9 +58,12 @@ def scar(image: np.ndarray, foreground: np.ndarray | None, rng: np.random.Genera
     high = min(int(rng.integers(SCAR_LENGTH[0], SCAR_LENGTH[1] + 1)), height)
     piece = Image.fromarray(_cut(image, high, wide, rng))
     angle = rng.uniform(-SCAR_TURN, SCAR_TURN)
-    shape = Image.new("L", piece.size, 255).rotate(angle, expand=True)
-    turned = np.asarray(piece.rotate(angle, resample=Image.Resampling.BILINEAR, expand=True))
-    footprint = np.asarray(shape)[:height, :width] > 127
+    # Resampled alike, so that both agree on which pixels lie in the strip: those beside it are black.
+    shape, turned = (
+        np.asarray(one.rotate(angle, resample=Image.Resampling.BILINEAR, expand=True))
+        for one in (Image.new("L", piece.size, 255), piece)
+    )
+    footprint = shape[:height, :width] > 127
     footprint = footprint if footprint.any() else ~footprint
     return _paste(image, turned[:height, :width], footprint, foreground, rng)
 

@@ -7,7 +7,8 @@ detection and localization, ACCV 2022.
     NNN_info_depth.yaml    normalization: {min, max}: these two depths in metres
 
 One camera made all images: a 50 mm lens before a sensor 36 mm wide, so 711.11 pixels of focal length at 512 across.
-Points are in the camera's frame: x to the right, y down, z the depth.
+Its axis meets the middle of the image, at (W - 1) / 2 and (H - 1) / 2 where pixel centres lie at whole numbers, as in
+camera.py. Points are in the camera's frame: x to the right, y down, z the depth.
 """
 
 from __future__ import annotations
@@ -17,9 +18,11 @@ from typing import Any
 
 import numpy as np
 
+from blemish.data.camera import unprojected
 from blemish.data.depth_images import read_depth_image
 from blemish.data.files import shown
 from blemish.errors import ImageError
+from blemish.types import Camera
 
 DEPTH_ENDING, INFO_ENDING = "_depth.png", "_info_depth.yaml"
 FOCAL = 50 / 36  # focal length over the image's width
@@ -69,9 +72,8 @@ def unproject(depth: np.ndarray) -> np.ndarray:
     """The points `(H, W, 3)` float32 that a pinhole camera sees at `depth` `(H, W)`; NaN where that is not above 0."""
     height, width = depth.shape
     focal = FOCAL * width
-    x = (np.arange(width) - width / 2)[None, :] * depth / focal  # (H, W)
-    y = (np.arange(height) - height / 2)[:, None] * depth / focal  # (H, W)
-    points = np.stack([x, y, depth], axis=-1).astype(np.float32)  # (H, W, 3)
+    camera = Camera(fx=focal, fy=focal, cx=(width - 1) / 2, cy=(height - 1) / 2)
+    points = unprojected(depth, camera, "depth").astype(np.float32)  # (H, W, 3)
     points[~(depth > 0)] = np.nan
     return points
 

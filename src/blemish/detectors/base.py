@@ -142,7 +142,10 @@ class Explains(Protocol):
     """What a detector of several modalities may offer besides scores."""
 
     def explain(self, features: Features) -> Mapping[str, torch.Tensor]:
-        """What each modality ("rgb", "points", "text") adds to the patch scores: maps `(B, h, w)` ≥ 0 by modality."""
+        """What each modality ("rgb", "points", "text") adds to the patch scores: maps `(B, h, w)` ≥ 0 by modality.
+
+        Their sum is the patch scores.
+        """
         ...
 
 

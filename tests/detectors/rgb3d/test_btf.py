@@ -19,6 +19,13 @@ def fitted(**settings: float) -> BTF:
     return BTF(layers="deep", neighbourhood_size=1, **settings).fit(normal_batches())  # type: ignore[arg-type]
 
 
+def with_masks(features: Features) -> Features:
+    """The same, with a mask for either modality."""
+    return replace(
+        features, valid={m: features.valid.get(m, torch.ones(len(features), 12, 12) > 0) for m in features.layers}
+    )
+
+
 def test_distances_are_those_of_brute_force() -> None:
     """√(‖a − a'‖²/D1 + weight ‖b − b'‖²/D2) in standard deviations of normal patches, to the nearest of them."""
     train = normal_batches()[0].features
@@ -75,6 +82,39 @@ def test_the_available_modality_is_compared_alone(lost: str, left: str) -> None:
     layer[:, where] += 8 * layer.std()
     bad = without(Features({**whole.layers, left: (layer,)}, whole.valid, whole.categories), lost)
     assert float(detector.score(bad).patches[:, where].min()) > float(unimodal[:, where].max())
+
+
+def test_normal_scans_that_lack_a_modality_are_not_learned_from() -> None:
+    (whole,) = normal_batches()
+    expected = fitted().state()
+    for lost in (RGB, POINTS):
+        lacking = without(scans(3, 2), lost)
+        mixed = Batch(Features.cat([with_masks(lacking), with_masks(whole.features)]))
+        found = BTF(layers="deep", neighbourhood_size=1).fit([Batch(lacking), mixed]).state()
+        assert expected.keys() == found.keys()
+        assert all(torch.equal(found[key], expected[key]) for key in expected)
+        with pytest.raises(SettingsError, match="a picture and points"):
+            BTF().fit([Batch(lacking)])
+
+
+def test_a_category_without_a_scan_of_both_modalities_is_not_learned() -> None:
+    images = Batch(without(scans(2, 3, ("bolt",)), POINTS))
+    detector = BTF(layers="deep", neighbourhood_size=1).fit([images, *normal_batches()])
+    with pytest.raises(SettingsError, match="bolt"):
+        detector.score(images.features)
+
+
+def test_unlabelled_scans_are_compared_with_the_category_they_are_like() -> None:
+    names = ("nut", "bolt")
+    detector = BTF(layers="deep", neighbourhood_size=1).fit(normal_batches(names=names))
+    whole = scans(3, 8, names)
+    for features in (whole, without(whole, RGB), without(whole, POINTS)):
+        expected = detector.score(features).patches
+        assert torch.equal(detector.score(features.with_categories(None)).patches, expected)
+    nothing = without(without(whole, RGB), POINTS).with_categories(None)
+    assert not bool(detector.score(nothing).patches.any())
+    with pytest.raises(SettingsError, match="screw"):
+        detector.score(whole.with_categories(["screw"] * 6))
 
 
 def test_an_image_encoder_suffices_at_inspection() -> None:

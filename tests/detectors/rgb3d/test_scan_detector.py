@@ -12,10 +12,10 @@ from synthetic_features import SIDE, normal_batches, scans, without
 
 from blemish.detectors.rgb3d.asymmetric_student_teacher import AST
 from blemish.detectors.rgb3d.cfm import CFM
-from blemish.detectors.rgb3d.patches import scan_patches
+from blemish.detectors.rgb3d.patches import on_grid, scan_patches
 from blemish.detectors.rgb3d.scan_detector import ScanDetector
 from blemish.errors import SettingsError
-from blemish.types import POINTS, RGB, Features
+from blemish.types import POINTS, RGB, Batch, Features
 
 NAMES = ("nut", "bolt")
 QUICK: dict[type[ScanDetector[Any]], dict[str, Any]] = {
@@ -50,6 +50,73 @@ def test_the_available_modality_is_scored_alone(kind: type[ScanDetector[Any]], l
     parts = detector.explain(bad)  # type: ignore[attr-defined]
     assert not bool(parts[lost].any())
     assert float(parts[left][:, 5, 6].min()) > float(parts[left].median())
+
+
+def scoring(detector: ScanDetector[Any], **settings: object) -> ScanDetector[Any]:
+    """What was fitted, scoring by other settings."""
+    return type(detector)(**detector.settings | settings).load_state(detector.state())
+
+
+def seen_in_part() -> Features:
+    """Scans: whole; with a hole; without points; with points here and there; without an image; with neither."""
+    features = scans(6, 8)
+    valid, seen = features.valid[POINTS].clone(), torch.ones(6, SIDE, SIDE, dtype=torch.bool)
+    valid[1, 5, 5:7], valid[2], valid[5], seen[4:] = False, False, False, False
+    valid[3] &= torch.rand(SIDE, SIDE, generator=torch.Generator().manual_seed(3)) < 0.5
+    return replace(features, valid={RGB: seen, POINTS: valid})
+
+
+@each
+@pytest.mark.parametrize("holes", ["fill", "image", "zero"])
+@pytest.mark.parametrize("normalise", [True, False])
+def test_the_parts_of_the_modalities_add_up_to_the_score(
+    kind: type[ScanDetector[Any]], holes: str, normalise: bool
+) -> None:
+    detector, features = scoring(fitted(kind), holes=holes, normalise=normalise), seen_in_part()
+    parts, scores = detector.explain(features), detector.score(features).patches  # type: ignore[attr-defined]
+    torch.testing.assert_close(parts[RGB] + parts[POINTS], scores, rtol=1e-4, atol=1e-7)
+    assert all(bool((part >= 0).all()) for part in parts.values())
+    assert bool((scores.flatten(1).amax(1) > 0)[:5].all())
+    assert not bool(scores[5].any())
+    assert not bool(parts[POINTS][2].any())
+    assert not bool(parts[RGB][4].any())
+    if holes == "image":
+        assert torch.equal(parts[RGB][1, 5, 5:7], scores[1, 5, 5:7])
+
+
+def test_parts_of_a_smoothed_map_add_up_to_it() -> None:
+    layers = {m: (on_grid(layer, (112, 112)),) for m, (layer,) in scans(1, 8).layers.items()}
+    features = Features(layers, categories=("nut",))
+    parts, scores = fitted(CFM).explain(features), fitted(CFM).score(features).patches  # type: ignore[attr-defined]
+    assert not torch.equal(scores, scoring(fitted(CFM), smooth=False).score(features).patches)
+    torch.testing.assert_close(parts[RGB] + parts[POINTS], scores, rtol=1e-4, atol=1e-7)
+
+
+@each
+def test_of_normal_scans_that_lack_a_modality_prototypes_alone_learn(kind: type[ScanDetector[Any]]) -> None:
+    """Networks and scales are those of the others, in whatever batches they come."""
+    whole, further = normal_batches(4)[0], scans(2, 3)
+    lacking = [Batch(without(further, lost)) for lost in (RGB, POINTS)]
+    settings = QUICK[kind] | {"steps": 5, "prototypes": 64, "precision": "fp32"}
+    expected, found = (
+        kind(**settings).fit([whole]).state(),
+        kind(**settings).fit([lacking[0], whole, lacking[1]]).state(),
+    )
+    assert expected.keys() == found.keys()
+    for key in expected:
+        if "prototypes" not in key:
+            assert torch.equal(found[key], expected[key]), key
+    for modality in (RGB, POINTS):
+        assert not torch.equal(*(one[f"normalisation.prototypes.{modality}.mean/nut"] for one in (expected, found)))
+
+
+@each
+def test_a_category_without_a_scan_of_both_modalities_is_not_learned(kind: type[ScanDetector[Any]]) -> None:
+    images = Batch(without(scans(2, 3, ("bolt",)), POINTS))
+    detector = kind(**QUICK[kind] | {"steps": 5, "precision": "fp32"}).fit([images, *normal_batches(4)])
+    assert detector.normalisation_.names_ == ("nut",)
+    with pytest.raises(SettingsError, match="bolt"):
+        detector.score(images.features)
 
 
 @each

@@ -15,7 +15,7 @@ from torch.nn.functional import cosine_similarity, normalize
 
 from blemish.detectors.rgb3d.gacm import GACM
 from blemish.detectors.rgb3d.patches import scan_patches
-from blemish.detectors.rgb3d.text_guided import TextGuided
+from blemish.detectors.rgb3d.text_guided import TO_ANCHOR, TextGuided
 from blemish.errors import NotFittedError, SettingsError
 from blemish.numeric.pooling import image_score
 from blemish.types import POINTS, RGB, Batch, Features, Prompts
@@ -178,12 +178,69 @@ def test_a_defect_in_one_modality_raises_its_part_there(modality: str) -> None:
     assert float(anomalous[:, where].mean()) > 2 * float(normal[:, where].mean())
 
 
-def test_parts_of_normal_patches_are_around_one_or_below() -> None:
+def scoring(detector: TextGuided, **settings: Any) -> TextGuided:
+    """What was fitted, scoring by other settings."""
+    return TextGuided(**detector.settings | settings).load_state(detector.state())
+
+
+def seen_in_part() -> Features:
+    """Scans: whole; with a hole; without points; with a bite; without an image; with neither."""
     features = scans(3, 8, NAMES)
-    for part in fitted().explain(features).values():
-        normal = part[features.valid[POINTS]]
-        assert 0.1 < float(normal.median()) < 1
-        assert float(normal.quantile(0.9)) < 2
+    valid, seen = features.valid[POINTS].clone(), torch.ones_like(features.valid[POINTS])
+    valid[1, 5, 5:7], valid[2], valid[3, :4], valid[5], seen[4:] = False, False, False, False, False
+    return replace(features, valid={RGB: seen, POINTS: valid})
+
+
+@lru_cache
+def with_units() -> TextGuided:
+    return quick().fit(normal_batches(names=NAMES)).fit_held_out([scans(4, 12, NAMES)])
+
+
+@pytest.mark.parametrize("holes", ["fill", "image", "zero"])
+@pytest.mark.parametrize("normalise", [True, False])
+@pytest.mark.parametrize(
+    "weights", [{}, {"prototype_weight": 0.0}, {"image_weight": 0.0}, {"unimodal": "text"}], ids=str
+)
+def test_parts_add_up_to_the_score(holes: str, normalise: bool, weights: dict[str, Any]) -> None:
+    features = seen_in_part()
+    for base in (fitted(), with_units(), fitted(text=False)):
+        if not base.text and "unimodal" in weights:
+            continue
+        detector = scoring(base, holes=holes, normalise=normalise, **weights)
+        parts, scores = detector.explain(features), detector.score(features).patches
+        torch.testing.assert_close(torch.stack(list(parts.values())).sum(0), scores, rtol=1e-4, atol=1e-7)
+        assert all(bool((part >= 0).all()) for part in parts.values())
+        assert set(parts) == {RGB, POINTS} | ({"text"} if base.text else set())
+        assert bool((scores.flatten(1).amax(1) > 0)[:5].all())
+        if holes == "image":  # once, and nothing but its image and that points are missing
+            hole = (parts[RGB] + parts[POINTS])[1, 5, 5:7]
+            torch.testing.assert_close(hole, scores[1, 5, 5:7])
+            assert bool((parts[RGB][1, 5, 5:7] > 0).all())
+
+
+def test_each_weight_belongs_to_one_part_but_for_that_of_both_modalities() -> None:
+    """Without units a part is linear in the weights of its terms, and the others do not know them."""
+    features = seen_in_part()
+    without_terms = {"text_weight": 0.0, "prototype_weight": 0.0, "missing_weight": 1e-9}
+    plain = scoring(fitted(), **without_terms).explain(features)
+    for weight, owner in (("text_weight", "text"), ("prototype_weight", RGB), ("missing_weight", POINTS)):
+        once, twice = (scoring(fitted(), **without_terms | {weight: w}).explain(features) for w in (0.5, 1.0))
+        torch.testing.assert_close(twice[owner] - once[owner], once[owner] - plain[owner], rtol=1e-3, atol=1e-5)
+        assert bool((once[owner] > plain[owner]).any())
+        for other in set(plain) - {owner}:
+            assert torch.equal(once[other], plain[other])
+    crossmodal = scoring(fitted(), **without_terms | {"crossmodal_weight": 0.4}).explain(features)
+    both = features.valid[POINTS] & features.valid[RGB]
+    for modality in (RGB, POINTS):
+        torch.testing.assert_close(2 * crossmodal[modality][both], plain[modality][both], rtol=1e-4, atol=1e-6)
+
+
+def test_patches_that_equal_prototypes_in_both_modalities_are_split_in_halves() -> None:
+    detector, features = fitted(), scans(1, 8, NAMES)
+    (scan, _) = scan_patches(features)
+    none = torch.zeros(scan.valid.shape)
+    share = detector.normalisation_.image_share(dict.fromkeys(TO_ANCHOR.values(), none), scan, NAMES[0], TO_ANCHOR)
+    assert bool((share == 0.5).all())
 
 
 def test_switches_leave_cfm() -> None:

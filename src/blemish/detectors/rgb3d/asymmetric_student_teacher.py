@@ -195,26 +195,33 @@ class AST(ScanDetector[StudentTeacher]):
         maps = []
         for scan in scan_patches(features, self.trained.dims):
             category, found = self._distances(scan)
-            joint, unimodal = found[DISCREPANCY], (found[UNIMODAL[RGB]] + found[UNIMODAL[POINTS]]).square()
-            if not self.normalise:
-                unit, power = self.normalisation_.scales_[category][DISCREPANCY].to(joint.device)
-                joint, unimodal = unit * joint.pow(1 / power), unit * unimodal
-            maps.append(joint + unimodal)
+            joint, image, points = self._terms(found, category)
+            maps.append(joint + image + points)
         return PatchScores(torch.stack(maps))
 
     @torch.no_grad()
     def explain(self, features: Features) -> dict[str, Tensor]:
-        """The normalised discrepancy of every patch, split among "rgb" and "points": `(B, h, w)` by modality.
+        """The patch scores, split among "rgb" and "points": `(B, h, w)` by modality, whose sum they are.
 
         A defect of either modality changes all channels of student and teacher. The split is therefore by each
-        modality's distance to prototypes of normal patches; see `DistanceNormalisation.attribution`.
+        modality's distance to prototypes of normal patches; see `DistanceNormalisation.image_share`.
         """
-        parts = []
+        parts: dict[str, list[Tensor]] = {modality: [] for modality in MODALITIES}
         for scan in scan_patches(features, self.trained.dims):
             category, found = self._distances(scan)
-            both = found | dict.fromkeys(MODALITIES, found[DISCREPANCY])
-            parts.append(self.normalisation_.attribution(both, scan, category))
-        return {modality: torch.stack([part[modality] for part in parts]) for modality in MODALITIES}
+            joint, image, points = self._terms(found, category)
+            share = self.normalisation_.image_share(found, scan, category)
+            parts[RGB].append(joint * share + image)
+            parts[POINTS].append(joint * (1 - share) + points)
+        return {modality: torch.stack(maps) for modality, maps in parts.items()}
+
+    def _terms(self, found: Distances, category: str) -> tuple[Tensor, Tensor, Tensor]:
+        """The terms of the map `(h, w)`: the discrepancy, and what an image and points score alone."""
+        joint, image, points = found[DISCREPANCY], found[UNIMODAL[RGB]].square(), found[UNIMODAL[POINTS]].square()
+        if self.normalise:
+            return joint, image, points
+        unit, power = self.normalisation_.scales_[category][DISCREPANCY].to(joint.device)
+        return unit * joint.pow(1 / power), unit * image, unit * points
 
     def _distances(self, scan: ScanPatches) -> tuple[str, Distances]:
         """The category whose statistics are used, and the normalised `DISCREPANCY` and unimodal distances `(h, w)`."""

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from blemish.detectors.base import Needs, Progress, add_prefix, strip_prefix
-from blemish.detectors.categories import state_key
+from blemish.detectors.categories import UNNAMED, state_key
 from blemish.detectors.patchcore import PatchCore
 from blemish.detectors.patches import concatenate_layers
 from blemish.detectors.rgb3d.patches import ScanPatches, scan_patches
@@ -29,6 +29,7 @@ from blemish.numeric.standardise import floored_std, rare_bounds
 from blemish.types import POINTS, RGB, Batch, Features, PatchScores
 
 _NOT_PATCHCORE = ("weight", "neighbourhood_size")  # settings that are BTF's own
+_RECOGNISED_BY = 256  # patches of an unlabelled scan, about, that its category is recognised by
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
@@ -39,7 +40,8 @@ class BTF(Configurable):
     have any), divided by one and by √D, so that neither modality dominates by its width; `weight` is that of the
     points' squared distance. Patches without points hold zeros. A scan that lacks a modality is compared in the columns
     of the other one, and its distances are multiplied by how far apart the bank's patches are in all columns, over how
-    far in these.
+    far in these. Normal scans that lack a modality are not learned from. An unlabelled scan is compared with the
+    category whose bank it is nearest to, relative to how far apart the bank's own patches are.
 
     `neighbourhood_size`: side of the square of patches that image features are averaged over. `layers`,
     `coreset_ratio`, `min_patches`, `max_patches`, `reservoir_size`, `pooling`, `image_size`, `seed`: as in `PatchCore`.
@@ -66,7 +68,10 @@ class BTF(Configurable):
         return replace(self._patchcore.needs, modalities=(RGB, POINTS), framing=SCAN_FRAMING)
 
     def fit(self, batches: Iterable[Batch], progress: Progress | None = None) -> Self:
-        """Fit the channels' scales of each category, then its memory bank; two passes over `batches`."""
+        """Fit the channels' scales of each category, then its memory bank; two passes over `batches`.
+
+        Raises SettingsError where no scan has both modalities.
+        """
         self._fit_scales(batches)
         self._patchcore.fit(self._joined(batches), progress)
         self._clear_unimodal()
@@ -80,14 +85,40 @@ class BTF(Configurable):
 
     def _distances(self, scan: ScanPatches) -> Tensor:
         """The anomaly map of a scan `(h, w)`."""
-        category = self._patchcore.category_for(scan.category)
+        category = self.category_for(scan)
         rows = self._rows(scan, category).flatten(0, 1)  # (h·w, D1 + D2)
-        if scan.has_both:
-            return self._patchcore.bank_for(category, rows.device).search(rows)[0].view(scan.valid.shape)
-        modality = RGB if scan.has_image else POINTS
-        bank, unit = self._unimodal_bank(category, modality, rows.device)
-        distance = unit * bank.search(rows[:, self._columns(modality)])[0].view(scan.valid.shape)  # (h, w)
+        bank, unit, columns = self._bank(scan, category)
+        distance = unit * bank.search(rows[:, columns])[0].view(scan.valid.shape)  # (h, w)
         return distance if scan.has_image else distance * scan.valid
+
+    def category_for(self, scan: ScanPatches) -> str:
+        """The category whose bank is used: the scan's own or, where unlabelled, the one it is nearest to.
+
+        Raises SettingsError for a category that was not fitted.
+        """
+        names = self._patchcore.banks_
+        if scan.category != UNNAMED or UNNAMED in names or len(names) == 1:
+            return self._patchcore.category_for(scan.category)
+        where = torch.ones_like(scan.valid) if scan.has_image else scan.valid
+        some = where.flatten().nonzero()[:, 0]
+        some = some[:: max(1, len(some) // _RECOGNISED_BY)]  # (n,)
+        if not len(some):
+            return next(iter(names))
+
+        def relative_distance(name: str) -> float:
+            bank, _, columns = self._bank(scan, name)
+            rows = self._rows(scan, name).flatten(0, 1)[some]  # (n, D1 + D2)
+            return float(bank.search(rows[:, columns])[0].mean()) / bank.median_nn_distance()
+
+        return min(names, key=relative_distance)
+
+    def _bank(self, scan: ScanPatches, category: str) -> tuple[Neighbours, float, slice]:
+        """What a scan is compared with: a category's bank, the unit of its distances, and the columns it has."""
+        device = scan.image.device
+        if scan.has_both:
+            return self._patchcore.bank_for(category, device), 1.0, slice(None)
+        modality = RGB if scan.has_image else POINTS
+        return *self._unimodal_bank(category, modality, device), self._columns(modality)
 
     def _unimodal_bank(self, category: str, modality: str, device: torch.device) -> tuple[Neighbours, float]:
         """The bank's columns of one modality on a device, and what brings distances in them to those in all."""
@@ -136,12 +167,16 @@ class BTF(Configurable):
         self.dims_ = 0, 0
         for batch in batches:
             for scan in self._scans(batch.features):
+                if not scan.has_both:
+                    continue
                 self.dims_ = scan.image.shape[-1], scan.points.shape[-1]
                 image, points = moments.setdefault(scan.category, (Moments(), Moments()))
                 image.add(scan.image.flatten(0, 1))
                 points.add(scan.points[scan.valid])
         if not moments:
-            raise SettingsError("at least one good scan", "none", "give good scans to learn from")
+            raise SettingsError(
+                "at least one good scan with a picture and points", "none", "give good scans to learn from"
+            )
         self.scales_, self.bounds_ = {}, {}
         weights = 1.0, self.weight
         for name, both in moments.items():
@@ -158,10 +193,12 @@ class BTF(Configurable):
         return rows
 
     def _joined(self, batches: Iterable[Batch]) -> Iterator[Batch]:
-        """The batches with the joint features as those of an image, for PatchCore."""
+        """The batches with the joint features of scans with both modalities as those of an image, for PatchCore."""
         for batch in batches:
-            rows = torch.stack([self._rows(scan, scan.category) for scan in self._scans(batch.features)])
-            yield Batch(Features({RGB: (rows,)}, categories=batch.features.categories))
+            scans = [scan for scan in self._scans(batch.features) if scan.has_both]
+            if scans:
+                rows = torch.stack([self._rows(scan, scan.category) for scan in scans])
+                yield Batch(Features({RGB: (rows,)}, categories=tuple(scan.category for scan in scans)))
 
     def _check_fitted(self) -> None:
         if not hasattr(self, "scales_"):

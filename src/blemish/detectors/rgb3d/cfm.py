@@ -18,15 +18,14 @@ from torch.nn.functional import cosine_similarity, normalize
 
 from blemish.detectors.base import Progress
 from blemish.detectors.rgb3d.crossmodal import CrossmodalDetector
-from blemish.detectors.rgb3d.normalisation import MODALITIES, UNIMODAL, Distances
-from blemish.detectors.rgb3d.patches import scan_patches
+from blemish.detectors.rgb3d.normalisation import UNIMODAL, Distances
 from blemish.detectors.rgb3d.sampling import TrainingPatches, random_indices, sample_patches
 from blemish.detectors.trained import TrainedNetwork
 from blemish.numeric.perceptron import perceptron
 from blemish.numeric.standardise import RARE, Standardise
 from blemish.numeric.training import seeded
 from blemish.numeric.whiten import Whiten
-from blemish.types import POINTS, RGB, Batch, Features
+from blemish.types import POINTS, RGB, Batch
 
 _PATCHES_AT_ONCE = 8192  # whose residuals are held together
 
@@ -128,11 +127,9 @@ class CFM(CrossmodalDetector[CrossmodalMapping]):
     def fused(self, psi: Distances, category: str) -> Tensor:
         return psi[RGB] * psi[POINTS] + (psi[UNIMODAL[RGB]] + psi[UNIMODAL[POINTS]]).square()
 
-    @torch.no_grad()
-    def explain(self, features: Features) -> dict[str, Tensor]:
-        """√(Ψ_rgb ⊙ Ψ_3d) of every patch, split among "rgb" and "points": `(B, h, w)` by modality."""
-        parts = []
-        for scan in scan_patches(features, self.trained.dims):
-            category, psi = self.scan_distances(scan)
-            parts.append(self.normalisation_.attribution(psi, scan, category))
-        return {modality: torch.stack([part[modality] for part in parts]) for modality in MODALITIES}
+    def parts(self, psi: Distances, category: str, image_share: Tensor) -> dict[str, Tensor]:
+        joint = psi[RGB] * psi[POINTS]
+        return {
+            RGB: joint * image_share + psi[UNIMODAL[RGB]].square(),
+            POINTS: joint * (1 - image_share) + psi[UNIMODAL[POINTS]].square(),
+        }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import torch
@@ -52,6 +53,18 @@ class CrossmodalDetector(ScanDetector[Network]):
     def fused(self, psi: Distances, category: str) -> Tensor:
         """The anomaly map `(…, h, w)` from distances."""
 
+    @abstractmethod
+    def parts(self, psi: Distances, category: str, image_share: Tensor) -> dict[str, Tensor]:
+        """What "rgb", "points" and, of some, "text" add to `fused` `(h, w)`, which is their sum.
+
+        `image_share` `(h, w)`: the image's share of terms that compare both modalities.
+        """
+
+    @property
+    def evidence(self) -> Mapping[str, str] | None:
+        """The kind of distance by modality that `image_share` takes beside that to prototypes; None: no other."""
+        return None
+
     def distances(self, scan: Scans, category: str) -> Distances:
         """Normalised distances Ψ by kind, `(…, h, w)` each; see `DistanceNormalisation.distances`."""
         return self.normalisation_.distances(scan, category, self.measure)
@@ -65,6 +78,17 @@ class CrossmodalDetector(ScanDetector[Network]):
             maps.append(self.map_of(psi, category))
         return PatchScores(torch.stack(maps))
 
+    @torch.no_grad()
+    def explain(self, features: Features) -> dict[str, Tensor]:
+        """The patch scores, split among "rgb", "points" and, of some, "text": `(B, h, w)` each, whose sum they are."""
+        found: dict[str, list[Tensor]] = {}
+        for scan in scan_patches(features, self.trained.dims):
+            category, psi = self.scan_distances(scan)
+            image_share = self.normalisation_.image_share(psi, scan, category, self.evidence)
+            for name, part in self.parts(self.as_mapped(psi, category), category, image_share).items():
+                found.setdefault(name, []).append(self.smoothed(part))
+        return {name: torch.stack(parts) for name, parts in found.items()}
+
     def graph_scores(self, features: Features, category: str) -> PatchScores:
         """As `score`, of all scans at once (see scan_batch.py)."""
         scans = scan_batch(features, self.trained.dims)
@@ -73,8 +97,11 @@ class CrossmodalDetector(ScanDetector[Network]):
 
     def map_of(self, psi: Distances, category: str) -> Tensor:
         """The anomaly map `(…, h, w)` from normalised distances."""
-        fused = self.fused(self.as_mapped(psi, category), category)
-        return box_filtered(fused) if self.smooth else fused
+        return self.smoothed(self.fused(self.as_mapped(psi, category), category))
+
+    def smoothed(self, scores: Tensor) -> Tensor:
+        """A map `(…, h, w)`, box-filtered where that is set."""
+        return box_filtered(scores) if self.smooth else scores
 
     def as_mapped(self, psi: Distances, category: str) -> Distances:
         """Normalised distances as the map is made of them: as they were measured unless `normalise`."""

@@ -98,21 +98,20 @@ class DistanceNormalisation:
         rows = scan.rows(usable.image if modality == RGB else usable.points, where)  # (N, D)
         return scan.spread(bank.normalised_distance(category, rows, scan.nearest), where)
 
-    def attribution(
+    def image_share(
         self, distances: Distances, scan: ScanPatches, category: str, evidence: Mapping[str, str] | None = None
-    ) -> Distances:
-        """√(Ψ_rgb ⊙ Ψ_3d) split among the modalities, plus what is scored by one alone: `(h, w)` by modality.
+    ) -> Tensor:
+        """The image's share, in [0, 1], of what both modalities score together `(h, w)`; the rest is that of points.
 
         A defect of either modality breaks the mapping in both directions: both distances grow, whichever is defective.
-        The split is therefore by each modality's distance to prototypes of normal patches, times the kind of
-        `distances` that `evidence` names for it.
+        The split is therefore by each modality's distance to prototypes of normal patches, times the kind of normalised
+        `distances` that `evidence` names for it. Where both are 0 each has a half.
         """
         own = {modality: self.prototype_distance(modality, scan, category) for modality in MODALITIES}
         if evidence:
             own = {modality: away * distances[evidence[modality]] for modality, away in own.items()}
-        total = (own[RGB] + own[POINTS]).clamp_min(1e-12)
-        both = (distances[RGB] * distances[POINTS]).sqrt()
-        return {m: both * share / total + distances[UNIMODAL[m]] for m, share in own.items()}
+        total = own[RGB] + own[POINTS]
+        return torch.where(total > 0, own[RGB] / torch.where(total > 0, total, 1.0), 0.5)
 
     def unnormalised(self, distances: Distances, category: str) -> Distances:
         """Normalised `distances` as they were measured; unimodal ones in a unit like those of the others."""

@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.nn.functional import adaptive_max_pool2d, interpolate
 
 from blemish.detectors.categories import categories_of
+from blemish.detectors.rgb3d.prototypes import searched
 from blemish.errors import SettingsError
 from blemish.numeric.neighbours import Neighbours
 from blemish.types import POINTS, RGB, Features
@@ -84,7 +85,7 @@ class ScanPatches:
     @staticmethod
     def nearest(bank: Neighbours, rows: Tensor) -> Tensor:
         """The distance `(N,)` of each of `rows` `(N, D)` to the nearest one of the bank."""
-        return bank.search(rows)[0][:, 0]
+        return searched(bank, rows)
 
 
 def scan_patches(features: Features, dims: Sequence[int] | None = None) -> Iterator[ScanPatches]:

@@ -13,7 +13,6 @@ import torch
 from torch import Tensor
 
 from blemish.detectors.categories import state_key
-from blemish.detectors.rgb3d.patches import ScanPatches
 from blemish.numeric.coreset import k_centre
 from blemish.numeric.neighbours import Neighbours
 from blemish.numeric.standardise import RARE, floored_std
@@ -28,6 +27,11 @@ _MOST_POWER = 8.0  # where distances hardly vary
 
 # A bank and queries (N, D) → the distance of each to the nearest row of the bank, (N,).
 Nearest = Callable[[Neighbours, Tensor], Tensor]
+
+
+def searched(bank: Neighbours, rows: Tensor) -> Tensor:
+    """The distance `(N,)` of each of `rows` `(N, D)` to the nearest one of the bank, by its exact search."""
+    return bank.search(rows)[0][:, 0]
 
 
 class NormalPrototypes:
@@ -59,15 +63,15 @@ class NormalPrototypes:
         self.scale_: dict[str, Tensor] = {}  # (2,), see `fit_scale`
         self._banks: dict[str, Neighbours] = {}
 
-    def relative_distance(self, category: str, patches: Tensor, nearest: Nearest = ScanPatches.nearest) -> Tensor:
+    def relative_distance(self, category: str, patches: Tensor, nearest: Nearest = searched) -> Tensor:
         """Distances of `patches` `(N, D)` in units of the 99th percentile of the category's normal ones, `(N,)`."""
         return self.distances(category, patches, nearest) / self.scale_[category][0].to(patches.device)
 
-    def normalised_distance(self, category: str, patches: Tensor, nearest: Nearest = ScanPatches.nearest) -> Tensor:
+    def normalised_distance(self, category: str, patches: Tensor, nearest: Nearest = searched) -> Tensor:
         """The same `(N,)`, distributed alike over normal patches of every category and modality: see `fit_scale`."""
         return normalised(self.distances(category, patches, nearest), self.scale_[category])
 
-    def distances(self, category: str, patches: Tensor, nearest: Nearest = ScanPatches.nearest) -> Tensor:
+    def distances(self, category: str, patches: Tensor, nearest: Nearest = searched) -> Tensor:
         """From `patches` `(N, D)` to the nearest prototype of a category, `(N,)`, in standard deviations.
 
         `nearest`: how the prototypes are searched.

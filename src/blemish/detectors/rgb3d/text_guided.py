@@ -312,31 +312,34 @@ class TextGuided(CrossmodalDetector[TextGuidedNetwork]):
             score = score + self.prototype_weight * psi[RGB] * psi[PROTOTYPE]
         return score + self.missing_weight * psi[MISSING]
 
-    @torch.no_grad()
-    def explain(self, features: Features) -> dict[str, Tensor]:
-        """What "rgb", "points" and "text" contribute to the score of every patch, `(B, h, w)` each, normalised.
+    @property
+    def evidence(self) -> Mapping[str, str] | None:
+        return TO_ANCHOR if self.anchors_ else None
 
-        Where units are fitted, all are roots of shares in Ψ / u, and √(ε Ψ_proto² / v) is added to "rgb".
+    def parts(self, psi: Distances, category: str, image_share: Tensor) -> dict[str, Tensor]:
+        """The terms of the map, of "rgb", "points" and, with anchors, "text"; their sum is `fused`.
 
-        "rgb" and "points" split √(α Ψ_rgb ⊙ Ψ_3d) by each modality's distances to prototypes and to the text anchor
-        (or are what the only modality scores); √(δ Ψ_missing) is added to "points". "text" is √(β Ψ_text).
+        α Ψ_rgb ⊙ Ψ_3d is split by `image_share`; γ Ψ_rgb ⊙ Ψ_proto is the image's, δ Ψ_missing the points', β Ψ_text
+        the text's. Where units are fitted, √(a² + b²) = a · a / √(a² + b²) + b · b / √(a² + b²), and b is the image's.
         """
-        found: dict[str, list[Tensor]] = {}
-        for scan in scan_patches(features, self.trained.dims):
-            category, psi = self.scan_distances(scan)
-            parts = self.normalisation_.attribution(psi, scan, category, TO_ANCHOR if self.anchors_ else None)
-            if scan.has_both:
-                parts = {modality: self.crossmodal_weight**0.5 * part for modality, part in parts.items()}
-            parts[POINTS] = parts[POINTS] + (self.missing_weight * psi[MISSING]).sqrt()
-            if self.anchors_:
-                parts[TEXT] = (self.text_weight * psi[TO_ANCHOR[RGB]] * psi[TO_ANCHOR[POINTS]]).sqrt()
-            if category in self.units_:
-                unit, image_unit = self.units_[category].tolist()
-                parts = {name: part / unit**0.5 for name, part in parts.items()}
-                parts[RGB] = parts[RGB] + (self.image_weight * psi[PROTOTYPE].square() / image_unit).sqrt()
-            for name, part in parts.items():
-                found.setdefault(name, []).append(part)
-        return {name: torch.stack(parts) for name, parts in found.items()}
+        both = self.crossmodal_weight * psi[RGB] * psi[POINTS]
+        parts = {
+            RGB: both * image_share + psi[UNIMODAL[RGB]].square(),
+            POINTS: both * (1 - image_share) + psi[UNIMODAL[POINTS]].square() + self.missing_weight * psi[MISSING],
+        }
+        if self.prototype_weight:
+            parts[RGB] = parts[RGB] + self.prototype_weight * psi[RGB] * psi[PROTOTYPE]
+        if self.anchors_:
+            parts[TEXT] = self.text_weight * psi[TO_ANCHOR[RGB]] * psi[TO_ANCHOR[POINTS]]
+        if category not in self.units_:
+            return parts
+        unit, image_unit = self.units_[category].tolist()
+        joint, alone = self._joint(psi) / unit, self.image_weight * psi[PROTOTYPE].square() / image_unit
+        root = root_of_squares(joint, alone)
+        root = torch.where(root > 0, root, 1.0)
+        parts = {name: part / unit * (joint / root) for name, part in parts.items()}
+        parts[RGB] = parts[RGB] + alone * (alone / root)
+        return parts
 
     def distances(self, scan: Scans, category: str) -> Distances:
         """Those of both mappings, to the text anchor where there is one, Ψ_missing, and of the image to prototypes."""
