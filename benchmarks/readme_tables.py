@@ -3,7 +3,8 @@
 `results/accuracy.csv` and `results/verdicts.csv` are what `blemish evaluate` writes, several files of it one below the
 other if need be; `results/musc.csv` is what `benchmarks/musc.py sets` writes; `results/unlabelled.csv` what
 `benchmarks/unlabelled.py table` writes, and goes into docs/methods/calibration.md; `results/reasons.csv` what
-`benchmarks/reasons.py` writes, and goes into docs/methods/reasons.md. A table stands between the markers
+`benchmarks/reasons.py` writes, and goes into docs/methods/reasons.md, `results/drift.csv` what `benchmarks/drift.py`
+writes, and goes into docs/monitoring.md. A table stands between the markers
 `<!-- table:NAME -->`, where NAME is that of its file, and `<!-- /table -->`; `--check` only tells whether they are
 current.
 """
@@ -30,6 +31,7 @@ VERDICTS = {
     "unsure_rate": "unsure",
 }
 MEASURES = ("image_auroc", "aupro_30")
+CAUSES = {"darker": "darker", "blurred": "less_sharp", "moved": "left"}  # what each change of drift.csv is
 METHOD = ("detector", "encoder", "image_size", "pooled")
 
 Row = Mapping[str, str]
@@ -228,6 +230,31 @@ def reasons_tables(rows: Sequence[Row]) -> str:
     return "\n\n".join([said, *parts])
 
 
+def drift_table(rows: Sequence[Row]) -> str:
+    """Changes × products: the median number of parts until the alarm; how often it came and named the change."""
+    products = list(dict.fromkeys(row["product"] for row in rows))
+    kinds = {"darker": "darker by {percent} %", "blurred": "blurred, σ {amount} px", "moved": "moved by {amount} px"}
+    lines = [["", *(product.rpartition("/")[2] for product in products), "right cause"]]
+    lines.append(["---"] * len(lines[0]))
+    for change, amount in dict.fromkeys((row["change"], row["amount"]) for row in rows if row["change"] in kinds):
+        own = [row for row in rows if (row["change"], row["amount"]) == (change, amount)]
+        found = [row for row in own if row["found"] != "0"]
+        named = sum(int(row["named"]) for row in found if row["cause"] == CAUSES[change])
+        words = kinds[change].format(percent=f"{100 * float(amount):g}", amount=f"{float(amount):g}")
+        lines.append([words, *map(drift_cell, own), f"{named} of {sum(int(row['found']) for row in found)}"])
+    unchanged = [row for row in rows if row["change"] == "none"]
+    false, streams = (sum(int(row[name]) for row in unchanged) for name in ("found", "streams"))
+    text = "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    return f"{text}\n\nFalse alarms: in {false} of {streams} streams of unchanged parts."
+
+
+def drift_cell(row: Row) -> str:
+    """Median parts until the alarm; in brackets in how many streams it came, unless in all; a dash for none."""
+    if row["found"] == "0":
+        return "–"
+    return row["parts_median"] + ("" if row["found"] == row["streams"] else f" ({row['found']} of {row['streams']})")
+
+
 def replaced(text: str, content: str, name: str = "accuracy") -> str:
     """`text` with `content` between the markers of the table of that name."""
     marker = f"<!-- table:{name} -->"
@@ -244,6 +271,7 @@ def main() -> None:
     parser.add_argument("--readme", type=Path, default=ROOT / "README.md")
     parser.add_argument("--calibration", type=Path, default=ROOT / "docs" / "methods" / "calibration.md")
     parser.add_argument("--reasons", type=Path, default=ROOT / "docs" / "methods" / "reasons.md")
+    parser.add_argument("--monitoring", type=Path, default=ROOT / "docs" / "monitoring.md")
     parser.add_argument("--check", action="store_true", help="write nothing; exit with 1 when a table is outdated")
     arguments = parser.parse_args()
     tables = (
@@ -251,6 +279,7 @@ def main() -> None:
         (arguments.readme, "verdicts", lambda path: verdict_tables(runs_in(path))),
         (arguments.readme, "musc", lambda path: musc_table(read_rows(path))),
         (arguments.reasons, "reasons", lambda path: reasons_tables(read_rows(path))),
+        (arguments.monitoring, "drift", lambda path: drift_table(read_rows(path))),
         (arguments.calibration, "unlabelled", lambda path: unlabelled_table(read_rows(path))),
     )
     outdated = [update(page, name, made, arguments.results, arguments.check) for page, name, made in tables]
