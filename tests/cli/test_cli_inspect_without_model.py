@@ -130,13 +130,15 @@ def test_products_of_a_dataset_are_judged_apart(blemish: Blemish, parts: Path, t
     assert "Against the known truth" in (tmp_path / "report.html").read_text(encoding="utf-8")
 
 
-def test_the_device_is_no_part_of_what_decides_the_scores(incoming: Path) -> None:
+def test_the_device_is_no_part_of_what_decides_the_scores(incoming: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     encoder, samples = build("pixels", device="cpu"), [Sample(incoming / "00.png")]
     one, device, size = (
         identity_of_set(MutualSettings(encoder="pixels", **given), encoder, samples)
         for given in ({}, {"device": "cuda"}, {"image_size": 64})
     )
     assert one == device != size
+    monkeypatch.setattr(encoder, "mean", (0.4, 0.5, 0.5))
+    assert identity_of_set(MutualSettings(encoder="pixels"), encoder, samples) != one
 
 
 @pytest.mark.parametrize("restart", [(), ("--restart",)])

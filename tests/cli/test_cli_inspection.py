@@ -169,6 +169,10 @@ def test_results_of_another_model_or_category_are_refused_unless_restarted(
         result = blemish("inspect", model, incoming, "-o", out, *more)
         assert result.exit_code == 2
         assert "--restart" in result.stderr
+        added = blemish("inspect", model, incoming, "-o", out, "--append", *more)
+        assert added.exit_code == 2
+        assert "name another folder with -o" in added.stderr
+        assert "--restart" not in added.stderr  # the two exclude each other
         assert files_in(out) == before
     assert blemish("inspect", disc_model, incoming, "-o", out, "--restart").exit_code == 0
     assert {row["category"] for row in rows_of(out)} == {"disc"}
@@ -185,6 +189,7 @@ def test_append_keeps_the_results_of_other_files(
         result = blemish("inspect", disc_model, *(incoming / name for name in some), "-o", out, "--append")
         assert result.exit_code == 0
     assert "\n1 of them inspected by an earlier run" in result.stdout  # of this run's two, not of the folder's three
+    assert "--restart" not in result.output  # it would remove the results that --append keeps
     rows = rows_of(out)
     assert sorted(Path(row["file"]).name for row in rows) == ["0.png", "0.png", "1.png", "5.png"]
     assert len({row["overlay"] for row in rows}) == len(list((out / "overlays").iterdir())) == 4

@@ -13,6 +13,7 @@ import torch
 
 from blemish.encoders import build
 from blemish.encoders.feature_cache import CachingEncoder, with_disk_cache
+from blemish.encoders.identity import identity
 from blemish.types import POINTS, RGB, Features
 
 
@@ -99,6 +100,16 @@ def test_another_encoder_has_its_own_part(tmp_path: Path) -> None:
     other.weights_sha256 = "other"
     with_disk_cache(other, tmp_path).encode(images())  # type: ignore[arg-type]
     assert other.calls == 3
+
+
+def test_settings_beside_the_weights_make_another_encoder(tmp_path: Path) -> None:
+    with_disk_cache(Counted(), tmp_path).encode(images())  # type: ignore[arg-type]
+    other = Counted()
+    other.feature_settings = other.encoder.feature_settings | {"mean": (0.4, 0.5, 0.5)}
+    cached = with_disk_cache(other, tmp_path)  # type: ignore[arg-type]
+    cached.encode(images())
+    assert other.calls == 3
+    assert identity(cached) == identity(other) != identity(build("pixels"))  # type: ignore[arg-type]
 
 
 def test_what_earlier_runs_left_makes_room_and_no_more_is_kept(tmp_path: Path) -> None:

@@ -99,6 +99,19 @@ def test_synthetic_anomalys_change_the_patches_of_the_mask_only():
         assert (difference.flatten(1).amax(1) > 1).all()
 
 
+def test_what_is_drawn_stays_finite_beyond_the_range_of_float16():
+    class Huge(Averages):
+        def encode(self, images: np.ndarray) -> Features:
+            return Features({RGB: tuple(1e5 * layer for layer in super().encode(images).layers[RGB])})
+
+    images = FeatureLoader.of(Lazy([(28, 28)] * 5), Huge(), LEARNING, lambda image: image, batch_size=8)
+    for batch in images:
+        for found in (batch.features, batch.altered):
+            assert torch.isfinite(found[RGB]).all()
+            assert found[RGB].max() > 6e4
+            assert found[RGB].min() >= 0
+
+
 def test_walks_that_draw_differ_but_repeat_with_the_seed():
     one, two, other = normal_samples(LEARNING), normal_samples(LEARNING), normal_samples(LEARNING, seed=1)
     walks = [everything(one) for _ in range(3)]

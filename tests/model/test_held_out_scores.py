@@ -13,7 +13,9 @@ from blemish import Inspector, Sample
 from blemish.augmentation.small_defects import SMALL_DEFECTS
 from blemish.detectors.base import Needs
 from blemish.detectors.components import MIN_IMAGES, Components
+from blemish.encoders import build
 from blemish.errors import DatasetError
+from blemish.model import held_out_scores
 from blemish.model.held_out_scores import (
     COPIES_CORRECTION,
     DEFAULT_SLOPE,
@@ -23,6 +25,7 @@ from blemish.model.held_out_scores import (
     leave_one_out_bias,
     leaves_enough,
 )
+from blemish.scoring.anomaly_map import map_peak
 from blemish.scoring.calibration import CalibrationSource
 from blemish.scoring.held_out_plan import DEFECT_IMAGES, FEW, FOLDS, TARGET, plan_held_out
 from blemish.types import POINTS, RGB
@@ -182,6 +185,29 @@ def test_images_to_learn_from_alone_do_not_count_as_evidence(part: Callable[...,
         Inspector(**options).fit(
             [Sample(part(seed=0), category="a")], learned_only=[Sample(part("ring", seed=1), category="b")]
         )
+
+
+@pytest.mark.parametrize("count", [1, 4, 12])
+def test_peaks_are_those_of_maps_at_the_size_that_the_encoder_saw(count: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whichever of two joined encoders has the finer grid; of plain images, copies and made-up defects alike."""
+    random = np.random.default_rng(0)
+    images = [random.integers(0, 255, (96, 128, 3), dtype=np.uint8) for _ in range(count + 1)]
+    sizes = []
+
+    def noted(patches: np.ndarray, input_size: tuple[int, int]) -> float:
+        sizes.append(input_size)
+        return map_peak(patches, input_size)
+
+    monkeypatch.setattr(held_out_scores, "map_peak", noted)
+    encoder = build("pixels+pixels", layers=[(1,), (0, 1)])
+    features = encoder.encode(images[0][None])
+    assert encoder.stride == 16
+    assert [layer.shape[1] for layers in features.layers.values() for layer in layers] == [6, 12, 6]
+    inspector = Inspector(encoder, "patchcore", image_size=96, square=False, framing="plain").fit(images[:count])
+    assert set(sizes) == {(96, 128)}
+    inspector.calibrate(images[count:])
+    (added,) = inspector.calibrations[None].added
+    assert added.peak == inspector.inspect(images[count]).map.max()
 
 
 def test_one_left_out_of_a_category_says_nothing_of_two() -> None:

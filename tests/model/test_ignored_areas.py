@@ -160,9 +160,9 @@ def test_with_two_left_out_the_area_is_ignored_as_well(toy: str, part: Any, monk
     seen = []
     scores_and_peaks = held_out_scores.scores_and_peaks
 
-    def noted(detector: Any, features: Any, stride: int) -> Any:
+    def noted(detector: Any, features: Any, input_size: tuple[int, int]) -> Any:
         seen.append(features.ignored is not None)
-        return scores_and_peaks(detector, features, stride)
+        return scores_and_peaks(detector, features, input_size)
 
     monkeypatch.setattr(held_out_scores, "scores_and_peaks", noted)
     Inspector("pixels", toy, device="cpu").fit([part(seed=i) for i in range(4)], ignore=CORNER)

@@ -14,8 +14,9 @@ import pytest
 import torch
 from nearest_mean import NearestMean
 
-from blemish import Inspector, Sample
+from blemish import Inspector, Sample, encoders
 from blemish.detectors.patchcore import PatchCore
+from blemish.encoders.composite.two_image import JointEncoder
 from blemish.errors import ModelError, SettingsError, WeightsError
 from blemish.model.model_folder import SavedModel, load_model, save_model
 from blemish.model.persistence import detector_of
@@ -103,6 +104,22 @@ def test_any_name_of_a_category_survives(toy: str, part: Draw, tmp_path: Path) -
     assert back.categories == ("a\nb", "c")
     for kind, name in names.items():
         assert back.inspect(part(kind, seed=50)).category == name
+
+
+def test_an_encoder_of_the_same_weights_with_other_settings_is_refused(toy: str, part: Draw, tmp_path: Path) -> None:
+    parts = [encoders.build("pixels") for _ in range(2)]
+    encoder = JointEncoder(parts, context_scale=0.5)
+    inspector = Inspector(encoder, toy, device="cpu").fit([part(seed=i) for i in range(3)])
+    folder = inspector.save(tmp_path / "model")
+    probe = part(seed=60)
+    assert Inspector.load(folder, device="cpu", encoder=encoder).inspect(probe).score == inspector.inspect(probe).score
+    with pytest.raises(WeightsError, match=r"context_scale 0\.5; got the same weights with context_scale 1\.0"):
+        Inspector.load(folder, device="cpu")
+    saved = load_model(folder)
+    del saved.settings["encoder"]["settings"]["context_scale"]
+    Inspector.load(save_model(tmp_path / "fewer", saved), device="cpu")
+    del saved.settings["encoder"]["settings"]  # as earlier versions wrote it
+    Inspector.load(save_model(tmp_path / "older", saved), device="cpu")
 
 
 @pytest.fixture

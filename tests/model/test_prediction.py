@@ -15,6 +15,7 @@ from PIL import Image
 
 from blemish import Failure, Inspector, Prediction, Sample
 from blemish.errors import DataWarning
+from blemish.model import prediction
 
 Draw = Any
 
@@ -91,6 +92,23 @@ def test_a_source_that_raises_loses_nothing(inspector: Inspector, part: Draw, ba
     assert [type(next(stream)) for _ in range(3)] == [Prediction] * 3
     with pytest.raises(OSError, match="camera gone"):
         next(stream)
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 4])
+def test_a_batch_that_fails_is_tried_once(
+    inspector: Inspector, part: Draw, batch_size: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = []
+
+    def fails(*given: Any) -> Any:
+        calls.append(given)
+        raise RuntimeError("out of memory")
+
+    monkeypatch.setattr(prediction, "predict", fails)
+    with pytest.raises(RuntimeError, match="out of memory") as raised:
+        list(inspector.stream([part(seed=seed) for seed in range(3)], batch_size=batch_size))
+    assert len(calls) == 1
+    assert raised.value.__context__ is None
 
 
 def test_one_buffer_for_all_frames_will_do(inspector: Inspector, part: Draw) -> None:

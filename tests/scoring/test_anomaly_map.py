@@ -1,13 +1,14 @@
 from __future__ import annotations
 
 import time
+import tracemalloc
 
 import numpy as np
 import pytest
 from scipy import ndimage
 from scipy.ndimage import gaussian_filter
 
-from blemish.scoring.anomaly_map import axis_operator, full_map, map_peak, regions
+from blemish.scoring.anomaly_map import axis_operator, centroid, full_map, map_peak, regions
 
 
 def bilinear(patches: np.ndarray, size: tuple[int, int]) -> np.ndarray:
@@ -110,6 +111,28 @@ def test_regions_are_the_connected_areas() -> None:
     assert other.mean == pytest.approx((49 * 0.6 + 0.9) / 50)
     assert regions(scores, 0.5, peak_threshold=1.0, smallest=2 / scores.size) == (strongest,)
     assert regions(scores, 9.0) == ()
+
+
+@pytest.mark.parametrize("share", [0.0, 0.01, 0.5, 1.0])
+@pytest.mark.parametrize("size", [(1, 1), (1, 300), (300, 1), (97, 211), (1500, 2100)])
+def test_a_centroid_is_bit_for_bit_the_mean_of_all_places(size: tuple[int, int], share: float) -> None:
+    random = np.random.default_rng(4)
+    inside = random.random(size) < share
+    inside[random.integers(size[0]), random.integers(size[1])] = True
+    ys, xs = np.nonzero(inside)
+    assert centroid(inside) == (float(xs.mean()), float(ys.mean()))
+    assert centroid(inside[::-1, ::-1]) == (float((size[1] - 1 - xs).mean()), float((size[0] - 1 - ys).mean()))
+
+
+def test_a_large_region_takes_no_more_memory_than_its_pixels() -> None:
+    inside = np.ones((2000, 2000), dtype=bool)
+    tracemalloc.start()
+    try:
+        centroid(inside)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < inside.size  # bytes; places of all pixels take 16 each
 
 
 def test_regions_agree_with_labelling_the_whole_map() -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 from fastapi.testclient import TestClient
 from made_up_parts import made_up_part
 from PIL import Image
@@ -38,6 +39,18 @@ def good_png(seed: int) -> bytes:
 def bad_png(seed: int) -> bytes:
     """A made-up part with a dark square."""
     return png(made_up_part(seed=seed, defective=True))
+
+
+HEIC = b"\0\0\0\x18ftypheic"  # how files begin that blemish has the package pillow_heif read
+
+
+def heic_package(folder: Path, source: str, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Install `source` as the package that reads HEIC, for processes that start from now on; its folder."""
+    package = folder / "packages" / "pillow_heif"
+    package.mkdir(parents=True)
+    (package / "__init__.py").write_text(source)
+    monkeypatch.syspath_prepend(str(package.parent))
+    return package
 
 
 def taught(service: Service, name: str = "disc", count: int = 12) -> Product:

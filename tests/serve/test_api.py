@@ -7,13 +7,13 @@ import io
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 from fastapi.testclient import TestClient
+from made_up_parts import made_up_part
 from PIL import Image
-from serve_parts import bad_png, good_png, served, taught
+from serve_parts import HEIC, TOY, bad_png, good_png, heic_package, served, taught
 
-from blemish.errors import MissingPackageError
-from blemish.serve import catalog
 from blemish.serve.api import parts
 from blemish.serve.core import ServiceSettings
 from blemish.serve.parts import PartQuery
@@ -191,8 +191,6 @@ def test_headers_are_on_every_answer(line: Served) -> None:
 
 
 def test_open_inference_protocol(line: Served) -> None:
-    import numpy as np
-
     client = line[1]
     assert client.get("/v2/health/ready").json() == {"ready": True}
     assert client.get("/v2/models/disc").json()["versions"] == ["1"]
@@ -217,6 +215,12 @@ def test_open_inference_protocol(line: Served) -> None:
         assert isinstance(refused.json()["error"], str)
     assert client.post("/v2/models/disc/versions/9/infer", json=request).status_code == 400
     assert isinstance(client.get("/v2/models/none").json()["error"], str)
+    for body, place in ((b"{", "body"), (b'{"inputs": [{"name": "image"}]}', "body.inputs.0.shape"), (b"", "body")):
+        refused = client.post("/v2/models/disc/infer", content=body)
+        assert refused.status_code == 422
+        assert f"a valid {place};" in refused.json()["error"]
+    described = client.get("/api/openapi.json").json()["paths"]["/v2/models/{model}/infer"]["post"]
+    assert described["requestBody"]["content"]["application/json"]["schema"]["required"] == ["inputs"]
 
 
 def test_invocations(line: Served) -> None:
@@ -236,8 +240,6 @@ def test_invocations(line: Served) -> None:
 
 
 def test_lookout(line: Served) -> None:
-    import numpy as np
-
     path = "/2020-11-20/projects/disc/models/1/detect"
     bad = line[1].post(path, content=bad_png(4), headers={"content-type": "image/png"}).json()["DetectAnomalyResult"]
     good = line[1].post(path, content=good_png(70)).json()["DetectAnomalyResult"]
@@ -287,20 +289,34 @@ def test_heat_that_a_loss_of_power_left_empty_is_gone(line: Served) -> None:
 
 
 def test_a_good_picture_of_a_format_that_needs_a_package_does_not_hold_up_others(
-    line: Served, monkeypatch: pytest.MonkeyPatch
+    toy: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    client, load = line[1], catalog.load_image
-
-    def loaded(content: bytes) -> object:
-        if content == b"heic":
-            raise MissingPackageError("HEIC pictures", "no pillow_heif", "pip install 'blemish[heif]'")
-        return load(content)
-
-    monkeypatch.setattr(catalog, "load_image", loaded)
-    files = [("files", ("a.heic", b"heic")), ("files", ("b.png", good_png(90)))]
-    found = client.post("/api/products/disc/good", files=files).json()
+    heic_package(tmp_path, "raise ImportError('not there')", monkeypatch)
+    with served(tmp_path / "data") as (service, client):
+        service.catalog.create("disc", "test", TOY)
+        files = [("files", ("a.heic", HEIC)), ("files", ("b.png", good_png(90)))]
+        found = client.post("/api/products/disc/good", files=files).json()
     assert [one["name"] for one in found["added"]] == ["b.png"]
     assert "pip install" in found["refused"][0]["error"]
+
+
+def test_good_pictures_of_floats_are_taken_with_the_scale_that_learning_gives_them(toy: str, tmp_path: Path) -> None:
+    """As `blemish fit` takes them: levels of 12 bits that some program has stored as floats."""
+    with served(tmp_path) as (service, client):
+        product = service.catalog.create("disc", "test", TOY)
+        for seed in range(12):
+            levels = made_up_part(seed=seed).mean(axis=2).astype(np.float32) * 16
+            file = io.BytesIO()
+            Image.fromarray(levels).save(file, "TIFF")
+            found = client.post("/api/products/disc/good", files={"files": (f"{seed}.tif", file.getvalue())}).json()
+            assert (len(found["added"]), found["refused"]) == (1, [])
+        job = service.learning.wait(service.learning.start(product, "test").id)
+        assert job.state == "done", job.error
+        assert client.post("/api/inspect", content=file.getvalue()).json()["verdict"] == "good"
+        file = io.BytesIO()
+        Image.fromarray(np.full((40, 50), np.nan, np.float32)).save(file, "TIFF")
+        found = client.post("/api/products/disc/good", files={"files": ("nan.tif", file.getvalue())}).json()
+        assert "NaN" in found["refused"][0]["error"]
 
 
 def test_parts_as_a_table(line: Served) -> None:

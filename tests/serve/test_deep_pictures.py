@@ -70,3 +70,27 @@ def test_a_version_that_is_gone_costs_no_picture(line: tuple[Service, TestClient
     part = client.post("/api/inspect", content=deep_png(30)).json()
     (service.models.folder(product.active_version) / "settings.json").unlink()
     assert brightness(client.get(part["links"]["image"]).content) > 60
+
+
+def test_a_good_picture_is_kept_by_browsers_for_one_version(line: tuple[Service, TestClient, Product]) -> None:
+    """Another version may show it by another scale, at an address of its own."""
+    service, client, product = line
+    shown = [client.get("/api/products/disc/good").json()["good"][0]["links"]]
+    assert "immutable" in client.get(shown[0]["thumbnail"]).headers["cache-control"]
+    unnamed = client.get(shown[0]["thumbnail"].partition("&version")[0])
+    assert unnamed.headers["cache-control"] == "no-store"
+    dark = client.get(shown[0]["thumbnail"]).content
+    assert unnamed.content == dark
+
+    file = io.BytesIO()
+    Image.fromarray(np.full((96, 128), 65535, np.uint16)).save(file, "PNG")
+    service.catalog.add_good(product, [("white.png", file.getvalue())], "test")
+    job = service.learning.wait(service.learning.start(product, "test").id)
+    assert job.state == "done", job.error
+    shown.append(client.get("/api/products/disc/good").json()["good"][0]["links"])
+    for view in ("image", "thumbnail"):
+        assert shown[0][view] != shown[1][view]
+        assert brightness(client.get(shown[1][view]).content) < brightness(client.get(shown[0][view]).content) / 4
+    assert client.get(shown[0]["thumbnail"]).content == dark
+    for page in ("/", f"/products/{product.id}"):
+        assert shown[1]["thumbnail"].replace("&", "&amp;") in client.get(page).text

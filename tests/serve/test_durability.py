@@ -224,6 +224,7 @@ def test_an_inspection_that_has_waited_has_its_time_once_it_begins(
 ) -> None:
     with Service.open(tmp_path, ServiceSettings(time_limit=2.0, workers=1)) as service:
         taught(service)
+        service.line.submit("disc", good_png(0)).result(30)  # loads the model, starts what decodes
         measured, pauses = service.line._measure, iter((1.2, 1.2))
 
         def slow(version: Version, image: np.ndarray) -> dict[str, Any]:

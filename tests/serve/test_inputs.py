@@ -190,7 +190,7 @@ def test_pictures_that_limits_rest_on_stay_and_a_limit_that_cannot_be_kept_is_sa
         size = sum(sizes[part.id] for part in drawn)
         assert found["limits"] == {"days": 0, "count": None, "bytes": 1000}
         assert (found["bytes"], found["too_large"], found["too_old"]) == (size, size - 1000, len(drawn))
-        assert (found["is_kept"], found["error"]) == (False, "")
+        assert (found["too_many"], found["is_kept"], found["error"]) == (0, False, "")
         lines = client.get("/metrics").text.splitlines()
         assert f"blemish_retention_too_old_parts {len(drawn)}" in lines
         assert any(one.startswith("blemish_retention_bytes ") for one in lines)

@@ -95,6 +95,27 @@ def test_pictures_are_made_off_the_event_loop(
     assert [one.split()[0] for one in threads] == ["AnyIO"]
 
 
+def test_a_body_of_pixels_is_parsed_off_the_event_loop(
+    toy: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    threads: list[str] = []
+    parse = inference_protocol.Inference.model_validate_json
+
+    def noted(content: bytes) -> inference_protocol.Inference:
+        threads.append(threading.current_thread().name)
+        return parse(content)
+
+    monkeypatch.setattr(inference_protocol.Inference, "model_validate_json", noted)
+    with served(tmp_path, ServiceSettings(max_upload=30_000)) as (service, client):
+        service.catalog.create("disc", "test", TOY)
+        tensor = {"name": "image", "datatype": "UINT8", "shape": [2, 2, 3], "data": [7] * 12}
+        assert client.post("/v2/models/disc/infer", json={"inputs": [tensor]}).status_code == 409  # nothing learned
+        assert [one.split()[0] for one in threads] == ["AnyIO"]
+        tensor["data"] = [7] * 700_000
+        assert client.post("/v2/models/disc/infer", json={"inputs": [tensor]}).status_code == 413
+        assert len(threads) == 1  # what is too large is never parsed
+
+
 def test_a_cancelled_inspection_leaves_its_picture_at_once(toy: str, tmp_path: Path) -> None:
     """It stays in the queue behind what is at work, which may take long."""
     with Service.open(tmp_path, ServiceSettings(workers=1)) as service:

@@ -22,7 +22,7 @@ from blemish.batch.shards import Journal, Shard, ShardPlan, finished_shards, tri
 from blemish.batch.source import InputReader
 from blemish.batch.worker import DONE, FAILED, READY, ROW, Task, WorkerSettings, work
 from blemish.errors import BlemishError, OutputError
-from blemish.utils.signals import ctrl_c_blocked
+from blemish.utils.signals import ctrl_c_blocked, end_in_words
 
 LOADING_DEATHS = 3  # of workers before they had loaded the model: more memory does not come by trying again
 IDLE_DEATHS = 3  # of workers at a shard that each died of no picture
@@ -143,7 +143,7 @@ class LocalEngine:
             if self._loading_deaths >= LOADING_DEATHS:
                 raise OutputError(
                     "workers that can load the model",
-                    f"{LOADING_DEATHS} that died at it ({_in_words(code)})",
+                    f"{LOADING_DEATHS} that died at it ({end_in_words(code)})",
                     "give fewer --workers, or a machine with more memory",
                 )
         if worker.task is None:
@@ -155,7 +155,7 @@ class LocalEngine:
             if self._idle_deaths[shard.number] >= IDLE_DEATHS:
                 raise OutputError(
                     f"a worker that finishes the pictures {shard.start + 1} to {shard.stop}",
-                    f"{IDLE_DEATHS} that died at it, none of them of a picture ({_in_words(code)})",
+                    f"{IDLE_DEATHS} that died at it, none of them of a picture ({end_in_words(code)})",
                     "give fewer --workers, or a machine with more memory",
                 )
         attempt = self._deaths[shard.number]
@@ -171,14 +171,9 @@ class LocalEngine:
                 (entry,) = reader.entries(number, number + 1)
                 error = BlemishError(
                     "a picture that can be inspected",
-                    f"the end of the process that tried it alone ({_in_words(code)})",
+                    f"the end of the process that tried it alone ({end_in_words(code)})",
                     "look at the file, or give workers more memory",
                 )
                 journal.add(number, failure_row(entry, str(error), self.origin))
         reader.close()
         return bool(numbers)
-
-
-def _in_words(code: int | None) -> str:
-    """How a process ended."""
-    return f"killed by signal {-code}" if code is not None and code < 0 else f"exit code {code}"

@@ -47,12 +47,13 @@ NAMED = 10  # unreadable files, and the strongest alarms, that the terminal name
 class Inspection:
     """What became of all images, as counts: memory stays flat however many come.
 
-    `skipped` are those of this run that an earlier one inspected; `notes` are sentences on files that were not looked
-    at, and warnings.
+    `skipped` are those of this run that an earlier one inspected, of whose results all stay if the run `appends`;
+    `notes` are sentences on files that were not looked at, and warnings.
     """
 
     report: InspectionReport
     skipped: int = 0
+    appends: bool = False
     inspected: int = 0  # by this run
     seconds: float = 0.0
     unreadable: list[str] = field(default_factory=list)  # the first few messages
@@ -105,7 +106,8 @@ class Inspection:
         for file, words in self.reasons.largest_first():
             say(f"{shown(Path(file))}: {words}")
         if self.skipped:
-            say(f"{self.skipped:,} of them inspected by an earlier run and skipped (--restart inspects them again)")
+            again = "" if self.appends else " (--restart inspects them again)"  # it would remove the others, too
+            say(f"{self.skipped:,} of them inspected by an earlier run and skipped{again}")
         rate = f" ({self.inspected / self.seconds:.1f} pictures a second)" if self.inspected and self.seconds else ""
         say(verdicts_in_words(self.report.counts, self.failures) + rate)
         say_where("Report", out / REPORT)
@@ -173,7 +175,7 @@ def predict_into(out: Path, predictor: Predictor, job: Job) -> Inspection:
             out, job.origin, job.samples, job.wanted, lambda row, sample: add_row(done, row, sample, predictor)
         )
         left = samples_left(job.samples, kept.identities)
-        done.skipped = len(job.samples) - len(left)
+        done.skipped, done.appends = len(job.samples) - len(left), job.wanted.append
         publisher = Publisher(out, done, job, predictor.statements)
         publisher.publish(is_complete=False)
         is_complete = False

@@ -101,13 +101,14 @@ def title_of(path: str) -> str:
 
 
 def identity_of_set(settings: MutualSettings, encoder: Encoder, samples: Sequence[Sample]) -> str:
-    """A hash of all that decides the scores: settings but the device, weights, and every picture."""
+    """A hash of all that decides the scores: settings but the device, the encoder, and every picture."""
     from blemish.cli.result_folder import identity_of
+    from blemish.encoders.identity import identity
     from blemish.utils.hashing import text_sha256
 
     pictures = [f"{sample.name} {identity_of(sample)}" for sample in samples]
     decisive = {name: value for name, value in settings.to_dict().items() if name != "device"}
-    return text_sha256("\n".join([repr(decisive), encoder.weights_sha256, *pictures]))
+    return text_sha256("\n".join([repr(decisive), identity(encoder), *pictures]))
 
 
 def set_as_predictor(judged: MutualInspection) -> Predictor:

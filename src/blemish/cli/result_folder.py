@@ -129,8 +129,11 @@ def refuse_foreign(out: Path) -> None:
             )
 
 
-def refuse_other_origin(out: Path, origin: Origin) -> None:
-    """Raise OutputError when `out` holds results of another model, or under another given category."""
+def refuse_other_origin(out: Path, origin: Origin, append: bool = False) -> None:
+    """Raise OutputError when `out` holds results of another model, or under another given category.
+
+    `append`: this run is to keep them, so that removing them is no way out.
+    """
     summary = read_summary(out)
     if not _is_ours(summary) or not any(read_rows(out)):
         return
@@ -146,7 +149,7 @@ def refuse_other_origin(out: Path, origin: Origin) -> None:
             raise OutputError(
                 f"results of the same {what} in '{shown(out)}'",
                 f"those of another one ({got or 'none'})",
-                "name another folder with -o, or add --restart, which removes the old results",
+                "name another folder with -o" + ("" if append else ", or add --restart, which removes the old results"),
             )
 
 
@@ -165,7 +168,7 @@ def begin_results(
     """
     kept = Kept()
     if not wanted.restart:
-        refuse_other_origin(out, origin)
+        refuse_other_origin(out, origin, wanted.append)
     known = _is_ours(read_summary(out)) and not wanted.restart and origin.model != ""
     by_identity = {identity: sample for sample in samples if (identity := identity_of(sample))} if known else {}
     given = {sample.name for sample in samples}

@@ -115,6 +115,12 @@ def serve(
     time_limit: Annotated[
         float, typer.Option("--time-limit", metavar="S", min=1, help="Seconds after which an inspection is given up.")
     ] = 60.0,
+    decode_limit: Annotated[
+        float, typer.Option("--decode-limit", metavar="S", min=1, help="Seconds that decoding a picture may take.")
+    ] = 20.0,
+    decode_memory: Annotated[
+        int, typer.Option("--decode-memory", metavar="MB", min=64, help="Memory that decoding a picture may take.")
+    ] = 4096,
 ) -> None:
     """Serve a line: pages in the browser and a REST API, with everything kept in one folder.
 
@@ -145,7 +151,12 @@ def serve(
         from blemish.serve.sources.watched_folder import WatchSettings
 
         settings = ServiceSettings(
-            max_upload=max_upload * 2**20, waiting=waiting, workers=workers, time_limit=time_limit
+            max_upload=max_upload * 2**20,
+            waiting=waiting,
+            workers=workers,
+            time_limit=time_limit,
+            decode_limit=decode_limit,
+            decode_memory=decode_memory * 2**20,
         )
         watching = WatchSettings(part_id=watch_part_id, move=not watch_keep, max_bytes=settings.max_upload)
         is_exposed = host not in LOOPBACK

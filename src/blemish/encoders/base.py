@@ -39,8 +39,8 @@ class Encoder(Protocol):
     """A frozen network that turns images into patch features.
 
     `stride` is the side of a patch in pixels on the finest layer taken; image height and width given to `encode`
-    must be multiples of `size_multiple`. `dims` are the widths of the layers taken, `weights_sha256` the hash of what
-    was loaded.
+    must be multiples of `size_multiple`. `dims` are the widths of the layers taken, `weights_sha256` the hash of the
+    weights that were loaded. What else decides features may be stated as `feature_settings` (identity.py).
     """
 
     name: str

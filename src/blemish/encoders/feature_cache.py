@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from blemish.encoders.base import Encoder
+from blemish.encoders.identity import feature_settings, identity
 from blemish.encoders.precision import precision_of
 from blemish.errors import OutputError
 from blemish.types import EncoderInput, Features, ImageOrScan
@@ -40,6 +41,7 @@ class CachingEncoder:
         self.name, self.modalities, self.layers = encoder.name, encoder.modalities, encoder.layers
         self.stride, self.size_multiple, self.dims = encoder.stride, encoder.size_multiple, encoder.dims
         self.licence, self.weights_sha256 = encoder.licence, encoder.weights_sha256
+        self.feature_settings = feature_settings(encoder)
         self.device = getattr(encoder, "device", "cpu")
         self.precision = precision_of(encoder)
         self.text, self.alignment = getattr(encoder, "text", None), getattr(encoder, "alignment", None)
@@ -142,7 +144,7 @@ class CachingEncoder:
 
 def with_disk_cache(encoder: Encoder, folder: Path, most_bytes: int = MOST_BYTES) -> CachingEncoder:
     """`encoder` with a float16 cache in `folder` that later runs share; each encoder has its own sub-folder."""
-    facts = (encoder.name, encoder.weights_sha256, encoder.layers, encoder.stride, encoder.size_multiple, encoder.dims)
+    facts = (encoder.name, identity(encoder), encoder.layers, encoder.stride, encoder.size_multiple, encoder.dims)
     precision = str(getattr(encoder, "precision", ""))
     aligned = [one for one in [getattr(encoder, "alignment", None)] if one]  # none: as ever, so that caches stay valid
     part = hashlib.sha256(repr((*facts, precision, *aligned)).encode()).hexdigest()[:16]

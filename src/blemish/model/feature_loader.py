@@ -138,6 +138,11 @@ class FeatureLoader:
         """The images at `indices` of these, sharing what is already encoded; its epochs count from 0."""
         return replace(self, indices=tuple(self.indices[i] for i in indices))
 
+    def input_size(self, index: int) -> tuple[int, int]:
+        """The (height, width) of the image at `index` as the encoder takes it, neither turned nor augmented."""
+        height, width = self.views.shape(TrainingView(index))[:2]
+        return height, width
+
     def plain_features(self, indices: Sequence[int]) -> Iterator[Features]:
         """The features `(1, h, w, D)` of the images at `indices`, one by one, neither turned nor augmented."""
         if not indices:

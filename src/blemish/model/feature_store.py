@@ -12,6 +12,7 @@ from torch.nn.functional import adaptive_max_pool2d
 
 from blemish.data.samples import batch_of
 from blemish.encoders.base import Encoder
+from blemish.encoders.feature_cache import in_half
 from blemish.model.decoded_images import DecodedImages
 from blemish.model.training_views import TrainingView, ViewGenerator
 from blemish.preprocessing.ignored_area import nothing_left
@@ -22,8 +23,8 @@ class FeatureStore:
     """Encoder inputs and features of one view each, up to `memory` bytes; the rest is not kept.
 
     Plain copies are kept as float32, for thresholds compare them with features that are float32 at inspection. What is
-    drawn at random, of which there is most, is rounded to float16, also for the epoch that encoded it, so that every
-    epoch has the same numbers.
+    drawn at random, of which there is most, is rounded to float16 (values beyond its range clamped), also for the epoch
+    that encoded it, so that every epoch has the same numbers.
     """
 
     def __init__(self, memory: int) -> None:
@@ -51,7 +52,7 @@ class FeatureStore:
     def keep_features(self, view: TrainingView, features: Features, covered: Tensor | None) -> Features:
         """Keep the features of one image if they fit, and return them as they would come back."""
         if view != view.plain:
-            features = features.to(torch.float16)
+            features = in_half(features)
         size = sum(tensor.nbytes for tensors in features.layers.values() for tensor in tensors)
         if self._fits(size):
             self._features[view] = features, covered

@@ -59,9 +59,9 @@ class HeldOutScores:
         """The scores of scans that have this modality only."""
         return self.unimodal.setdefault(modality, HeldOutScores())
 
-    def add(self, detector: Scorer, features: Features, stride: int) -> None:
-        """Score encoded images of this category; `stride` is the encoder's."""
-        scores, peaks = scores_and_peaks(detector, features, stride)
+    def add(self, detector: Scorer, features: Features, input_size: tuple[int, int]) -> None:
+        """Score encoded images of this category; `input_size` is the (height, width) that the encoder saw."""
+        scores, peaks = scores_and_peaks(detector, features, input_size)
         self.scores.extend(scores)
         self.peaks.extend(peaks)
 
@@ -76,7 +76,8 @@ class HeldOutEncoder:
     """Encodes single normal images, perturbed copies of them, and scans with one modality left out.
 
     `framings` are those of the images; `recognition_framing` is for what is only to be recognised, where that differs;
-    `ignored` are the areas of the images that are not judged, if any.
+    `ignored` are the areas of the images that are not judged, if any. What is to be scored comes with the
+    (height, width) that the encoder saw.
     """
 
     loader: FeatureLoader
@@ -86,13 +87,13 @@ class HeldOutEncoder:
     seed: int
     ignored: Sequence[np.ndarray | None] | None = None
 
-    def copies(self, index: int, count: int, modality: str = "") -> Iterable[Features]:
+    def copies(self, index: int, count: int, modality: str = "") -> Iterable[tuple[Features, tuple[int, int]]]:
         """`count` perturbed copies of the image at `index`, one by one; of a scan this `modality` alone."""
         image = fill_ignored(self.loader.images[index], self._area(index))
         for copy in slight_copies(image, count, seed=self.seed):
             yield self._encode(index, copy, modality)
 
-    def small_defects(self, index: int, copied: bool) -> Features:
+    def small_defects(self, index: int, copied: bool) -> tuple[Features, tuple[int, int]]:
         """The image at `index`, or the first of its perturbed copies, with a small defect of each kind: B = kinds."""
         image = fill_ignored(self.loader.images[index], self._area(index))
         base = next(iter(slight_copies(image, 1, seed=self.seed))) if copied else image
@@ -101,9 +102,10 @@ class HeldOutEncoder:
         foreground, rng = from_pixels(clean), np.random.default_rng((self.seed, index))
         views = [make(clean, foreground, rng) for make in SMALL_DEFECTS.values()]
         area = self._area(index)
-        return self.encoder.encode(np.stack(views)).with_ignored(None if area is None else ignored_pixels(area, frame))
+        features = self.encoder.encode(np.stack(views))
+        return features.with_ignored(None if area is None else ignored_pixels(area, frame)), frame.input_size
 
-    def unimodal(self, index: int, modality: str) -> Features:
+    def unimodal(self, index: int, modality: str) -> tuple[Features, tuple[int, int]]:
         """The scan at `index` with this modality only, framed as such: without points, all of its image."""
         return self._encode(index, self.loader.images[index], modality)
 
@@ -121,13 +123,13 @@ class HeldOutEncoder:
             return next(iter(self.loader.plain_features([index])))
         return self.encode_for_recognition(index, self.loader.images[index])
 
-    def _encode(self, index: int, image: ImageOrScan, modality: str) -> Features:
+    def _encode(self, index: int, image: ImageOrScan, modality: str) -> tuple[Features, tuple[int, int]]:
         if modality and isinstance(image, Scan):
             image = image.only(modality)
         area = self._area(index)
         frame = self.framings[index].frame(fill_ignored(image, area))
         features = self.encoder.encode(batch_of([frame.encoder_input]))
-        return features.with_ignored(None if area is None else ignored_pixels(area, frame))
+        return features.with_ignored(None if area is None else ignored_pixels(area, frame)), frame.input_size
 
     def _area(self, index: int) -> np.ndarray | None:
         return self.ignored[index] if self.ignored else None
@@ -137,18 +139,18 @@ def gains_with_defects(
     detector: Scorer, encoder: HeldOutEncoder, index: int, score: float, copied: bool = False
 ) -> list[float]:
     """How much the logarithm of the `score` of an image, or of its first copy, grows with each small defect."""
-    features = encoder.small_defects(index, copied)
+    features, input_size = encoder.small_defects(index, copied)
     names = encoder.loader.categories
     features = features.with_categories([names[index] if names else ""] * len(features))
-    scores, _ = scores_and_peaks(detector, features, encoder.loader.encoder.stride)
+    scores, _ = scores_and_peaks(detector, features, input_size)
     return (log_scores(scores) - log_scores([score])).tolist()
 
 
-def scores_and_peaks(detector: Scorer, features: Features, stride: int) -> tuple[list[float], list[float]]:
-    """Image scores `(B,)` and the largest map values `(B,)` of encoded images; `stride` is the encoder's."""
+def scores_and_peaks(
+    detector: Scorer, features: Features, input_size: tuple[int, int]
+) -> tuple[list[float], list[float]]:
+    """Image scores `(B,)` and the largest map values `(B,)` of images; the encoder saw `input_size` (height, width)."""
     scores, patches = detector_scores(detector, features)  # (B,), (B, h, w)
-    grids = [tensor.shape[1:3] for layers in features.layers.values() for tensor in layers]
-    input_size = (stride * max(height for height, _ in grids), stride * max(width for _, width in grids))
     return scores.tolist(), [map_peak(one, input_size) for one in patches]
 
 
@@ -253,7 +255,7 @@ def score_left_out(
         both = Counter(names[i] for i in pair)  # of a category with one in the pair, no second one is left out
         members = [i for i in pair if names[i] in few and both[names[i]] > 1]
         for index, features in zip(members, loader.plain_features(members), strict=True):
-            (score,), _ = scores_and_peaks(scorer, features, loader.encoder.stride)
+            (score,), _ = scores_and_peaks(scorer, features, loader.input_size(index))
             into[names[index]].with_two_out.append(math.log(max(score, TINY) / max(alone[index], TINY)))
         if progress:
             progress(done, total, {})
@@ -293,14 +295,14 @@ def add_scores(
     scores = []
     for index, features in zip(indices, loader.plain_features(indices), strict=True):
         name = "" if loader.categories is None else loader.categories[index]
-        into[name].add(detector, features, loader.encoder.stride)
+        into[name].add(detector, features, loader.input_size(index))
         into[name].images.append(index)
         scores.append(into[name].scores[-1])
         if index in with_defects:
             into[name].with_defects += gains_with_defects(detector, encoder, index, scores[-1])
         for modality in unimodal_of(loader.needs) if len(into[name].scores) <= UNIMODAL_SCANS else ():
-            alone = encoder.unimodal(index, modality).with_categories([name])
-            into[name].for_modality(modality).add(detector, alone, loader.encoder.stride)
+            alone, input_size = encoder.unimodal(index, modality)
+            into[name].for_modality(modality).add(detector, alone.with_categories([name]), input_size)
     return scores
 
 
@@ -311,12 +313,11 @@ def add_scores_of_copies(
 
     Returns the image score of the first copy.
     """
-    stride = encoder.loader.encoder.stride
 
-    def scored(copies: Iterable[Features]) -> HeldOutScores:
+    def scored(copies: Iterable[tuple[Features, tuple[int, int]]]) -> HeldOutScores:
         held = HeldOutScores()
-        for features in copies:
-            held.add(detector, features.with_categories([category] * len(features)), stride)
+        for features, input_size in copies:
+            held.add(detector, features.with_categories([category] * len(features)), input_size)
         return held
 
     whole = scored(encoder.copies(index, COPIES))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from blemish.detectors.base import Detector, add_prefix, strip_prefix
 from blemish.detectors.settings import Configurable
 from blemish.encoders.base import Encoder
 from blemish.encoders.factory import absolute_name
+from blemish.encoders.identity import feature_settings
 from blemish.errors import ModelError, SettingsError, WeightsError
 from blemish.model.category_recognition import CategoryRecognisers
 from blemish.model.fitted import FittedModel
@@ -77,6 +78,7 @@ def saved_of(model: FittedModel, folder: Path) -> SavedModel:
             "name": encoder.name,
             "layers": list(encoder.layers),
             "weights": encoder.weights_sha256,
+            "settings": feature_settings(encoder),
             "precision": settings.precision,
             **revisions_of(encoder),
             **folders_beside(encoder.name, folder),
@@ -114,7 +116,7 @@ def saved_of(model: FittedModel, folder: Path) -> SavedModel:
 def fitted_of(
     saved: SavedModel, folder: Path, device: str, encoder: str | Path | Encoder | None, detector: Detector | None
 ) -> FittedModel:
-    """The fitted model that `saved_of` took apart. Raises WeightsError where the encoder's weights are others."""
+    """The fitted model that `saved_of` took apart. Raises WeightsError where the encoder is another."""
     settings = settings_of(saved.settings, folder, device, encoder, detector)
     built = settings.build_encoder()
     check_weights(built, saved.settings["encoder"])
@@ -228,19 +230,38 @@ def as_json(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def check_weights(encoder: Encoder, saved: Mapping[str, Any]) -> None:
-    """Raise WeightsError where an encoder's weights are not those that a model was fitted with."""
+    """Raise WeightsError where an encoder's weights, or settings beside them, are not those a model was fitted with.
+
+    Settings that either of them does not state are not compared: models of earlier versions have none.
+    """
+    get = [
+        f"hf download {ENCODERS[name].hub if name in ENCODERS else name} --revision {revision} --local-dir FOLDER"
+        for name, revision in saved.get("revisions", {}).items()
+    ]
+    back = f"get them ({'; '.join(get)}) and name their folder as the encoder, or fit again with these" if get else ""
     if encoder.weights_sha256 != saved["weights"]:
-        get = [
-            f"hf download {ENCODERS[name].hub if name in ENCODERS else name} --revision {revision} --local-dir FOLDER"
-            for name, revision in saved.get("revisions", {}).items()
-        ]
         raise WeightsError(
             f"the weights of {saved['name']!r} that the model learned with (sha256 {saved['weights'][:12]}…)",
             f"others (sha256 {encoder.weights_sha256[:12]}…)",
-            f"get them ({'; '.join(get)}) and name their folder as the encoder, or fit again with these"
-            if get
-            else "install the weights it learned with, or fit again with these",
+            back or "install the weights it learned with, or fit again with these",
         )
+    own = feature_settings(encoder)
+    given = saved.get("settings", {})
+    others = [name for name in given if name in own and own[name] != given[name]]
+    if others:
+        raise WeightsError(
+            f"the encoder {saved['name']!r} as the model learned with it: {in_words(given, others)}",
+            f"the same weights with {in_words(own, others)}",
+            back or "bring back the config.json and preprocessor_config.json it learned with, or fit again with these",
+        )
+
+
+def in_words(settings: Mapping[str, Any], names: Sequence[str]) -> str:
+    """What an error message says of the feature settings of these `names`; of a hash its beginning."""
+    return ", ".join(
+        f"{name} {value[:12] + '…' if isinstance(value, str) else value}"
+        for name, value in ((name, settings[name]) for name in names)
+    )
 
 
 def revisions_of(encoder: Encoder) -> dict[str, Any]:

@@ -92,19 +92,22 @@ def inspect_stream(
     size = batch_size or (16 if "cuda" in str(getattr(model.encoder, "device", "cpu")) else 1)
     batch: list[Opened] = []
     with closing(ReadAhead(samples, lambda sample: open_or_fail(model, sample, category), 2 * size)) as stream:
-        try:
-            for opened in stream:
-                if isinstance(opened, Opened):
-                    batch.append(opened)
-                is_due = len(batch) == size or isinstance(opened, Inspected) or (is_live and not stream.has_result)
-                if batch and is_due:
-                    yield from inspect_batch(model, batch, category)
-                    batch = []
-                if isinstance(opened, Inspected):
-                    yield opened
-        except Exception:  # of the source: what it gave before is inspected first
-            yield from inspect_batch(model, batch, category)
-            raise
+        while True:
+            try:
+                opened = next(stream, None)
+            except Exception:  # of the source: what it gave before is inspected first
+                yield from inspect_batch(model, batch, category)
+                raise
+            if opened is None:
+                break
+            if isinstance(opened, Opened):
+                batch.append(opened)
+            is_due = len(batch) == size or isinstance(opened, Inspected) or (is_live and not stream.has_result)
+            if batch and is_due:
+                yield from inspect_batch(model, batch, category)
+                batch = []
+            if isinstance(opened, Inspected):
+                yield opened
         yield from inspect_batch(model, batch, category)
 
 

@@ -20,6 +20,7 @@ from blemish.data.images import load_mask
 from blemish.data.samples import batch_of, image_of
 from blemish.detectors.base import Progress
 from blemish.encoders.base import Encoder
+from blemish.encoders.identity import identity
 from blemish.encoders.image_text.learned_prompts import LearnedPrompts, PromptFacts
 from blemish.encoders.image_text.text_tower import clip_text_tower
 from blemish.errors import DatasetError, SettingsError
@@ -91,7 +92,9 @@ def fit_prompts(
     with torch.no_grad():
         embeddings = learned.embed(tower)
     names = tuple(sorted({sample.category or "" for sample in known}))
-    facts = PromptFacts(encoder.name, encoder.weights_sha256, how.image_size, len(known), names, how.epochs)
+    facts = PromptFacts(
+        encoder.name, encoder.weights_sha256, how.image_size, len(known), names, how.epochs, identity(encoder)
+    )
     return FittedPrompts(learned, embeddings, facts, loss)
 
 

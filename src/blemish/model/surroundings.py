@@ -16,6 +16,7 @@ import numpy as np
 from scipy import ndimage
 
 from blemish.model.reference_image import ReferenceImage
+from blemish.scoring.anomaly_map import centroid
 
 TURNS = tuple(range(0, 360, 45))  # degrees
 # Chosen by eye on further good images of bottle, pill, cookie and screw.
@@ -43,14 +44,15 @@ class Surroundings:
         A defect's own cells count little, and those next to it, whose receptive fields see it, less than others.
         """
         grid = (inside.shape[0], inside.shape[1])
-        ys, xs = np.nonzero(inside)
-        top, left = max(0, ys.min() - reach), max(0, xs.min() - reach)
-        bottom, right = min(grid[0], ys.max() + 1 + reach), min(grid[1], xs.max() + 1 + reach)
+        down, across = np.flatnonzero(inside.any(axis=1)), np.flatnonzero(inside.any(axis=0))
+        top, left = max(0, down[0] - reach), max(0, across[0] - reach)
+        bottom, right = min(grid[0], down[-1] + 1 + reach), min(grid[1], across[-1] + 1 + reach)
         step = max(1, math.ceil(math.sqrt((bottom - top) * (right - left) / most)))
         rows, columns = np.mgrid[top:bottom:step, left:right:step].reshape(2, -1)
         near = ndimage.binary_dilation(inside, np.ones((3, 3), dtype=bool))
         weights = np.where(inside[rows, columns], 0.1, np.where(near[rows, columns], 0.4, 1.0))
-        centre = (round(float(ys.mean())), round(float(xs.mean())))
+        x, y = centroid(inside)
+        centre = (round(y), round(x))
         offsets = np.stack([rows - centre[0], columns - centre[1]], axis=1)
         return cls(cells[rows, columns], offsets, weights.astype(np.float32), centre, grid)
 

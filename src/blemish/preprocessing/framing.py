@@ -39,6 +39,12 @@ class Frame:
     to_image: np.ndarray | None = None
     note: str = ""
 
+    @property
+    def input_size(self) -> tuple[int, int]:
+        """The (height, width) of the encoder's input."""
+        height, width = self.encoder_input.shape[:2]
+        return height, width
+
 
 class ViewSize:
     """The size (height, width) of the images of one view; an image of the same shape in another size shows it too.

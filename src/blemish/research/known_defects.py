@@ -16,6 +16,7 @@ from scipy import ndimage
 
 from blemish.numeric.cielab import lab_of
 from blemish.preprocessing.foreground import find_part
+from blemish.scoring.anomaly_map import centroid
 
 LEAST_CONTRAST = 12.0  # in CIELAB, between part and background, for a hole to be seen
 
@@ -38,8 +39,8 @@ class KnownDefect:
     @property
     def centre(self) -> tuple[float, float]:
         """(x, y) of the mask's centre of mass, in pixels."""
-        ys, xs = np.nonzero(self.mask)
-        return float(xs.mean() + 0.5), float(ys.mean() + 0.5)
+        x, y = centroid(self.mask)
+        return x + 0.5, y + 0.5
 
 
 @dataclass(frozen=True, eq=False)

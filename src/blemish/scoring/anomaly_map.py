@@ -125,7 +125,7 @@ def regions(
         within = values[box][inside]
         if area < max(1.0, smallest * scores.size) or within.max() < needed:
             continue
-        ys, xs = np.nonzero(inside)
+        x, y = centroid(inside)
         y0, x0 = top + box[0].start, left + box[1].start
         found.append(
             Region(
@@ -133,7 +133,18 @@ def regions(
                 area=area,
                 peak=float(within.max()),
                 mean=float(within.mean(dtype=np.float64)),
-                centroid=(float(x0 + xs.mean()), float(y0 + ys.mean())),
+                centroid=(x0 + x, y0 + y),
             )
         )
     return tuple(sorted(found, key=lambda region: -region.peak))
+
+
+def centroid(inside: np.ndarray) -> tuple[float, float]:
+    """The mean (x, y) of the pixels `inside` `(H, W)` bool, of which there is one at least; (0, 0) is the first pixel.
+
+    From counts a row and a column: the places of all pixels would take 16 bytes each.
+    """
+    rows, columns = np.count_nonzero(inside, axis=1), np.count_nonzero(inside, axis=0)  # (H,), (W,)
+    area = int(rows.sum())
+    x, y = (int(counts @ np.arange(len(counts))) / area for counts in (columns, rows))
+    return x, y

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+from blemish.data.full_scale import learn_full_scale
 from blemish.data.images import load_image
 from blemish.errors import ImageError, MissingPackageError, SettingsError
 from blemish.model.inspector import Inspector
@@ -19,6 +20,7 @@ from blemish.serve.core import Core, new_id, record_change
 from blemish.serve.errors import ConflictError, UnknownError
 from blemish.serve.pictures import sha256_of
 from blemish.serve.records import GoodPicture, Product, ProductSettings
+from blemish.types import Sample
 
 NAME_LENGTH = 100
 
@@ -112,7 +114,7 @@ class Catalog:
                 if sha256_of(content) in known:
                     repeated += 1
                     continue
-                load_image(content)
+                self._check(content, shown_name(name))
             except (ImageError, MissingPackageError) as error:
                 refused.append((shown_name(name), str(error)))
                 continue
@@ -130,6 +132,14 @@ class Catalog:
                 record_change(connection, who, "added good pictures", product.id, {"added": len(added)})
         self._core.events.publish("good", {"product": product.id, "added": len(added)})
         return AddedPictures(tuple(one for one, _ in added), repeated, tuple(refused))
+
+    def _check(self, content: bytes, name: str) -> None:
+        """Raise ImageError or MissingPackageError for what learning could not read.
+
+        Of more than 8 bits the full scale is not known yet; learning chooses one that no good picture exceeds.
+        """
+        levels = self._core.decoders.levels(content, name)
+        load_image(levels, full_scale=learn_full_scale([Sample(levels)]))
 
     def remove_good(self, product: Product, sha256: str, who: str) -> None:
         """Learn no more from a picture. Raises UnknownError where it is none of the product's."""

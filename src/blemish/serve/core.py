@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from blemish.errors import OutputError
+from blemish.serve.decoders import Decoders
 from blemish.serve.errors import UnknownError
 from blemish.serve.events import Events
 from blemish.serve.pictures import Pictures
@@ -26,7 +27,7 @@ class ServiceSettings:
 
     `max_upload` bytes a picture and `max_request` bytes a request are taken; `waiting` inspections wait at most while
     `workers` threads inspect; one that has not ended after `time_limit` seconds is given up; `models_in_memory`
-    versions stay loaded.
+    versions stay loaded. Decoding a picture may take `decode_limit` seconds and `decode_memory` bytes.
     """
 
     max_upload: int = 64 * 2**20
@@ -35,17 +36,27 @@ class ServiceSettings:
     workers: int = 2
     time_limit: float = 60.0
     models_in_memory: int = 4
+    decode_limit: float = 20.0
+    decode_memory: int = 4 * 2**30
+
+    def decoders(self, processes: int) -> Decoders:
+        """So many processes that decode within these bounds."""
+        return Decoders(processes, self.decode_limit, self.decode_memory)
 
 
 @dataclass(frozen=True)
 class Core:
-    """The data folder as the parts of the service see it."""
+    """The data folder as the parts of the service see it.
+
+    `decoders` decode what people look at or hand in as good: parts on the line never wait for these.
+    """
 
     folder: Path
     settings: ServiceSettings
     store: Store
     pictures: Pictures
     events: Events
+    decoders: Decoders
 
     @classmethod
     def of(cls, folder: Path, settings: ServiceSettings) -> Core:
@@ -57,7 +68,7 @@ class Core:
                 f"one with models/ and without {FILE}",
                 f"name another folder with --data, or bring {FILE} back from a copy",
             )
-        return cls(folder, settings, Store(folder), Pictures(folder), Events())
+        return cls(folder, settings, Store(folder), Pictures(folder), Events(), settings.decoders(1))
 
     def product(self, name: str) -> Product:
         """A product by id or name. Raises UnknownError."""

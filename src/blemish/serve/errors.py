@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from blemish.errors import BlemishError, SettingsError
+from blemish.errors import BlemishError, ImageError, SettingsError
 
 
 class ServiceError(BlemishError):
@@ -45,6 +45,19 @@ class TimeLimitError(ServiceError):
     """An inspection that took longer than the service lets one take."""
 
     status = 504
+
+
+class DecoderError(ServiceError, ImageError):
+    """A picture whose decoding died, or took longer or more memory than it may; nothing is stored of it."""
+
+    status = 422
+
+
+class NoDecoderError(ServiceError):
+    """No process that decodes pictures can be started."""
+
+    status = 503
+    retry_after = 1
 
 
 class NoTokenError(ServiceError):

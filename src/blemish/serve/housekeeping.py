@@ -56,9 +56,7 @@ class Housekeeping:
         self._service.retention = Retention(
             self._limits,
             sum(one.bytes for one in stored) - plan.bytes,
-            plan.too_old,
-            plan.too_many,
-            plan.too_large,
+            plan,
             f"{len(to_go) - gone} pictures could not be deleted" if gone < len(to_go) else "",
         )
         if gone:

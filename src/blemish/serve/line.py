@@ -15,17 +15,16 @@ from typing import Any, TypeVar
 import numpy as np
 
 from blemish.data.content import content_warnings
-from blemish.data.loading import as_sample
 from blemish.errors import DataWarning, ImageError
 from blemish.model.prediction import open_image, predict
 from blemish.serve.catalog import Catalog, shown_name
 from blemish.serve.core import Core, new_id
-from blemish.serve.errors import BusyError, PartIdError, TimeLimitError, TooLargeError
+from blemish.serve.errors import BusyError, DecoderError, PartIdError, TimeLimitError, TooLargeError
 from blemish.serve.models import Models
 from blemish.serve.parts import Parts
 from blemish.serve.pictures import sha256_of
 from blemish.serve.records import PartRecord, Version
-from blemish.types import ImageOrScan, Prediction, Scan
+from blemish.types import ImageOrScan, Prediction, Sample, Scan
 
 PART_ID_LENGTH = 200
 # What is done with a new part in the transaction that stores it, and after it.
@@ -64,6 +63,7 @@ class Line:
         self._draw, self._measure, self._in_transaction = draw, measure, in_transaction
         settings = core.settings
         self._pool = ThreadPoolExecutor(settings.workers, "blemish-inspect")
+        self._decoders = settings.decoders(settings.workers)
         self._room = threading.BoundedSemaphore(settings.workers + settings.waiting)
         warnings.filterwarnings("ignore", category=DataWarning)  # they are kept with each part instead
 
@@ -78,7 +78,8 @@ class Line:
         judges it: limits that are moved meanwhile hold.
 
         Raises TooLargeError, PartIdError or BusyError (the queue is full); the result of what is returned raises
-        UnknownError or ConflictError (nothing learned yet).
+        UnknownError, ConflictError (nothing learned yet), or DecoderError or NoDecoderError, after which nothing is
+        stored.
         """
         self._check_size(content)
         if len(part_id) > PART_ID_LENGTH or not part_id.isprintable():
@@ -87,13 +88,13 @@ class Line:
             )
         return self._queued(self._inspect, product, content, part_id, shown_name(name), source)
 
-    def judge(self, product: str, content: bytes) -> Future[Judged]:
+    def judge(self, product: str, content: bytes, name: str = "") -> Future[Judged]:
         """What the product's model says of a picture that is no part of the line: nothing is stored, counted or sent.
 
         In the background, in the same queue; raises as `submit`.
         """
         self._check_size(content)
-        return self._queued(self._judge_active, product, content)
+        return self._queued(self._judge_active, product, content, shown_name(name))
 
     def _check_size(self, content: bytes) -> None:
         most = self._core.settings.max_upload
@@ -153,7 +154,7 @@ class Line:
         if part_id and (known := self._parts.known(product.id, part_id, sha256)):
             return known
         received, started = time.time(), time.perf_counter()
-        judged = self._judge(version, content)
+        judged = self._judge(version, content, name or part_id)
         identity = new_id()
         part = PartRecord(
             seq=0,
@@ -179,15 +180,17 @@ class Line:
             self._core.pictures.add_map(identity, judged.prediction.map)
         return self._stored(replace(part, seconds=time.perf_counter() - started), content)
 
-    def _judge_active(self, product: str, content: bytes) -> Judged:
+    def _judge_active(self, product: str, content: bytes, name: str) -> Judged:
         """The prediction of the model that judges a product's parts now."""
-        return self._judge(self._models.active(self._core.product(product)), content)
+        return self._judge(self._models.active(self._core.product(product)), content, name)
 
-    def _judge(self, version: Version, content: bytes) -> Judged:
-        """The prediction of a version's model."""
+    def _judge(self, version: Version, content: bytes, name: str) -> Judged:
+        """The prediction of a version's model. Raises DecoderError and NoDecoderError: they say nothing lasting."""
         model = self._models.inspector(version).model_
         try:
-            opened = open_image(model, as_sample(content), None)
+            opened = open_image(model, Sample(self._decoders.levels(content, name)), None)
+        except DecoderError:
+            raise
         except ImageError as error:
             return Judged(None, None, str(error))
         (prediction,) = predict(model, [opened])
@@ -214,6 +217,7 @@ class Line:
     def close(self) -> None:
         """Finish what is being inspected, drop what waits."""
         self._pool.shutdown(wait=True, cancel_futures=True)
+        self._decoders.close()
 
 
 def facts_of(prediction: Prediction | None, name: str) -> dict[str, Any]:

@@ -53,11 +53,11 @@ class Renderer:
 
         Raises UnknownError where it is gone.
         """
-        content = self._core.pictures.read(sha256)
+        levels = self._core.decoders.levels(self._core.pictures.read(sha256), sha256)
         full_scale = self._full_scale(version) if version else None
         if full_scale is None:
-            full_scale = learn_full_scale([Sample(self._core.pictures.path(sha256))])
-        return load_image(content, full_scale=full_scale)
+            full_scale = learn_full_scale([Sample(levels)])
+        return load_image(levels, full_scale=full_scale)
 
     def _full_scale(self, version: str) -> FullScale | None:
         """Which level is white to a version's model, without loading it; None where it is gone."""

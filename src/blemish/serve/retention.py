@@ -66,27 +66,31 @@ class DeletionPlan:
     too_many: int = 0
     too_large: int = 0
 
+    @property
+    def exceeded(self) -> dict[str, int]:
+        """By how much each limit is still exceeded, by the field's name; 0: it holds."""
+        return {"too_old": self.too_old, "too_many": self.too_many, "too_large": self.too_large}
+
 
 @dataclass(frozen=True)
 class Retention:
-    """How the last tidying ended: `bytes` that the rest takes, by how much `limits` are still exceeded, as in a
-    `DeletionPlan`, and `error`, why something could not be deleted ("": nothing went wrong)."""
+    """How the last tidying ended: the `plan` that was carried out, `bytes` that the rest takes, and `error`, why
+    something could not be deleted ("": nothing went wrong)."""
 
     limits: Limits
     bytes: int = 0
-    too_old: int = 0
-    too_many: int = 0
-    too_large: int = 0
+    plan: DeletionPlan = DeletionPlan((), 0)
     error: str = ""
 
     @property
     def is_kept(self) -> bool:
         """Whether the limits hold."""
-        return not (self.too_old or self.too_many or self.too_large or self.error)
+        return not (any(self.plan.exceeded.values()) or self.error)
 
     def to_dict(self) -> dict[str, Any]:
-        """Ready for JSON."""
-        return asdict(self) | {"is_kept": self.is_kept}
+        """Ready for JSON; of the plan by how much the limits are still exceeded."""
+        kept = {"limits": asdict(self.limits), "bytes": self.bytes, **self.plan.exceeded}
+        return kept | {"error": self.error, "is_kept": self.is_kept}
 
 
 def plan_deletions(

@@ -76,6 +76,7 @@ class Service:
         self.line.close()
         self.webhooks.close()
         self._end_statistics()
+        self.core.decoders.close()
         self.core.store.close()
         self._stack.close()
 

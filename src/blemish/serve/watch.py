@@ -16,11 +16,12 @@ from typing import Any
 import numpy as np
 
 from blemish.data.images import load_image
-from blemish.errors import BlemishError
+from blemish.errors import ImageError, MissingPackageError
 from blemish.monitoring.image_statistics import ImageStatistics, statistics_of
 from blemish.monitoring.line_monitor import Alarm, LineMonitor
 from blemish.serve.catalog import Catalog
 from blemish.serve.core import Core, record_change
+from blemish.serve.errors import UnknownError
 from blemish.serve.models import Models, calibration_of
 from blemish.serve.records import PartRecord, Product, Version
 
@@ -129,8 +130,9 @@ class Watch:
         good = self._catalog.good(self._core.product(product))
         for one in good[:: max(1, len(good) // REFERENCES)][:REFERENCES]:
             try:
-                image = load_image(self._core.pictures.read(one.sha256), full_scale=model.model_.full_scale)
-            except BlemishError:
+                levels = self._core.decoders.levels(self._core.pictures.read(one.sha256), one.name)
+                image = load_image(levels, full_scale=model.model_.full_scale)
+            except (ImageError, MissingPackageError, UnknownError):
                 continue
             if min(image.shape[:2]) >= SMALLEST:
                 reference.append(statistics_of(image))

@@ -1,4 +1,4 @@
-"""Ctrl-C and processes that are started: it is for the parent, which ends its workers itself."""
+"""Signals and processes that are started: Ctrl-C is for the parent, which ends its workers itself; how one ended."""
 
 from __future__ import annotations
 
@@ -22,3 +22,8 @@ def ctrl_c_blocked() -> Iterator[None]:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def end_in_words(code: int | None) -> str:
+    """How a process ended, by its exit code, which is negative where a signal ended it."""
+    return f"killed by signal {-code}" if code is not None and code < 0 else f"exit code {code}"

@@ -11,6 +11,7 @@ import torch
 from blemish.encoders import build
 from blemish.encoders.base import Encoder
 from blemish.encoders.composite.rgb_and_points import ScanEncoder, resized
+from blemish.encoders.identity import feature_settings, identity
 from blemish.errors import SettingsError
 from blemish.types import POINTS, RGB, Features, Scan
 
@@ -45,6 +46,14 @@ def scans(count: int = 3, size: tuple[int, int] = (64, 96), seed: int = 0) -> li
 @pytest.fixture(params=["pixels", "patches"])
 def encoder(request: Any) -> ScanEncoder:
     return ScanEncoder(build(request.param), Heights())
+
+
+def test_what_decides_the_features_of_a_part_decides_those_of_both() -> None:
+    images, points = build("pixels"), Heights()
+    points.feature_settings = {"spread": 1}  # type: ignore[attr-defined]
+    assert feature_settings(ScanEncoder(images, points))["points.spread"] == 1
+    assert feature_settings(ScanEncoder(images, points))["image.mean"] == [0.5, 0.5, 0.5]
+    assert identity(ScanEncoder(images, points)) != identity(ScanEncoder(images, Heights()))
 
 
 def test_it_is_an_encoder_whose_layers_lie_on_one_grid(encoder: ScanEncoder) -> None:

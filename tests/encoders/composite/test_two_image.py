@@ -8,6 +8,8 @@ import torch
 
 from blemish import encoders
 from blemish.encoders.composite.two_image import CONTEXT_SCALE, JointEncoder, downsampled, scaled_size
+from blemish.encoders.identity import feature_settings, identity
+from blemish.encoders.image.frozen import FrozenEncoder
 from blemish.errors import SettingsError
 from blemish.types import CONTEXT, RGB
 
@@ -35,6 +37,17 @@ def test_its_facts_are_those_of_both() -> None:
     assert joint.dims == near.dims + far.dims
     assert joint.size_multiple == near.size_multiple
     assert joint.weights_sha256 not in (near.weights_sha256, far.weights_sha256)
+
+
+def test_what_decides_the_features_of_a_part_decides_those_of_both() -> None:
+    near, far = (encoders.build("pixels", role=role) for role in ("pair", "deep"))
+    joint = JointEncoder([near, far])
+    assert identity(joint) == identity(JointEncoder([near, far]))
+    assert identity(joint) != identity(JointEncoder([near, far], 0.5))
+    assert isinstance(far, FrozenEncoder)
+    far.mean = (0.4, 0.5, 0.5)
+    assert identity(joint) != identity(JointEncoder([near, far]))
+    assert feature_settings(JointEncoder([near, far]))["second.mean"] == [0.4, 0.5, 0.5]
 
 
 def test_layers_given_for_each_part_are_taken() -> None:

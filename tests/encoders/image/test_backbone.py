@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -15,8 +16,10 @@ from safetensors.torch import load_file, save_file
 
 from blemish import Inspector, encoders
 from blemish.encoders.base import Encoder, LayerRole
+from blemish.encoders.feature_cache import with_disk_cache
+from blemish.encoders.identity import feature_settings, identity
 from blemish.encoders.image.backbone import OutputRecorder
-from blemish.encoders.image.frozen import FrozenEncoder
+from blemish.encoders.image.frozen import IMAGENET_MEAN, FrozenEncoder
 from blemish.encoders.layers import quarter_ends, token_roles
 from blemish.encoders.weights import file_hash
 from blemish.errors import SettingsError, WeightsError
@@ -182,6 +185,78 @@ def test_reads_normalisation_from_the_folder(model_folder: Folder, tmp_path: Pat
     (folder / "preprocessor_config.json").write_text('{"image_mean": [0.1, 0.2, 0.3], "image_std": [1, 1, 1]}')
     assert encoders.build(folder).mean == (0.1, 0.2, 0.3)
     assert encoders.build(model_folder("siglip")).mean == (0.5, 0.5, 0.5)
+
+
+def test_the_settings_beside_the_weights_are_part_of_what_an_encoder_is(
+    model_folder: Folder, images: np.ndarray, tmp_path: Path
+) -> None:
+    """The same weights under another normalisation or config are another encoder: features differ."""
+    folder = shutil.copytree(model_folder("dino"), tmp_path / "own")
+    normalised = folder / "preprocessor_config.json"
+    normalised.write_text('{"image_mean": [0.5, 0.5, 0.5], "image_std": [0.5, 0.5, 0.5]}')
+    learned = encoders.build(folder)
+    saved = {"name": learned.name, "weights": learned.weights_sha256, "settings": feature_settings(learned)}
+    with_disk_cache(learned, tmp_path / "cache").encode(images)
+
+    def refused(words: str) -> None:
+        other = encoders.build(folder)
+        assert other.weights_sha256 == learned.weights_sha256
+        assert identity(other) != identity(learned)
+        assert not torch.allclose(other.encode(images)[RGB], learned.encode(images)[RGB])
+        with pytest.raises(WeightsError, match=words):
+            check_weights(other, saved)
+        check_weights(other, {name: value for name, value in saved.items() if name != "settings"})  # an older model
+        cached = with_disk_cache(other, tmp_path / "cache")
+        cached.encode(images)
+        assert cached.hits == 0
+
+    written = normalised.read_text()
+    normalised.unlink()
+    refused(r"mean \[0\.5, 0\.5, 0\.5\], std .*with mean \[0\.485.*preprocessor_config\.json")
+    normalised.write_text(written)
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"layer_norm_eps": 0.5}))
+    refused(r"config [0-9a-f]{12}….*with config [0-9a-f]{12}…")
+    # What has written a config, and how its keys are ordered, decides nothing.
+    turned = dict(reversed(config.items())) | {"transformers_version": "4.0", "_name_or_path": "x", "dtype": "float16"}
+    (folder / "config.json").write_text(json.dumps(turned))
+    check_weights(encoders.build(folder), saved)
+    assert identity(encoders.build(folder)) == identity(learned)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "{",
+        "[]",
+        '{"image_mean": [0.5, 0.5, 0.5]}',
+        '{"image_mean": [0.5], "image_std": [0.5]}',
+        '{"image_mean": [0, 0, 0], "image_std": [1, 1, 0]}',
+        '{"image_mean": [0, 0, NaN], "image_std": [1, 1, 1]}',
+        '{"image_mean": ["a", 0, 0], "image_std": [1, 1, 1]}',
+        None,
+    ],
+)
+def test_a_normalisation_that_cannot_be_read_is_named(
+    content: str | None, model_folder: Folder, tmp_path: Path
+) -> None:
+    folder = shutil.copytree(model_folder("dino"), tmp_path / "own")
+    file = folder / "preprocessor_config.json"
+    if content is None:
+        file.symlink_to(tmp_path / "gone")
+    else:
+        file.write_text(content)
+    with pytest.raises(WeightsError, match=r"own.preprocessor_config\.json"):
+        encoders.build(folder)
+
+
+@pytest.mark.parametrize("content", ['{"size": 224}', '{"image_mean": null, "image_std": null}'])
+def test_a_preprocessor_that_says_nothing_of_it_leaves_it_to_the_family(
+    content: str, model_folder: Folder, tmp_path: Path
+) -> None:
+    folder = shutil.copytree(model_folder("dino"), tmp_path / "own")
+    (folder / "preprocessor_config.json").write_text(content)
+    assert encoders.build(folder).mean == IMAGENET_MEAN
 
 
 def test_reading_draws_no_bar_of_another_program(model_folder: Folder, capfd: pytest.CaptureFixture[str]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from image_text_parts import DIMS, WIDTH, WORDS, model_of
 from torch.nn.functional import normalize
 
 from blemish import encoders
+from blemish.encoders.identity import identity
 from blemish.encoders.image_text.learned_prompts import (
     LearnedPrompts,
     PromptFacts,
@@ -83,6 +85,11 @@ def test_a_file_of_prompts_comes_back_and_knows_its_encoder(folder_of: Folder, t
     assert read_file(tmp_path / "prompts")[0] == facts
     with pytest.raises(WeightsError, match="that the prompts in"):
         read_prompts(tmp_path / "prompts", other)
+    write_prompts(tmp_path / "prompts", learned, rows, replace(facts, identity=identity(encoder)))
+    read_prompts(tmp_path / "prompts", encoder)
+    encoder.mean = (0.0, 0.0, 0.0)
+    with pytest.raises(WeightsError, match="another config or normalisation"):
+        read_prompts(tmp_path / "prompts", encoder)
     (tmp_path / "none").write_bytes(b"no prompts")
     for name in ("none", "absent"):
         with pytest.raises(WeightsError, match="a file of prompts"):

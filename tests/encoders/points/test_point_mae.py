@@ -14,6 +14,7 @@ from torch.nn import functional as F
 from blemish import encoders
 from blemish.encoders import availability
 from blemish.encoders.base import PointsEncoder
+from blemish.encoders.identity import identity
 from blemish.encoders.points.point_mae import PointMae, evenly_spaced, group_points, load_point_mae, to_unit_sphere
 from blemish.encoders.points.point_mae_weights import VARIABLE, WEIGHTS, read_network
 from blemish.encoders.points.point_transformer import PointTransformer
@@ -229,6 +230,12 @@ def test_a_patch_is_the_mean_over_its_points(stride: int) -> None:
     ours = encoder.encode_points(points[None]).layers[POINTS][0][0]
     away = (ours - expected).norm() / (expected - expected.mean((0, 1))).norm()
     assert away < (1e-3 if stride <= 2 else 0.15)
+
+
+@pytest.mark.parametrize("setting", ["groups", "group_size", "most_points", "smooth"])
+def test_settings_are_part_of_what_it_is(setting: str) -> None:
+    assert identity(small()) == identity(small())
+    assert identity(small()) != identity(small(**{setting: True if setting == "smooth" else 32}))
 
 
 def test_smoothing_averages_valid_neighbours() -> None:

@@ -16,6 +16,7 @@ import torch
 from torch.nn.functional import interpolate
 
 from blemish.encoders.base import Encoder, PointsEncoder
+from blemish.encoders.identity import joined_settings
 from blemish.encoders.precision import precision_of
 from blemish.errors import SettingsError
 from blemish.types import POINTS, RGB, Features, Scan
@@ -45,6 +46,7 @@ class ScanEncoder:
         self.licence = "; ".join(dict.fromkeys((image_encoder.licence, points_encoder.licence)))
         weights = f"{image_encoder.weights_sha256}+{points_encoder.weights_sha256}"
         self.weights_sha256 = hashlib.sha256(weights.encode()).hexdigest()
+        self.feature_settings = joined_settings(image=image_encoder, points=points_encoder)
         self.device = getattr(image_encoder, "device", "cpu")
         self.precision = precision_of(image_encoder), precision_of(points_encoder)
         self._blank: tuple[tuple[int, ...], Features] | None = None

@@ -15,6 +15,7 @@ import torch
 from torch.nn.functional import interpolate
 
 from blemish.encoders.base import Encoder
+from blemish.encoders.identity import joined_settings
 from blemish.encoders.precision import precision_of
 from blemish.errors import SettingsError
 from blemish.types import CONTEXT, RGB, Features
@@ -45,6 +46,7 @@ class JointEncoder:
         self.stride, self.size_multiple = first.stride, first.size_multiple
         self.licence = "; ".join(dict.fromkeys(part.licence for part in parts))
         self.weights_sha256 = hashlib.sha256("+".join(part.weights_sha256 for part in parts).encode()).hexdigest()
+        self.feature_settings = joined_settings(first=first, second=second) | {"context_scale": context_scale}
         self.device = getattr(first, "device", "cpu")
         self.precision = tuple(precision_of(part) for part in self.parts)
 

@@ -18,7 +18,7 @@ from torch import nn
 from blemish.encoders.availability import revision_of
 from blemish.encoders.base import LayerRole
 from blemish.encoders.image.frozen import FrozenEncoder, NetworkOutput
-from blemish.encoders.image.hub import find_model, normalisation, weight_files
+from blemish.encoders.image.hub import config_hash, find_model, normalisation, weight_files
 from blemish.encoders.image.pretrained import read_pretrained
 from blemish.encoders.layers import resolve_layers, stage_roles, token_roles
 from blemish.encoders.precision import Precision
@@ -47,7 +47,8 @@ def load_backbone(
 
     `layers` counts blocks of a transformer, or stages of another network, from 0; without it `role` chooses. `norm`
     passes a transformer's layers through its final LayerNorm. Raises `WeightsError` when the weights are missing,
-    incomplete or not finite, `SettingsError` for a model that is no vision backbone of a known build.
+    incomplete or not finite, or a preprocessor_config.json cannot be read, `SettingsError` for a model that is no
+    vision backbone of a known build.
     """
     folder = find_model(name, source)
     model = read_model(folder)
@@ -76,6 +77,7 @@ def load_backbone(
         std=std,
         device=device,
         precision="fp32" if is_staged and precision == "auto" else precision,  # measured for transformers only
+        config_sha256=config_hash(folder / "config.json"),
     )
     encoder.revision = revision_of(folder)
     return encoder

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,9 +23,10 @@ class FrozenEncoder:
     """An `Encoder` made of a network and the facts about it.
 
     `network` maps normalised images `(B, 3, H, W)` to a tuple of layers, each `(B, h, w, D)`. `mean` and `std`
-    normalise RGB in [0, 1]. Images over four times as long as wide are encoded in tiles (tiling.py). On a CPU images go
-    through one at a time: it costs no speed there, keeps memory flat, and makes an image's features bit-identical
-    whatever else is in its batch.
+    normalise RGB in [0, 1]. `config_sha256` is the hash of the config file that the network was built by, if any.
+    Images over four times as long as wide are encoded in tiles (tiling.py). On a CPU images go through one at a time:
+    it costs no speed there, keeps memory flat, and makes an image's features bit-identical whatever else is in its
+    batch.
     """
 
     def __init__(
@@ -43,6 +45,7 @@ class FrozenEncoder:
         device: str = "cpu",
         precision: Precision = "auto",
         chunk: int | None = None,
+        config_sha256: str = "",
     ) -> None:
         self.name, self.licence, self.weights_sha256 = name, licence, weights_sha256
         self.revision = ""  # the commit that weights from a hub are of
@@ -52,6 +55,7 @@ class FrozenEncoder:
         self.device = resolve_device(device)
         self.precision = resolve_precision(precision, self.device)
         self.mean, self.std = tuple(mean), tuple(std)
+        self.config_sha256 = config_sha256
         self.chunk = chunk or (1 if self.device.type == "cpu" else 16)
         self.network = prepare(network, self.device, self.precision)
         self._scale = (1 / (255 * torch.tensor(self.std))).to(self.device)[:, None, None]  # (3, 1, 1)
@@ -61,6 +65,12 @@ class FrozenEncoder:
         return (
             f"<encoder {self.name}, layers {list(self.layers)}, stride {self.stride}, {self.precision}, {self.device}>"
         )
+
+    @property
+    def feature_settings(self) -> dict[str, Any]:
+        """What beside the weights decides its features (see encoders/identity.py)."""
+        config = {"config": self.config_sha256} if self.config_sha256 else {}
+        return {"mean": self.mean, "std": self.std, **config}
 
     def encode(self, images: np.ndarray) -> Features:
         """`images` `(B, H, W, 3)` uint8 RGB → Features with float32 layers `(B, h, w, D)`; no gradient.

@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import urllib.error
 import urllib.request
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from blemish.encoders.availability import hub_snapshot
 from blemish.encoders.image.frozen import IMAGENET_MEAN, IMAGENET_STD
 from blemish.encoders.weights import missing
 from blemish.errors import WeightsError
+from blemish.utils.hashing import json_sha256
 
 TIMEOUT = 5.0  # seconds to wait for the hub's first answer
 HALF = (0.5, 0.5, 0.5)
+# Of a config, what decides no features: what has written it, the number format on disk, names of classes. Names that
+# begin with "_" decide none either.
+BOOKKEEPING = ("transformers_version", "architectures", "torch_dtype", "dtype", "id2label", "label2id", "problem_type")
 CLIP_MEAN, CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 
 
@@ -47,17 +54,56 @@ def weight_files(folder: Path) -> list[Path]:
 
 
 def normalisation(folder: Path, model_type: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """(mean, std) of RGB in [0, 1]: the folder's own preprocessor settings, else those of the model's family."""
-    settings = folder / "preprocessor_config.json"
-    if settings.is_file():
+    """(mean, std) of RGB in [0, 1]: the folder's own preprocessor settings, else those of the model's family.
+
+    Raises `WeightsError` for a preprocessor_config.json that cannot be read, or whose numbers normalise nothing.
+    """
+    file = folder / "preprocessor_config.json"
+    if os.path.lexists(file):
         try:
-            facts = json.loads(settings.read_text(encoding="utf-8"))
-            return tuple(map(float, facts["image_mean"])), tuple(map(float, facts["image_std"]))
-        except (ValueError, KeyError, TypeError):
-            pass
+            facts = json.loads(file.read_text(encoding="utf-8"))
+            given = facts.get("image_mean"), facts.get("image_std")
+            if given != (None, None):
+                return _three_numbers(given[0]), _three_numbers(given[1], above=0)
+        except (OSError, ValueError, TypeError, AttributeError) as error:
+            raise WeightsError(
+                f"a preprocessor_config.json with an image_mean and an image_std of three numbers at {file}",
+                f"{type(error).__name__}: {error}",
+                "download it again; only where the model came without one, delete it",
+            ) from error
     if model_type.startswith("siglip"):
         return HALF, HALF
     return (CLIP_MEAN, CLIP_STD) if model_type.startswith("clip") else (IMAGENET_MEAN, IMAGENET_STD)
+
+
+def _three_numbers(values: Sequence[float], above: float = -math.inf) -> tuple[float, ...]:
+    """A finite number above `above` for each of red, green and blue. Raises ValueError or TypeError for others."""
+    found = tuple(map(float, values))
+    if len(found) != 3 or not all(math.isfinite(value) and value > above for value in found):
+        raise ValueError(f"{values!r}")
+    return found
+
+
+def config_hash(file: Path) -> str:
+    """sha256 of what a model's config file says about its features, whatever has written it.
+
+    Raises `WeightsError` where it cannot be read.
+    """
+    try:
+        return json_sha256(_decisive(json.loads(file.read_text(encoding="utf-8"))))
+    except (OSError, ValueError) as error:
+        raise WeightsError(
+            f"a readable {file.name} in {file.parent}", f"{type(error).__name__}: {error}", "download it again"
+        ) from error
+
+
+def _decisive(config: Any) -> Any:
+    """A config, or a part of one, without `BOOKKEEPING`."""
+    if not isinstance(config, dict):
+        return config
+    return {
+        name: _decisive(value) for name, value in config.items() if name not in BOOKKEEPING and not name.startswith("_")
+    }
 
 
 def _download(name: str, hub_id: str) -> Path:

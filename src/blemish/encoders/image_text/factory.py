@@ -19,7 +19,7 @@ import torch
 from blemish.encoders.availability import hub_snapshot, revision_of
 from blemish.encoders.base import Alignment, LayerRole
 from blemish.encoders.image.frozen import FrozenEncoder
-from blemish.encoders.image.hub import CLIP_MEAN, CLIP_STD, normalisation, weight_files
+from blemish.encoders.image.hub import CLIP_MEAN, CLIP_STD, config_hash, normalisation, weight_files
 from blemish.encoders.image.pretrained import read_pretrained
 from blemish.encoders.image_text import dino_txt, open_clip
 from blemish.encoders.image_text.dino_txt import DinoTxtTower, HeadFeatures, sentence_features
@@ -133,6 +133,7 @@ def load_image_text(
         std=std,
         device=device,
         precision="fp32" if precision == "auto" else precision,
+        config_sha256=config_of(folder),
         text=text_encoder(model, network_of, folder, name, tower.dims, licence, weights, device),
         alignment=alignment,
     )
@@ -201,6 +202,14 @@ def weights_of(folder: Path) -> str:
         return file_hash(file)
     further = dino_txt.weight_file(folder)
     return file_hash(*weight_files(folder), *([] if further is None else [further]))
+
+
+def config_of(folder: Path) -> str:
+    """The hash of the config that a folder's model is built by; "" for one of open_clip that has none."""
+    if open_clip.weight_file(folder) is None:
+        return config_hash(folder / "config.json")
+    file = folder / open_clip.CONFIG
+    return config_hash(file) if file.is_file() else ""
 
 
 def normalisation_of(folder: Path, family: str) -> tuple[tuple[float, ...], tuple[float, ...]]:

@@ -16,6 +16,7 @@ from torch import nn
 from torch.nn.functional import normalize
 
 from blemish.encoders.base import Encoder
+from blemish.encoders.identity import identity
 from blemish.encoders.image_text.text_tower import TextTower, with_learned
 from blemish.errors import WeightsError
 from blemish.types import Prompts
@@ -48,7 +49,8 @@ class LearnedPrompts(nn.Module):
 @dataclass(frozen=True)
 class PromptFacts:
     """What a file of prompts says of itself: the `encoder` they were learned for, by its `weights` (sha256), at
-    `image_size` pixels, from so many `images` of the `categories`, in `epochs`."""
+    `image_size` pixels, from so many `images` of the `categories`, in `epochs`. `identity` is that of the encoder with
+    its settings (encoders/identity.py); "" in files of earlier versions."""
 
     encoder: str
     weights: str
@@ -56,6 +58,7 @@ class PromptFacts:
     images: int
     categories: tuple[str, ...]
     epochs: int
+    identity: str = ""
 
 
 def write_prompts(file: Path, learned: LearnedPrompts, embeddings: torch.Tensor, facts: PromptFacts) -> None:
@@ -80,6 +83,12 @@ def read_prompts(file: Path, encoder: Encoder) -> Prompts:
             f"{facts.weights[:12]}…)",
             f"{encoder.name!r} (sha256 {encoder.weights_sha256[:12]}…)",
             "name that encoder, or learn prompts for this one: blemish fit-prompts",
+        )
+    if facts.identity and facts.identity != identity(encoder):
+        raise WeightsError(
+            f"the encoder {facts.encoder!r} as the prompts in '{file}' were learned for it",
+            "the same weights under another config or normalisation",
+            "bring back its config and preprocessor_config.json, or learn prompts for this one: blemish fit-prompts",
         )
     rows = tensors["embeddings"]
     return Prompts(rows[:1], rows[1:])

@@ -105,6 +105,12 @@ class PointMae:
         self.stride = self.size_multiple = stride
         self.groups, self.group_size, self.most_points, self.smooth = groups, group_size, most_points, smooth
         check(self, *whole(self, 1, "stride", "groups", "group_size", "most_points"))
+        self.feature_settings = {
+            "groups": groups,
+            "group_size": group_size,
+            "most_points": most_points,
+            "smooth": smooth,
+        }
         self.device = resolve_device(device)
         self.precision = resolve_precision(precision, self.device)
         network.eval().embedding.fold_norms()

@@ -165,9 +165,9 @@ def metrics(service: TheService, caller: Operator) -> PlainTextResponse:
     if retention := service.retention:
         waiting |= {
             "blemish_retention_bytes": retention.bytes,
-            "blemish_retention_too_large_bytes": retention.too_large,
-            "blemish_retention_too_many_parts": retention.too_many,
-            "blemish_retention_too_old_parts": retention.too_old,
+            "blemish_retention_too_large_bytes": retention.plan.too_large,
+            "blemish_retention_too_many_parts": retention.plan.too_many,
+            "blemish_retention_too_old_parts": retention.plan.too_old,
             "blemish_retention_failed": int(bool(retention.error)),
         }
     return PlainTextResponse(service.statistics.text(names, waiting), media_type="text/plain; version=0.0.4")

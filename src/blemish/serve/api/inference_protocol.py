@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
-from fastapi import APIRouter
+from fastapi import APIRouter, Depends, Request
 from fastapi.concurrency import run_in_threadpool
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 
 from blemish.errors import ImageError, SettingsError
 from blemish.serve.api.inspections import inspected
@@ -102,10 +103,53 @@ def model_ready(model: str, service: TheService, caller: Operator, version: str 
     return JSONResponse({"name": product.name, "ready": is_ready}, 200 if is_ready else 503)
 
 
-@router.post("/models/{model}/infer")
-@router.post("/models/{model}/versions/{version}/infer")
+async def body_of(request: Request) -> bytes:
+    """The body as it came: one that is too large has been refused by then."""
+    return await request.body()
+
+
+def inference_in(content: Annotated[bytes, Depends(body_of)]) -> Inference:
+    """The request that a body is, read in a thread: pixels in JSON take long. Raises RequestValidationError."""
+    try:
+        return Inference.model_validate_json(content)
+    except ValidationError as error:
+        raise RequestValidationError([one | {"loc": ("body", *one["loc"])} for one in error.errors()]) from error
+
+
+BODY = {
+    "type": "object",
+    "required": ["inputs"],
+    "properties": {
+        "id": {"type": "string"},
+        "parameters": {"type": "object"},
+        "inputs": {
+            "type": "array",
+            "items": {
+                "type": "object",
+                "required": ["name", "shape", "datatype", "data"],
+                "description": Tensor.__doc__,
+                "properties": {
+                    "name": {"type": "string"},
+                    "shape": {"type": "array", "items": {"type": "integer"}},
+                    "datatype": {"type": "string", "enum": ["UINT8", "BYTES"]},
+                    "data": {"type": "array"},
+                },
+            },
+        },
+        "outputs": {"type": "array", "items": {"type": "object", "properties": {"name": {"enum": list(OUTPUTS)}}}},
+    },
+}
+TAKES_BODY = {"requestBody": {"required": True, "content": {"application/json": {"schema": BODY}}}}
+
+
+@router.post("/models/{model}/infer", openapi_extra=TAKES_BODY)
+@router.post("/models/{model}/versions/{version}/infer", openapi_extra=TAKES_BODY)
 async def infer(
-    model: str, body: Inference, service: TheService, caller: Operator, version: str | None = None
+    model: str,
+    body: Annotated[Inference, Depends(inference_in)],
+    service: TheService,
+    caller: Operator,
+    version: str | None = None,
 ) -> dict[str, Any]:
     """Inspect the pictures of a request."""
     product = product_of(service, model, version)

@@ -99,7 +99,7 @@ async def try_out(
     The answer has the verdict's fields of a part's record, and the outlined picture as a data URL, `overlay`.
     """
     product = named_product(service, product)
-    judged = await result_of(service, service.line.judge(product, await request.body()))
+    judged = await result_of(service, service.line.judge(product, await request.body(), name))
     return await run_in_threadpool(trial_of, judged, shown_name(name))
 
 

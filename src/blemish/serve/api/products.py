@@ -100,10 +100,16 @@ def change(product: str, body: SettingsBody, service: TheService, caller: Engine
 def good(product: str, service: TheService, caller: Operator) -> dict[str, Any]:
     """The good pictures of a product."""
     found = service.core.product(product)
-    base = f"/api/products/{found.id}/good"
+    links = {"image": "", "thumbnail": "small=1&"}
     return {
         "good": [
-            one.to_dict() | {"links": {"image": f"{base}/{one.sha256}", "thumbnail": f"{base}/{one.sha256}?small=1"}}
+            one.to_dict()
+            | {
+                "links": {
+                    view: f"/api/products/{found.id}/good/{one.sha256}?{options}version={found.active_version}"
+                    for view, options in links.items()
+                }
+            }
             for one in service.catalog.good(found)
         ]
     }
@@ -121,13 +127,20 @@ def add_good(product: str, files: list[UploadFile], service: TheService, caller:
 
 
 @router.get("/products/{product}/good/{sha256}")
-def good_picture(product: str, sha256: str, service: TheService, caller: Operator, small: bool = False) -> Response:
-    """A good picture, or a small version of it."""
+def good_picture(
+    product: str, sha256: str, service: TheService, caller: Operator, small: bool = False, version: str | None = None
+) -> Response:
+    """A good picture, or a small version of it, as a version of the model sees it.
+
+    Of more than 8 bits that depends on the version: the active one where none is named; "" is none, before any has
+    learned. What a version is named for never changes, and may be kept.
+    """
     found = service.core.product(product)
     if all(one.sha256 != sha256 for one in service.catalog.good(found)):
         raise UnknownError(f"a good picture of {found.name!r}", repr(sha256[:80]), "take its sha256")
-    content, kind = service.renderer.picture(sha256, found.active_version, small)
-    return Response(content, media_type=kind, headers={"cache-control": "private, max-age=31536000, immutable"})
+    content, kind = service.renderer.picture(sha256, found.active_version if version is None else version, small)
+    headers = {} if version is None else {"cache-control": "private, max-age=31536000, immutable"}
+    return Response(content, media_type=kind, headers=headers)
 
 
 @router.delete("/products/{product}/good/{sha256}", status_code=204)
