@@ -23,6 +23,19 @@ def part(seed: int, spot: bool = False, side: int = SIDE) -> np.ndarray:
     return image.clip(0, 255).astype(np.uint8)
 
 
+def bar(seed: int, spot: bool = False, is_there: bool = True) -> np.ndarray:
+    """A striped bar, over seven times as long as wide, on a plain ground `(96, 192, 3)` uint8; or the bare ground."""
+    rng = np.random.default_rng(seed)
+    image = rng.normal(60, 2, (96, 192, 3))
+    y, x = rng.integers((38, 14), (50, 26))
+    if is_there:
+        stripes = 170 + 20 * np.sin(np.arange(150) / 3.0)[None, :, None]
+        image[y : y + 20, x : x + 150] = stripes + rng.normal(0, 3, (20, 150, 3))
+        if spot:
+            image[y + 6 : y + 13, x + 90 : x + 97] = 20
+    return image.clip(0, 255).astype(np.uint8)
+
+
 def save_graph(graph: torch.nn.Module, inputs: Sequence[torch.Tensor], path: Path, takes_any_number: bool) -> None:
     """A network as an ONNX file, traced with two of the `inputs`' images, their number left open.
 

@@ -6,14 +6,16 @@ import numpy as np
 import pytest
 import torch
 from export_parts import SIDE, part
-from torch.nn.functional import interpolate
+from torch import nn
+from torch.nn.functional import avg_pool2d, interpolate
 
 from blemish import Inspector, encoders
 from blemish.encoders.composite.two_image import JointEncoder
+from blemish.encoders.image.frozen import FrozenEncoder
 from blemish.errors import SettingsError
-from blemish.export.graph import InspectionGraph, JointGraph, pooled_graph, resampling
+from blemish.export.graph import FrozenGraph, InspectionGraph, JointGraph, pooled_graph, resampling
 from blemish.model.prediction import encode_frames
-from blemish.numeric.pooling import image_score
+from blemish.numeric.pooling import image_scores
 from blemish.scoring.anomaly_map import full_map
 from blemish.scoring.detector_scores import detector_scores
 from blemish.types import CONTEXT, RGB
@@ -40,12 +42,44 @@ def test_its_outputs_are_those_of_the_model(inspector: Inspector) -> None:
     assert label.tolist() == [False, True]
 
 
+@pytest.mark.parametrize("grid", [(20, 30), (8, 80), (75, 7)])
 @pytest.mark.parametrize("pooling", ["max", "top:0.01", "top:10", "top:0.001,0.003,0.01,0.03"])
-def test_images_are_pooled_as_by_numpy(pooling: str) -> None:
-    patches = torch.rand(3, 20, 30, generator=torch.Generator().manual_seed(0)) ** 3
-    found = pooled_graph(patches, pooling)
-    for one, image in zip(found, patches, strict=True):
-        assert float(one) == pytest.approx(image_score(image.numpy(), pooling), rel=1e-5)
+def test_images_are_pooled_as_by_numpy(pooling: str, grid: tuple[int, int]) -> None:
+    patches = torch.rand(3, *grid, generator=torch.Generator().manual_seed(0)) ** 3
+    expected = image_scores(patches.numpy(), pooling)
+    np.testing.assert_allclose(pooled_graph(patches, pooling).numpy(), expected, rtol=1e-5)
+
+
+class SeesAll(nn.Module):
+    """Patches of 8 × 8 pixels, each beside the mean of all that the network is shown at once."""
+
+    def forward(self, planes: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        own = avg_pool2d(planes, 8)  # (B, 3, h, w)
+        all_of_it = planes.mean((2, 3), keepdim=True).expand_as(own)
+        fine = torch.cat([own, all_of_it], dim=1).permute(0, 2, 3, 1)  # (B, h, w, 6)
+        return fine, avg_pool2d(own, 2).permute(0, 2, 3, 1)
+
+
+@pytest.mark.parametrize("size", [(32, 336), (400, 48), (64, 96)])
+def test_strips_are_encoded_in_the_tiles_of_the_encoder(size: tuple[int, int]) -> None:
+    encoder = FrozenEncoder(
+        SeesAll(),
+        name="all",
+        layers=(0, 1),
+        stride=8,
+        size_multiple=16,
+        dims=(6, 3),
+        licence="",
+        weights_sha256="",
+        device="cpu",
+        precision="fp32",
+    )
+    images = np.random.default_rng(0).integers(0, 256, (2, *size, 3), dtype=np.uint8)
+    expected = encoder.encode(images).layers[RGB]
+    with torch.inference_mode():
+        found = FrozenGraph(encoder)(torch.from_numpy(images)).layers[RGB]
+    for one, other in zip(found, expected, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize(("length", "target"), [(64, 56), (512, 448), (30, 60), (37, 11)])

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from blemish.cli.options import Device, DeviceName, given_path
+from blemish.cli.options import given_path
 from blemish.errors import SettingsError
 
 
@@ -42,7 +42,6 @@ def export(
     force: Annotated[
         bool, typer.Option("--force", help="Export although results differ by more than the limits.")
     ] = False,
-    device: DeviceName = Device.auto,
 ) -> None:
     """Export a model as a bundle: graphs, thresholds and preprocessing in one folder, for blemish-runtime.
 
@@ -62,7 +61,7 @@ def export(
         pictures=tuple(size_in(text) for text in picture or ()),
         force=force,
     )
-    fitted = Inspector.load(model, device="cpu" if device is Device.auto else device.value).model_
+    fitted = Inspector.load(model, device="cpu").model_
     with progress_bar("exporting", None) as progress:
         parity = export_bundle(fitted, out, settings, progress)
     say(parity.words)

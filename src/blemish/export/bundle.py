@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from PIL import Image
 
 from blemish.data.readers.base import pixel_limit
@@ -17,8 +17,15 @@ from blemish.detectors.base import Exportable
 from blemish.encoders.points.point_encoder import DescriptorEncoder
 from blemish.encoders.precision import precision_of
 from blemish.errors import ModelError, OutputError, SettingsError
-from blemish.export.graph import OUTPUTS, InspectionGraph, exportable, graph_thresholds
-from blemish.export.onnx_format import OPSETS, WEIGHTS, SharedWeights, in_int8, onnx_graph, set_numbers
+from blemish.export.graph import (
+    OUTPUTS,
+    InspectionGraph,
+    distance_threshold,
+    exportable,
+    graph_thresholds,
+    has_pooling,
+)
+from blemish.export.onnx_format import OPSETS, SharedWeights, in_int8, onnx_graph, set_numbers
 from blemish.export.openvino_format import save_openvino
 from blemish.export.parity import Parity, compare, parity_images, parity_of
 from blemish.model.fitted import FittedModel
@@ -33,6 +40,7 @@ from blemish.runtime.bundle import (
     README,
     SAMPLES,
     VERSION,
+    WEIGHTS,
     EngineName,
     facts_sha256,
 )
@@ -97,12 +105,14 @@ def export_bundle(
         calibration, images = calibration_of(model, category), parity_images(model, category, sizes)
         files = finished(graphs, settings.format, calibration)
         engines = {size: load_engine(settings.format, path) for size, path in files.items()}
-        parity = parity_of(compare(model, engines, category, images), calibration, limits_for(model, settings))
+        compared = compare(model, engines, category, images)
+        parity = parity_of(compared, calibration, distance_threshold(model, category), limits_for(model, settings))
         if not (parity.is_kept or settings.force):
+            instead = "leave --int8 out" if settings.int8 else "inspect with the model itself"
             raise SettingsError(
                 "an export that answers as the model does",
                 parity.words[0].lower() + parity.words[1:],
-                "leave --int8 out, or add --force if that is good enough",
+                f"{instead}, or add --force if that is good enough",
             )
         if parity.factor != 1:  # thresholds are part of the graphs
             files = finished(graphs, settings.format, calibration, parity.factor)
@@ -146,7 +156,7 @@ def check_exportable(model: FittedModel, category: str | None) -> None:
     """Raise SettingsError for what no graph can hold, ModelError for a model without a threshold; before any work.
 
     No graph holds: scans, detectors that are not `Exportable`, an ignored area where image scores are not pooled,
-    categories that are framed apart.
+    categories that are framed apart. A model on a GPU is to be loaded on the CPU.
     """
     calibration_of(model, category)
     if POINTS in model.modalities:
@@ -167,6 +177,12 @@ def check_exportable(model: FittedModel, category: str | None) -> None:
             "a model whose categories are framed alike",
             f"{len(model.framings)} categories, each framed in its own way",
             "fit one model for each category, and export each",
+        )
+    if (device := torch.device(getattr(model.encoder, "device", "cpu"))).type != "cpu":
+        raise SettingsError(
+            "a model on the CPU",
+            f"one on {device}",
+            "save it, and export what Inspector.load(FOLDER, device='cpu') gives",
         )
 
 
@@ -192,15 +208,11 @@ def calibration_of(model: FittedModel, category: str | None) -> Calibration:
     return found
 
 
-def has_pooling(model: FittedModel) -> bool:
-    """Whether image scores are pooled from patch scores; not so where a detector has image scores of its own."""
-    return not getattr(model.detector, "reweighting_neighbours", 0)
-
-
 def frame_sizes(framing: Framing, pictures: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
     """All sizes (height, width) of frames that graphs are made for: those of the good images' view, and of `pictures`.
 
-    Raises SettingsError where neither says anything, or for a size that no picture may have.
+    Raises SettingsError where neither says how large whole pictures are, which those without a part to crop to are seen
+    as; and for a size that no picture may have.
     """
     for width, height in pictures:
         if width * height > (most := pixel_limit()):
@@ -209,10 +221,11 @@ def frame_sizes(framing: Framing, pictures: Sequence[tuple[int, int]]) -> list[t
         framing.frame(np.zeros((height, width, 3), np.uint8)).encoder_input.shape[:2] for width, height in pictures
     ]
     sizes = list(dict.fromkeys([*framing.sizes(), *map(tuple, given)]))
-    if not sizes:
+    view = getattr(framing, "view_", None)
+    if not sizes or (not given and view is not None and view.size is None):
         raise SettingsError(
             "good pictures of one size, or the sizes that will be inspected",
-            "good pictures of several sizes",
+            "good pictures of several sizes" + ("; one that shows no part is seen whole" if sizes else ""),
             "name each size with --picture, such as --picture 640x480",
         )
     return [(int(height), int(width)) for height, width in sizes]
@@ -285,8 +298,6 @@ def write_facts(
     engine = f"{PACKAGES[settings.format]} {engine_package(settings.format).__version__}"
     (folder / README).write_text(readme(model, category, settings, parity, engine), encoding="utf-8")
     calibration = calibration_of(model, category)
-    recogniser = next(iter(model.recogniser.by_source_.values()))
-    threshold = float(recogniser.distance_thresholds_[recogniser.names_.index(category or "")])
     facts = {
         "format": FORMAT,
         "version": VERSION,
@@ -306,7 +317,7 @@ def write_facts(
         "framing": {"name": model.settings.framing, "settings": framing.settings},
         "full_scale": model.full_scale.to_dict(),
         "pooling": model.detector.needs.pooling if has_pooling(model) else None,
-        "recognition": {"threshold": threshold if math.isfinite(threshold) else 1e30},
+        "recognition": {"threshold": distance_threshold(model, category)},
         "calibration": TabulatedCalibration.of(calibration, parity.factor).to_dict(),
         "held_out_scores": (parity.factor * calibration.scores).tolist(),
         "outputs": list(OUTPUTS),

@@ -2,11 +2,14 @@
 
 What `FittedModel` does step by step in Python, for one category and one size of frame, with the batch left open. Each
 step is the one that prediction takes, by operations that a graph format has: encoders by their networks, detectors by
-`Exportable.graph_scores`, pooling by the largest scores, the map by the same two matrices as `scoring/anomaly_map.py`.
+`Exportable.graph_scores`, strips in the encoder's tiles, pooling by the largest scores of the same windows, the map by
+the same two matrices as `scoring/anomaly_map.py`.
 """
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from copy import deepcopy
 
 import torch
@@ -17,14 +20,16 @@ from blemish.detectors.base import Exportable
 from blemish.encoders.base import Encoder
 from blemish.encoders.composite.two_image import JointEncoder
 from blemish.encoders.image.frozen import FrozenEncoder
+from blemish.encoders.image.tiling import LONG, kept, tiles
 from blemish.errors import SettingsError
 from blemish.model.category_recognition import recognition_step
 from blemish.model.fitted import FittedModel
-from blemish.numeric.pooling import pooled_counts
+from blemish.numeric.pooling import pooled_counts, windows
 from blemish.runtime.engines import INPUT as INPUT
 from blemish.scoring.anomaly_map import BLUR, axis_operator
 from blemish.scoring.calibration import Calibration
 from blemish.types import CONTEXT, RGB, Features
+from blemish.utils.indices import group_indices
 
 # The first four are those that users of anomalib know; the last two are what blemish's own runtime reads.
 OUTPUTS = ("pred_score", "pred_label", "anomaly_map", "pred_mask", "patch_scores", "distance")
@@ -102,6 +107,18 @@ def network_of(detector: object) -> nn.Module:
     return network
 
 
+def has_pooling(model: FittedModel) -> bool:
+    """Whether image scores are pooled from patch scores; not so where a detector has image scores of its own."""
+    return not getattr(model.detector, "reweighting_neighbours", 0)
+
+
+def distance_threshold(model: FittedModel, category: str | None) -> float:
+    """The distance to what was fitted up to which an image of a category is known; 1e30 where any is."""
+    recogniser = model.recogniser.by_source_[RGB]
+    threshold = float(recogniser.distance_thresholds_[recogniser.names_.index(category or "")])
+    return threshold if math.isfinite(threshold) else 1e30
+
+
 def graph_thresholds(calibration: Calibration) -> dict[str, float]:
     """What a graph compares scores and map values with, by the name that the number has in it."""
     return {
@@ -111,7 +128,13 @@ def graph_thresholds(calibration: Calibration) -> dict[str, float]:
 
 
 def pooled_graph(patches: Tensor, pooling: str) -> Tensor:
-    """Image scores `(B,)` from patch scores `(B, h, w)`, as `numeric.pooling.image_score`."""
+    """Image scores `(B,)` from patch scores `(B, h, w)`, as `numeric.pooling.image_scores`."""
+    pieces = [patches[:, down, across] for down, across in windows(tuple(patches.shape[1:]))]
+    return torch.stack([pooled_piece(piece, pooling) for piece in pieces], dim=1).amax(1)
+
+
+def pooled_piece(patches: Tensor, pooling: str) -> Tensor:
+    """One score `(B,)` for all of the patch scores `(B, h, w)`, as `numeric.pooling.image_score`."""
     flat = patches.flatten(1)  # (B, N)
     counts = pooled_counts(pooling, flat.shape[1])
     largest = flat.topk(max(counts), dim=1).values  # (B, most), descending
@@ -120,7 +143,10 @@ def pooled_graph(patches: Tensor, pooling: str) -> Tensor:
 
 
 class FrozenGraph(nn.Module):
-    """A `FrozenEncoder` as a network from `(B, H, W, 3)`, levels 0 to 255, to its layers, under `modality`."""
+    """A `FrozenEncoder` as a network from `(B, H, W, 3)`, levels 0 to 255, to its layers, under `modality`.
+
+    Strips go through it in tiles, as through the encoder; where these lie depends on the size alone.
+    """
 
     scale: Tensor
     shift: Tensor
@@ -128,6 +154,7 @@ class FrozenGraph(nn.Module):
     def __init__(self, encoder: FrozenEncoder, modality: str = RGB) -> None:
         super().__init__()
         self.network, self.modality = deepcopy(encoder.network).float(), modality  # the model's own stays as it is
+        self.multiple = encoder.size_multiple
         scale, shift = encoder.scale_and_shift
         self.register_buffer("scale", scale.flatten())  # (3,)
         self.register_buffer("shift", shift.flatten())  # (3,)
@@ -135,7 +162,24 @@ class FrozenGraph(nn.Module):
     def forward(self, images: Tensor) -> Features:
         # Channels last: OpenVINO fails to fuse a scale of the second axis of three into the product before it.
         planes = (images.float() * self.scale + self.shift).permute(0, 3, 1, 2)  # (B, 3, H, W)
-        return Features({self.modality: tuple(layer.float() for layer in self.network(planes))})
+        height, width = planes.shape[2:]
+        is_strip = max(height, width) > LONG * min(height, width)
+        layers = self.in_tiles(planes) if is_strip else self.network(planes)
+        return Features({self.modality: tuple(layer.float() for layer in layers)})
+
+    def in_tiles(self, planes: Tensor) -> Sequence[Tensor]:
+        """The layers of long images `(B, 3, H, W)`, as `tiling.encode_in_tiles`; tiles of one length together."""
+        height, width = planes.shape[2:]
+        side = 1 if height > width else 2  # the long one, of layers; one more of planes
+        places = list(tiles(max(height, width), min(height, width), self.multiple))
+        parts: dict[int, list[Tensor]] = {}  # of each tile the layers that it adds
+        for members in group_indices([place[3] - place[2] for place in places]).values():
+            stacked = torch.cat([planes.narrow(side + 1, places[i][2], places[i][3] - places[i][2]) for i in members])
+            found = [layer.unflatten(0, (len(members), -1)) for layer in self.network(stacked)]  # (tiles, B, h, w, D)
+            for row, i in enumerate(members):
+                start, end, outer, outer_end = places[i]
+                parts[i] = [kept(layer[row], side, start - outer, end - start, outer_end - outer) for layer in found]
+        return [torch.cat(same, dim=side) for same in zip(*(parts[i] for i in range(len(places))), strict=True)]
 
 
 class JointGraph(nn.Module):

@@ -15,9 +15,9 @@ import torch
 
 from blemish.errors import SettingsError
 from blemish.export.graph import INPUT, OUTPUTS, InspectionGraph
+from blemish.runtime.bundle import WEIGHTS
 from blemish.utils.optional import need
 
-WEIGHTS = "weights.bin"
 OPSETS = (18, 21)
 LEAST_SHARED = 1024  # bytes from which a tensor goes into the shared file
 EXAMPLES = 2  # images that are traced: of one, its batch would be taken for fixed

@@ -149,7 +149,8 @@ def nearest(
 ) -> Recognised:
     """The category with the smallest `ranking` distance `(C,)`, or the `category` given.
 
-    The image is known where one of `distances` `(C,)`, or that to the category given, is within its threshold.
+    The image is known where the distance to the category found is within its threshold; where one is given, which is
+    believed, where any of `distances` `(C,)` is within its own.
     """
     best = int(ranking.argmin()) if category is None else names.index(category)
     near = distances <= thresholds

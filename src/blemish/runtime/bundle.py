@@ -27,6 +27,7 @@ from blemish.utils.paths import shown
 
 FORMAT, VERSION = "blemish-bundle", 1
 FACTS, ARRAYS, PARITY, SAMPLES, README = "bundle.json", "arrays.npz", "parity.json", "samples", "README.md"
+WEIGHTS = "weights.bin"  # of ONNX graphs, which share it
 OWN_HASH = "facts_sha256"
 EngineName = Literal["onnx", "openvino"]
 IGNORED = "ignored"  # of the arrays: the area that is not judged
@@ -45,6 +46,16 @@ class Bundle:
         """The bundle in `folder`. Raises ModelError for anything else, and for one that is not as it was written."""
         folder = Path(folder).expanduser()
         facts = read_facts(folder)
+        try:
+            return cls._read(folder, facts)
+        except ModelError:
+            if read_facts(folder)[OWN_HASH] == facts[OWN_HASH]:
+                raise
+        return cls.read(folder)  # it was exported anew meanwhile
+
+    @classmethod
+    def _read(cls, folder: Path, facts: Mapping[str, Any]) -> Self:
+        """The bundle with these `facts`."""
         for name, known in facts["files"].items():
             check_file(folder / name, known)
         try:
@@ -63,6 +74,15 @@ class Bundle:
     def graphs(self) -> Mapping[tuple[int, int], Path]:
         """The graph for framed images of each size (height, width)."""
         return {(one["height"], one["width"]): self.folder / one["file"] for one in self.facts["graphs"]}
+
+    def check_graph(self, path: Path) -> None:
+        """Raise ModelError unless the graph at `path` and its weights are those that were there when it was read."""
+        try:
+            for name in (path.name, path.with_suffix(".bin").name, WEIGHTS):
+                if name in self.facts["files"]:
+                    check_file(self.folder / name, self.facts["files"][name])
+        except ModelError as error:
+            raise ModelError(error.expected, error.got, "load the bundle again, if it was exported anew") from error
 
     @cached_property
     def framing(self) -> Framing:

@@ -7,6 +7,7 @@ could not be read (this goes before 1); 130 interrupted.
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 import warnings
 from collections import Counter
@@ -22,6 +23,7 @@ NOT_GOOD, WRONG_USAGE, UNREADABLE, INTERRUPTED = 1, 2, 3, 130
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the program; returns its exit code."""
     options = parser().parse_args(arguments)
+    quiet_numpy()
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("always", DataWarning)
@@ -33,6 +35,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("error: interrupted; the same command goes on where it stopped", file=sys.stderr)
         return INTERRUPTED
+
+
+def quiet_numpy() -> None:
+    """Let numpy, which is not imported yet, multiply in one thread: others would spin beside those of the engine.
+
+    A number that is set already stays.
+    """
+    if "numpy" not in sys.modules:
+        os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 
 def show_warning(message: Warning | str, *_: Any, **__: Any) -> None:
@@ -49,6 +60,7 @@ def parser() -> argparse.ArgumentParser:
     found.add_argument("--threads", metavar="N", type=int, default=0, help="of the engine; all cores unless given")
     found.add_argument("--maps", action="store_true", help="write each anomaly map as .npy, too")
     found.add_argument("--no-overlays", action="store_true", help="write rows alone")
+    found.add_argument("--append", action="store_true", help="keep results of other pictures in OUT")
     found.add_argument("--restart", action="store_true", help="remove results of an earlier run in OUT")
     found.add_argument("--fail-on-defect", action="store_true", help="exit with 1 unless every picture is good")
     return found
@@ -56,7 +68,15 @@ def parser() -> argparse.ArgumentParser:
 
 def run(options: argparse.Namespace) -> int:
     """Inspect what the `options` name; returns the exit code."""
-    from blemish.cli.result_folder import Origin, Wanted, begin_results, result_folder, samples_left, write_summary
+    from blemish.cli.result_folder import (
+        Origin,
+        Wanted,
+        begin_results,
+        check_choice,
+        result_folder,
+        samples_left,
+        write_summary,
+    )
     from blemish.cli.results import ResultWriter
     from blemish.data.folder import find_inspection
     from blemish.runtime.runtime import Runtime
@@ -67,7 +87,8 @@ def run(options: argparse.Namespace) -> int:
         raise SettingsError("--threads of 0 (all cores) or more", str(options.threads), "give the number of threads")
     runtime = Runtime(options.bundle, options.threads)
     samples = find_inspection(options.paths).samples
-    wanted = Wanted(overlays=not options.no_overlays, maps=options.maps, restart=options.restart)
+    check_choice(options.restart, options.append)
+    wanted = Wanted(overlays=not options.no_overlays, maps=options.maps, restart=options.restart, append=options.append)
     origin = Origin(model=runtime.bundle.sha256, category=runtime.bundle.category)
     verdicts: Counter[str] = Counter()
     with output_errors(options.output):

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Iterable, Iterator
-from dataclasses import replace
+from collections.abc import Generator, Iterable
+from contextlib import closing
+from dataclasses import dataclass, replace
 from pathlib import Path
+from threading import Lock
 
 import numpy as np
 
 from blemish.data.content import content_warnings
 from blemish.data.loading import ImageInput, as_sample
 from blemish.data.samples import image_of
-from blemish.errors import BlemishError, DataWarning, ImageError
+from blemish.errors import BlemishError, DataWarning, ImageError, ModelError
 from blemish.numeric.pooling import judged_scores
 from blemish.numeric.raster import ignored_patches
 from blemish.preprocessing.framing import Frame
@@ -22,6 +24,19 @@ from blemish.runtime.bundle import Bundle
 from blemish.runtime.engines import Engine, load_engine
 from blemish.scoring.image_prediction import image_prediction
 from blemish.types import Failure, Prediction, Sample
+from blemish.utils.read_ahead import ReadAhead
+
+AHEAD = 2  # decoded images that wait, at most
+
+
+@dataclass(frozen=True, eq=False)
+class Opened:
+    """A decoded image `(H, W, 3)` uint8, its frame, and the seconds that took."""
+
+    sample: Sample
+    image: np.ndarray
+    frame: Frame
+    seconds: float
 
 
 class Runtime:
@@ -29,23 +44,33 @@ class Runtime:
 
     `threads` is how many the engine uses (0: as many as there are cores). Graphs are loaded when their size of frame
     first comes. Raises ModelError for a folder that is no whole bundle, or where its engine is missing.
+
+    One object serves any number of threads that call it at the same time, as in a web service: each gets the results
+    of its own images. ONNX Runtime runs them side by side, OpenVINO one after the other.
     """
 
     def __init__(self, folder: str | Path, threads: int = 0) -> None:
         self.bundle = Bundle.read(folder)
         self.threads = threads
         self._engines: dict[tuple[int, int], Engine] = {}
+        self._loading = Lock()
         self.engine(next(iter(self.bundle.graphs)))  # a missing engine shows now
 
     def inspect(self, image: ImageInput) -> Prediction:
         """The prediction about one image: a path, an `(H, W, 3)` uint8 array, a PIL picture, bytes.
 
-        Raises ImageError for what cannot be read, or frames to a size that the bundle has no graph for.
+        Raises ImageError for what cannot be read, or frames to a size that the bundle has no graph for; ModelError
+        where such a graph must be loaded, and the folder is not the one any more that was read.
         """
         return self.inspect_sample(as_sample(image))[0]
 
     def inspect_sample(self, sample: Sample) -> tuple[Prediction, np.ndarray]:
         """The prediction about a sample's image, and its decoded pixels `(H, W, 3)` uint8."""
+        opened = self._open(sample)
+        return self._predict_opened(opened), opened.image
+
+    def _open(self, sample: Sample) -> Opened:
+        """A decoded and framed image."""
         started = time.perf_counter()
         image = image_of(sample, self.bundle.full_scale)
         for warning in content_warnings(image, sample.name):
@@ -53,8 +78,21 @@ class Runtime:
         frame = self.bundle.framing.frame(fill_ignored(image, self.bundle.ignored))
         if frame.note:
             warnings.warn(DataWarning("resolution", sample.name, frame.note), stacklevel=2)
-        found = self.predict(frame, sample.name)
-        return replace(found, seconds=time.perf_counter() - started, source=sample.name), image
+        return Opened(sample, image, frame, time.perf_counter() - started)
+
+    def _open_or_fail(self, sample: Sample) -> Opened | Failure:
+        """As `_open`, or why there is none."""
+        try:
+            return self._open(sample)
+        except BlemishError as error:
+            return Failure(sample.name, str(error))
+
+    def _predict_opened(self, opened: Opened) -> Prediction:
+        """The prediction about a framed image, with its source and all that it took."""
+        started = time.perf_counter()
+        found = self.predict(opened.frame, opened.sample.name)
+        seconds = opened.seconds + time.perf_counter() - started
+        return replace(found, seconds=seconds, source=opened.sample.name)
 
     def predict(self, frame: Frame, name: str = "array") -> Prediction:
         """The prediction about a framed image."""
@@ -80,25 +118,44 @@ class Runtime:
             ignored=ignored,
         )
 
-    def inspect_stream(self, samples: Iterable[Sample]) -> Iterator[tuple[Prediction, np.ndarray] | Failure]:
-        """Each image's prediction and pixels, or why there is none; the rest goes on."""
-        for sample in samples:
-            try:
-                yield self.inspect_sample(sample)
-            except BlemishError as error:
-                yield Failure(sample.name, str(error))
+    def inspect_stream(self, samples: Iterable[Sample]) -> Generator[tuple[Prediction, np.ndarray] | Failure]:
+        """Each image's prediction and pixels, or why there is none; the rest goes on. Images are decoded ahead.
+
+        Raises ModelError where the bundle itself cannot be used any more.
+        """
+        with closing(ReadAhead(samples, self._open_or_fail, AHEAD)) as stream:
+            for opened in stream:
+                yield opened if isinstance(opened, Failure) else self._predict_or_fail(opened)
+
+    def _predict_or_fail(self, opened: Opened) -> tuple[Prediction, np.ndarray] | Failure:
+        """The prediction about a framed image and its pixels, or why there is none. Raises ModelError."""
+        try:
+            return self._predict_opened(opened), opened.image
+        except ModelError:
+            raise
+        except BlemishError as error:
+            return Failure(opened.sample.name, str(error))
 
     def engine(self, size: tuple[int, int], name: str = "array") -> Engine:
-        """The engine for framed images of a size (height, width). Raises ImageError for one without a graph."""
+        """The engine for framed images of a size (height, width).
+
+        Raises ImageError for one without a graph, ModelError where its files are not those any more that were read.
+        """
         if size not in self._engines:
-            graphs = self.bundle.graphs
-            if size not in graphs:
-                known = ", ".join(f"{width}x{height}" for height, width in graphs)
-                raise ImageError(
-                    f"a picture that is seen at {known} pixels, as the good ones",
-                    f"'{name}', which would be at {size[1]}x{size[0]}",
-                    "give pictures of the same shape, or export again with --picture of this shape",
-                )
-            precision = self.bundle.facts["precision"]
-            self._engines[size] = load_engine(self.bundle.engine, graphs[size], self.threads, precision)
+            with self._loading:
+                self._engines[size] = self._engines.get(size) or self._load(size, name)
         return self._engines[size]
+
+    def _load(self, size: tuple[int, int], name: str) -> Engine:
+        graphs = self.bundle.graphs
+        if size not in graphs:
+            known = ", ".join(f"{width}x{height}" for height, width in graphs)
+            raise ImageError(
+                f"a picture that is seen at {known} pixels, as the good ones",
+                f"'{name}', which would be at {size[1]}x{size[0]}",
+                "give pictures of the same shape, or export again with --picture of this shape",
+            )
+        try:
+            return load_engine(self.bundle.engine, graphs[size], self.threads, self.bundle.facts["precision"])
+        finally:  # not before: the folder may be replaced, by another export, while the graph is read
+            self.bundle.check_graph(graphs[size])
