@@ -31,7 +31,7 @@ OUT = Path(__file__).parent / "images"
 SIZES = {"light": (1280, 860), "dark": (820, 1180)}  # a desk's screen and a tablet held upright
 MOST_BYTES = 80_000
 SHOWN = {
-    "light": ("product", "limits", "wall", "review", "live", "album"),
+    "light": ("products", "product", "limits", "wall", "review", "live", "album", "settings"),
     "dark": ("limits", "wall", "review", "live"),
 }
 GOOD, KINDS = 40, {"broken_large": 4, "broken_small": 4, "contamination": 3, "good": 16}
