@@ -8,7 +8,11 @@ from PIL import Image
 from scan_parts import heights, points_of, same
 
 from blemish.data import load_scan
+from blemish.encoders.points.fpfh import load_fpfh
+from blemish.encoders.points.surface_statistics import load_surface_statistics
 from blemish.errors import ImageError
+from blemish.numeric.organised_points import spacing
+from blemish.preprocessing.scan import ScanFraming
 from blemish.types import POINTS, RGB, Sample, Scan
 
 
@@ -63,6 +67,22 @@ def test_points_of_another_resolution_are_laid_on_the_image(image: np.ndarray, p
     scan = load_scan(Sample(image.repeat(3, axis=0).repeat(3, axis=1), points=points))
     assert scan.xyz is not None
     assert np.array_equal(scan.xyz[1::3, 1::3], points, equal_nan=True)
+
+
+@pytest.mark.parametrize(
+    ("side", "pixels", "frame"), [(64, 448, 224), (64, 448, 448), (100, 448, 224), (150, 448, 224)]
+)
+def test_points_under_a_finer_picture_keep_their_distances(side: int, pixels: int, frame: int) -> None:
+    points = points_of(heights(side, 0.03), (0.2, 0.1), noise=1e-4, holes=0.02)
+    image = np.zeros((pixels, pixels, 3), np.uint8)
+    whole = ScanFraming(image_size=frame, plane=False, crop=False, turn=False)
+    framed = whole.frame(load_scan(Sample(image, points=points))).encoder_input
+    assert framed.shape == (frame, frame)
+    assert spacing(framed.xyz) == pytest.approx(spacing(points) * side / frame, rel=0.03)
+    for encoder in (load_fpfh(), load_surface_statistics()):
+        features = encoder.encode_points(framed.xyz[None])
+        described = features.layers[POINTS][0][features.valid[POINTS]]  # (n, D)
+        assert (described != 0).any(dim=1).float().mean() > 0.99
 
 
 def test_points_of_another_shape_are_refused(image: np.ndarray, points: np.ndarray, tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from blemish.numeric.organised_points import (
     any_valid,
     at_offsets,
     disc,
+    enlarged,
     extent,
     farthest,
     measured,
@@ -36,6 +37,29 @@ def test_spacing_is_the_median_step() -> None:
     assert spacing(points) == 0.25
     assert spacing(np.full((4, 4, 3), np.nan)) == 0
     assert spacing(np.zeros((1, 1, 3))) == 0
+
+
+def test_a_repeated_point_is_no_neighbour_of_itself() -> None:
+    y, x = np.mgrid[0:5, 0:6] * 0.25
+    points = np.stack([x, y, np.zeros_like(x)], axis=-1)
+    assert spacing(points.repeat(3, axis=0).repeat(3, axis=1)) == 0.25
+    assert spacing(np.zeros((4, 4, 3))) == 0
+
+
+@pytest.mark.parametrize("size", [(80, 80), (101, 97), (300, 320), (40, 40)])
+def test_points_on_a_finer_grid_are_those_of_the_surface(size: tuple[int, int]) -> None:
+    points = ball()
+    points[10:14, 20:23] = np.nan
+    points[:, :15] += (0, 0, 0.2)  # a step in depth
+    found = enlarged(points, size)
+    places = [(np.arange(fine) + 0.5) * 40 / fine - 0.5 for fine in size]
+    down, across = np.meshgrid(*places, indexing="ij")
+    assert found.dtype == np.float32
+    assert found == pytest.approx(resampled(points, across, down), abs=1e-6, nan_ok=True)
+    nearest = points[np.rint(down).astype(int), np.rint(across).astype(int)]
+    assert np.array_equal(measured(found), measured(nearest))  # holes stay
+    z = found[..., 2][measured(found)]
+    assert not ((z > points[:, 15:, 2][measured(points[:, 15:])].max()) & (z < points[:, :15, 2].min())).any()
 
 
 def test_a_disc_holds_one_of_each_two_opposite_offsets() -> None:

@@ -29,3 +29,9 @@ def test_a_channel_that_never_changes_stays_finite():
     standard = Standardise(1)
     standard.fit(torch.full((6, 1), 3.0))
     assert standard(torch.full((2, 1), 3.0)).abs().max() == pytest.approx(0)
+
+
+def test_a_single_patch_is_the_mean_and_has_a_scale_of_1() -> None:
+    standard = Standardise(2)
+    standard.fit(torch.tensor([[3.0, -1.0]]))
+    assert torch.equal(standard(torch.tensor([[3.0, -1.0], [5.0, 0.0]])), torch.tensor([[0.0, 0.0], [2.0, 1.0]]))

@@ -10,7 +10,7 @@ from blemish.numeric.organised_points import spacing
 from blemish.preprocessing.ground_removal import keep_clusters, pad_square, remove_plane
 from blemish.preprocessing.scan import ScanFraming
 from blemish.scoring.anomaly_map import full_map
-from blemish.types import Scan
+from blemish.types import LEAST_MEASURED, Scan
 
 
 def scan(height: int = 96, width: int = 96, top: float = 0.03) -> Scan:
@@ -107,6 +107,27 @@ def test_a_crop_holds_all_of_the_part_and_knows_the_way_back(height: int, width:
     rows, columns = frame.encoder_input.shape[:2]
     place = all_of_it.encoder_input.crop(slice(round(y), round(y) + rows), slice(round(x), round(x) + columns))
     assert same(frame.encoder_input, place)
+
+
+@pytest.mark.parametrize("side", [2, 9])
+def test_a_few_stray_points_are_none(side: int) -> None:
+    """Neither does the frame close in on them, nor does anything take them for the part."""
+    whole = scan()
+    stray = np.full_like(whole.xyz, np.nan)
+    stray[30 : 30 + side, 40 : 40 + side] = whole.xyz[30 : 30 + side, 40 : 40 + side]
+    framing = ScanFraming(image_size=96, plane=False, clusters=False)
+    assert side**2 < LEAST_MEASURED * 96**2
+    assert same(framing.frame(Scan(whole.rgb, stray)).encoder_input, framing.frame(Scan(whole.rgb)).encoder_input)
+    alone = framing.frame(Scan(xyz=stray)).encoder_input
+    assert (alone.shape, alone.available) == ((96, 96), ())
+
+
+def test_a_part_that_is_small_or_full_of_holes_keeps_its_points() -> None:
+    whole = scan()
+    for left in (np.random.default_rng(0).random((96, 96)) < 0.05, heights(96, 1.0) > 0.97):
+        xyz = np.where(left[..., None], whole.xyz, np.float32(np.nan))
+        framed = ScanFraming(image_size=96, plane=False, clusters=False, turn=False).frame(Scan(whole.rgb, xyz))
+        assert measured(framed.encoder_input.xyz).sum() == measured(xyz).sum() > 0
 
 
 def test_an_image_without_points() -> None:

@@ -9,6 +9,7 @@ from blemish.data.full_scale import FullScale
 from blemish.data.images import load_image
 from blemish.data.points import load_surface, resize_points
 from blemish.errors import ImageError
+from blemish.numeric.organised_points import enlarged
 from blemish.types import Sample, Scan
 
 
@@ -17,7 +18,8 @@ def load_scan(sample: Sample, full_scale: FullScale | None = None) -> Scan:
 
     `full_scale` says which level is white in images of more than 8 bits.
     Where there is no image, the colours in the file of points are taken for it, if it holds any.
-    Points of another size but the same aspect ratio are brought to the image's size by nearest neighbour.
+    Points of another size but the same aspect ratio are brought to the image's size: more of them by nearest neighbour,
+    fewer by `enlarged` of numeric/organised_points.py, between neighbours on one surface.
 
     Raises ImageError for files that are not there or cannot be read, and for points that belong to another image.
     """
@@ -34,8 +36,15 @@ def load_scan(sample: Sample, full_scale: FullScale | None = None) -> Scan:
                 _size(points),
                 "give the points that were measured with this picture, on its grid",
             )
-        points = resize_points(points, image.shape[:2])
+        points = _on_grid(points, (image.shape[0], image.shape[1]))
     return Scan(image, points)
+
+
+def _on_grid(points: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """The points `(H, W, 3)` on a grid `(h, w)` over the same area."""
+    if points.shape[0] * points.shape[1] >= size[0] * size[1]:
+        return resize_points(points, size)
+    return enlarged(points, size)
 
 
 def _same_aspect(size: tuple[int, ...], other: tuple[int, ...]) -> bool:

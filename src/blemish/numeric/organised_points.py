@@ -7,9 +7,12 @@ surface, columns × rows points away from the viewer, so that no camera pose has
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy.sparse import csr_array
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_array
 
 EDGE = 4.0  # times the spacing of points: a longer step along the grid is an edge; a surface seen at up to 75° has less
 GOLDEN_ANGLE = np.pi * (3 - np.sqrt(5))
@@ -22,10 +25,15 @@ def measured(points: np.ndarray) -> np.ndarray:
 
 
 def spacing(points: np.ndarray) -> float:
-    """The median distance of points that are neighbours on the grid, in metres; 0 where there are none."""
+    """The median distance of points that are neighbours on the grid, in metres; 0 where there are none.
+
+    Where points are repeated so often that it would be 0, repeated ones are no neighbours.
+    """
     steps = (np.linalg.norm(np.diff(points, axis=axis), axis=-1) for axis in (0, 1))
     lengths = np.concatenate([step[np.isfinite(step)] for step in steps])
-    return float(np.median(lengths)) if len(lengths) else 0.0
+    middle = float(np.median(lengths)) if len(lengths) else 0.0
+    apart = lengths[lengths > 0]
+    return float(np.median(apart)) if middle == 0 and len(apart) else middle
 
 
 def resampled(points: np.ndarray, across: np.ndarray, down: np.ndarray) -> np.ndarray:
@@ -46,12 +54,40 @@ def resampled(points: np.ndarray, across: np.ndarray, down: np.ndarray) -> np.nd
     right, low = (across - left)[..., None], (down - top)[..., None]
     above, below = ((1 - right) * row[0] + right * row[1] for row in corners)
     between = (1 - low) * above + low * below
-    steps = [corners[0][1] - corners[0][0], corners[1][1] - corners[1][0]]
-    steps += [corners[1][0] - corners[0][0], corners[1][1] - corners[0][1]]
-    longest = np.max([np.square(step).sum(-1) for step in steps], axis=0)  # (…), NaN where one is not measured
-    is_surface = longest <= (EDGE * spacing(points)) ** 2
+    cells = _cells_on_surface(wide, spacing(points))  # its border is not: beyond the grid nothing was measured
+    is_surface = cells[np.clip(top + 1, 0, height), np.clip(left + 1, 0, width)]
     nearest = at(np.rint(down).astype(int), np.rint(across).astype(int))
     return np.where(is_surface[..., None], between, nearest)
+
+
+def enlarged(points: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """`points` `(H, W, 3)` on a finer grid `(h, w)` over the same area, as `resampled` gives them: `(h, w, 3)` float32.
+
+    Measured are the places whose nearest point is. The spacing becomes that of the finer grid, where repeated points
+    would have none.
+    """
+    places = [
+        (np.arange(fine) + 0.5) * coarse / fine - 0.5 for fine, coarse in zip(size, points.shape[:2], strict=True)
+    ]
+    (top, left), (row, column) = ([f(own).astype(int) + 1 for own in places] for f in (np.floor, np.rint))
+    low, right = (own + 1 - first for own, first in zip(places, (top, left), strict=True))
+    wide = np.pad(points.astype(np.float64), ((1, 1), (1, 1), (0, 0)), constant_values=np.nan)
+    cells = _cells_on_surface(wide, spacing(points))
+    between = (1 - right[:, None]) * wide[:, left] + right[:, None] * wide[:, left + 1]  # (H + 2, w, 3)
+    found = points.astype(np.float32)[row - 1][:, column - 1]  # (h, w, 3)
+    for index in range(size[0]):
+        line = (1 - low[index]) * between[top[index]] + low[index] * between[top[index] + 1]  # (w, 3)
+        np.copyto(found[index], line, where=cells[top[index], left, None], casting="same_kind")
+    return found
+
+
+def _cells_on_surface(points: np.ndarray, between: float) -> np.ndarray:
+    """Which squares of four neighbours among `points` `(H, W, 3)` lie on one surface, `(H - 1, W - 1)` bool: all are
+    measured, and none of the steps along the grid is longer than `EDGE` times the usual one, `between`."""
+    along, down = (np.square(np.diff(points, axis=axis)).sum(-1) for axis in (1, 0))  # NaN where one is not measured
+    longest = np.maximum(np.maximum(along[:-1], along[1:]), np.maximum(down[:, :-1], down[:, 1:]))
+    on_surface: np.ndarray = longest <= (EDGE * between) ** 2
+    return on_surface
 
 
 def disc(radius: float, most: int | None = None) -> np.ndarray:
@@ -209,6 +245,8 @@ def extent(valid: np.ndarray, side: int) -> tuple[slice, slice]:
 
 def patch_means(patches: np.ndarray, count: int) -> csr_array:
     """The sparse matrix `(count, N)` that averages rows of N points over the patches whose indices `patches` holds."""
+    from scipy.sparse import csr_array  # the light runtime has no scipy, and only enlarges points
+
     weight = 1 / np.bincount(patches, minlength=count)[patches]  # (N,)
     return csr_array((weight.astype(np.float32), (patches, np.arange(len(patches)))), shape=(count, len(patches)))
 

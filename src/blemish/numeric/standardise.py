@@ -54,10 +54,11 @@ class Standardise(nn.Module):
 
     @torch.no_grad()
     def fit(self, patches: Tensor) -> None:
-        """Take mean and standard deviation from normal patches `(…, dim)`."""
+        """Take mean and standard deviation from normal patches `(…, dim)`; of a single one, which has none, the scale
+        is 1."""
         flat = patches.flatten(0, -2)
         self.mean.copy_(flat.mean(dim=0))
-        self.scale.copy_(flat.std(dim=0).clamp_min(STD_FLOOR))
+        self.scale.copy_(flat.std(dim=0).clamp_min(STD_FLOOR) if len(flat) > 1 else torch.ones_like(self.scale))
 
     def forward(self, x: Tensor) -> Tensor:
         """`x` `(…, dim)`, standardised."""

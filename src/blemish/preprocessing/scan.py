@@ -24,7 +24,7 @@ from blemish.preprocessing.crop_to_part import cut, principal_axis, rotation
 from blemish.preprocessing.foreground import find_part
 from blemish.preprocessing.framing import Frame
 from blemish.preprocessing.ground_removal import keep_clusters, pad_square, remove_plane, square_margins
-from blemish.types import POINTS, ImageOrScan, Scan
+from blemish.types import LEAST_MEASURED, ImageOrScan, Scan
 
 MARGIN = 0.03  # of the square's side around the part's points; chosen by eye: an outline stays in view
 TURNED_FROM = 1.12  # length over width (standard deviations) from which a part has a direction; chosen by eye
@@ -44,6 +44,7 @@ class ScanFraming:
     `turn`: a part that is longer than wide, and does not reach the border of its scan, is turned until it lies along
     the horizontal, its heavier end to the right; the points turn with it about the optical axis. Sides are multiples
     of `multiple`. Nothing is learned: scans of several categories are framed alike before their category is known.
+    Where fewer than `LEAST_MEASURED` of its points are left, a scan is framed as if it lacked them all.
 
     A scan that is not square is padded: its image's edge pixels are repeated, its points end. The image is scaled
     bicubically, the points by nearest neighbour. `plane`: points within `band` metres of the plane along the border are
@@ -100,9 +101,7 @@ class ScanFraming:
         scan = image if isinstance(image, Scan) else _as_scan(image)
         height, width = scan.shape
         side = self._side(max(height, width))
-        if scan.image is not None:  # points of which none was measured count as missing
-            scan = Scan(scan.image, scan.xyz if POINTS in scan.available else None)
-        scan = scan.map(rgb=lambda rgb: rgb, xyz=self._part_of)
+        scan = _without_stray_points(Scan(scan.image, None if scan.xyz is None else self._part_of(scan.xyz)))
         square = scan.map(
             rgb=lambda rgb: _bicubic(pad_square(rgb), side),  # (S, S, 3) uint8
             xyz=lambda xyz: resize_points(pad_square(xyz, fill=np.nan), (side, side)),  # (S, S, 3)
@@ -200,6 +199,13 @@ def direction(part: np.ndarray) -> float | None:
     if skewness > LOPSIDED:
         return angle
     return PREFERRED_ANGLE + (angle - PREFERRED_ANGLE + math.pi / 2) % math.pi - math.pi / 2
+
+
+def _without_stray_points(scan: Scan) -> Scan:
+    """The scan without its points where fewer than `LEAST_MEASURED` were measured; without an image none is left."""
+    if scan.xyz is None or measured(scan.xyz).mean() >= LEAST_MEASURED:
+        return scan
+    return Scan(scan.image, np.full_like(scan.xyz, np.nan) if scan.image is None else None)
 
 
 def _can_be_turned(scan: Scan) -> bool:

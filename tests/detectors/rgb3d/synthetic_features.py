@@ -56,6 +56,14 @@ def changed(features: Features, modality: str, seed: int = 5) -> tuple[Features,
     return Features({**features.layers, modality: (layer,)}, features.valid, features.categories), where
 
 
+def with_stray_points(features: Features) -> Features:
+    """The same with points in a single patch of each scan, which are unlike anything."""
+    valid = torch.zeros_like(features.valid[POINTS])
+    valid[:, 5, 6] = True
+    points = torch.where(valid[..., None], 100.0, torch.zeros_like(features.layers[POINTS][0]))
+    return Features({**features.layers, POINTS: (points,)}, {**features.valid, POINTS: valid}, features.categories)
+
+
 def without(features: Features, modality: str) -> Features:
     """The same without one modality."""
     layers = {**features.layers, modality: (torch.zeros_like(features.layers[modality][0]),)}

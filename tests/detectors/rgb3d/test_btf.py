@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from synthetic_features import IMAGE, changed, normal_batches, scans, without
+from synthetic_features import IMAGE, changed, normal_batches, scans, with_stray_points, without
 
 from blemish.detectors.patchcore import PatchCore
 from blemish.detectors.rgb3d.btf import BTF
@@ -82,6 +82,13 @@ def test_the_available_modality_is_compared_alone(lost: str, left: str) -> None:
     layer[:, where] += 8 * layer.std()
     bad = without(Features({**whole.layers, left: (layer,)}, whole.valid, whole.categories), lost)
     assert float(detector.score(bad).patches[:, where].min()) > float(unimodal[:, where].max())
+
+
+def test_a_few_stray_points_count_as_none() -> None:
+    detector, whole = fitted(), scans(2, 8)
+    expected, stray = without(whole, POINTS), with_stray_points(whole)
+    assert torch.equal(detector.score(stray).patches, detector.score(expected).patches)
+    assert stray.available == (RGB,)
 
 
 def test_normal_scans_that_lack_a_modality_are_not_learned_from() -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import torch
-from synthetic_features import IMAGE, changed, normal_batches, scans, without
+from synthetic_features import IMAGE, changed, normal_batches, scans, with_stray_points, without
 
 from blemish.detectors.rgb3d.m3dm import BANKS, DECISION_SCANS, FUSED, M3DM, CategoryPatches
 from blemish.detectors.rgb3d.memory_bank import MemoryBank
@@ -122,6 +122,13 @@ def test_the_available_modality_is_compared_alone_in_comparable_units(lost: str,
     assert (detector.score(bad).patches.flatten(1).argmax(1) == 5 * 12 + 6).all()
 
 
+def test_a_few_stray_points_count_as_none() -> None:
+    detector, whole = fitted(), scans(2, 8)
+    expected, stray = without(whole, POINTS), with_stray_points(whole)
+    assert torch.equal(detector.score(stray).patches, detector.score(expected).patches)
+    assert stray.available == (RGB,)
+
+
 def test_an_image_encoder_suffices_at_inspection() -> None:
     detector, whole = fitted(), scans(1, 8)
     images = Features({RGB: whole.layers[RGB]}, categories=whole.categories)
@@ -200,6 +207,15 @@ def test_decisions_rest_on_at_most_so_many_evenly_spaced_scans() -> None:
 
     assert chosen(5) == set(range(5))
     assert chosen(4 * DECISION_SCANS) == set(range(0, 4 * DECISION_SCANS, 4))
+
+
+def test_a_sample_without_points_is_refused_with_the_way_out() -> None:
+    (batch,) = normal_batches()
+    valid = torch.zeros_like(batch.features.valid[POINTS])
+    valid[:, 5, 5:7] = True  # two of 144 patches
+    seldom = Batch(Features(batch.features.layers, {POINTS: valid}, batch.features.categories))
+    with pytest.raises(SettingsError, match=r"none among 1 patches of 'nut'.*raise reservoir_size, which is 1"):
+        M3DM(reservoir_size=1).fit([seldom])
 
 
 def test_memory_is_bounded_by_the_reservoir() -> None:

@@ -75,13 +75,16 @@ def test_the_root_of_squares_is_that_of_torch() -> None:
 
 
 def damaged() -> Features:
-    """Five scans: whole; with a hole in the middle; without points; with points here and there; without an image."""
-    features = scans(5, 8)
+    """Whole; with a hole in the middle; without points; with points here and there; without an image; with points in
+    one patch, with an image and without."""
+    features = scans(7, 8)
     valid = features.valid[POINTS].clone()
     valid[1, 5, 5:7], valid[1, 3:5, 4], valid[2] = False, False, False
     valid[3] &= torch.rand(SIDE, SIDE, generator=torch.Generator().manual_seed(3)) < 0.5
+    valid[5:] = False
+    valid[5:, 5, 6] = True
     seen = torch.ones_like(valid)
-    seen[4] = False
+    seen[[4, 6]] = False
     (image,), (points,) = features.layers.values()
     layers = {RGB: (image * seen[..., None],), POINTS: (points * valid[..., None],)}
     return replace(features, layers=layers, valid={RGB: seen, POINTS: valid})

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from synthetic_features import SIDE, normal_batches, scans, without
+from synthetic_features import SIDE, normal_batches, scans, with_stray_points, without
 
 from blemish.detectors.rgb3d.asymmetric_student_teacher import AST
 from blemish.detectors.rgb3d.cfm import CFM
@@ -50,6 +50,15 @@ def test_the_available_modality_is_scored_alone(kind: type[ScanDetector[Any]], l
     parts = detector.explain(bad)  # type: ignore[attr-defined]
     assert not bool(parts[lost].any())
     assert float(parts[left][:, 5, 6].min()) > float(parts[left].median())
+
+
+@each
+def test_a_few_stray_points_count_as_none(kind: type[ScanDetector[Any]]) -> None:
+    detector, whole = fitted(kind), scans(2, 8)
+    stray = with_stray_points(whole)
+    assert torch.equal(detector.score(stray).patches, detector.score(without(whole, POINTS)).patches)
+    assert not bool(detector.explain(stray)[POINTS].any())  # type: ignore[attr-defined]
+    assert stray.available == (RGB,)
 
 
 def scoring(detector: ScanDetector[Any], **settings: object) -> ScanDetector[Any]:

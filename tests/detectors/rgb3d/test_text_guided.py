@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from synthetic_features import changed, normal_batches, prompts, scans, without
+from synthetic_features import changed, normal_batches, prompts, scans, with_stray_points, without
 from torch import nn
 from torch.nn.functional import cosine_similarity, normalize
 
@@ -39,6 +39,13 @@ def with_anomalies(features: Features) -> Batch:
     layer[:, where] += 4
     altered = replace(altered, layers={**altered.layers, RGB: (layer,)})
     return Batch(features, altered, where.expand(len(features), -1, -1), prompts(NAMES))
+
+
+def test_a_few_stray_points_count_as_none() -> None:
+    detector, whole = fitted(), scans(1, 8, NAMES)
+    stray = with_stray_points(whole)
+    assert torch.equal(detector.score(stray).patches, detector.score(without(whole, POINTS)).patches)
+    assert stray.available == (RGB,)
 
 
 def test_the_map_by_its_formula() -> None:

@@ -236,7 +236,8 @@ class M3DM(TrainedDetector[FeatureFusion]):
     def fit(self, batches: Iterable[Batch], progress: Progress | None = None) -> Self:
         """Train the fusion, fill the banks, fit the SVMs; two passes over `batches`. `loss_` keeps every step's loss.
 
-        Raises MissingPackageError without scikit-learn, SettingsError where no scan has both modalities.
+        Raises MissingPackageError without scikit-learn, SettingsError where no scan has both modalities or
+        `reservoir_size` is so small that no patch of a category with points is drawn.
         """
         linear_models()  # raises before anything is learned
         patches = self._sample(batches)
@@ -257,7 +258,10 @@ class M3DM(TrainedDetector[FeatureFusion]):
         return FeatureFusion((image_dim, points_dim), self.temperature)
 
     def _sample(self, batches: Iterable[Batch]) -> dict[str, CategoryPatches]:
-        """A sample of the normal patches of each category, from scans with both modalities."""
+        """A sample of the normal patches of each category, from scans with both modalities.
+
+        Raises SettingsError where there are none, or the sample of a category holds no patch with points.
+        """
         samples: dict[str, ReservoirSample] = {}  # rows (D1 + D2 + 2): image, points, is valid, number of the scan
         numbers: dict[str, list[int]] = {}
         dims = 0, 0
@@ -275,6 +279,12 @@ class M3DM(TrainedDetector[FeatureFusion]):
         for name in list(samples):
             image, points, facts = samples.pop(name).rows().split((*dims, 2), dim=1)
             valid, scans = facts[:, 0] > 0, facts[:, 1].round().long()
+            if not valid.any():
+                raise SettingsError(
+                    "a patch with points in the sample that memory banks are filled from",
+                    f"none among {len(valid)} patches" + (f" of '{name}'" if name != UNNAMED else ""),
+                    f"raise reservoir_size, which is {self.reservoir_size}",
+                )
             found[name] = CategoryPatches(image, points, valid, scans, tuple(dict.fromkeys(numbers[name])))
         return found
 

@@ -20,7 +20,7 @@ from blemish.detectors.categories import categories_of
 from blemish.detectors.rgb3d.prototypes import searched
 from blemish.errors import SettingsError
 from blemish.numeric.neighbours import Neighbours
-from blemish.types import POINTS, RGB, Features
+from blemish.types import POINTS, RGB, Features, is_available
 
 PATCHES_AT_ONCE = 8192  # that go through a network together: bounds memory
 
@@ -33,7 +33,7 @@ Holes = Literal["fill", "image", "zero"]
 
 @dataclass(frozen=True)
 class ScanPatches:
-    """One scan on the grid `(h, w)` of its points."""
+    """One scan on the grid `(h, w)` of its points; where it has an image and too few points (`is_available`), none."""
 
     image: Tensor  # (h, w, D1), zeros where the scan has no image
     points: Tensor  # (h, w, D2), zeros where not `valid`
@@ -131,6 +131,7 @@ def _one_scan(features: Features, category: str, dims: Sequence[int] | None) -> 
     else:
         assert points is not None
         valid = features.valid[POINTS][0] if POINTS in features.valid else torch.ones(grid, device=device) > 0
+        valid = valid & is_available(valid[None]) if has_image else valid  # (h, w)
     return ScanPatches(image[0], points[0], has_image, valid, fill_holes(valid), category)
 
 

@@ -20,7 +20,7 @@ from torch.nn.functional import max_pool2d, pad
 from blemish.detectors.rgb3d.patches import Holes, check_modalities, on_grid
 from blemish.numeric.dense_neighbours import nearest_distances
 from blemish.numeric.neighbours import Neighbours
-from blemish.types import POINTS, RGB, Features
+from blemish.types import POINTS, RGB, Features, is_available
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,6 +99,8 @@ def scan_batch(features: Features, dims: Sequence[int]) -> ScanBatch:
     shape = present.shape[:3]
     has_image, has_points = (_available(features, modality) for modality in (RGB, POINTS))
     valid = features.valid[POINTS] if POINTS in features.valid else torch.ones_like(present[..., 0]) > 0
+    if isinstance(has_image, Tensor) and isinstance(has_points, Tensor):
+        valid = valid & (has_points | ~has_image)
     return ScanBatch(
         image=present.new_zeros(*shape, dims[0]) if image is None else on_grid(image, (shape[1], shape[2])),
         points=present.new_zeros(*shape, dims[1]) if points is None else points,
@@ -109,11 +111,11 @@ def scan_batch(features: Features, dims: Sequence[int]) -> ScanBatch:
 
 
 def _available(features: Features, modality: str) -> Tensor | bool:
-    """In which images there is anything of a modality, `(B, 1, 1)` bool; False where it is not among the features."""
+    """Which images have a modality, `(B, 1, 1)` bool; False where it is not among the features."""
     if modality not in features.layers:
         return False
     if modality in features.valid:
-        return features.valid[modality].flatten(1).any(1)[:, None, None]
+        return is_available(features.valid[modality])[:, None, None]
     return torch.ones_like(features.layers[modality][0][:, :1, :1, 0]) > 0
 
 
