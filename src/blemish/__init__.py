@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from blemish.model.inspector import Inspector
     from blemish.model.mutual_inspection import MutualInspection, inspect_mutually
     from blemish.model.outlier_detector import AnomalyInspector
+    from blemish.report.views import overlay
     from blemish.types import Failure, Prediction, Region, Sample, Scan
 
 __version__ = "0.1.0"
@@ -28,6 +29,7 @@ _HOME = {
     "Scan": "types",
     "from_bgr": "data.frames",
     "inspect_mutually": "model.mutual_inspection",
+    "overlay": "report.views",
 }
 
 __all__ = [
@@ -43,6 +45,7 @@ __all__ = [
     "errors",
     "from_bgr",
     "inspect_mutually",
+    "overlay",
 ]
 
 

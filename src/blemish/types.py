@@ -673,7 +673,8 @@ class Prediction:
     def __repr__(self) -> str:
         """One line, without the map."""
         facts = [f"score {self.score:.4g}", f"threshold {self.threshold:.4g}", f"p-value {self.p_value:.2g}"]
-        facts += [f"{len(self.regions)} regions", f"map {self.map.shape}", f"source {self.source!r}"]
+        count = len(self.regions)
+        facts += [f"{count} region{'' if count == 1 else 's'}", f"map {self.map.shape}", f"source {self.source!r}"]
         facts += [] if self.category is None else [f"category {self.category!r}"]
         return f"<Prediction {self.verdict}: {', '.join(facts)}>"
 

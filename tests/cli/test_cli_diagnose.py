@@ -55,6 +55,15 @@ def test_unreadable_images_end_with_their_own_code(
     assert diagnosis(tmp_path / "out")["identity mapping"]["verdict"] == "ok"
 
 
+def test_no_report_among_pictures(blemish: Blemish, disc_model: Path, parts: Path) -> None:
+    good = parts / "disc" / "test" / "good"
+    before = sorted(good.iterdir())
+    result = blemish("diagnose", disc_model, good, "-o", good)
+    assert result.exit_code == 2
+    assert "a folder of pictures" in result.stderr
+    assert sorted(good.iterdir()) == before
+
+
 def test_wrong_usage(blemish: Blemish, disc_model: Path, parts: Path, tmp_path: Path) -> None:
     assert blemish("diagnose", tmp_path, "-o", tmp_path / "o").exit_code == 2
     assert blemish("diagnose", disc_model, tmp_path / "none", "-o", tmp_path / "o").exit_code == 2

@@ -2,13 +2,16 @@ from __future__ import annotations
 
 import csv
 import shutil
+from io import StringIO
+from math import nan
 from pathlib import Path
 from typing import Any
 
 import pytest
 from cli_parts import METHOD, Blemish
+from rich.console import Console
 
-from blemish.cli.evaluate import comma_separated
+from blemish.cli.evaluate import comma_separated, means_table
 
 COLUMNS = (
     *("dataset", "category", "detector", "encoder", "image_size", "shots", "seed", "pooled"),
@@ -52,6 +55,8 @@ def test_what_is_done_is_told_in_plain_lines(
 ) -> None:
     monkeypatch.setattr("blemish.cli.progress.EVERY", 0)
     result = blemish("evaluate", parts / "disc", "-o", tmp_path, *METHOD, "--seeds", "0,1")
+    assert "seed 0: learning" in result.stderr
+    assert "patchcore, all shots, seed 0: setting the limit\n" in result.stderr
     assert " 50%  patchcore, all shots, seed 0: testing disc\n" in result.stderr
     assert "100%  patchcore, all shots, seed 1: testing disc\n" in result.stderr
     assert "seed 1" not in result.stdout
@@ -66,7 +71,7 @@ def test_pooled_is_one_model_for_all(blemish: Blemish, parts: Path, tmp_path: Pa
 
 
 def test_only_the_categories_named(blemish: Blemish, parts: Path, tmp_path: Path) -> None:
-    common = ("-o", tmp_path, *METHOD, "--shots", "1", "--seeds", "0", "--category")
+    common = ("-o", tmp_path, "--restart", *METHOD, "--shots", "1", "--seeds", "0", "--category")
     assert blemish("evaluate", parts, *common, "ring").exit_code == 0
     assert [row["category"] for row in rows_of(tmp_path)] == ["ring"]
     assert blemish("evaluate", parts / "disc", parts / "ring", *common, "ring").exit_code == 0
@@ -192,6 +197,74 @@ def test_what_follows_an_options_value_is_a_dataset(blemish: Blemish, parts: Pat
         result = blemish("evaluate", *words, tmp_path / "nowhere", "-o", tmp_path / "out", *METHOD)
         assert result.exit_code == 2
         assert "nowhere" in result.stderr
+
+
+def test_earlier_results_are_refused_unless_replaced(blemish: Blemish, parts: Path, tmp_path: Path) -> None:
+    common = ("evaluate", parts / "disc", "-o", tmp_path, *METHOD, "--shots", 1, "--seeds")
+    assert blemish(*common, "0,1").exit_code == 0
+    before = (tmp_path / "results.csv").read_bytes()
+    refused = blemish(*common, 0)
+    assert refused.exit_code == 2
+    assert "got 2 rows in" in refused.stderr
+    assert (tmp_path / "results.csv").read_bytes() == before
+    assert blemish(*common, 0, "--restart").exit_code == 0
+    assert len(rows_of(tmp_path)) == 1
+
+
+def test_results_go_not_among_pictures(blemish: Blemish, parts: Path) -> None:
+    good = parts / "disc" / "test" / "good"
+    result = blemish("evaluate", parts / "disc", "-o", good, *METHOD, "--shots", 1, "--seeds", 0)
+    assert result.exit_code == 2
+    assert not (good / "results.csv").exists()
+
+
+def test_several_encoders(blemish: Blemish, parts: Path, tmp_path: Path) -> None:
+    method = ("--detector", "patchcore", "--encoder", "pixels,pixels+pixels", "--image-size", 64, "--device", "cpu")
+    result = blemish("evaluate", parts / "disc", "-o", tmp_path, *method, "--shots", 1, "--seeds", 0)
+    assert result.exit_code == 0, result.output
+    assert [row["encoder"] for row in rows_of(tmp_path)] == ["pixels", "pixels+pixels"]
+
+
+def row_of(category: str, detector: str, encoder: str = "pixels", **more: Any) -> dict[str, Any]:
+    facts = {"dataset": "parts", "category": category, "detector": detector, "encoder": encoder}
+    return dict.fromkeys(COLUMNS, 0.5) | facts | {"image_size": 96, "shots": 4, "seed": 0, "pooled": False} | more
+
+
+def table_text(rows: list[dict[str, Any]], width: int) -> str:
+    file = StringIO()
+    Console(width=width, file=file).print(means_table(rows, width))
+    return file.getvalue()
+
+
+@pytest.mark.parametrize("width", [80, 120, 160])
+@pytest.mark.parametrize("categories", [["bottle"], ["bottle", "metal_nut"]])
+def test_the_table_names_every_method_at_any_width(width: int, categories: list[str]) -> None:
+    detectors = ["subspace", "padim", "reverse-distillation"]
+    text = table_text([row_of(category, detector) for category in categories for detector in detectors], width)
+    lines = [line.split() for line in text.splitlines()]
+    named = [["mean"]] + [[category] for category in categories] if len(categories) > 1 else [[]]
+    for detector in detectors:
+        for category in named:
+            assert any(line[: len(category) + 1] == [*category, detector] for line in lines), text
+    heads = " ".join(text.split())
+    assert "AUROC" in heads
+    assert "Means over the seeds: parts, " in heads
+    assert "pixels, 96 px, 4 shots" in heads
+    assert all(len(line) <= width for line in text.splitlines())
+
+
+def test_the_table_leaves_out_measures_for_want_of_room_and_says_which() -> None:
+    rows = [row_of("bottle", detector, unknown_rate=0.125) for detector in ("subspace", "padim")]
+    wide, narrow = table_text(rows, 160), table_text(rows, 80)
+    assert "0.125" in wide
+    assert "Also in results.csv" not in wide
+    assert "0.125" not in narrow
+    assert "Also in results.csv: unknown, " in narrow
+
+
+def test_the_table_has_no_column_without_values() -> None:
+    rows = [row_of("bottle", "padim", pixel_auroc=nan, aupro_30=nan, aupro_05=nan)]
+    assert "AUPRO" not in table_text(rows, 160)
 
 
 def test_commas_separate_as_well() -> None:

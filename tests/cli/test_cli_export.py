@@ -30,7 +30,9 @@ def model(blemish: Blemish, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "model"
 
 
-def test_a_bundle_inspects_as_its_model_does(model: Path, blemish: Blemish, tmp_path: Path) -> None:
+def test_a_bundle_inspects_as_its_model_does(
+    model: Path, blemish: Blemish, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     made = blemish("export", model, "-o", tmp_path / "bundle")
     assert made.exit_code == 0, made.output
     assert "scores differ" in made.output
@@ -47,6 +49,16 @@ def test_a_bundle_inspects_as_its_model_does(model: Path, blemish: Blemish, tmp_
     for name, row in found.items():
         assert row["verdict"] == expected[name]["verdict"]
         assert row["score"] == pytest.approx(expected[name]["score"], rel=1e-3)
+    more = tmp_path / "more.png"
+    more.write_bytes((pictures / "good" / "000.png").read_bytes())
+    again = [str(tmp_path / "bundle"), str(more), "-o", str(tmp_path / "runtime")]
+    rows = tmp_path / "runtime" / "results.jsonl"
+    assert main(again) == 2
+    assert f"got those of {len(found)} other pictures" in capsys.readouterr().err
+    assert main([*again, "--append", "--restart"]) == 2
+    assert len(rows.read_text().splitlines()) == len(found)
+    assert main([*again, "--append"]) == 0
+    assert len(rows.read_text().splitlines()) == len(found) + 1
 
 
 @pytest.mark.parametrize(

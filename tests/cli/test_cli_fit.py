@@ -3,6 +3,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 import resource
 import signal
 import subprocess
@@ -174,6 +175,40 @@ def test_a_folder_that_is_no_model_is_not_replaced(blemish: Blemish, parts: Path
     result = blemish("fit", parts / "disc", "-o", tmp_path / "thesis", *METHOD)
     assert result.exit_code == 2
     assert visible(tmp_path) == {"thesis/chapter.txt": b"mine"}
+
+
+@pytest.mark.parametrize("place", ["folder of pictures", "below a file"])
+def test_where_no_model_can_be_saved_nothing_is_learned(
+    blemish: Blemish, parts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    def learn(*arguments: object, **settings: object) -> None:
+        raise AssertionError("it learned first")
+
+    monkeypatch.setattr("blemish.model.inspector.Inspector.fit", learn)
+    (tmp_path / "file").write_text("mine")
+    model = parts / "disc" / "test" / "good" if place == "folder of pictures" else tmp_path / "file" / "model"
+    result = blemish("fit", parts / "disc", "-o", model, *METHOD)
+    assert result.exit_code == 2, result.output
+    assert ("a folder with other files" if place == "folder of pictures" else "a file where a folder") in result.stderr
+
+
+def test_the_model_that_is_replaced_is_named(blemish: Blemish, parts: Path, tmp_path: Path) -> None:
+    command = ("fit", parts / "disc", "-o", tmp_path / "model", *METHOD)
+    assert "replaces" not in blemish(*command).stdout
+    again = blemish(*command)
+    assert re.search(r"It replaces the model of \d{4}-\d\d-\d\d \d\d:\d\d, patchcore on pixels\n", again.stdout)
+    (tmp_path / "model" / "settings.json").write_text("{}")
+    assert ", which could not be read\n" in blemish(*command).stdout
+
+
+def test_the_second_part_of_learning_has_a_name(
+    blemish: Blemish, parts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("blemish.cli.progress.EVERY", 0)
+    result = blemish("fit", parts / "disc", "-o", tmp_path / "model", *METHOD)
+    steps = [line.split("%")[1].split(",")[0].strip() for line in result.stderr.splitlines() if "%  " in line]
+    assert list(dict.fromkeys(steps)) == ["learning", "setting the limit"]
+    assert steps == sorted(steps)
 
 
 def test_a_broken_good_image_is_named(blemish: Blemish, parts: Path, tmp_path: Path) -> None:

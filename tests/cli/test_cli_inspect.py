@@ -33,7 +33,7 @@ def test_every_image_gets_a_row_an_overlay_and_a_place_in_the_report(
     rows, table = rows_of(tmp_path / "out"), table_of(tmp_path / "out")
     assert len(rows) == len(table) == 6
     assert [row["is_defective"] for row in rows if "scratch" in row["file"]] == [True] * 3
-    assert list(table[0])[:8] == ["file", "category", "score", "p_value", "is_defective", "regions", "seconds", "error"]
+    assert list(table[0])[:5] == ["file", "verdict", "reason", "score", "threshold"]
     for row, line in zip(rows, table, strict=True):
         assert list(row) == list(line) == list(COLUMNS)
         assert float(line["score"]) == row["score"]
@@ -170,7 +170,13 @@ def test_other_content_of_the_output_folder_stays_and_old_results_go(
     test = parts / "disc" / "test"
     assert blemish("inspect", disc_model, test / "scratch", "-o", out).exit_code == 0
     (out / "overlays" / "notes.txt").write_text("mine, too")
-    assert blemish("inspect", disc_model, test / "good" / "000.png", "-o", out).exit_code == 0
+    before = rows_of(out)
+    refused = blemish("inspect", disc_model, test / "good" / "000.png", "-o", out)
+    assert refused.exit_code == 2
+    assert "got those of 3 other pictures; add --append" in refused.stderr
+    assert rows_of(out) == before
+    assert len(list((out / "overlays").iterdir())) == 4
+    assert blemish("inspect", disc_model, test / "good" / "000.png", "-o", out, "--restart").exit_code == 0
     assert (out / "notes.txt").read_text() == "mine"
     assert len(rows_of(out)) == len(table_of(out)) == 1
     assert sorted(path.name for path in (out / "overlays").iterdir()) == ["000.jpg", "notes.txt"]
@@ -204,6 +210,34 @@ def test_a_given_category_is_taken_and_an_unknown_one_refused(
     assert result.exit_code == 2
     assert "disc" in result.stderr
     assert not (tmp_path / "b").exists()
+
+
+def test_results_go_neither_into_a_model_nor_among_pictures(
+    blemish: Blemish, parts: Path, disc_model: Path, tmp_path: Path
+) -> None:
+    pictures = tmp_path / "pictures"
+    shutil.copytree(parts / "disc" / "test" / "good", pictures)
+    for place in (disc_model, pictures):
+        before = sorted(place.iterdir())
+        result = blemish("inspect", disc_model, parts / "disc" / "test" / "good", "-o", place)
+        assert result.exit_code == 2
+        assert "name another folder with -o" in result.stderr
+        assert sorted(place.iterdir()) == before
+
+
+def test_a_file_as_output_is_called_one(blemish: Blemish, parts: Path, disc_model: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("mine")
+    result = blemish("inspect", disc_model, parts / "disc" / "test" / "good", "-o", tmp_path / "file")
+    assert result.exit_code == 2
+    assert "got a file where a folder should be; name a folder" in result.stderr
+    assert "permissions" not in result.stderr
+    assert (tmp_path / "file").read_text() == "mine"
+
+
+def test_a_missing_path_may_have_been_a_picture(blemish: Blemish, disc_model: Path, tmp_path: Path) -> None:
+    result = blemish("inspect", disc_model, tmp_path / "one.png", "-o", tmp_path / "out")
+    assert result.exit_code == 2
+    assert "expected a picture or a folder of pictures at" in result.stderr
 
 
 @pytest.mark.parametrize("case", ["empty folder", "missing path", "missing model", "no model", "file as output"])

@@ -118,6 +118,7 @@ def test_what_cannot_be_is_refused_before_anything_is_written(
         result = blemish("inspect", *arguments, "-o", tmp_path / "out")
         assert result.exit_code == 2, (arguments, result.output)
         assert message in " ".join(result.output.split()), result.output
+        assert STATEMENT not in result.output
     assert not (tmp_path / "out" / "results.csv").exists()
 
 
@@ -164,5 +165,5 @@ def test_regions_are_described_in_the_language_that_is_asked_for(
     found = [region for row in rows for region in row["regions"] or ()]
     assert found
     for region in found:
-        assert "Grenze" in region["words"]
+        assert "Stärke" in region["words"]
         assert region["attributes"]["length_mm"] == 0.5 * region["attributes"]["length"]

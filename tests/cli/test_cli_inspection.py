@@ -19,7 +19,9 @@ from cli_parts import METHOD, Blemish, command, part, write_category
 from PIL import Image
 from test_cli_inspect import rows_of, table_of
 
-from blemish.types import VERDICTS
+from blemish.cli.inspection import Inspection
+from blemish.report import InspectionReport
+from blemish.types import VERDICTS, Prediction, Region, Verdict
 
 
 def summary_of(out: Path) -> dict[str, Any]:
@@ -102,6 +104,40 @@ def test_counts_agree_everywhere_and_add_up(blemish: Blemish, disc_model: Path, 
     assert summary["complete"] is True
     assert "6 inspected: 2 defective, 4 good; 1 unreadable" in result.stdout
     assert "2 of 6 defective" in (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+    assert {line.split(": ")[0] for line in result.stdout.splitlines() if line.startswith("defective ")} == {
+        f"defective  {incoming / f'{i}.png'}" for i in (4, 5)
+    }
+
+
+def test_the_terminal_names_unknown_parts_first_and_says_how_many_alarms_it_leaves_out(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def found(i: int, verdict: Verdict, score: float, regions: tuple[Region, ...] = ()) -> Prediction:
+        empty = np.zeros((0, 0), np.float32)
+        return Prediction(score, 0.1, 2.0, verdict, empty, regions, unsure_threshold=1.0, source=f"{i}.png")
+
+    done = Inspection(InspectionReport(title="", model_facts={}, calibration=[]))
+    spot = Region((0, 0, 3, 3), 9, 3.0, 2.0, (1.5, 1.5), words="Dark spot")
+    for one in (
+        found(0, "good", 0.5),
+        found(1, "unsure", 1.6, (spot,)),
+        *(found(i, "defective", 6.0 + i) for i in range(2, 12)),
+        found(12, "unknown", 0.1),
+    ):
+        done.report.add(one, lambda: np.zeros((8, 8, 3), np.uint8))
+        done.add_alarm(one)
+    done.say(tmp_path)
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "unknown    12.png: unlike any part that the model learned"
+    assert lines[1] == "defective  11.png: 8.5× the limit"
+    assert lines[10] == "… and 2 more, see results.csv"
+    only = Inspection(InspectionReport(title="", model_facts={}, calibration=[]))
+    only.report.add(found(1, "unsure", 1.6, (spot,)), lambda: np.zeros((8, 8, 3), np.uint8))
+    only.add_alarm(found(1, "unsure", 1.6, (spot,)))
+    only.say(tmp_path)
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "unsure     1.png: Dark spot"
+    assert lines[1].startswith("1 inspected")
 
 
 def test_an_unknown_part_never_passes_as_good(blemish: Blemish, pooled_model: Path, tmp_path: Path) -> None:

@@ -46,7 +46,7 @@ def test_language_and_scale_change_words_and_nothing_else(
         assert one["score"] == other["score"]
         assert one["verdict"] == other["verdict"]
         assert one["regions"][0]["box"] == other["regions"][0]["box"]
-        assert "Grenze" in other["reason"]
+        assert "Stärke" in other["reason"]
         assert " mm" in other["reason"]
         assert other["regions"][0]["attributes"]["length_mm"] == 0.5 * one["regions"][0]["attributes"]["length"]
     mixed = blemish("inspect", disc_model, bad, "-o", tmp_path / "de")

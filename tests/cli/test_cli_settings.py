@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import pytest
+import typer
 
+from blemish.cli.main import app
 from blemish.cli.settings import parse_settings
 from blemish.errors import SettingsError
 
@@ -46,3 +48,12 @@ def test_dashes_in_a_key_are_underscores() -> None:
 def test_what_is_no_setting_is_refused(pairs: list[str]) -> None:
     with pytest.raises(SettingsError, match="--set"):
         parse_settings(pairs)
+
+
+@pytest.mark.parametrize(
+    ("command", "of"),
+    [("fit", "of the detector"), ("experiment", "of the experiment"), ("pretrain", "how the network")],
+)
+def test_the_help_says_what_is_set(command: str, of: str) -> None:
+    (said,) = [one.help for one in typer.main.get_command(app).commands[command].params if "--set" in one.opts]
+    assert of in said

@@ -9,7 +9,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from blemish.cli.result_folder import Origin, Wanted, begin_results, identity_of, refuse_other_origin, write_summary
+from blemish.cli.result_folder import (
+    Origin,
+    Wanted,
+    begin_results,
+    identity_of,
+    refuse_other_origin,
+    result_folder,
+    write_summary,
+)
 from blemish.cli.results import COLUMNS, ResultWriter, prediction_of_row, read_rows
 from blemish.errors import OutputError
 from blemish.types import Prediction, Sample, ScanGeometry
@@ -75,9 +83,42 @@ def test_rows_of_unchanged_files_alone_stay(tmp_path: Path, predict: Predict) ->
     assert kept.identities == {identity_of(samples[1]), identity_of(samples[2])}
     assert sorted(path.name for path in (out / "overlays").iterdir()) == ["1.jpg", "2.jpg"]
     assert begin_results(out, origin, samples[2:], Wanted(append=True)).rows == 2
-    assert begin_results(out, origin, samples[2:], Wanted()).rows == 1
+    with pytest.raises(
+        OutputError, match=r"got those of 1 other picture; add --append, which keeps them, or --restart"
+    ):
+        begin_results(out, origin, samples[2:], Wanted())
+    assert len(list(read_rows(out))) == 2
     assert begin_results(out, origin, samples, Wanted(restart=True)).rows == 0
     assert not (out / "overlays").exists()
+
+
+def test_what_people_look_for_comes_first(tmp_path: Path, predict: Predict) -> None:
+    with writer(tmp_path) as results:
+        results.write(predict(source="a.png", score=0.8), IMAGE)
+    head = (tmp_path / "results.csv").read_text(encoding="utf-8").splitlines()[0].split(",")
+    assert head == list(COLUMNS) == list(next(read_rows(tmp_path)))
+    assert head[:5] == ["file", "verdict", "reason", "score", "threshold"]
+    assert head[-2:] == ["regions", "identity"]
+
+
+@pytest.mark.parametrize("there", ["a picture", "a model", "pictures and results", "nothing", "other files"])
+def test_a_folder_of_pictures_or_of_a_model_takes_no_results(tmp_path: Path, there: str) -> None:
+    for name in {
+        "a picture": ["part.png"],
+        "a model": ["settings.json", "weights.safetensors"],
+        "pictures and results": ["part.png", "results.jsonl"],
+        "nothing": [],
+        "other files": ["notes.txt"],
+    }[there]:
+        (tmp_path / name).write_bytes(b"mine")
+    before = sorted(tmp_path.iterdir())
+    if there in ("a picture", "a model"):
+        with pytest.raises(OutputError, match=there.split()[1]), result_folder(tmp_path):
+            pass
+    else:
+        with result_folder(tmp_path):
+            pass
+    assert sorted(tmp_path.iterdir()) == before
 
 
 def test_identity_follows_content_place_and_time_of_all_files(tmp_path: Path) -> None:
@@ -110,7 +151,8 @@ def test_rows_from_before_there_were_reasons_stay(tmp_path: Path, predict: Predi
     earlier = [json.loads(line) for line in (out / "results.jsonl").read_text().splitlines()]
     for row in earlier:
         del row["reason"]
-    (out / "results.jsonl").write_text("".join(json.dumps(row) + "\n" for row in earlier))
+    lines = [json.dumps(dict(sorted(row.items()))) + "\n" for row in earlier]  # their columns had another order
+    (out / "results.jsonl").write_text("".join(lines))
     assert [row["reason"] for row in read_rows(out)] == ["", ""]
     assert begin_results(out, origin, [Sample(image)], Wanted(append=True)).rows == 2
     assert [list(row) for row in read_rows(out)] == [list(COLUMNS)] * 2

@@ -112,6 +112,15 @@ def test_folders_that_blemish_wrote_are_left_out_and_counted(
     assert any("left out" in words for words in contents.words()) == is_left_out
 
 
+def test_several_folders_left_out_are_called_what_they_are(tmp_path: Path, write: Write) -> None:
+    write(tmp_path / "a.png")
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "results.jsonl").write_text("x")
+    (words,) = list_folder(tmp_path).words()
+    assert words == f"2 folders of models or of results were left out, first '{tmp_path / 'one'}'"
+
+
 def test_results_written_beside_the_pictures(tmp_path: Path, write: Write) -> None:
     write(tmp_path / "a.png")
     write(tmp_path / "overlays" / "a.jpg")

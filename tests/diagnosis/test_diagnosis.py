@@ -124,6 +124,12 @@ def test_learned_images_alone_serve_as_well(discs: list[np.ndarray]) -> None:
     assert alarms.value is None
     assert "no new good picture" in alarms.why
     assert any("changed copies" in words for words in found.rests_on)
+    assert not any("Give some of those it learned from" in words for words in found.rests_on)
+
+
+def test_pictures_learned_from_are_asked_for_where_only_new_ones_are_given(discs: list[np.ndarray]) -> None:
+    found = diagnose(fitted(discs[:8]), discs[8:])
+    assert any("Give some of those it learned from" in words for words in found.rests_on)
 
 
 def test_a_wide_open_auto_encoder_maps_identically(discs: list[np.ndarray]) -> None:

@@ -51,6 +51,9 @@ def test_what_answers_alike_is_kept(inspector: Inspector, alike: list[Compared])
     assert parity.is_kept
     assert (parity.factor, parity.score_difference, parity.distance_difference, parity.flips) == (1, 0, 0, 0)
     assert "times" not in parity.words
+    assert "at most 0.01 %, distances" in replace(parity, score_difference=4.6e-7).words
+    assert "at most 0.35 %, distances" in replace(parity, score_difference=0.0035).words
+    assert "at least 100 % the same, and 0 % of the verdicts" in parity.words
 
 
 @pytest.mark.parametrize("factor", [2.0, 0.5, 1.01])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from blemish import Failure, Inspector, Prediction, Sample
+from blemish import Failure, Inspector, Prediction, Sample, overlay
 from blemish.errors import (
     DatasetError,
     ImageError,
@@ -20,6 +21,7 @@ from blemish.errors import (
     SettingsError,
     WeightsError,
 )
+from blemish.report import draw_overlay
 
 Draw = Any
 
@@ -127,6 +129,8 @@ def test_a_folder_stands_for_its_images(inspector: Inspector, part: Draw, tmp_pa
         Image.fromarray(part(seed=9)).save(tmp_path / name)
     predictions = list(inspector.inspect_many(tmp_path))
     assert [Path(a.source).name for a in predictions if isinstance(a, Prediction)] == ["b 'quoted'.png", "ä.png"]
+    with pytest.raises(ImageError, match="got a folder; give a picture, or call inspect_many"):
+        inspector.inspect(tmp_path)
 
 
 def test_paths_arrays_and_images_are_learned_alike(toy: str, part: Draw, tmp_path: Path) -> None:
@@ -252,7 +256,40 @@ def test_unknown_names_are_refused(toy: str) -> None:
     with pytest.raises(SettingsError, match="detector"):
         Inspector(detector="patchcoer")
     with pytest.raises(SettingsError, match="encoder"):
-        Inspector(encoder="no-such-encoder", detector=toy).fit([np.zeros((64, 64, 3), np.uint8)])
+        Inspector(encoder="no-such-encoder", detector=toy)
+    with pytest.raises(SettingsError, match="efficientnet-lite0"):
+        Inspector(encoder="random:efficientnet-lit0", detector=toy)
+
+
+def test_a_mistyped_parameter_is_told_apart_from_the_detectors_settings(toy: str) -> None:
+    with pytest.raises(SettingsError, match="did you mean false_alarm_rate, which is not the detector's"):
+        Inspector(detector=toy, false_alarm_rat=0.1)
+    with pytest.raises(SettingsError, match=r"use one of these$"):
+        Inspector(detector=toy, foo=3)
+
+
+def test_what_is_printed_fits_a_line(toy: str, part: Draw) -> None:
+    inspector = fresh(toy)
+    assert repr(inspector).endswith("on pixels at 64 px, not fitted>")
+    inspector.fit([part(seed=i) for i in range(6)])
+    assert repr(inspector).endswith("on pixels at 64 px, fitted on 6 images>")
+    found = repr(inspector.inspect(part(seed=51, defective=True)))
+    numbers = r"score \S+, threshold \S+, p-value \S+, 1 region"
+    assert re.fullmatch(rf"<Prediction defective: {numbers}, map \(64, 80\), source 'array'>", found)
+
+
+def test_the_overlay_of_a_prediction_is_its_picture_with_the_region_drawn(
+    inspector: Inspector, part: Draw, tmp_path: Path
+) -> None:
+    image = part(seed=51, defective=True)
+    prediction = inspector.inspect(image)
+    drawn = overlay(image, prediction)
+    assert (drawn.shape, drawn.dtype) == (image.shape, np.uint8)
+    assert (drawn[28:40, 32:44] != image[28:40, 32:44]).any()
+    assert np.array_equal(drawn, draw_overlay(image, prediction))
+    Image.fromarray(image).save(tmp_path / "part.png")
+    assert np.array_equal(overlay(tmp_path / "part.png", prediction), drawn)
+    assert np.array_equal(overlay(Image.fromarray(image), prediction), drawn)
 
 
 def test_nothing_works_before_learning(toy: str, part: Draw, tmp_path: Path) -> None:

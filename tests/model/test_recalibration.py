@@ -134,6 +134,22 @@ def test_calibrating_one_category_keeps_the_other(pooled: Inspector, part: Draw)
     assert change.added == {"disc": 4, "ring": 0}
 
 
+def test_a_model_of_one_unnamed_product_takes_pictures_whose_folder_names_one(
+    inspector: Inspector, part: Draw, tmp_path: Path
+) -> None:
+    folder = tmp_path / "disc" / "train" / "good"
+    folder.mkdir(parents=True)
+    for i in range(40, 43):
+        Image.fromarray(part(seed=i)).save(folder / f"{i}.png")
+    assert inspector.calibrate(tmp_path / "disc").added == {None: 3}
+    new = [Sample(part(seed=i), category="disc") for i in range(50, 80)]
+    assert inspector.calibrate_unlabelled(new).added == {None: 30}
+    with pytest.raises(SettingsError, match="leave the category out"):
+        inspector.calibrate(tmp_path / "disc", "disc")
+    with pytest.raises(SettingsError, match="leave the category out"):
+        inspector.calibrate_unlabelled(new, "disc")
+
+
 def test_an_unknown_category_is_refused_before_anything_is_read(pooled: Inspector, tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match="disc, ring"):
         pooled.calibrate([Sample(tmp_path / "not there.png")], category="bolt")

@@ -49,7 +49,7 @@ def test_the_verdict_stands_first(write, predict):
     found, _, _ = write(predictions, failures=[(NASTY, "expected a picture; got 0 bytes; copy it again")])
     assert "1 of 7 defective" in found.text
     assert "Upper left" in found.text
-    assert "1.6 % of the picture, strongest 3.0× the limit" in found.text
+    assert "1.6 % of the picture, strength 3.0 (outlined from 1)" in found.text
     assert "3.2× the limit" in found.text
     assert "0.02" in found.text
     assert "Unknown parts (1)" in found.text

@@ -11,7 +11,7 @@ import pytest
 from blemish.errors import ImageError
 from blemish.preprocessing.ignored_area import resized_area
 from blemish.report.colours import HEAT, from_oklab
-from blemish.report.overlays import draw_ignored, draw_mask, draw_overlay, heat_image, thumbnail
+from blemish.report.overlays import _strip_texts, draw_ignored, draw_mask, draw_overlay, heat_image, thumbnail
 from blemish.types import VERDICTS, Region
 
 
@@ -55,6 +55,11 @@ def test_a_good_image_is_untouched_but_for_the_strip(predict, grain):
     assert (draw_overlay(image, predict(), strip=False) == image).all()
     changed = (draw_overlay(image, predict()) != image).any(axis=(1, 2))
     assert 0 < changed.sum() < 30
+
+
+def test_the_strip_has_the_word_of_the_verdict_and_no_letter_that_is_missing(predict):
+    found = replace(predict(), verdict="defective", score=2.3, threshold=1.0, regions=())
+    assert _strip_texts(found) == ["DEFECTIVE  ·  2.3 times the limit", "DEFECTIVE"]
 
 
 def test_only_the_neighbourhood_of_a_region_changes(predict, grain):

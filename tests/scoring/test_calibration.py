@@ -8,7 +8,14 @@ import pytest
 from scipy import stats
 
 from blemish.errors import ModelError, SettingsError
-from blemish.scoring.calibration import LEFT_OUT, Calibration, CalibrationSource, order_statistics_suffice
+from blemish.scoring.calibration import (
+    LEFT_OUT,
+    Calibration,
+    CalibrationSource,
+    check_rate,
+    check_rates,
+    order_statistics_suffice,
+)
 from blemish.scoring.tail_model import TailModel, TailPrior
 
 SOURCE = CalibrationSource(4, 4, folds=4)
@@ -81,6 +88,7 @@ def test_says_how_many_small_defects_it_would_find() -> None:
     margin = np.log(plain.threshold / np.exp(np.log(plain.scores).mean()))
     told = replace(plain, defect_gains=margin * np.array([0, 0.5, 0.999, 1.001, 3]))
     assert told.words.endswith("Of 5 small made-up defects it would find 2.")
+    assert told.defects_found == 2
     assert told.threshold == plain.threshold
     assert "made-up" not in plain.words
 
@@ -168,6 +176,15 @@ def test_the_thresholds_themselves_belong_below() -> None:
 def test_an_impossible_unsure_rate_is_refused(rate: float) -> None:
     with pytest.raises(SettingsError, match="unsure rate"):
         calibration([1.0], 0.05, rate)
+
+
+def test_who_gives_percent_is_told_the_share() -> None:
+    with pytest.raises(SettingsError, match=r"for 5 % give 0\.05$"):
+        check_rate(5)
+    with pytest.raises(SettingsError, match=r"for 3 % give 0\.03$"):
+        check_rates(0.05, 3)
+    with pytest.raises(SettingsError, match=r"give the share of the good parts$"):
+        check_rates(0.05, 0.99)
 
 
 def test_scale_does_not_matter() -> None:

@@ -10,6 +10,7 @@ from blemish.scoring.describe import (
     rarity_in_words,
     region_in_words,
     share_in_words,
+    strength_in_words,
     times_in_words,
 )
 from blemish.types import Region
@@ -63,11 +64,14 @@ def test_a_score_over_its_limit_never_reads_as_a_tie():
     assert times_in_words(3.21, 1.0) == "3.2× the limit"
     assert times_in_words(31.8, 1.0) == "32× the limit"
     assert times_in_words(0.7, 0.0) == "0.7"
+    assert strength_in_words(1.004, 1.0) == "strength 1.00 (outlined from 1)"
+    assert strength_in_words(31.8, 1.0) == "strength 32 (outlined from 1)"
+    assert strength_in_words(0.7, 0.0) == "strength 0.7"
 
 
 def test_the_promised_sentence():
     region = Region((0, 0, 60, 14), 1260, 3.2, 2.0, (30.0, 7.0))
-    expected = "upper left, 2.1 % of the picture, strongest 3.2× the limit"
+    expected = "upper left, 2.1 % of the picture, strength 3.2 (outlined from 1)"
     assert region_in_words(region, (200, 300), 1.0) == expected
 
 
@@ -77,7 +81,7 @@ def test_the_promised_sentence():
 def test_all_over_is_what_covers_most_of_the_picture(area, words):
     """A box as large as the picture may hold a ring, or a few specks."""
     region = Region((0, 0, 300, 200), area, 3.2, 2.0, (90.0, 100.0))
-    assert region_in_words(region, (200, 300), 1.0) == f"{words} of the picture, strongest 3.2× the limit"
+    assert region_in_words(region, (200, 300), 1.0) == f"{words} of the picture, strength 3.2 (outlined from 1)"
 
 
 @pytest.mark.parametrize(

@@ -114,22 +114,22 @@ def test_the_promised_sentences() -> None:
     )
     assert sentence_of(region(line)) == (
         "Scratch-like line at the edge, upper left, 2.1 % of the part, at 34°: "
-        "darker and yellower than good parts; 3.2× the limit"
+        "darker and yellower than good parts; strength 3.2 (outlined from 1)"
     )
     assert sentence_of(region(replace(line, length_mm=12.34, width_mm=0.3)), "de") == (
         "Kratzerartige Linie am Rand, oben links, 12 mm lang, unter 34°: "
-        "dunkler und gelblicher als gute Teile; das 3,2-Fache der Grenze"
+        "dunkler und gelblicher als gute Teile; Stärke 3,2 (umrandet ab 1)"
     )
 
 
 def test_what_all_good_parts_have_in_common_is_said_with_its_place() -> None:
     counted = replace(PLAIN, place="upper_left", rule=THREE)
     assert sentence_of(region(counted)) == (
-        "Unusual area upper left: three of component 2 where good parts always have two; 2.0× the limit"
+        "Unusual area upper left: three of component 2 where good parts always have two; strength 2.0 (outlined from 1)"
     )
     assert sentence_of(region(replace(counted, place="lower")), "de") == (
         "Auffälliger Bereich unten in der Mitte: drei von Komponente 2, gute Teile immer zwei (oben links); "
-        "das 2,0-Fache der Grenze"
+        "Stärke 2,0 (umrandet ab 1)"
     )
     either = replace(THREE, found=0.0, low=1.0, high=14.0, is_either=True)
     assert "none of component 2 where good parts always have one or 14;" in sentence_of(

@@ -15,7 +15,15 @@ import pytest
 
 from blemish.errors import OutputError
 from blemish.utils import atomic
-from blemish.utils.atomic import atomic_file, atomic_folder, atomic_update, is_alive, remove_leftovers, write_text
+from blemish.utils.atomic import (
+    atomic_file,
+    atomic_folder,
+    atomic_update,
+    check_writable,
+    is_alive,
+    remove_leftovers,
+    write_text,
+)
 
 WRITE_AND_HANG = """
 import sys, time
@@ -93,6 +101,15 @@ def test_what_safetensors_says_of_a_full_disk_is_an_output_error(tmp_path: Path)
 
     with pytest.raises(OutputError, match="free some room"), atomic_file(tmp_path / "a"):
         raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+
+
+def test_whether_a_place_can_be_written_is_tried_without_a_trace(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    check_writable(tmp_path / "new" / "target")
+    check_writable(tmp_path / "file")
+    with pytest.raises(OutputError, match=r"file.target'; got a file where a folder should be; name a folder"):
+        check_writable(tmp_path / "file" / "target")
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -25,14 +25,26 @@ def say_where(what: str, path: Path) -> None:
     say(f"{what}: {shown(path)}")
 
 
+def table_width() -> int:
+    """The columns that a table may fill: the terminal's width, or `WIDE`."""
+    from rich.console import Console
+
+    console = Console()
+    return console.width if console.is_terminal else WIDE
+
+
 def show(table: Table) -> None:
     """A table, to the terminal's width or to `WIDE`."""
     from rich.console import Console
 
-    console = Console(highlight=False)
-    if not console.is_terminal:
-        console = Console(highlight=False, width=WIDE)
-    console.print(table)
+    Console(highlight=False, width=table_width()).print(table)
+
+
+def width_of(table: Table) -> int:
+    """The columns that a table needs to show every cell in one line."""
+    from rich.console import Console
+
+    return Console(width=10_000).measure(table).maximum
 
 
 def table_of(title: str, *columns: str, numeric: tuple[str, ...] = ()) -> Table:

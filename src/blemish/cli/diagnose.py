@@ -35,7 +35,7 @@ def diagnose(
     device: DeviceName = Device.auto,
     encoder: ModelEncoder = None,
 ) -> None:
-    """Look for identity mapping, over-fitting, domain gap and growth; no defective picture is needed.
+    """Look for ways in which the model fails without telling; no defective picture is needed.
 
     Writes diagnosis.json and report.html into OUT. Without GOOD only what the model itself shows is measured.
     Exit code 0: done, whatever was found; 2: wrong usage; 3: some pictures could not be read.
@@ -44,6 +44,7 @@ def diagnose(
 
     from blemish.cli.console import say, say_where, show, table_of
     from blemish.cli.progress import progress_bar
+    from blemish.cli.result_folder import refuse_pictures_and_models
     from blemish.cli.summaries import model_facts
     from blemish.data import normal_samples
     from blemish.diagnosis import diagnose as measure_signs
@@ -53,6 +54,7 @@ def diagnose(
     from blemish.scoring.describe import number
     from blemish.utils.atomic import atomic_update
 
+    refuse_pictures_and_models(out)
     samples = normal_samples(paths) if paths else []
     inspector = Inspector.load(model, device=device.value, encoder=encoder)
     with progress_bar("diagnosing") as progress:

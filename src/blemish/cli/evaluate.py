@@ -23,7 +23,6 @@ from blemish.cli.options import (
     DetectorNames,
     Device,
     DeviceName,
-    EncoderName,
     Grid,
     ImageSize,
     Intrinsics,
@@ -34,7 +33,8 @@ from blemish.cli.options import (
     Units,
     given_path,
 )
-from blemish.errors import DatasetError, SettingsError
+from blemish.errors import DatasetError, OutputError, SettingsError
+from blemish.registry import ENCODERS
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -55,7 +55,10 @@ def evaluate(
         list[str] | None, typer.Option("--category", metavar="C,C", help="These categories alone.")
     ] = None,
     detectors: DetectorNames = ["auto"],  # noqa: B006 - read by the command line alone
-    encoder: EncoderName = "auto",
+    encoders: Annotated[
+        list[str],
+        typer.Option("--encoder", metavar="E,E", help=f"auto, folders, or some of: {', '.join(ENCODERS)}."),
+    ] = ["auto"],  # noqa: B006
     image_size: ImageSize = None,
     shots: Annotated[
         list[str],
@@ -84,32 +87,45 @@ def evaluate(
     grid: Grid = None,
     engine: CellEngineName = CellEngine.serial,
     workers: CellWorkers = None,
+    restart: Annotated[
+        bool, typer.Option("--restart", help="Replace the results of an earlier evaluation that are in OUT.")
+    ] = False,
 ) -> None:
     """Measure methods on datasets with labels; writes results.csv and report.html into OUT.
 
     A good picture that is not called good is a false alarm; a defective one is missed only if it is called good.
     K shots are numpy.random.RandomState(seed).permutation(n)[:K] over the sorted file names of train/good.
     """
-    from blemish.cli.console import say, say_where, show
+    from blemish.cli.console import say, say_where, show, table_width
+    from blemish.cli.result_folder import refuse_pictures_and_models
     from blemish.cli.scan_options import scan_geometry
     from blemish.cli.settings import parse_settings
     from blemish.evaluation import plan_runs
     from blemish.utils.executors import executor_of
 
-    runs = plan_runs(
-        categories_of(datasets, categories, units, scan_geometry(intrinsics, depth_scale, mm_per_pixel, grid)),
-        detectors=comma_separated(detectors),
-        shots=[parse_shots(text) for text in comma_separated(shots)],
-        seeds=[parse_seed(text) for text in comma_separated([seeds])],
-        pooled=pooled,
-        encoder=encoder,
-        image_size=image_size,
-        device=device.value,
-        settings=parse_settings(settings or []) | ({} if text_encoder == "auto" else {"text_encoder": text_encoder}),
-        given_category=given_category,
-    )
+    refuse_pictures_and_models(out)
+    if not restart:
+        refuse_earlier_results(out)
+    measured = categories_of(datasets, categories, units, scan_geometry(intrinsics, depth_scale, mm_per_pixel, grid))
+    reading = {} if text_encoder == "auto" else {"text_encoder": text_encoder}
+    runs = [
+        run
+        for encoder in comma_separated(encoders)
+        for run in plan_runs(
+            measured,
+            detectors=comma_separated(detectors),
+            shots=[parse_shots(text) for text in comma_separated(shots)],
+            seeds=[parse_seed(text) for text in comma_separated([seeds])],
+            pooled=pooled,
+            encoder=encoder,
+            image_size=image_size,
+            device=device.value,
+            settings=parse_settings(settings or []) | reading,
+            given_category=given_category,
+        )
+    ]
     details = evaluate_into(out, runs, aupro_thresholds, cache, executor_of(engine.value, workers))
-    show(means_table([detail.row for detail in details]))
+    show(means_table([detail.row for detail in details], table_width()))
     if (found := [detail.recognised_right for detail in details if detail.recognised_right]) and not given_category:
         right, tested = sum(one[0] for one in found), sum(one[1] for one in found)
         say(f"Category recognised right: {right} of {tested} test pictures ({100 * right / max(tested, 1):.1f} %)")
@@ -123,6 +139,23 @@ def evaluate(
         say(f"not read: {error}", err=True)
     if failures:
         raise typer.Exit(SOME_UNREADABLE)
+
+
+def refuse_earlier_results(out: Path) -> None:
+    """Raise OutputError where an earlier evaluation has left its rows in `out`: a new one would replace them."""
+    from blemish.utils.atomic import output_errors
+    from blemish.utils.paths import shown
+
+    table = out / "results.csv"
+    if not table.is_file():
+        return
+    with output_errors(table), table.open(encoding="utf-8", errors="replace", newline="") as file:
+        count = sum(1 for _ in csv.reader(file)) - 1
+    raise OutputError(
+        f"a folder without earlier results at '{shown(out)}'",
+        f"{max(count, 0)} row{'s' * (count != 1)} in {shown(table)}",
+        "name another folder with -o, or add --restart, which replaces them",
+    )
 
 
 def comma_separated(texts: Sequence[str]) -> list[str]:
@@ -292,23 +325,80 @@ def written_rows(path: Path, rescued: Path) -> Iterator[Callable[[dict[str, Any]
         raise
 
 
-def means_table(rows: Sequence[dict[str, Any]]) -> Table:
-    """Means over the seeds, a line for each category and method, then the mean over the categories."""
-    from blemish.cli.console import table_of
+LABELS = ("dataset", "category", "detector", "encoder", "image_size", "shots")
+# The measures that the terminal shows and their heads, those that a narrow one leaves out first at the end.
+SHOWN = {
+    "image_auroc": "AUROC",
+    "pixel_auroc": "pixel\nAUROC",
+    "aupro_30": "AUPRO\n@30 %",
+    "false_alarm_rate": "false\nalarms",
+    "miss_rate": "missed",
+    "unsure_rate": "unsure",
+    "ms_per_picture": "ms",
+    "oracle_miss_rate": "missed by\nhindsight",
+    "unknown_rate": "unknown",
+    "aupro_05": "AUPRO\n@5 %",
+}
+_FEWEST = 3  # measures that every table shows
+
+
+def means_table(rows: Sequence[dict[str, Any]], width: int) -> Table:
+    """Means over the seeds, a line for each category and method, then the mean over the categories.
+
+    What all lines have in common stands in the title. Measures are left out, the rarest first, until the rest fits into
+    `width` columns; so are those that no line has.
+    """
+    from blemish.cli.console import width_of
     from blemish.evaluation import mean_rows
 
-    method = ("detector", "encoder", "image_size", "shots", "pooled")
-    rates = ("false_alarm_rate", "miss_rate", "oracle_miss_rate", "unsure_rate", "unknown_rate")
-    shown = ("image_auroc", "pixel_auroc", "aupro_30", "aupro_05", *rates, "ms_per_picture")
-    table = table_of("Means over the seeds", "category", *method[:4], *shown, numeric=shown)
-    means = mean_rows(rows, ("dataset", "category", *method))
-    many = len({(row["dataset"], row["category"]) for row in means}) > 1
-    overall = mean_rows(means, method) if many else []
-    for row in [*means, *overall]:
-        values = ["" if row[name] != row[name] else f"{row[name]:.3f}" for name in shown[:-1]]
-        facts = [str(row[name]) for name in method[:4]]
-        table.add_row(row.get("category", "mean"), *facts, *values, f"{row['ms_per_picture']:.0f}")
+    means = mean_rows(rows, (*LABELS, "pooled"))
+    several = len({(row["dataset"], row["category"]) for row in means}) > 1
+    lines = [*means, *(mean_rows(means, (*LABELS[2:], "pooled")) if several else [])]
+    measures = [name for name in SHOWN if any(line[name] == line[name] for line in lines)]
+    for count in range(len(measures), 0, -1):
+        table = table_of_means(means, lines, measures[:count])
+        if count <= _FEWEST or width_of(table) <= width:
+            break
+    if left_out := [SHOWN[name].replace("\n", " ") for name in measures[count:]]:
+        table.caption = f"Also in results.csv: {', '.join(left_out)}"
     return table
+
+
+def table_of_means(means: Sequence[dict[str, Any]], lines: Sequence[dict[str, Any]], measures: Sequence[str]) -> Table:
+    """The table of these `measures`; `lines` are the `means` and those over the categories, which have no category."""
+    from rich import box
+    from rich.table import Table
+
+    several = len(lines) > len(means)
+    varying = [n for n in LABELS if len({row[n] for row in means}) > 1 or (n == "category" and several)]
+    common = [f"{means[0][name]}{UNITS.get(name, '')}" for name in LABELS if name not in varying]
+    pooled = ["one model for all"] if means[0]["pooled"] else []
+    table = Table(
+        title=": ".join(["Means over the seeds", *filter(None, [", ".join([*common, *pooled])])]),
+        box=box.SIMPLE_HEAD,
+        title_justify="left",
+        title_style="bold",
+        caption_justify="left",
+        pad_edge=False,
+    )
+    for name in varying:
+        table.add_column(name.replace("_", "\n"), overflow="fold", min_width=6)
+    for name in measures:
+        table.add_column(SHOWN[name], justify="right", no_wrap=True)
+    for line in lines:
+        labels = [str(line.get(name, "mean" if name == "category" else "")) for name in varying]
+        table.add_row(*labels, *(measure_in_words(name, line[name]) for name in measures))
+    return table
+
+
+UNITS = {"image_size": " px", "shots": " shots"}
+
+
+def measure_in_words(name: str, value: float) -> str:
+    """Three digits behind the point, milliseconds none; empty where there is no value."""
+    if value != value:
+        return ""
+    return f"{value:.0f}" if name == "ms_per_picture" else f"{value:.3f}"
 
 
 def kept_in_words(details: Sequence[RunDetail]) -> list[str]:

@@ -16,9 +16,9 @@ from blemish.cli.options import (
     CellWorkers,
     Device,
     DeviceName,
+    ExperimentSettings,
     ImageSize,
     Out,
-    Settings,
     TextEncoderName,
     given_path,
 )
@@ -82,7 +82,7 @@ def experiment(
     ] = Size.small,
     device: DeviceName = Device.auto,
     text_encoder: TextEncoderName = "auto",
-    settings: Settings = None,
+    settings: ExperimentSettings = None,
     engine: CellEngineName = CellEngine.serial,
     workers: CellWorkers = None,
 ) -> None:

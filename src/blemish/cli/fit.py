@@ -111,8 +111,13 @@ def fit(
     from blemish.data.data_warnings import collected_warnings, summary
     from blemish.data.folder import find_normal
     from blemish.data.path_lists import expand_lists
+    from blemish.model.model_folder import refuse_foreign
+    from blemish.utils.atomic import check_writable
 
     check_one_source(paths, zero_shot)
+    refuse_foreign(model)  # before anything is learned
+    check_writable(model)
+    earlier = earlier_model_in_words(model)
     if fast:
         image_size = fast_image_size(detector, image_size, zero_shot)
     if zero_shot is not None:
@@ -165,6 +170,27 @@ def fit(
     for line in [*model_in_words(inspector), *aside, *standing_out_in_words(inspector)]:
         say(line)
     say_where("Saved", model)
+    if earlier:
+        say(earlier)
+
+
+def earlier_model_in_words(folder: Path) -> str:
+    """Which model is in `folder` and will be replaced; empty where there is none."""
+    from datetime import datetime
+
+    from blemish.errors import ModelError
+    from blemish.model.model_folder import SETTINGS, read_settings
+
+    try:
+        saved = (folder / SETTINGS).stat().st_mtime
+    except OSError:
+        return ""
+    words = f"It replaces the model of {datetime.fromtimestamp(saved):%Y-%m-%d %H:%M}"
+    try:
+        found = read_settings(folder)
+        return f"{words}, {found['detector']['name']} on {found['encoder']['name']}"
+    except (ModelError, LookupError):
+        return f"{words}, which could not be read"
 
 
 def fast_image_size(detector: str, image_size: int | None, zero_shot: str | None) -> int:

@@ -15,14 +15,12 @@ from blemish.cli.options import (
     Device,
     DeviceName,
     Grid,
-    ImageSize,
     InspectedPaths,
     Intrinsics,
     ModelFolder,
     Out,
     Pages,
     Units,
-    UnsureRate,
 )
 from blemish.errors import SettingsError
 
@@ -75,7 +73,10 @@ def inspect(
             help="Where the weights of the model's encoder lie now, if they have moved; with --no-model: which to use.",
         ),
     ] = None,
-    image_size: ImageSize = None,
+    image_size: Annotated[
+        int | None,
+        typer.Option("--image-size", metavar="N", min=1, help="With --no-model: short side in pixels."),
+    ] = None,
     expected_defects: Annotated[
         float | None,
         typer.Option(
@@ -90,7 +91,14 @@ def inspect(
             help="With --no-model: the share of good parts that may be called defective; 0.05 if unset.",
         ),
     ] = None,
-    unsure_rate: UnsureRate = None,
+    unsure_rate: Annotated[
+        float | None,
+        typer.Option(
+            "--unsure-rate",
+            metavar="U",
+            help="With --no-model: the further share of good parts that may be left to a person.",
+        ),
+    ] = None,
     language: Annotated[
         str | None,
         typer.Option("--language", metavar="NAME", help="What regions are described in, such as de; en if unset."),
@@ -137,7 +145,8 @@ def inspect(
     """Inspect pictures with a model; writes results.jsonl, results.csv, overlays/ and report.html into OUT.
 
     Results are written while they come. The same command again goes on where the last one stopped: pictures that this
-    model has inspected already, and that have not changed, are skipped.
+    model has inspected already, and that have not changed, are skipped. Where OUT holds results of other pictures, say
+    --append, which keeps them, or --restart, which removes them.
 
     A picture and the points measured with it are one scan: part7.png beside part7.ply, or the two named together. How
     scans were measured (--units, --intrinsics, …) is in the model, and needs to be stated only where it is not.

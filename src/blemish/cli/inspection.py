@@ -6,6 +6,7 @@ What is done is on disk at once: whatever ends a run early loses nothing, and th
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import closing, suppress
@@ -26,7 +27,8 @@ from blemish.cli.result_folder import (
 from blemish.cli.results import ResultWriter, Row, picture_of, prediction_of_row, relief_of
 from blemish.errors import BlemishError
 from blemish.report.shortlist import Shortlist
-from blemish.types import VERDICTS, ImageOrScan, Prediction, Sample, Scan
+from blemish.scoring.describe import times_in_words
+from blemish.types import VERDICTS, ImageOrScan, Prediction, Sample, Scan, Verdict
 
 if TYPE_CHECKING:
     import numpy as np
@@ -41,6 +43,7 @@ if TYPE_CHECKING:
 REPORT_SECONDS, REPORT_IMAGES = 60.0, 1000  # a report is written anew when so much time has passed, or so many images
 _REPORT_SHARE = 0.05  # of the time, that writing reports may take at most
 NAMED = 10  # unreadable files, and the strongest alarms, that the terminal names; all are in results.csv
+_UNKNOWN = "unlike any part that the model learned"
 
 
 @dataclass
@@ -57,7 +60,7 @@ class Inspection:
     inspected: int = 0  # by this run
     seconds: float = 0.0
     unreadable: list[str] = field(default_factory=list)  # the first few messages
-    reasons: Shortlist[tuple[str, str]] = field(default_factory=lambda: Shortlist(NAMED))  # (file, why), the strongest
+    alarms: Shortlist[tuple[Verdict, str, str]] = field(default_factory=lambda: Shortlist(NAMED))  # with file and why
     notes: list[str] = field(default_factory=list)
 
     @property
@@ -69,11 +72,17 @@ class Inspection:
         """Whether every image that could be read shows a part that is good beyond doubt."""
         return self.report.counts["good"] == self.report.counts.total()
 
-    def add_reason(self, prediction: Prediction) -> None:
-        """Keep why a part is not good, if it is among the strongest alarms."""
-        if prediction.regions and prediction.verdict != "good":
-            strongest = max(prediction.regions, key=lambda region: region.peak)
-            self.reasons.add(prediction.excess, (prediction.source, strongest.words))
+    def add_alarm(self, prediction: Prediction) -> None:
+        """Keep why a part is not good, if it is among the strongest alarms; unknown parts come before all others."""
+        if prediction.verdict == "good":
+            return
+        if prediction.verdict == "unknown":
+            excess, why = math.inf, _UNKNOWN
+        elif prediction.regions:
+            excess, why = prediction.excess, max(prediction.regions, key=lambda region: region.peak).words
+        else:
+            excess, why = prediction.excess, times_in_words(prediction.score, prediction.threshold)
+        self.alarms.add(excess, (prediction.verdict, prediction.source, why))
 
     def add_failure(self, file: str, error: str) -> None:
         self.report.add_failure(file, error)
@@ -103,13 +112,16 @@ class Inspection:
             say(f"not read: {self.failures - len(self.unreadable):,} more, see results.csv", err=True)
         for note in self.notes:
             say(note)
-        for file, words in self.reasons.largest_first():
-            say(f"{shown(Path(file))}: {words}")
+        for verdict, file, why in self.alarms.largest_first():
+            say(f"{verdict:<9}  {shown(Path(file))}: {why}")
+        counts = self.report.counts
+        if further := counts.total() - counts["good"] - len(self.alarms):
+            say(f"… and {further:,} more, see results.csv")
         if self.skipped:
             again = "" if self.appends else " (--restart inspects them again)"  # it would remove the others, too
             say(f"{self.skipped:,} of them inspected by an earlier run and skipped{again}")
         rate = f" ({self.inspected / self.seconds:.1f} pictures a second)" if self.inspected and self.seconds else ""
-        say(verdicts_in_words(self.report.counts, self.failures) + rate)
+        say(verdicts_in_words(counts, self.failures) + rate)
         say_where("Report", out / REPORT)
 
 
@@ -207,7 +219,7 @@ def write_item(item: Inspected, identity: str, results: ResultWriter, done: Insp
         assert image is not None
         results.write(prediction, image, identity)
         done.report.add(prediction, lambda: picture_of(image), item.sample, relief=lambda: relief_beside(image))
-        done.add_reason(prediction)
+        done.add_alarm(prediction)
         done.inspected += 1
 
 
@@ -226,7 +238,7 @@ def add_row(done: Inspection, row: Row, sample: Sample, predictor: Predictor) ->
     relief = None if sample.image is None else lambda: relief_view(sample)
     prediction = prediction_of_row(row, predictor.ignored.get(row["category"] or ""))
     done.report.add(prediction, lambda: image_view(sample, predictor.full_scale), sample, relief=relief)
-    done.add_reason(prediction)
+    done.add_alarm(prediction)
 
 
 class Publisher:

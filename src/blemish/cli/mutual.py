@@ -77,9 +77,9 @@ def inspect_without_model(
         with result_folder(out):  # an OUT that cannot be written or is in use is refused before anything is compared
             if not wanted.restart:
                 refuse_other_origin(out, origin)
-        say(STATEMENT)
         with progress_bar("reading pictures", 100) as progress:
             judged = inspect_mutually(found.samples, category, progress, **{**options.given, "encoder": encoder})
+        say(STATEMENT)
         judged = judged.with_reasons(**{name: value for name, value in reasons.items() if value is not None})
         for line in limits_in_words(judged):
             say(line)

@@ -154,6 +154,14 @@ Settings = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE,…", help="Settings of the detector, such as depth=4; may be repeated."),
 ]
+ExperimentSettings = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE,…", help="Further options of the experiment; may be repeated."),
+]
+PretrainingSettings = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE,…", help="Settings of how the network learns; may be repeated."),
+]
 TextEncoderName = Annotated[
     str,
     typer.Option(

@@ -8,7 +8,17 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from blemish.cli.options import DepthScale, Device, DeviceName, Grid, Intrinsics, MmPerStep, Settings, Units, given_path
+from blemish.cli.options import (
+    DepthScale,
+    Device,
+    DeviceName,
+    Grid,
+    Intrinsics,
+    MmPerStep,
+    PretrainingSettings,
+    Units,
+    given_path,
+)
 from blemish.errors import OutputError
 
 if TYPE_CHECKING:
@@ -42,7 +52,7 @@ def pretrain(
     ] = None,
     seed: Annotated[int, typer.Option("--seed", metavar="S", min=0, help="Decides all randomness.")] = 0,
     device: DeviceName = Device.auto,
-    settings: Settings = None,
+    settings: PretrainingSettings = None,
     units: Units = None,
     intrinsics: Intrinsics = None,
     depth_scale: DepthScale = None,

@@ -1,7 +1,8 @@
 """The folder that an inspection writes into: what earlier runs left there, and what of it stays.
 
 `inspection.json` says of which model and settings the results are. A run of the same model and settings goes on where
-the last one stopped; those of another are refused, unless the folder is to begin anew.
+the last one stopped; those of another are refused, unless the folder is to begin anew, and so are those of other
+pictures, unless they are to be kept.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +18,7 @@ from typing import Any
 
 from blemish.cli.results import MAPS, OVERLAYS, ROWS, Row, read_rows, written_anew
 from blemish.data.decoding import split_page
+from blemish.data.files import files_in, is_image_file, is_model, is_output
 from blemish.errors import OutputError, SettingsError
 from blemish.scoring.sentences import DEFAULT_LANGUAGE
 from blemish.types import Sample, ScanGeometry
@@ -97,7 +99,11 @@ class Kept:
 
 @contextmanager
 def result_folder(out: Path) -> Iterator[Path]:
-    """Keep other runs out of `out` while the block lasts, and remove what killed ones left. Raises OutputError."""
+    """Keep other runs out of `out` while the block lasts, and remove what killed ones left.
+
+    Raises OutputError, also for a folder of pictures or of a model.
+    """
+    refuse_pictures_and_models(out)
     refuse_foreign(out)
     with exclusive(out):
         remove_leftovers(out)
@@ -112,6 +118,23 @@ def check_choice(restart: bool, append: bool) -> None:
     """Raise SettingsError for two options that contradict each other."""
     if restart and append:
         raise SettingsError("--restart or --append", "both", "leave one of them out")
+
+
+def refuse_pictures_and_models(out: Path) -> None:
+    """Raise OutputError for a folder that holds a model, or pictures and no results: these would then count as results.
+
+    Whoever learns from folders leaves out those of results, so that the pictures would no longer be found.
+    """
+    if not out.is_dir():
+        return
+    with output_errors(out):
+        if is_model(out):
+            found = "a folder that holds a model"
+        elif not is_output(out) and (picture := next(filter(is_image_file, files_in(out)), None)):
+            found = f"a folder of pictures, such as {shown(picture.name)}"
+        else:
+            return
+    raise OutputError(f"a folder for results at '{shown(out)}'", found, "name another folder with -o")
 
 
 def refuse_foreign(out: Path) -> None:
@@ -163,8 +186,9 @@ def begin_results(
     """Bring the rows in `out` in order: those that stay are written anew, all other results go.
 
     Of rows about this run's `samples` those stay that were inspected, whose files have not changed since, and whose
-    overlays and maps are there where they are `wanted`; all others only with `append`. Their alarms are withdrawn, as
-    other images may be in the batch now. `each` is called with every row that stays and its sample. Raises OutputError.
+    overlays and maps are there where they are `wanted`. Rows about other images stay with `append`, go with `restart`,
+    and are an OutputError without either. Alarms are withdrawn, as other images may be in the batch now. `each` is
+    called with every row that stays and its sample. Raises OutputError.
     """
     kept = Kept()
     if not wanted.restart:
@@ -172,6 +196,8 @@ def begin_results(
     known = _is_ours(read_summary(out)) and not wanted.restart and origin.model != ""
     by_identity = {identity: sample for sample in samples if (identity := identity_of(sample))} if known else {}
     given = {sample.name for sample in samples}
+    if known and not wanted.append:
+        refuse_other_pictures(out, by_identity, given)
     used: dict[str, set[str]] = {OVERLAYS: set(), MAPS: set()}
     with written_anew(out) as write:
         for row in read_rows(out) if known else ():
@@ -187,6 +213,17 @@ def begin_results(
     _remove_unused(out, used)
     kept.names = [Path(name).stem for names in used.values() for name in names]
     return kept
+
+
+def refuse_other_pictures(out: Path, identities: Container[str], names: Container[str]) -> None:
+    """Raise OutputError when `out` holds results of pictures that are neither of these `identities` nor `names`."""
+    others = sum(row["identity"] not in identities and row["file"] not in names for row in read_rows(out))
+    if others:
+        raise OutputError(
+            f"results of the pictures given, or none, in '{shown(out)}'",
+            f"those of {others:,} other picture{'s' * (others != 1)}",
+            "add --append, which keeps them, or --restart, which removes them, or name another folder with -o",
+        )
 
 
 def identity_of(sample: Sample) -> str:

@@ -21,11 +21,11 @@ from blemish.types import VERDICTS, ImageOrScan, Prediction, Scan
 from blemish.utils.atomic import atomic_file, output_errors
 from blemish.utils.spreadsheet import cell
 
-# `regions` is JSON inside its cell; what follows `error` was added for people and may grow.
+# What people look for comes first. `regions` is JSON inside its cell. Rows are read by these names, in any order.
 COLUMNS = (
-    *("file", "category", "score", "p_value", "is_defective", "regions", "seconds", "error"),
-    *("threshold", "is_known", "overlay", "map", "verdict", "map_threshold", "identity"),
-    *("unsure_threshold", "alarm", "ignored_share", "reason"),
+    *("file", "verdict", "reason", "score", "threshold", "unsure_threshold", "p_value", "category", "error"),
+    *("is_defective", "is_known", "alarm", "overlay", "map", "map_threshold", "ignored_share", "seconds"),
+    *("regions", "identity"),
 )
 ROWS, TABLE, OVERLAYS, MAPS = "results.jsonl", "results.csv", "overlays", "maps"
 NO_MAP = np.zeros((0, 0), dtype=np.float32)  # of a prediction that was read back from its row

@@ -30,11 +30,12 @@ CLOUD_SUFFIXES = frozenset({".ply", ".pcd", ".npz"})  # files of points that are
 NO_SUFFIX = "no suffix"
 
 # Files that blemish itself writes: a folder with all names of one of these sets holds a model, or results.
+_MODEL = frozenset({"settings.json", "weights.safetensors"})
 _OUTPUTS: tuple[frozenset[str], ...] = tuple(
     map(
         frozenset,
         (
-            {"settings.json", "weights.safetensors"},
+            _MODEL,
             {"results.jsonl"},
             {"report.html", "results.csv"},
             {"report.html", "diagnosis.json"},
@@ -83,8 +84,9 @@ class FolderContents:
             were = "mask was" if len(self.masks) == 1 else "masks were"
             lines.append(f"{len(self.masks)} {were} left out, first '{shown(self.masks[0])}'")
         if self.left_out:
-            were = "folder of a model or of results was" if len(self.left_out) == 1 else "such folders were"
-            lines.append(f"{len(self.left_out)} {were} left out, first '{shown(self.left_out[0])}'")
+            count = len(self.left_out)
+            were = "folder of a model or of results was" if count == 1 else "folders of models or of results were"
+            lines.append(f"{count} {were} left out, first '{shown(self.left_out[0])}'")
         return lines
 
     def _extras(self) -> str:
@@ -180,11 +182,19 @@ def is_output(folder: Path) -> bool:
     return _is_output({entry.name for entry in _entries(folder)})
 
 
-def existing_folder(folder: Path | str) -> Path:
-    """`folder` as a Path, "~" expanded; DatasetError when it is no folder, or an empty text."""
+def is_model(folder: Path) -> bool:
+    """Whether a model was saved into `folder`."""
+    return {entry.name for entry in _entries(folder)} >= _MODEL
+
+
+def existing_folder(folder: Path | str, wanted: str = "a folder of pictures") -> Path:
+    """`folder` as a Path, "~" expanded; DatasetError when it is no folder, or an empty text.
+
+    `wanted` says in the error what may be there.
+    """
     path = stated_path(folder)
     if not os.path.exists(path):
-        raise DatasetError(f"a folder of pictures at '{shown(path)}'", "nothing there", "check the path")
+        raise DatasetError(f"{wanted} at '{shown(path)}'", "nothing there", "check the path")
     if not os.path.isdir(path):
         raise DatasetError(f"a folder of pictures at '{shown(path)}'", "a file", "give the folder that holds it")
     return path

@@ -130,7 +130,7 @@ def _contents_at(path: Path) -> FolderContents:
     if os.path.isfile(split_page(path)[0]):
         is_cloud = is_cloud_name(path.name)
         return FolderContents(images=[] if is_cloud else [path], clouds=[path] if is_cloud else [])
-    found = list_folder(existing_folder(path))
+    found = list_folder(existing_folder(path, "a picture or a folder of pictures"))
     if not found.images and not found.clouds:
         others = found.ignored.total()
         empty = "a saved model or results" if found.left_out or is_output(path) else "an empty folder"

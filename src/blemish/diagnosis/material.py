@@ -92,6 +92,8 @@ class Material:
             f"Looked at {len(self.training)} good pictures that the model learned from and {len(self.held_out)} that "
             f"it did not, {len(self.held_out) - len(self.known)} of these unlike anything it learned."
         )
+        if self.held_out and not self.training:
+            yield "Give some of those it learned from, too: over-fitting shows in how they score beside new ones."
         if self.perturbed and self.pairs:
             yield (
                 "No new good picture of a known part was given: spots were made up on slightly changed copies of "

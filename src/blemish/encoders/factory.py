@@ -188,6 +188,15 @@ def absolute_name(name_or_folder: str | os.PathLike[str]) -> str:
     return "+".join(str(Path(name).expanduser().resolve()) if _is_path(name) else name for name in names)
 
 
+def check_encoder_name(name_or_folder: str | os.PathLike[str]) -> None:
+    """Raise SettingsError for a name that is no encoder's, and no folder's; nothing is loaded."""
+    for name in joined_names(os.fspath(name_or_folder)):
+        drawn_anew = parse_untrained(name)
+        base = name if drawn_anew is None else drawn_anew[0]
+        if base != "auto" and not (is_folder_name(base) or sees_points(base)):
+            lookup(base, ENCODERS, "encoder")
+
+
 def _is_path(name: str) -> bool:
     return name not in ENCODERS and not name.startswith(PREFIX) and is_folder_name(name)
 

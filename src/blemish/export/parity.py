@@ -102,15 +102,21 @@ class Parity:
         return (
             f"On {self.images} pictures ({self.good} good, the rest with small made-up defects) scores "
             f"{'' if self.factor == 1 else common}differ from the model's by at most "
-            f"{100 * self.score_difference:.2g} %, distances to what it learned by at most "
-            f"{self.distance_difference:.1%} of their limit, the strongest places of a map are at least "
-            f"{self.map_overlap:.0%} the same, and {self.flips:.1%} of the verdicts differ."
+            f"{in_percent(self.score_difference)}, distances to what it learned by at most "
+            f"{in_percent(self.distance_difference)} of their limit, the strongest places of a map are at least "
+            f"{in_percent(self.map_overlap)} the same, and {in_percent(self.flips)} of the verdicts differ."
         )
 
     def to_dict(self) -> dict[str, Any]:
         """All of it and the limits, ready for JSON."""
         limits = dict(zip(LIMITED, LIMITS[self.precision], strict=True))
         return asdict(self) | {"limits": limits, "is_kept": self.is_kept}
+
+
+def in_percent(share: float) -> str:
+    """A share as "0.35 %"; one above 0 that would be none in two digits is rounded up."""
+    digits = f"{max(100 * share, 0.01 if share > 0 else 0):.2f}"
+    return f"{digits.rstrip('0').rstrip('.')} %"
 
 
 def parity_images(

@@ -81,6 +81,16 @@ class FittedModel:
         names = [category or ""] if category or len(self.framings) > 1 else list(self.framings)
         return self.ignored.get(names[0])
 
+    def category_of(self, category: str | None) -> str | None:
+        """The category that an image's own place states, such as its folder: None for a model of one unnamed category.
+
+        Raises SettingsError for one that the model does not know.
+        """
+        if not self.categories:
+            return None
+        self.check_category(category)
+        return category
+
     def check_category(self, category: str | None) -> None:
         """Raise SettingsError for the name of a category that the model does not know."""
         if category is not None and category not in self.calibrations:

@@ -32,6 +32,7 @@ from blemish.preprocessing.ignored_area import IgnoreInput, fill_ignored, ignore
 from blemish.scoring.held_out_plan import plan_held_out
 from blemish.types import POINTS, ImageOrScan, Prompts, Sample
 from blemish.utils.indices import evenly_spaced, group_indices
+from blemish.utils.progress import progress_of_step
 
 
 def fit(
@@ -68,7 +69,8 @@ def fit(
     check_enough(normal.categories, needs)
     loader = feature_loader(normal, learning, settings, prompts, progress)
     outliers: tuple[Outlier, ...] = ()
-    if clean and (outliers := find_outliers(loader, normal.samples, normal.fingerprints, progress)):
+    comparing = progress_of_step(progress, "comparing good pictures")
+    if clean and (outliers := find_outliers(loader, normal.samples, normal.fingerprints, comparing)):
         normal, loader = without_outliers(normal, loader, settings, outliers, encoder)
     never = {i for i, sample in enumerate(normal.samples) if any(sample is one for one in chosen)}
     check_some_count(normal.categories, never)
@@ -79,10 +81,12 @@ def fit(
     framings = [normal.framings[name] for name in normal.categories]
     recognition = settings.recognition_framing(encoder, len(normal.framings), bool(normal.ignored))
     areas = [normal.ignored.get(name) for name in normal.categories]
-    held_out = HeldOutEncoder(loader, framings, encoder, recognition, settings.seed, areas)
-    scores = score_held_out(plan, detector, partial(unfitted, settings.detector), held_out, progress)
+    silent = replace(loader, progress=None)  # folds are counted, not the images of each
+    held_out = HeldOutEncoder(silent, framings, encoder, recognition, settings.seed, areas)
+    setting = progress_of_step(progress, "setting the limit")
+    scores = score_held_out(plan, detector, partial(unfitted, settings.detector), held_out, setting)
     calibrations = calibrations_of(scores, plan, loader, settings.false_alarm_rate)
-    compared = scores_to_compare(scores, calibrations, loader, clean, progress)
+    compared = scores_to_compare(scores, calibrations, loader, clean, comparing)
     recogniser = CategoryRecognisers().fit(
         normal.categories,
         normal.images,

@@ -15,7 +15,7 @@ from blemish.data.loading import ImageInput, ImageInputs, as_sample, is_one, sam
 from blemish.detectors.base import Detector, Progress
 from blemish.encoders.base import Encoder
 from blemish.encoders.precision import Precision
-from blemish.errors import NotFittedError
+from blemish.errors import ImageError, NotFittedError
 from blemish.model import fitting, persistence, prediction, recalibration, zero_shot
 from blemish.model.fitted import FittedModel
 from blemish.model.outliers import Outlier
@@ -27,6 +27,7 @@ from blemish.model.standing_out import StandingOut
 from blemish.preprocessing.ignored_area import IgnoreInput
 from blemish.scoring.calibration import Calibration
 from blemish.types import Failure, Prediction, ScanGeometry
+from blemish.utils.paths import shown
 from blemish.utils.threads import quiet_numpy
 
 __all__ = ["Failure", "Inspected", "Inspector"]
@@ -98,6 +99,14 @@ class Inspector:
         )
         self._model: FittedModel | None = None
 
+    def __repr__(self) -> str:
+        """One line: the method, and how many images it was fitted on."""
+        method = f"{self.detector_name} on {self.encoder_name} at {self.image_size} px"
+        if self._model is None:
+            return f"<{type(self).__name__}: {method}, not fitted>"
+        named = f" of {', '.join(self.categories)}" if self.categories else ""
+        return f"<{type(self).__name__}: {method}, fitted on {len(self._model.fingerprints)} images{named}>"
+
     @classmethod
     def of(cls, model: FittedModel) -> Self:
         """The inspector of a fitted model."""
@@ -154,6 +163,8 @@ class Inspector:
         """The prediction for one image; `category` when it is known. Raises ImageError when it cannot be read."""
         model = self._fitted("inspect")
         model.check_category(category)
+        if isinstance(image, (str, Path)) and Path(image).is_dir():
+            raise ImageError(f"a picture at '{shown(image)}'", "a folder", "give a picture, or call inspect_many")
         return prediction.predict(model, [prediction.open_image(model, as_sample(image), category)], category)[0]
 
     def inspect_many(

@@ -62,7 +62,7 @@ def save_model(folder: str | Path, model: SavedModel) -> Path:
     model folder, or cannot be written.
     """
     target = Path(folder).expanduser().resolve()
-    _refuse_foreign(target)
+    refuse_foreign(target)
     with atomic_folder(target, owned=FILES) as partial:
         _write_files(partial, model)
     return target
@@ -226,8 +226,8 @@ def _write_files(folder: Path, model: SavedModel) -> None:
     (folder / SETTINGS).write_text(_json(settings), encoding="utf-8")
 
 
-def _refuse_foreign(target: Path) -> None:
-    """Raise OutputError when `target` is a file, or a folder with content that is no model of ours."""
+def refuse_foreign(target: Path) -> None:
+    """Raise OutputError where `save_model` would: `target` is a file, or a folder with content that is no model."""
     try:
         if not target.exists():
             return

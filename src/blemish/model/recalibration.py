@@ -87,9 +87,8 @@ def recalibrate(
     check_rates(false_alarm_rate, unsure_rate)
     seen = counted_already(model) if keep else frozenset()
     seen |= {one.fingerprint for one in model.outliers}  # which are probably no good ones
-    samples = good_samples(images, category)
-    for sample in samples:
-        model.check_category(sample.category)
+    model.check_category(category)
+    samples = [replace(one, category=model.category_of(one.category)) for one in good_samples(images, category)]
     opened = (open_image(model, sample, sample.category) for sample in samples)
     new = collect_candidates(model, opened, seen, progress, len(samples))
     if not new.candidates and not new.repeated:
@@ -203,10 +202,10 @@ def opened_or_failed(
 ) -> Iterator[Opened | Failure]:
     """The samples, decoded one by one, or why one is no image; `category` takes the place of their own if given."""
     for sample in samples:
-        if isinstance(sample, Sample) and category is not None:
-            sample = replace(sample, category=category)
-        own = sample.category if isinstance(sample, Sample) else None
-        model.check_category(own)
+        own = None
+        if isinstance(sample, Sample):
+            own = model.category_of(sample.category if category is None else category)
+            sample = replace(sample, category=own)
         opened = open_or_fail(model, sample, own)
         if isinstance(opened, Opened):
             yield opened

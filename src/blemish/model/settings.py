@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from blemish import encoders, registry
 from blemish.detectors import factory
 from blemish.detectors.base import Detector, Needs
 from blemish.encoders.base import Encoder, text_tower
-from blemish.encoders.factory import absolute_name
+from blemish.encoders.factory import absolute_name, check_encoder_name
 from blemish.encoders.precision import Precision, check_precision
 from blemish.errors import SettingsError
 from blemish.preprocessing.framing import FRAMINGS, Framing, PlainFraming, build_framing
@@ -73,13 +74,23 @@ class ModelSettings:
 
         Raises SettingsError for an unknown name or an impossible value.
         """
+        if isinstance(encoder, (str, Path)):
+            check_encoder_name(encoder)
         chosen = absolute_name(encoder) if isinstance(encoder, (str, Path)) else encoder
         if image_size is not None and image_size < 1:
             raise SettingsError("an image_size of at least 1 pixel", str(image_size), "raise it")
         if isinstance(detector, str):
             name = automatic_detector(chosen) if detector == "auto" else detector
             offered = {"seed": seed} | ({} if image_size is None else {"image_size": image_size})
-            detector = factory.build(name, detector_settings, offered)
+            try:
+                detector = factory.build(name, detector_settings, offered)
+            except SettingsError as error:
+                own = cls.__dataclass_fields__
+                meant = [name for one in detector_settings for name in get_close_matches(one, own, 1, 0.8)]
+                if not meant:
+                    raise
+                do = f"{error.do}, or did you mean {' and '.join(meant)}, which is not the detector's?"
+                raise SettingsError(error.expected, error.got, do) from error
         elif detector_settings:
             names = ", ".join(detector_settings)
             raise SettingsError("no settings beside a detector object", names, "set them on the object")

@@ -25,7 +25,7 @@ _MOST_CROPS, _GAP = 4, 6  # regions shown close up beside the image; pixels betw
 _WHITE, _BLACK = (255, 255, 255), (0, 0, 0)
 _GREY, _HATCH = 120, 200  # levels of an area that is not judged, and of the lines across it
 _TONES = {"good": GOOD, "defective": DEFECT, "unsure": UNSURE, "unknown": UNKNOWN}
-_WORDS = {"good": "GOOD", "defective": "DEFECT", "unsure": "UNSURE", "unknown": "UNKNOWN PART"}
+_WORDS = {"good": "GOOD", "defective": "DEFECTIVE", "unsure": "UNSURE", "unknown": "UNKNOWN PART"}
 
 
 def draw_overlay(
@@ -360,7 +360,7 @@ def tone_of(prediction: Prediction) -> tuple[int, int, int]:
 def _strip_texts(prediction: Prediction) -> list[str]:
     """The verdict in few letters, the longest wording first."""
     word = _WORDS[prediction.verdict]
-    score = times_in_words(prediction.score, prediction.threshold).replace("×", "x")  # Pillow's letters have no ×
+    score = times_in_words(prediction.score, prediction.threshold).replace("×", " times")  # Pillow's letters have no ×
     texts = [f"{word}  ·  {score}", word]
     if prediction.regions and prediction.is_defective:
         texts.insert(0, f"{word}  ·  {count_in_words(len(prediction.regions), 'region')}  ·  {score}")

@@ -8,9 +8,11 @@ import numpy as np
 from PIL import Image
 
 from blemish.data.full_scale import FullScale
+from blemish.data.loading import ImageInput, as_sample
 from blemish.data.samples import image_of
 from blemish.data.scans import load_scan
-from blemish.types import Sample
+from blemish.report.overlays import draw_overlay
+from blemish.types import Prediction, Sample
 
 
 def image_view(sample: Sample, full_scale: FullScale | None = None) -> np.ndarray:
@@ -20,6 +22,16 @@ def image_view(sample: Sample, full_scale: FullScale | None = None) -> np.ndarra
     """
     relief = relief_view(sample) if sample.image is None else None
     return image_of(sample, full_scale) if relief is None else relief
+
+
+def overlay(image: ImageInput, prediction: Prediction, full_scale: FullScale | None = None) -> np.ndarray:
+    """The image with the prediction about it drawn on it, `(H, W, 3)` uint8, to show or to save.
+
+    Regions are outlined, tinted and numbered, the verdict stands along an edge (see `draw_overlay`). `image` is what
+    was inspected: a file, an array, a PIL image or a sample. `full_scale` says which level of more than 8 bits is
+    white: that of the model, `inspector.model_.full_scale`, where people should see what it saw. Raises ImageError.
+    """
+    return draw_overlay(image_view(as_sample(image), full_scale), prediction)
 
 
 def relief_view(sample: Sample) -> np.ndarray | None:

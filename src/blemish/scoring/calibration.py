@@ -282,9 +282,13 @@ class Calibration:
         """How many of the small synthetic defects would score above the threshold; nothing where none were made up."""
         if not len(self.defect_gains):
             return ""
+        return f" Of {len(self.defect_gains)} small made-up defects it would find {self.defects_found}."
+
+    @property
+    def defects_found(self) -> int:
+        """How many of the small synthetic defects (`defect_gains`) would score above the threshold."""
         margin = float(log_scores(self.threshold) - log_scores(self.scores).mean())
-        found = int((self.defect_gains > margin).sum())
-        return f" Of {len(self.defect_gains)} small made-up defects it would find {found}."
+        return int((self.defect_gains > margin).sum())
 
     def for_modalities(self, available: Sequence[str]) -> Calibration:
         """The calibration of images that have the modalities `available`."""
@@ -438,8 +442,13 @@ def unsure_rate_or(suggested: float, given: float | None, false_alarm_rate: floa
 def check_rate(rate: float) -> float:
     """`rate` itself when it lies strictly between 0 and 1, else SettingsError."""
     if not 0 < rate < 1:
-        raise SettingsError("a false-alarm rate between 0 and 1, such as 0.05", repr(rate), "set false_alarm_rate")
+        raise SettingsError("a false-alarm rate between 0 and 1, such as 0.05", repr(rate), _as_a_share(rate))
     return rate
+
+
+def _as_a_share(rate: float) -> str:
+    """What to do about a rate out of range: who gives 5 means 5 %."""
+    return f"for {rate:g} % give {rate / 100:g}" if 1 <= rate < 100 else "give the share of the good parts"
 
 
 def check_rates(false_alarm_rate: float, unsure_rate: float | None) -> None:
@@ -449,7 +458,7 @@ def check_rates(false_alarm_rate: float, unsure_rate: float | None) -> None:
         raise SettingsError(
             "an unsure rate of 0 or more that leaves some parts good, such as 0.03",
             repr(unsure_rate),
-            "set unsure_rate",
+            _as_a_share(unsure_rate),
         )
 
 

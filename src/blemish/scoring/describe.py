@@ -58,11 +58,20 @@ def _percent(share: float) -> str:
 
 def times_in_words(value: float, limit: float) -> str:
     """A score as a multiple of its limit, "3.2× the limit"; the bare score where the limit is not above 0."""
-    if limit <= 0:
-        return f"{number(value)}"
-    ratio = value / limit
-    # A score just over its limit must not read as "1.0×", which would look like a tie.
-    return f"{ratio:.0f}× the limit" if ratio >= 10 else f"{ratio:.{1 if ratio >= 1.1 else 2}f}× the limit"
+    return f"{_ratio(value / limit)}× the limit" if limit > 0 else number(value)
+
+
+def strength_in_words(peak: float, limit: float) -> str:
+    """A region's peak in units of the limit of the map, "strength 3.2 (outlined from 1)".
+
+    Not "× the limit": that is said of scores, whose limit the verdict is from. Without a limit above 0, the bare peak.
+    """
+    return f"strength {_ratio(peak / limit)} (outlined from 1)" if limit > 0 else f"strength {number(peak)}"
+
+
+def _ratio(ratio: float) -> str:
+    """A multiple of a limit; just over it must not read as "1.0", which would look like a tie."""
+    return f"{ratio:.0f}" if ratio >= 10 else f"{ratio:.{1 if ratio >= 1.1 else 2}f}"
 
 
 def number(value: float) -> str:
@@ -82,7 +91,7 @@ def count_in_words(count: int, one: str, many: str | None = None) -> str:
 
 
 def region_in_words(region: Region, size: tuple[int, int], limit: float) -> str:
-    """One region: "upper left, 2.1 % of the picture, strongest 3.2× the limit".
+    """One region: "upper left, 2.1 % of the picture, strength 3.2 (outlined from 1)".
 
     `size` is the image's (height, width) in pixels, `limit` the map threshold the region rose above.
     """
@@ -90,7 +99,7 @@ def region_in_words(region: Region, size: tuple[int, int], limit: float) -> str:
     spreads = place == "all over" and region.area >= MOST * size[0] * size[1]
     if not spreads and not place.startswith("full"):
         place = place_in_words(region.centroid, size)  # the centre of mass says more than the middle of the box
-    said = f"{place}, {share_in_words(region.area, size)}, strongest {times_in_words(region.peak, limit)}"
+    said = f"{place}, {share_in_words(region.area, size)}, {strength_in_words(region.peak, limit)}"
     return f"{said}; {modalities_in_words(region.modalities)}" if region.modalities else said
 
 

@@ -20,7 +20,7 @@ DEFAULT_LANGUAGE = "en"
 MOST_WORDS = 25
 _MOST_DIFFERENCES = 2
 _LEVEL = 15.0  # degrees from horizontal or vertical that still are called so
-_MOST_TIMES = 1000  # of a limit, that a sentence counts
+_MOST_STRENGTH = 1000  # that a sentence states
 _DROPPED_FIRST = ("modality", "direction", "height", "comparison")
 
 Phrases = Mapping[str, Any]
@@ -56,7 +56,7 @@ def sentence_of(region: Region, language: str = DEFAULT_LANGUAGE) -> str:
         "comparison": _comparison(found, phrases),
         "modality": _modality(region, phrases),
     }
-    whole = {"place": _place(found, phrases), "size": _size(found, phrases), "times": _times(found, phrases)}
+    whole = {"place": _place(found, phrases), "size": _size(found, phrases), "strength": _strength(found, phrases)}
     joined = {
         name: clause and phrases["comparison" if name == "comparison" else "clause"].format(clause=clause)
         for name, clause in clauses.items()
@@ -75,7 +75,7 @@ def _rule_sentence(found: Attributes, rule: StatedRule, phrases: Phrases) -> str
     facts = {
         "noun": found.name or phrases["nouns"][found.noun],
         "place": _place(found, phrases),
-        "times": _times(found, phrases),
+        "strength": _strength(found, phrases),
     }
     elsewhere = phrases["rule_elsewhere"].format(rule=said, place=phrases["places"][rule.place])
     for one in (said,) if rule.place == found.place else (elsewhere, said):
@@ -149,12 +149,13 @@ def _modality(region: Region, phrases: Phrases) -> str:
     return str(phrases["modalities"].get(name, "")) if share > 0.5 else ""
 
 
-def _times(found: Attributes, phrases: Phrases) -> str:
-    if found.strength > _MOST_TIMES:
-        return str(phrases["over_times"].format(times=f"{_MOST_TIMES}"))
-    # What lies just over its limit must not read as "1.0×", which would look like a tie.
+def _strength(found: Attributes, phrases: Phrases) -> str:
+    """In units of the limit of the map. Not "× the limit": that of the verdict is another one."""
+    if found.strength > _MOST_STRENGTH:
+        return str(phrases["over_strength"].format(strength=f"{_MOST_STRENGTH}"))
+    # What lies just over its limit must not read as "1.0", which would look like a tie.
     digits = 0 if found.strength >= 10 else 1 if found.strength >= 1.1 else 2
-    return str(phrases["times"].format(times=f"{found.strength:.{digits}f}".replace(".", phrases["decimal"])))
+    return str(phrases["strength"].format(strength=f"{found.strength:.{digits}f}".replace(".", phrases["decimal"])))
 
 
 def _number(value: float, phrases: Phrases) -> str:

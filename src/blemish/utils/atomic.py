@@ -18,6 +18,7 @@ import platform
 import re
 import shutil
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Collection, Iterator
@@ -28,6 +29,7 @@ from blemish.errors import OutputError
 from blemish.utils.paths import shown
 
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+_IN_THE_WAY = frozenset({errno.EEXIST, errno.ENOTDIR})
 _NAME_BYTES = 100  # of the target's name in a temporary one; file systems allow 255 in all
 _FOREIGN_AGE = 24 * 3600.0  # seconds after which leftovers of another machine (a shared disk) are taken for dead
 _CLEAN_EVERY = 60.0  # seconds between two looks for leftovers in a folder of single files: it may hold very many
@@ -128,6 +130,15 @@ def atomic_update(folder: str | Path, durable: bool = True) -> Iterator[Path]:
                 folder.rmdir()
 
 
+def check_writable(path: str | Path) -> None:
+    """Raise OutputError unless a file or folder can be made at `path`; nothing is left there."""
+    path = Path(path).absolute()
+    with output_errors(path):
+        folder = next(parent for parent in path.parents if parent.exists())
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+
+
 @contextmanager
 def output_errors(path: str | Path) -> Iterator[None]:
     """Turn any failure to write inside the block into an OutputError that names `path`."""
@@ -145,10 +156,12 @@ def output_errors(path: str | Path) -> Iterator[None]:
 
 def output_error(path: str | Path, error: OSError) -> OutputError:
     """The error for a file or folder at `path` that cannot be written."""
-    do = "mend the permissions, or name another place"
+    got, do = error.strerror or str(error), "mend the permissions, or name another place"
     if error.errno in _FULL:
         do = "free some room, or name another place"
-    return OutputError(f"a place that can be written at '{shown(path)}'", error.strerror or str(error), do)
+    elif error.errno in _IN_THE_WAY:
+        got, do = "a file where a folder should be", "name a folder"
+    return OutputError(f"a place that can be written at '{shown(path)}'", got, do)
 
 
 def remove_leftovers(folder: str | Path) -> None:

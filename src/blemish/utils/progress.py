@@ -22,7 +22,7 @@ def progress_within(progress: Progress, done: int, total: int, step: str = "") -
 
 
 def progress_of_step(progress: Progress | None, step: str) -> Progress | None:
-    """The same progress, each call with the name of the step that it is about."""
+    """The same progress, each call with the name of the step that it is about, unless it names one itself."""
     if progress is None:
         return None
-    return lambda done, total, facts: progress(done, total, {**facts, "step": step})
+    return lambda done, total, facts: progress(done, total, {"step": step, **facts})

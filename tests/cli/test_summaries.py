@@ -1,0 +1,30 @@
+"""What is said of a model in the terminal and in reports."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from blemish import Inspector
+from blemish.cli.summaries import calibration_facts, model_in_words
+
+Draw = Any
+
+
+def test_a_model_that_finds_few_made_up_defects_is_not_to_be_relied_on_untested(toy: str, part: Draw) -> None:
+    inspector = Inspector(encoder="pixels", detector=toy, device="cpu").fit([part(seed=i) for i in range(6)])
+    model = inspector.model_
+    said = {}
+    for found in (0, 2, 3, 9):
+        gains = np.array([0.0] * (9 - found) + [99.0] * found)
+        told = replace(model.calibrations[None], defect_gains=gains)
+        other = Inspector.of(replace(model, calibrations={None: told}))
+        said[found] = " ".join(model_in_words(other)), calibration_facts(other)[0].obtained
+    for found in (0, 2):
+        for words in said[found]:
+            assert f"It finds {found} of 9 small made-up defects: test it on defective parts" in words
+    for found in (3, 9):
+        for words in said[found]:
+            assert "test it" not in words
