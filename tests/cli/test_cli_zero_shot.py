@@ -25,7 +25,7 @@ def test_a_model_from_a_name_ranks_and_learns_its_limit_later(encoder: Path, ble
     made = blemish("fit", "--zero-shot", "metal disc", "-o", model, *speaking(encoder))
     assert made.exit_code == 0, made.output
     assert "metal disc: No limit yet" in made.output
-    assert "Limit 1" not in made.output
+    assert "Defective above" not in made.output
     found = blemish("inspect", model, parts / "test", "-o", out)
     assert found.exit_code == 0, found.output
     assert "6 unsure" in found.output

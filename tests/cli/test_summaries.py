@@ -28,3 +28,16 @@ def test_a_model_that_finds_few_made_up_defects_is_not_to_be_relied_on_untested(
     for found in (3, 9):
         for words in said[found]:
             assert "test it" not in words
+
+
+def test_both_limits_are_said_once(toy: str, part: Draw) -> None:
+    inspector = Inspector(encoder="pixels", detector=toy, device="cpu").fit([part(seed=i) for i in range(6)])
+    calibration = inspector.calibrations[None]
+    assert calibration.unsure_threshold < calibration.threshold
+    limits = f"Defective above {calibration.threshold:.4g}, unsure above {calibration.unsure_threshold:.4g}."
+    assert limits in " ".join(model_in_words(inspector))
+    one = replace(calibration, unsure_rate=0.0)
+    model = replace(inspector.model_, calibrations={None: one})
+    words = " ".join(model_in_words(Inspector.of(model)))
+    assert f"Defective above {one.threshold:.4g}." in words
+    assert "unsure above" not in words

@@ -160,6 +160,6 @@ def limits_in_words(judged: MutualInspection) -> list[str]:
     lines = []
     for category, calibration in judged.calibrations.items():
         name = f"{category}: " if category else ""
-        limit = f" Limit {calibration.threshold:.4g}, unsure above {calibration.unsure_threshold:.4g}."
+        limit = f" Defective above {calibration.threshold:.4g}, unsure above {calibration.unsure_threshold:.4g}."
         lines.append(f"{name}Limit from {calibration.words}{limit if calibration.is_conclusive else ''}")
     return lines

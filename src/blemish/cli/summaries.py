@@ -60,7 +60,7 @@ def limits_in_words(calibration: Calibration) -> str:
     if not len(calibration.scores):
         return ""
     limit, unsure = f"{calibration.threshold:.4g}", f"{calibration.unsure_threshold:.4g}"
-    return f"Limit {limit}." if unsure == limit else f"Limit {limit}, unsure above {unsure}."
+    return f"Defective above {limit}" + ("." if unsure == limit else f", unsure above {unsure}.")
 
 
 def model_facts(inspector: Inspector) -> dict[str, object]:
