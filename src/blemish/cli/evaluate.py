@@ -143,6 +143,7 @@ def evaluate(
 
 def refuse_earlier_results(out: Path) -> None:
     """Raise OutputError where an earlier evaluation has left its rows in `out`: a new one would replace them."""
+    from blemish.scoring.describe import count_in_words
     from blemish.utils.atomic import output_errors
     from blemish.utils.paths import shown
 
@@ -153,7 +154,7 @@ def refuse_earlier_results(out: Path) -> None:
         count = sum(1 for _ in csv.reader(file)) - 1
     raise OutputError(
         f"a folder without earlier results at '{shown(out)}'",
-        f"{max(count, 0)} row{'s' * (count != 1)} in {shown(table)}",
+        f"{count_in_words(max(count, 0), 'row')} in {shown(table)}",
         "name another folder with -o, or add --restart, which replaces them",
     )
 

@@ -20,6 +20,7 @@ from blemish.cli.results import MAPS, OVERLAYS, ROWS, Row, read_rows, written_an
 from blemish.data.decoding import split_page
 from blemish.data.files import files_in, is_image_file, is_model, is_output
 from blemish.errors import OutputError, SettingsError
+from blemish.scoring.describe import count_in_words
 from blemish.scoring.sentences import DEFAULT_LANGUAGE
 from blemish.types import Sample, ScanGeometry
 from blemish.utils.atomic import is_alive, output_errors, remove, remove_leftovers, write_text
@@ -221,7 +222,7 @@ def refuse_other_pictures(out: Path, identities: Container[str], names: Containe
     if others:
         raise OutputError(
             f"results of the pictures given, or none, in '{shown(out)}'",
-            f"those of {others:,} other picture{'s' * (others != 1)}",
+            f"those of {count_in_words(others, 'other picture')}",
             "add --append, which keeps them, or --restart, which removes them, or name another folder with -o",
         )
 

@@ -217,10 +217,8 @@ def frame_sizes(framing: Framing, pictures: Sequence[tuple[int, int]]) -> list[t
     for width, height in pictures:
         if width * height > (most := pixel_limit()):
             raise SettingsError(f"pictures of at most {most:,} pixels", f"{width}x{height}", "name their real size")
-    given = [
-        framing.frame(np.zeros((height, width, 3), np.uint8)).encoder_input.shape[:2] for width, height in pictures
-    ]
-    sizes = list(dict.fromkeys([*framing.sizes(), *map(tuple, given)]))
+    given = [framing.frame(np.zeros((height, width, 3), np.uint8)).input_size for width, height in pictures]
+    sizes = list(dict.fromkeys([*framing.sizes(), *given]))
     view = getattr(framing, "view_", None)
     if not sizes or (not given and view is not None and view.size is None):
         raise SettingsError(

@@ -120,7 +120,7 @@ class InspectedFrame:
         """The `(2, 3)` matrix from (x, y, 1) of the frame to the image."""
         if self.frame.to_image is not None:
             return np.asarray(self.frame.to_image, dtype=np.float64)
-        (height, width), (down, across) = self.frame.encoder_input.shape[:2], self.frame.original_size
+        (height, width), (down, across) = self.frame.input_size, self.frame.original_size
         return np.array([[across / width, 0.0, 0.0], [0.0, down / height, 0.0]])
 
     @cached_property
@@ -170,7 +170,7 @@ def stated_rules(
 
     A rule is stated once, by the strongest region that holds one of its places, or else by the nearest one.
     """
-    height, width = inspected.frame.encoder_input.shape[:2]
+    height, width = inspected.frame.input_size
     stated: dict[int, StatedRule] = {}
     for rule in inspected.broken_rules:
         lie = inspected.to_image @ np.array([[x * width, y * height, 1.0] for x, y in rule.places]).T  # (2, N)
@@ -254,7 +254,7 @@ class Window:
     @classmethod
     def around(cls, region: Region, inspected: InspectedFrame) -> Window:
         """A region and its context, inside the frame."""
-        height, width = inspected.frame.encoder_input.shape[:2]
+        height, width = inspected.frame.input_size
         left, top, right, bottom = region.box
         corners = np.array([[left, right, left, right], [top, top, bottom, bottom], [1, 1, 1, 1]], dtype=float)
         xs, ys = inspected.from_image @ corners
@@ -295,7 +295,7 @@ class Window:
         found = None if scan.image is None else cut(scan.image, self.to_frame, size)
         good = None
         if found is not None and image.image is not None:
-            reach = max(1, round(max(inspected.frame.encoder_input.shape[:2]) / 40 / self.scale))
+            reach = max(1, round(max(inspected.frame.input_size) / 40 / self.scale))
             crop_to_good, good = best_shift(found, image.image, crop_to_good, inside, reach)
         xyz = None if scan.xyz is None else nearest(scan.xyz, self.to_frame, size)
         good_xyz = None if image.xyz is None else nearest(image.xyz, crop_to_good, size)
@@ -318,7 +318,7 @@ def region_at(
 
 def cells_of(region: Region, inspected: InspectedFrame, grid: Sequence[int]) -> np.ndarray:
     """The cells `(gh, gw)` bool whose middles lie in a region; the nearest one where none do."""
-    height, width = inspected.frame.encoder_input.shape[:2]
+    height, width = inspected.frame.input_size
     x, y = np.meshgrid((np.arange(grid[1]) + 0.5) * width / grid[1], (np.arange(grid[0]) + 0.5) * height / grid[0])
     inside = region_at(region, inspected, inspected.to_image, x, y)
     if not inside.any():
@@ -332,7 +332,7 @@ def to_reference(
     placement: Placement, image: ReferenceImage, inspected: InspectedFrame, grid: tuple[int, int]
 ) -> np.ndarray:
     """The `(2, 3)` matrix from (x, y, 1) of the frame to the kept image, by the cells that lie on one another."""
-    here = np.array(inspected.frame.encoder_input.shape[:2]) / np.array(grid)  # pixels a cell (y, x)
+    here = np.array(inspected.frame.input_size) / np.array(grid)  # pixels a cell (y, x)
     there = np.array(image.size) / np.array(image.cells.shape[:2])
     anchor, target = (np.array(placement.anchor) + 0.5) * here, (np.array(placement.cell) + 0.5) * there
     angle, zoom = math.radians(placement.degrees), (there / here)[::-1]  # (x, y)

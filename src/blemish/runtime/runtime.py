@@ -96,7 +96,7 @@ class Runtime:
 
     def predict(self, frame: Frame, name: str = "array") -> Prediction:
         """The prediction about a framed image."""
-        outputs = self.engine(frame.encoder_input.shape[:2], name).run(frame.encoder_input[None])
+        outputs = self.engine(frame.input_size, name).run(frame.encoder_input[None])
         patches = np.asarray(outputs["patch_scores"], dtype=np.float32)  # (1, h, w)
         if not np.isfinite(patches).all():
             raise ImageError("finite scores", f"others for '{name}'", "export the model again")

@@ -58,7 +58,7 @@ def _percent(share: float) -> str:
 
 def times_in_words(value: float, limit: float) -> str:
     """A score as a multiple of its limit, "3.2× the limit"; the bare score where the limit is not above 0."""
-    return f"{_ratio(value / limit)}× the limit" if limit > 0 else number(value)
+    return f"{ratio_in_words(value / limit)}× the limit" if limit > 0 else number(value)
 
 
 def strength_in_words(peak: float, limit: float) -> str:
@@ -66,10 +66,10 @@ def strength_in_words(peak: float, limit: float) -> str:
 
     Not "× the limit": that is said of scores, whose limit the verdict is from. Without a limit above 0, the bare peak.
     """
-    return f"strength {_ratio(peak / limit)} (outlined from 1)" if limit > 0 else f"strength {number(peak)}"
+    return f"strength {ratio_in_words(peak / limit)} (outlined from 1)" if limit > 0 else f"strength {number(peak)}"
 
 
-def _ratio(ratio: float) -> str:
+def ratio_in_words(ratio: float) -> str:
     """A multiple of a limit; just over it must not read as "1.0", which would look like a tie."""
     return f"{ratio:.0f}" if ratio >= 10 else f"{ratio:.{1 if ratio >= 1.1 else 2}f}"
 

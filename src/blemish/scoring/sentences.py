@@ -13,6 +13,7 @@ from importlib import resources
 from typing import Any
 
 from blemish.errors import SettingsError
+from blemish.scoring.describe import ratio_in_words
 from blemish.scoring.naming import AT_THE_EDGE, differences_of
 from blemish.types import Attributes, Region, StatedRule
 
@@ -153,9 +154,7 @@ def _strength(found: Attributes, phrases: Phrases) -> str:
     """In units of the limit of the map. Not "× the limit": that of the verdict is another one."""
     if found.strength > _MOST_STRENGTH:
         return str(phrases["over_strength"].format(strength=f"{_MOST_STRENGTH}"))
-    # What lies just over its limit must not read as "1.0", which would look like a tie.
-    digits = 0 if found.strength >= 10 else 1 if found.strength >= 1.1 else 2
-    return str(phrases["strength"].format(strength=f"{found.strength:.{digits}f}".replace(".", phrases["decimal"])))
+    return str(phrases["strength"].format(strength=ratio_in_words(found.strength).replace(".", phrases["decimal"])))
 
 
 def _number(value: float, phrases: Phrases) -> str:

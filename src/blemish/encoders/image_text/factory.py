@@ -7,7 +7,6 @@ saves them, CLIP with open_clip's names (open_clip.py), or DINOv3 beside the wei
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,7 +27,7 @@ from blemish.encoders.image_text.patch_alignment import PatchFeatures
 from blemish.encoders.image_text.windows import WindowFeatures
 from blemish.encoders.layers import resolve_layers, token_roles
 from blemish.encoders.precision import Precision
-from blemish.encoders.text.factory import TextEncoder
+from blemish.encoders.text.factory import TextEncoder, model_type_of
 from blemish.encoders.text.frozen import FrozenTextEncoder, Pool, read_tokenizer
 from blemish.encoders.weights import file_hash, missing
 from blemish.errors import SettingsError, WeightsError
@@ -165,14 +164,7 @@ def read_model(folder: Path) -> tuple[str, Any]:
 
 def family_of(folder: Path) -> str:
     """The family of a model folder. Raises SettingsError for a model without an image tower, or without a text one."""
-    try:
-        kind = str(json.loads((folder / "config.json").read_text(encoding="utf-8"))["model_type"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise WeightsError(
-            f"an image-text model's folder with a config.json that names its model_type at {folder}",
-            f"{type(error).__name__}: {error}",
-            "give a folder written by save_pretrained or `hf download`",
-        ) from error
+    kind = model_type_of(folder, "an image-text model")
     if kind == "dinov3_vit":
         raise dino_txt.absent(folder)
     if kind in FAMILIES:

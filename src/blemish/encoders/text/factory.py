@@ -94,16 +94,21 @@ def ways_out(name: str) -> str:
     return f"use another text encoder ({others}) or a detector without text"
 
 
-def _family(folder: Path) -> str:
-    """The loader of a model folder."""
+def model_type_of(folder: Path, model: str) -> str:
+    """The `model_type` in the config.json of a folder of `model`. Raises WeightsError where there is none."""
     try:
-        kind = json.loads((folder / "config.json").read_text(encoding="utf-8"))["model_type"]
+        return str(json.loads((folder / "config.json").read_text(encoding="utf-8"))["model_type"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise WeightsError(
-            f"a text model's folder with a config.json that names its model_type at {folder}",
+            f"{model}'s folder with a config.json that names its model_type at {folder}",
             f"{type(error).__name__}: {error}",
             "give a folder written by save_pretrained or `hf download`",
         ) from error
+
+
+def _family(folder: Path) -> str:
+    """The loader of a model folder."""
+    kind = model_type_of(folder, "a text model")
     if kind not in FAMILIES:
         raise SettingsError(f"a text model of the kind {' or '.join(FAMILIES)}", repr(kind), "give another folder")
     return FAMILIES[kind]

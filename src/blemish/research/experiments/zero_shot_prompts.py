@@ -175,7 +175,7 @@ class ZeroShotPrompts(Experiment):
             seen[kind].scores.append(float(class_scores(whole, both, self.temperature)))
             seen[kind].maps.append(class_scores(patches, both, self.temperature).numpy())
             seen[kind].margins.append(margins(patches, both).numpy())
-        height, width = frame.encoder_input.shape[:2]
+        height, width = frame.input_size
         mask = load_mask(sample.mask) if sample.label and sample.mask is not None else None
         return Shown(sample, frame.original_size, (height, width), mask)
 
