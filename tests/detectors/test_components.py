@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 import pytest
 import torch
 
-from blemish.detectors.components import MIN_IMAGES, Components, distant_rows
+from blemish.detectors import components
+from blemish.detectors.components import MEASURED_ON, MIN_IMAGES, Components, cells_along, distant_rows, place_of
 from blemish.errors import DatasetError, NotFittedError, SettingsError
+from blemish.numeric.compositions import composition
 from blemish.scoring.detector_scores import detector_scores
 from blemish.types import CONTEXT, RGB, Batch, Features
 
@@ -172,6 +176,52 @@ def test_words_are_learned_from_patches_far_from_the_mean() -> None:
     assert (drawn[:, 0] > 2).sum() >= 49
     assert torch.equal(drawn, distant_rows(rows, seed=1))
     assert len(distant_rows(torch.ones(3, 2), seed=0)) == 1
+
+
+@pytest.mark.parametrize(("grid", "cells"), [((5, 5), (2, 2)), ((7, 9), (2, 2)), ((1, 4), (2, 1)), ((8, 6), (1, 2))])
+def test_the_map_looks_at_the_cells_that_compositions_were_counted_in(
+    grid: tuple[int, int], cells: tuple[int, int]
+) -> None:
+    ys, xs = (cells_along(length, count).tolist() for length, count in zip(grid, cells, strict=True))
+    for y, x in np.ndindex(grid):
+        shown = torch.zeros(*grid, 1)
+        shown[y, x] = 1
+        assert composition(shown, cells)[ys[y], xs[x], 0] == 1
+
+
+def test_one_patch_too_many_in_the_middle_row_is_shown_where_it_lies() -> None:
+    memberships = torch.zeros(5, 5, 1)
+    memberships[2, 2] = 1
+    place = place_of(torch.zeros(1, 5, 5), memberships, composition(memberships, (2, 2)))
+    assert place[2, 2] == place.max() == 1
+
+
+def test_images_are_measured_until_enough_are_and_for_rules_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is read beyond that would be encoded again where it does not fit into memory."""
+    read, measured = [], []
+
+    class Read(list[Batch]):
+        def __iter__(self) -> Iterator[Batch]:
+            read.append(0)
+            for batch in super().__iter__():
+                read[-1] += 1
+                yield batch
+
+    measure = components.measure_words
+    monkeypatch.setattr(components, "measure_words", lambda *given: measured.append(1) or measure(*given))
+    Components(**ONE | {"words": [2, 3, 6]}).fit(Read(batches(MEASURED_ON + 8)))
+    assert read[-1] == MEASURED_ON
+    assert len(measured) == MEASURED_ON + 8
+
+
+def test_scores_that_are_squares_scatter_twice_as_much() -> None:
+    """Of images that are all alike the prior alone says how: cosine distances are half of squared ones."""
+    good = [Batch(features(image(GOOD, 0)), images=(i,), originals=(True,)) for i in range(8)]
+    distances, squares = (
+        Components(**ONE | {"patches": bank}).fit(good).units_[""].std for bank in ("closeup", "closeup-vit")
+    )
+    assert squares == pytest.approx(2 * distances)
+    assert distances == pytest.approx(0.1 * (4 / 11) ** 0.5)
 
 
 def test_two_joined_encoders() -> None:

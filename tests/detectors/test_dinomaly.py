@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import weakref
+
 import pytest
 import torch
 
@@ -226,3 +228,31 @@ def test_wrong_use_is_explained(batches):
         Dinomaly(**{**BRIEF, "width": 10}).fit(batches)
     with pytest.raises(SettingsError, match="max_grad_norm"):
         Dinomaly(**BRIEF, max_grad_norm=-1.0).fit(batches)
+
+
+def test_a_channel_that_never_varied_does_not_outweigh_all_others():
+    """As behind a ReLU: 0 on all good images, and next to nothing on another one."""
+    good = normal_samples(0, 8, 1)
+    good[0][..., 0] = 0
+    detector = Dinomaly(**BRIEF).fit([Batch(features(good))])
+    plain = [layer[:1] for layer in good]
+    shown = [layer.clone() for layer in plain]
+    shown[0][:, 2, 3, 0] = 0.01 * float(good[0].std())
+    before, after = (detector.score(features(one)).patches for one in (plain, shown))
+    torch.testing.assert_close(after, before, rtol=0.3, atol=0.1)
+
+
+def test_the_scales_of_one_layer_are_taken_before_the_next_is_joined(batches):
+    """Joined patches of all layers at once would be as large as the batches that they are from."""
+    alive = []
+
+    class Watched(NoisyDecoder):
+        def fit_scales(self, layers):
+            for rows in layers:
+                assert not any(seen() is not None for seen in alive)
+                alive.append(weakref.ref(rows))
+                del rows
+
+    detector = Dinomaly(**BRIEF)
+    detector.fit_scales(Watched((DIM,) * LAYERS, 8, 1, 4, 2, 0.0), batches)
+    assert len(alive) == LAYERS

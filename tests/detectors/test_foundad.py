@@ -174,3 +174,19 @@ def test_crops_are_squares_and_end_before_the_last_steps(crop, patches):
     assert target.shape == (2, patches, 3)
     assert torch.equal(context, target + 100)
     assert detector._windows(grid, grid, step=5)[0].shape == (2, 36, 3)
+
+
+def test_a_channel_that_never_varied_does_not_outweigh_all_others(batches):
+    """As behind a ReLU: 0 on all good images, and next to nothing on another one."""
+    good, bad = (one.clone() for one in good_and_defective(8, 0)[:2])
+    good[..., 0], bad[..., 0] = 0, 0
+    detector = FoundAD(**BRIEF).fit([Batch(features(good), features(bad))])
+    shown = good[:1].clone()
+    shown[:, 2, 3, 0] = 0.01 * float(good.std())
+    before, after = (detector.score(features(one)).patches for one in (good[:1], shown))
+    torch.testing.assert_close(after, before, rtol=0.1, atol=0.02)
+
+
+def test_a_projector_without_attention_needs_no_heads():
+    projector = FoundAD(projector="mlp", width=10).build_network([DIM])
+    assert projector(torch.zeros(1, 4, DIM)).shape == (1, 4, DIM)

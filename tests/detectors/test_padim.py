@@ -163,6 +163,13 @@ def test_every_role_of_layers_can_be_asked_for(role):
     assert PaDiM(layers=role).needs.layers == role
 
 
+def test_an_epsilon_that_rounding_swallows_is_refused():
+    good = 1000 * made(4)
+    with pytest.raises(SettingsError, match=r"epsilon.*0\.01 beside variances of up to.*standardise=True"):
+        learned(good, **PAPER, epsilon=0.01)
+    assert bool(learned(good, epsilon=0.01).score(features(good)).patches.isfinite().all())
+
+
 def test_wrong_use_is_explained():
     with pytest.raises(NotFittedError):
         PaDiM().state()
@@ -178,3 +185,24 @@ def test_a_half_moved_category_is_moved_as_a_whole() -> None:
     means, matrices = detector._moved("", torch.device("meta"))
     assert (means.device.type, matrices.device.type) == ("meta", "meta")
     assert detector.whitenings_[""] is matrices
+
+
+def test_a_channel_that_never_varied_does_not_outweigh_all_others() -> None:
+    """As behind a ReLU: 0 on all good images, and a twentieth of what the others vary by on the next one."""
+    good = made(30)
+    good[..., 0] = 0
+    plain = good[:1].clone()
+    shown = plain.clone()
+    shown[:, 1, 2, 0] = 0.05 * float(good[..., 1:].std(0).mean())
+    detector = learned(good)
+    usual = detector.score(features(good)).patches.max()
+    assert detector.score(features(plain)).patches.max() < detector.score(features(shown)).patches.max() < 2 * usual
+
+
+def test_sums_are_begun_once_for_each_category(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are as large as all covariances: one for every image would cost more than adding it."""
+    begun = []
+    around = Sums.around
+    monkeypatch.setattr(Sums, "around", lambda image: begun.append(image.shape) or around(image))
+    PaDiM().fit([Batch(features(made(6), ["a", "b"] * 3))])
+    assert len(begun) == 2

@@ -9,6 +9,7 @@ import torch
 from blemish.detectors.patchcore import PatchCore
 from blemish.detectors.sa_patchcore import SAPatchCore, contexts
 from blemish.errors import NotFittedError, SettingsError
+from blemish.numeric.standardise import channel_scale
 from blemish.types import RGB, Batch, Features
 
 DIM, SIDE = 6, 6
@@ -112,3 +113,19 @@ def test_wrong_use_is_explained():
         SAPatchCore().score(features(image((1, 1), 0)))
     with pytest.raises(SettingsError, match="good picture"):
         SAPatchCore().fit([])
+
+
+def test_what_fills_an_ignored_area_changes_no_scale():
+    pixels = np.zeros((SIDE, SIDE), bool)
+    pixels[:2] = True
+    scales = []
+    for size in (1.0, 50.0):
+        batches = []
+        for batch in good():
+            patches = batch.features[RGB].clone()
+            patches[:, :2] *= size
+            batches.append(Batch(features(patches).with_ignored(pixels)))
+        scales.append(SAPatchCore(**ONE_LAYER).fit(batches).state()["scale"])
+    judged = torch.cat([batch.features[RGB][:, 3:].flatten(0, 2) for batch in good()])  # without the neighbours, too
+    torch.testing.assert_close(scales[0], scales[1])
+    torch.testing.assert_close(scales[0], channel_scale(judged.std(0, correction=0)), rtol=1e-4, atol=1e-6)

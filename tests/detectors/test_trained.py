@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
 
@@ -43,7 +44,7 @@ class Mean(BatchTrainedDetector[nn.Linear]):
         self.calls_.append((f"step {step}", [number_of(batch)]))
         return (network(torch.zeros(1)) - batch.features[RGB]).square().mean()
 
-    def fit_residuals(self, network: nn.Linear, first: Sequence[Batch], stream: Iterator[Batch]) -> None:
+    def fit_residuals(self, network: nn.Linear, kept: Sequence[Tensor], stream: Iterator[Batch]) -> None:
         assert not network.training
         assert not torch.is_grad_enabled()
         self.calls_.append(("residuals", [number_of(next(stream))]))
@@ -80,6 +81,26 @@ def test_scales_come_first_then_every_batch_in_turn_then_residuals() -> None:
     assert calls[-1] == ("residuals", [10 % 3])  # the batch after the last step's
 
 
+def test_the_first_batches_are_let_go_once_they_were_learned_from() -> None:
+    """They hold layers of many images, which the loader makes anew, and no step looks at them again."""
+    alive: list[weakref.ref[Tensor]] = []
+
+    class Fresh(list[int]):
+        def __iter__(self) -> Iterator[Batch]:
+            for number in super().__iter__():
+                yield batches(number + 1)[-1]
+
+    class Watching(Mean):
+        def training_step(self, network: nn.Linear, batch: Batch, step: int) -> Tensor:
+            alive.append(weakref.ref(batch.features.layers[RGB][0]))
+            if step == FIRST_BATCHES + 1:
+                assert [seen() is None for seen in alive[:FIRST_BATCHES]] == [True] * FIRST_BATCHES
+            return super().training_step(network, batch, step)
+
+    Watching(steps=FIRST_BATCHES + 2).fit(Fresh(range(4)))
+    assert len(alive) == FIRST_BATCHES + 2
+
+
 def test_it_learns_keeps_its_losses_and_returns_bit_identical() -> None:
     detector = Mean().fit(batches(3))
     assert detector.trained.network.bias.detach() == pytest.approx([1.0, 1.0], abs=0.2)  # the mean of 0, 1, 2
@@ -101,6 +122,15 @@ def test_the_seed_decides_and_random_numbers_outside_go_on() -> None:
     assert torch.equal(torch.rand(3), expected)
     assert torch.equal(one, same)
     assert not torch.equal(one, other)
+
+
+def test_loading_leaves_random_numbers_outside_as_they_are() -> None:
+    state = Mean(steps=2).fit(batches(2)).state()
+    torch.manual_seed(1)
+    expected = torch.rand(3)
+    torch.manual_seed(1)
+    Mean(steps=2).load_state(state)
+    assert torch.equal(torch.rand(3), expected)
 
 
 def test_skipped_steps_are_counted() -> None:

@@ -178,3 +178,14 @@ def test_wrong_use_is_explained(batches):
             use(UniAD())
     with pytest.raises(SettingsError, match="steps"):
         UniAD(**{**BRIEF, "steps": 0}).fit(batches)
+
+
+def test_a_channel_that_never_varied_does_not_outweigh_all_others():
+    """As behind a ReLU: 0 on all good images, and next to nothing on another one."""
+    good = normal_samples(0, 8, 1)
+    good[..., 0] = 0
+    detector = UniAD(**BRIEF).fit([Batch(features(good))])
+    shown = good[:1].clone()
+    shown[:, 2, 3, 0] = 0.01 * float(good.std())
+    before, after = (detector.score(features(one)).patches for one in (good[:1], shown))
+    torch.testing.assert_close(after, before, rtol=0.3, atol=0.1)

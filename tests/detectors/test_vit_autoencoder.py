@@ -234,3 +234,14 @@ def test_nothing_is_scored_before_fit():
         ViTAutoencoder().score(features(torch.zeros(1, 2, 2, DIM)))
     with pytest.raises(NotFittedError):
         ViTAutoencoder().state()
+
+
+def test_a_channel_that_never_varied_does_not_outweigh_all_others(batches):
+    """As behind a ReLU: 0 on all good images, and next to nothing on another one."""
+    good, _, _ = good_and_pushed(8, 1)
+    good[..., 0] = 0
+    detector = ViTAutoencoder(**BRIEF).fit([Batch(features(good))])
+    shown = good[:1].clone()
+    shown[:, 2, 3, 0] = 0.01 * float(good.std())
+    before, after = (detector.score(features(one)).patches for one in (good[:1], shown))
+    torch.testing.assert_close(after, before, rtol=0.3, atol=0.1)

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from blemish.errors import DatasetError, SettingsError
-from blemish.numeric.training import AveragedWeights, Training, begun, forever, learning_rate, seeded
+from blemish.numeric.training import AveragedWeights, Training, forever, learning_rate, seeded
 
 
 def test_seeded_gives_the_same_inside_and_changes_nothing_outside():
@@ -27,12 +27,6 @@ def test_forever_repeats_epochs_and_rejects_empty_ones():
     assert list(islice(forever([1, 2, 3]), 7)) == [1, 2, 3, 1, 2, 3, 1]
     with pytest.raises(DatasetError):
         next(forever([]))
-
-
-def test_a_stream_that_was_begun_still_has_its_first_items():
-    first, stream = begun(forever([1, 2, 3]), 4)
-    assert first == [1, 2, 3, 1]
-    assert list(islice(stream, 6)) == [1, 2, 3, 1, 2, 3]
 
 
 def test_schedules():

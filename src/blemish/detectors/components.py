@@ -50,7 +50,9 @@ MEASURED_ON = 16  # normal images of a category that the bank leaves out in turn
 HELD_PATCHES = 65536  # of a category, of which those are drawn that words are learned from
 WORD_PATCHES = 8192  # of a category, that words are learned from: at most, and at most half of all
 NEIGHBOURHOOD = 3  # side of the square of patches over which the first encoder's are averaged, as in PatchCore
-PRIOR_STD, PRIOR_IMAGES = 0.1, 4.0  # of the logarithms of the bank's scores, and how many images that is worth
+# Of the logarithms of the bank's scores, where these are distances (twice that where they are squared ones), and how
+# many images that is worth.
+PRIOR_STD, PRIOR_IMAGES = 0.1, 4.0
 TINY = 1e-9
 MAX_LOG = 20.0  # of a score of compositions; above, float32 could overflow
 PatchDetector = Hybrid | CloseUp
@@ -80,9 +82,10 @@ class Vocabulary:
 
 @dataclass(eq=False)
 class Collected:
-    """What normal images of one category show of some words, image by image."""
+    """What normal images of one category show of some words, image by image; `measures` where these make rules."""
 
     words: VisualWords
+    makes_rules: bool
     images: list[int] = field(default_factory=list)
     measures: list[WordMeasures] = field(default_factory=list)
     levels: dict[str, list[Tensor]] = field(default_factory=lambda: {level: [] for level in LEVELS})  # (F,) each
@@ -92,7 +95,8 @@ class Collected:
         """Take in the scaled patches `(h, w, D)` of the normal image of that number, of which some are `judged`."""
         memberships = (self.words.memberships(patches) * judged[..., None]).cpu()  # (h, w, k)
         self.images.append(image)
-        self.measures.append(measure_words(memberships, judged))
+        if self.makes_rules:
+            self.measures.append(measure_words(memberships, judged))
         for level, found in self.levels.items():
             found.append(composition(memberships, LEVELS[level]).flatten())
         planes = memberships.permute(2, 0, 1)  # (k, h, w)
@@ -268,7 +272,10 @@ class Components(Configurable):
         self, batches: Iterable[Batch], words: Mapping[str, list[VisualWords]]
     ) -> dict[str, list[Collected]]:
         """By category, for each number of words, what the normal images show of them."""
-        found = {name: [Collected(own) for own in several] for name, several in words.items()}
+        found = {
+            name: [Collected(own, makes_rules=number == 0) for number, own in enumerate(several)]
+            for name, several in words.items()
+        }
         for batch, numbers, originals in numbered(batches):
             images = self._images_of(batch.features)
             for (name, patches, inside), number, is_original in zip(images, numbers, originals, strict=True):
@@ -285,21 +292,25 @@ class Components(Configurable):
 
     def _measured_units(self, batches: Iterable[Batch]) -> dict[str, Unit]:
         """What the bank gives up to `MEASURED_ON` normal images of each category, each by a bank without it."""
+        waiting = {name: min(MEASURED_ON, len(numbers)) for name, numbers in self.images_.items()}
         scores: dict[str, list[float]] = {name: [] for name in self.vocabularies_}
         peaks: dict[str, list[float]] = {name: [] for name in self.vocabularies_}
         for batch, numbers, originals in numbered(batches):
             for row, name in enumerate(categories_of(batch.features)):
-                if originals[row] and len(scores[name]) < MEASURED_ON:
+                if originals[row] and waiting[name]:
+                    waiting[name] -= 1
                     one = batch.features.take(slice(row, row + 1))
                     patches = self._bank.score_without(one, (numbers[row],)).patches  # (1, h, w)
                     scores[name] += pooled_scores(patches, one, self.pooling)
                     ignored = one.ignored_on(patches.shape[1:])  # (1, h, w)
                     judged = patches if ignored is None else patches.masked_fill(ignored.to(patches.device), 0)
                     peaks[name].append(float(judged.max()))
+            if not any(waiting.values()):
+                break
         units = {}
         for name, own in scores.items():
             logs = torch.tensor(own, dtype=torch.float64).clamp_min(TINY).log().numpy()  # (n,)
-            std = shrunk_variance(logs, PRIOR_STD, PRIOR_IMAGES) ** 0.5
+            std = shrunk_variance(logs, PRIOR_STD * self.needs.score_exponent, PRIOR_IMAGES) ** 0.5
             score = geometric_mean(own)
             units[name] = Unit(score, std, max(1.0, geometric_mean(peaks[name]) / score))
         return units
@@ -361,8 +372,7 @@ def place_of(usual: Tensor, memberships: Tensor, difference: Tensor) -> Tensor:
     """
     grid = memberships.shape[:2]
     expected = interpolate(usual[None].to(memberships.device), grid, mode="bilinear")[0]  # (k, h, w)
-    ys = torch.arange(grid[0], device=difference.device) * difference.shape[0] // grid[0]  # (h,)
-    xs = torch.arange(grid[1], device=difference.device) * difference.shape[1] // grid[1]  # (w,)
+    ys, xs = (cells_along(n, cells).to(difference.device) for n, cells in zip(grid, difference.shape, strict=False))
     here = difference[ys][:, xs]  # (h, w, k)
     lacking = (expected.permute(1, 2, 0) - memberships).clamp_min(0)  # (h, w, k)
     total = torch.zeros(grid, device=memberships.device)
@@ -371,6 +381,11 @@ def place_of(usual: Tensor, memberships: Tensor, difference: Tensor) -> Tensor:
         shown = box_mean((squares * where).sum(-1)[None], 3)[0]  # (h, w)
         total += shown / shown.max().clamp_min(1e-12) * squares.amax((0, 1)).sum().sqrt()
     return total / total.max().clamp_min(1e-12)
+
+
+def cells_along(length: int, cells: int) -> Tensor:
+    """In which of `cells` each of `length` patches in a row lies `(length,)`, as `composition` cuts them."""
+    return ((torch.arange(length) + 1) * cells - 1) // length
 
 
 def distant_rows(rows: Tensor, seed: int) -> Tensor:

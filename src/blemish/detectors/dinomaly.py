@@ -122,9 +122,9 @@ class NoisyDecoder(nn.Module):
         return [leave(fused(part)).float() for leave, part in zip(self.leave, parts, strict=True)]
 
     def fit_scales(self, layers: Iterable[Tensor]) -> None:
-        """Standardise by normal patches `(…, D)` of each layer."""
+        """Standardise by normal patches `(…, D)` of each layer, one after the other."""
         for standard, layer in zip(self.standards, layers, strict=True):
-            cast(Standardise, standard).fit(layer)
+            cast(Standardise, standard).fit(layer, raised=True)
 
     def scaled(self, layers: Sequence[Tensor]) -> list[Tensor]:
         """Each layer `(…, D)`, standardised."""
@@ -218,14 +218,14 @@ class Dinomaly(BatchTrainedDetector[NoisyDecoder]):
     def fit_scales(self, network: NoisyDecoder, first: Sequence[Batch]) -> None:
         if self.standardise:
             layers = zip(*(layers_of(batch) for batch in first), strict=True)
-            network.fit_scales([torch.cat([one.flatten(0, 2) for one in layer]) for layer in layers])  # (N, D) each
+            network.fit_scales(torch.cat([one.flatten(0, 2) for one in layer]) for layer in layers)  # (N, D) each
 
     def training_step(self, network: NoisyDecoder, batch: Batch, step: int) -> Tensor:
         """The loose loss of one random square of every image."""
         layers = self._tokens(layers_of(batch))  # each (B, N, D)
         return loose_loss(network(layers), network.targets(layers), self._easiest_at(step), self.factor)
 
-    def fit_residuals(self, network: NoisyDecoder, first: Sequence[Batch], stream: Iterator[Batch]) -> None:
+    def fit_residuals(self, network: NoisyDecoder, kept: Sequence[Tensor], stream: Iterator[Batch]) -> None:
         if self.whiten:
             fit_whitening(network, (self._tokens(layers_of(batch)) for batch in islice(stream, RESIDUAL_BATCHES)))
 

@@ -116,10 +116,11 @@ class FoundAD(BatchTrainedDetector[Projector]):
         )
 
     def build_network(self, dims: Sequence[int]) -> Projector:
-        """A projector for features of all `dims` joined. Raises SettingsError where `heads` do not divide `width`."""
+        """A projector for features of all `dims` joined. Raises SettingsError where `heads` must divide `width`."""
         dim = sum(dims)
         width = self.width or -(-dim // 2 // self.heads) * self.heads
-        check_heads(width, self.heads, "change width or heads, or leave width unset")
+        if self.projector == "vit":
+            check_heads(width, self.heads, "change width or heads, or leave width unset")
         return Projector(dim, width, self.depth, self.heads, self.projector)
 
     def widths(self, batch: Batch) -> tuple[int, ...]:
@@ -128,7 +129,8 @@ class FoundAD(BatchTrainedDetector[Projector]):
     def fit_scales(self, network: Projector, first: Sequence[Batch]) -> None:
         # Images of one size share a batch, so that a single one may show a single category: several are looked at.
         if self.standardise:
-            network.standard.fit(torch.cat([batch.features[RGB].flatten(0, 2) for batch in first]))  # (N, D)
+            rows = torch.cat([batch.features[RGB].flatten(0, 2) for batch in first])  # (N, D)
+            network.standard.fit(rows, raised=True)
 
     def training_step(self, network: Projector, batch: Batch, step: int) -> Tensor:
         """Mean squared error of the projected context to the normal features of the same patches."""

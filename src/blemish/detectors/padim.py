@@ -20,7 +20,7 @@ from blemish.detectors.patches import Grid, concatenate_layers, numbered
 from blemish.detectors.settings import Configurable, Count, ImageFraming, NotNegative, Odd, Pooling, Positive, Seed
 from blemish.encoders.base import LayerRole
 from blemish.errors import NotFittedError, SettingsError
-from blemish.numeric.standardise import STD_FLOOR
+from blemish.numeric.standardise import raised_std
 from blemish.types import RGB, Batch, Features, PatchScores
 
 POSITIONS_AT_ONCE = 1024  # whose matrices are gathered together where the grid is another one; bounds memory
@@ -72,7 +72,10 @@ class PaDiM(Configurable):
         )
 
     def fit(self, batches: Iterable[Batch], progress: Progress | None = None) -> Self:
-        """Means and whitening matrices of each category, from sums: memory does not grow with the images."""
+        """Means and whitening matrices of each category, from sums: memory does not grow with the images.
+
+        Raises SettingsError for an `epsilon` too small for the encoder's features.
+        """
         sums: dict[str, Sums] = {}
         for batch, numbers, _ in numbered(batches):
             patches = self._patches(batch.features)  # (B, h, w, D)
@@ -82,7 +85,9 @@ class PaDiM(Configurable):
                 self.channels_ = order[: self.channels].sort().values  # (C,)
             for name, image, number in zip(categories_of(batch.features), patches, numbers, strict=True):
                 chosen = image[..., self.channels_.to(image.device)]  # (h, w, C)
-                sums.setdefault(name, Sums.around(chosen)).add(chosen, number)
+                if name not in sums:
+                    sums[name] = Sums.around(chosen)
+                sums[name].add(chosen, number)
         if not sums:
             raise SettingsError("at least one good picture", "none", "give good pictures to learn from")
         self.means_: dict[str, Tensor] = {}
@@ -139,12 +144,18 @@ class PaDiM(Configurable):
         pooled = covariance.mean(dim=0)  # (C, C)
         scale = torch.ones_like(means[0])  # (C,)
         if self.standardise:
-            scale = (pooled.diagonal() + means.var(dim=0, correction=0)).sqrt().clamp_min(STD_FLOOR)  # (C,)
+            scale = raised_std((pooled.diagonal() + means.var(dim=0, correction=0)).sqrt())  # (C,)
         weight = self.shrinkage / (self.shrinkage + len(sums.images))
         covariance.lerp_(pooled + steps_between(means.view(*sums.grid, -1)), weight)
         covariance /= scale[:, None] * scale
         covariance.diagonal(dim1=1, dim2=2).add_(self.epsilon)
-        triangles = torch.linalg.cholesky(covariance)  # (P, C, C)
+        triangles, failed = torch.linalg.cholesky_ex(covariance)  # (P, C, C), (P,)
+        if bool(failed.any()):
+            raise SettingsError(
+                "an epsilon that rounding to float32 does not swallow in the covariances of patches",
+                f"{self.epsilon:g} beside variances of up to {float(pooled.diagonal().max()):.3g}",
+                "raise epsilon, or set standardise=True",
+            )
         unit = torch.eye(len(scale), device=means.device).expand_as(triangles)
         whitening = torch.linalg.solve_triangular(triangles, unit, upper=False) / scale  # (P, C, C)
         return means.view(*sums.grid, -1), whitening.view(*sums.grid, *whitening.shape[1:])

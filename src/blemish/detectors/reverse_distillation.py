@@ -21,6 +21,7 @@ from blemish.detectors.trained import BatchTrainedDetector
 from blemish.encoders.base import LayerRole
 from blemish.numeric.grids import on_coarsest
 from blemish.numeric.residual import residual
+from blemish.numeric.standardise import raised_std
 from blemish.types import RGB, Batch, Features, PatchScores
 
 
@@ -96,9 +97,9 @@ class Student(nn.Module):
 
     @torch.no_grad()
     def standardise(self, batches: Sequence[Sequence[Tensor]]) -> None:
-        """Take `scale` from the layers of normal images: the standard deviation of each channel."""
-        stds = [torch.cat([one.flatten(0, 2) for one in same]).std(0) for same in zip(*batches, strict=True)]  # (D,)
-        self.scale.copy_(torch.cat(stds).clamp_min(1e-6))
+        """Take `scale` from the layers of normal images: the standard deviation of each channel (see `raised_std`)."""
+        rows = (torch.cat([one.flatten(0, 2) for one in same]) for same in zip(*batches, strict=True))  # (N, D) each
+        self.scale.copy_(torch.cat([raised_std(own.std(0)) for own in rows]))
 
 
 @dataclass(kw_only=True, eq=False, repr=False)

@@ -21,7 +21,7 @@ from torch.nn.functional import normalize
 from blemish.detectors.base import Needs, Progress, add_prefix, strip_prefix
 from blemish.detectors.categories import by_category, categories_of, matching_category, state_key
 from blemish.detectors.patchcore import PatchCore
-from blemish.detectors.patches import Grid, concatenate_layers
+from blemish.detectors.patches import Grid, concatenate_layers, judged_patches
 from blemish.detectors.settings import (
     Configurable,
     Count,
@@ -120,8 +120,9 @@ class SAPatchCore(Configurable):
         """The standard deviation of each channel over the normal patches, times √D, `(D,)` by category."""
         moments: dict[str, Moments] = {}
         for batch in batches:
-            for name, patches in zip(categories_of(batch.features), self._patches(batch.features), strict=True):
-                moments.setdefault(name, Moments()).add(patches.flatten(0, 1))  # (N, D)
+            judged = judged_patches(self._patches(batch.features), batch.features)  # (N, D) each
+            for name, rows in zip(categories_of(batch.features), judged, strict=True):
+                moments.setdefault(name, Moments()).add(rows)
         if not moments:
             raise SettingsError("at least one good picture", "none", "give good pictures to learn from")
         return {name: channel_scale(one.std.float()) for name, one in moments.items()}

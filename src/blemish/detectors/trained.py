@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from threading import Lock
 from typing import Generic, Self, TypeVar
 
@@ -15,7 +16,7 @@ from blemish.detectors.base import Progress, strip_prefix, weights_of
 from blemish.detectors.settings import Configurable, Count, CountOrZero, FractionBelowOne, NotNegative, Positive, Seed
 from blemish.encoders.precision import Precision
 from blemish.errors import NotFittedError
-from blemish.numeric.training import Schedule, Training, begun, forever, seeded
+from blemish.numeric.training import Schedule, Training, forever, seeded
 from blemish.types import RGB, Batch
 
 Network = TypeVar("Network", bound=nn.Module)
@@ -23,6 +24,7 @@ Network = TypeVar("Network", bound=nn.Module)
 _moving = Lock()
 
 FIRST_BATCHES = 8  # batches that the scales of the channels are taken from before training
+Item = TypeVar("Item")
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,7 +53,8 @@ class TrainedNetwork(Generic[Network]):
     def from_state(cls, state: Mapping[str, Tensor], build: Callable[[Sequence[int]], Network]) -> Self:
         """Take back what `state` gave; `build` makes a network for layers of given widths."""
         dims = tuple(state["dims"].tolist())
-        network = build(dims)
+        with seeded(0):  # initial weights are drawn and overwritten: the caller's random numbers stay as they are
+            network = build(dims)
         network.load_state_dict(strip_prefix(state, "network"))
         return cls(network.eval(), dims, state["loss"])
 
@@ -123,15 +126,18 @@ class BatchTrainedDetector(TrainedDetector[Network]):
 
     def fit(self, batches: Iterable[Batch], progress: Progress | None = None) -> Self:
         """Train for `steps` steps, as many epochs over `batches` as that takes; `loss_` keeps every step's loss."""
-        first, stream = begun(forever(batches), FIRST_BATCHES)
+        stream = forever(batches)
+        first = list(islice(stream, FIRST_BATCHES))
         with seeded(self.seed):
             dims = self.widths(first[0])
             device = first[0].features.layers[RGB][0].device
             network = self.build_network(dims).to(device)
             self.fit_scales(network, first)
+            kept = self.kept_for_residuals(first)
+            stream = drained(first, stream)
             loss = self.training.run(network, lambda step: self.training_step(network, next(stream), step), progress)
             with torch.no_grad():
-                self.fit_residuals(network, first, stream)
+                self.fit_residuals(network, kept, stream)
         self.trained_ = TrainedNetwork(network, dims, loss)
         return self
 
@@ -146,8 +152,22 @@ class BatchTrainedDetector(TrainedDetector[Network]):
     def fit_scales(self, network: Network, first: Sequence[Batch]) -> None:
         """Take the scales of the channels from the first batches, before training; nothing unless overridden."""
 
-    def fit_residuals(self, network: Network, first: Sequence[Batch], stream: Iterator[Batch]) -> None:
-        """Measure what the trained network leaves of normal patches: of the first batches again, or of the next.
+    def kept_for_residuals(self, first: Sequence[Batch]) -> Sequence[Tensor]:
+        """What of the first batches `fit_residuals` asks for; nothing unless overridden.
+
+        All else of them is let go while the network trains: layers of many images, that may be large.
+        """
+        return ()
+
+    def fit_residuals(self, network: Network, kept: Sequence[Tensor], stream: Iterator[Batch]) -> None:
+        """Measure what the trained network leaves of normal patches: of what was kept, or of the next batches.
 
         Nothing unless overridden.
         """
+
+
+def drained(first: list[Item], rest: Iterator[Item]) -> Iterator[Item]:
+    """All of `first`, which is emptied on the way, then the `rest`."""
+    while first:
+        yield first.pop(0)
+    yield from rest

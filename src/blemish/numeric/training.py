@@ -7,7 +7,6 @@ import math
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import chain, islice
 from typing import Any, Literal, TypeVar, get_args
 
 import torch
@@ -41,12 +40,6 @@ def forever(items: Iterable[Item]) -> Iterator[Item]:
             yield item
         if empty:
             raise DatasetError("at least one good picture to learn from", "none", "give good pictures")
-
-
-def begun(stream: Iterator[Item], count: int) -> tuple[list[Item], Iterator[Item]]:
-    """The first `count` items of a stream, to measure statistics on, and the whole stream, those included."""
-    first = list(islice(stream, count))
-    return first, chain(first, stream)
 
 
 def learning_rate(step: int, steps: int, peak: float, schedule: Schedule, warmup_steps: int) -> float:
