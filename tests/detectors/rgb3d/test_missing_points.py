@@ -40,7 +40,7 @@ def test_missing_points_score_where_the_image_shows_the_part(presence: PointPres
     always, often, never = (presence.anomaly_score(image[kind == one]) for one in range(KINDS))
     assert float(always.min()) > 1
     assert float(never.max()) < 1e-3
-    surprisal = NATS * often.pow(0.25)  # back to nats
+    surprisal = NATS * often.sqrt()  # back to nats
     assert float(surprisal.mean()) == pytest.approx(-math.log(1 - 0.4), rel=0.15)
 
 
@@ -57,3 +57,12 @@ def test_four_nats_of_surprisal_score_one(presence: PointPresence) -> None:
         last.weight.zero_()
         last.bias.fill_(math.log(math.expm1(NATS)))  # 1 − p = exp(−4)
     torch.testing.assert_close(made.anomaly_score(torch.randn(5, DIM)), torch.ones(5), rtol=1e-4, atol=1e-4)
+
+
+def test_a_network_that_is_sure_beyond_what_it_saw_does_not_drown_all_else() -> None:
+    made = PointPresence(DIM).eval()
+    last = made.logit[1][-1]
+    with torch.no_grad():
+        last.weight.zero_()
+        last.bias.fill_(2 * NATS)  # points are missing where 3,000 to 1 speak for them
+    assert float(made.anomaly_score(torch.randn(1, DIM))) == pytest.approx(4, rel=0.01)

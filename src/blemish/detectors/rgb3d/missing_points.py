@@ -19,7 +19,9 @@ from blemish.numeric.standardise import RARE, Standardise
 WIDTH = 128
 DROPOUT = 0.3  # of the image's channels, so that few normal scans do not make it too sure
 NATS = 4.0  # surprisal that scores 1: points are missing where 98 in 100 such patches have them
-EXPONENT = 4.0  # suppresses small surprisals
+# Suppresses small surprisals, and lets no great one drown all else: sensors lose points at glare and steep flanks that
+# few scans show, and a network that never saw a place may be as sure of it as of any.
+EXPONENT = 2.0
 
 
 class PointPresence(nn.Module):
