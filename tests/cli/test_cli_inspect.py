@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import csv
+import errno
 import json
 import re
 import shutil
@@ -12,6 +13,7 @@ import pytest
 from cli_parts import METHOD, Blemish, Process, write_category
 from PIL import Image
 
+from blemish import Inspector
 from blemish.cli.results import COLUMNS
 from blemish.scoring.false_discovery import benjamini_hochberg
 
@@ -380,6 +382,65 @@ def test_a_resumed_run_that_asks_for_no_alarms_leaves_none(
     assert [row | {"alarm": None} for row in marked] == rows[:-1]
     assert {row["alarm"] for row in rows} == {None}
     assert {row["alarm"] for row in table_of(out)} == {""}
+
+
+def test_calibrate_does_not_overwrite_what_another_run_saved_meanwhile(
+    blemish: Blemish, disc_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = tmp_path / "model"
+    shutil.copytree(disc_model, model)
+    one, other = (
+        write_category(tmp_path / name / "disc", "disc", train=0, test=n) / "test" / "good"
+        for name, n in (("one", 4), ("other", 8))
+    )
+    calibrate = Inspector.calibrate
+
+    def calibrate_while_another_does(self: Inspector, *given: Any, **options: Any) -> Any:
+        monkeypatch.undo()
+        assert blemish("calibrate", model, other).exit_code == 0
+        return calibrate(self, *given, **options)
+
+    monkeypatch.setattr(Inspector, "calibrate", calibrate_while_another_does)
+    result = blemish("calibrate", model, one)
+    assert result.exit_code == 2
+    assert "another run has saved meanwhile" in result.stderr
+    (category,) = json.loads((model / "calibration.json").read_text())["categories"]
+    assert len(category["added"]) == 8
+
+
+def test_results_are_never_said_to_be_of_a_model_that_came_later(
+    blemish: Blemish, disc_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The rows of two models would be mixed by the next run."""
+    model = tmp_path / "model"
+    shutil.copytree(disc_model, model)
+    new = write_category(tmp_path / "new" / "disc", "disc", train=0, test=2) / "test" / "good"
+    load = Inspector.load
+
+    def load_before_another_replaces_it(*given: Any, **options: Any) -> Inspector:
+        found = load(*given, **options)
+        monkeypatch.undo()
+        assert blemish("calibrate", model, new).exit_code == 0
+        return found
+
+    monkeypatch.setattr(Inspector, "load", load_before_another_replaces_it)
+    assert blemish("inspect", model, new, "-o", tmp_path / "out").exit_code == 0
+    now = json.loads((model / "settings.json").read_text())["settings_sha256"]
+    assert json.loads((tmp_path / "out" / "inspection.json").read_text())["model_sha256"] != now
+
+
+@pytest.mark.parametrize("command", ["calibrate", "diagnose"])
+def test_the_disk_is_tried_before_a_picture_is_scored(
+    blemish: Blemish, parts: Path, disc_model: Path, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    def refuse(**_: object) -> None:
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr("blemish.utils.atomic.tempfile.TemporaryFile", refuse)
+    monkeypatch.setattr(Inspector, "load", lambda *_, **__: pytest.fail("the model was loaded"))
+    result = blemish(command, disc_model, parts / "disc" / "test" / "good")
+    assert result.exit_code == 2
+    assert "Read-only file system" in result.stderr
 
 
 def test_calibrate_refuses_the_images_it_learned_from(

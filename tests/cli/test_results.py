@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from blemish.cli.result_folder import (
     Origin,
@@ -54,6 +55,17 @@ def test_a_line_that_is_no_row_is_left_out(tmp_path: Path, predict: Predict, tor
     assert [row["file"] for row in read_rows(tmp_path)] == ["a.png"]
     (tmp_path / "results.jsonl").write_text(whole.rstrip("\n"))  # a whole row whose end of line is missing
     assert list(read_rows(tmp_path)) == []
+
+
+@pytest.mark.parametrize("size", [(66_000, 8), (8, 66_000)])
+def test_the_overlay_of_a_picture_longer_than_a_jpeg_may_be_is_smaller(
+    tmp_path: Path, predict: Predict, size: tuple[int, int]
+) -> None:
+    """One picture of a line-scan camera must not end a run."""
+    with writer(tmp_path) as results:
+        row = results.write(predict(size=size), np.zeros((*size, 3), np.uint8))
+    with Image.open(tmp_path / row["overlay"]) as drawn:
+        assert max(drawn.size) == 65_500
 
 
 def test_names_of_overlays_differ_in_more_than_capitals(tmp_path: Path, predict: Predict) -> None:

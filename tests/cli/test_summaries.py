@@ -41,3 +41,16 @@ def test_both_limits_are_said_once(toy: str, part: Draw) -> None:
     words = " ".join(model_in_words(Inspector.of(model)))
     assert f"Defective above {one.threshold:.4g}." in words
     assert "unsure above" not in words
+
+
+def test_pictures_of_unknown_state_are_among_what_a_limit_was_taken_from(toy: str, part: Draw) -> None:
+    inspector = Inspector(encoder="pixels", detector=toy, device="cpu").fit([part(seed=i) for i in range(6)])
+    calibration = inspector.calibrations[None]
+    scores = np.geomspace(calibration.scores.min(), calibration.scores.max(), 20)
+    joined = replace(inspector.model_, calibrations={None: calibration.with_unlabelled(scores, scores, 0.1)})
+    (facts,) = calibration_facts(Inspector.of(joined))
+    assert facts.unlabelled == 20
+    assert "20 pictures of unknown state" in facts.obtained
+    (before,) = calibration_facts(inspector)
+    assert not before.unlabelled
+    assert "unknown state" not in before.obtained

@@ -22,6 +22,7 @@ from blemish.diagnosis.scaling import is_bank, with_fewer_patches
 from blemish.encoders.image.pixels import load_pixels
 from blemish.errors import DatasetError, NotFittedError, SettingsError
 from blemish.scoring.calibration import Calibration
+from blemish.scoring.uncalibrated import Uncalibrated
 from blemish.types import RGB, Batch, Features, PatchScores
 
 Draw = Any
@@ -218,6 +219,27 @@ def test_a_bank_that_keeps_everything_grows(discs: list[np.ndarray], monkeypatch
         given = sign(diagnose(model, discs[8:10], thresholds=limits), "growth")
         assert given.measures[0].finding == finding
         assert given.facts["growth of the time with the patches, as a power"] == pytest.approx(power, abs=1e-3)
+
+
+def test_of_a_detector_that_cannot_be_saved_all_but_growth_is_measured(discs: list[np.ndarray]) -> None:
+    class Unsavable(AutoEncoder):
+        state = load_state = None  # type: ignore[assignment]
+
+    found = diagnose(fitted(discs[:8], Unsavable()), discs)
+    assert findings(found) == dict.fromkeys(NAMES, "ok") | {"growth": "not measured"}
+    assert all("no state()" in measure.why for measure in sign(found, "growth").measures)
+
+
+@pytest.mark.parametrize("images", [0, 4])
+def test_a_model_without_a_single_score_is_measured_in_numbers(discs: list[np.ndarray], images: int) -> None:
+    """As one made from a product's name: how good parts score, the new ones say."""
+    model = fitted(discs[:8]).model_
+    nothing = Uncalibrated.at_rates(0.05, None, 1)
+    unseen = replace(model, calibrations={None: nothing}, fingerprints=frozenset())
+    found = diagnose(Inspector.of(unseen), discs[8 : 8 + images])
+    json.dumps(found.to_dict(), allow_nan=False)
+    if images:
+        assert np.median(found.scores["good, not learned"]) == pytest.approx(1.0)
 
 
 def test_without_images_only_growth_is_measured(discs: list[np.ndarray]) -> None:

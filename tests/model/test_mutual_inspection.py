@@ -74,11 +74,12 @@ def test_an_image_is_never_compared_with_itself(part: Draw) -> None:
     prediction = replace(predictions(found)[0], regions=(Region((30, 20, 50, 40), 400, 2.0, 1.0, (40.0, 30.0)),))
     frame = found.framings[""].frame(images[0])
     explained = found.references.explained(
-        0, frame, prediction, found._distinct(""), found.reasons, lambda i: found.scores[i] is found.scores[0]
+        0, frame, prediction, found._distinct[""], found.reasons, lambda i: found.scores[i] is found.scores[0]
     )
     match = explained.regions[0].attributes and explained.regions[0].attributes.match
     assert match is None or match.similarity < 0.999
-    assert len(found._distinct("")) == 6
+    assert len(found._distinct[""]) == 6
+    assert found._distinct is found._distinct  # made once: with each image it would take the square of their number
 
 
 def test_a_defect_that_most_images_share_looks_normal(part: Draw) -> None:

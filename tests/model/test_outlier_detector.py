@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -63,6 +64,26 @@ def test_the_sign_is_the_verdict_whatever_is_rounded(threshold: float, predict: 
     assert 1 - excess(beyond) < 0
     assert 1 - excess(unknown) < 0
     assert excess(replace(at, score=3 * threshold + 1, verdict="defective")) > excess(beyond)
+
+
+@pytest.mark.parametrize("verb", ["score_samples", "decision_function", "predict"])
+def test_scores_of_many_images_do_not_hold_their_maps(toy: str, predict: Any, verb: str) -> None:
+    maps: list[weakref.ref[np.ndarray]] = []
+    most = 0
+
+    class Many:
+        def inspect_many(self, images: Any, category: str | None) -> Any:
+            nonlocal most
+            for _ in images:
+                one = predict()
+                maps.append(weakref.ref(one.map))
+                most = max(most, sum(known() is not None for known in maps))
+                yield one
+
+    detector = unfitted(toy)
+    detector.inspector_, detector.offset_ = Many(), -1.0  # type: ignore[assignment]
+    assert len(getattr(detector, verb)(["part.png"] * 20)) == 20
+    assert most <= 3
 
 
 def test_it_is_cloned_with_all_its_parameters(toy: str) -> None:

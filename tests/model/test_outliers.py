@@ -13,8 +13,10 @@ from PIL import Image
 
 from blemish import Inspector, Sample
 from blemish.errors import DatasetError
+from blemish.model import outliers
 from blemish.model.outliers import MAX_SHARE, MIN_IMAGES, OTHERS, Comparison, compare, mutual_score, outlying_images
 from blemish.numeric.mutual_scoring import near_count
+from blemish.utils.array_store import ArrayStore
 
 Draw = Any
 
@@ -23,19 +25,28 @@ def fresh() -> Inspector:
     return Inspector(encoder="pixels", detector="patchcore", rotations=1, image_size=64, device="cpu")
 
 
-def test_distances_are_those_to_the_nearest_patch_of_each_other_image() -> None:
+def compared(images: list[torch.Tensor], memory: int = 1 << 20) -> list[Comparison]:
+    with ArrayStore(memory) as store:
+        for image in images:
+            store.add(image.numpy())
+        return compare(store)
+
+
+@pytest.mark.parametrize("memory", [0, 1 << 20])
+def test_distances_are_those_to_the_nearest_patch_of_each_other_image(memory: int) -> None:
     random = torch.manual_seed(0)
-    images = [torch.randn(20 + i, 4, generator=random) for i in range(5)]
-    scale = torch.cat(images).std(0, correction=0)
-    for i, one in enumerate(compare(images)):
+    images = [3 + torch.randn(20 + i, 4, generator=random) for i in range(5)]
+    every = torch.cat(images)
+    scale = every.std(0, correction=0) + 1e-3 * every.std()
+    for i, one in enumerate(compared(images, memory)):
         assert sorted(one.others) == [j for j in range(5) if j != i]
         for column, j in enumerate(one.others):
             wanted = torch.cdist(images[i] / scale, images[j] / scale).amin(1)
-            assert np.allclose(one.distances[:, column], wanted, rtol=0.01)
+            assert np.allclose(one.distances[:, column], wanted, rtol=1e-3)
 
 
 def test_the_work_grows_with_the_images_not_with_their_square() -> None:
-    found = compare([torch.randn(3, 2) for _ in range(80)])
+    found = compared([torch.randn(3, 2) for _ in range(80)])
     assert all(len(one.others) == OTHERS == len(set(one.others)) and i not in one.others for i, one in enumerate(found))
 
 
@@ -68,6 +79,18 @@ def test_defective_images_are_set_aside(part: Draw, count: int, alike: bool) -> 
     assert inspector.model_.fingerprints == fresh().fit(images[bad:]).model_.fingerprints
     image = part("stripes", seed=500, defective=True)
     assert inspector.inspect(image).score == fresh().fit(images[bad:]).inspect(image).score
+
+
+def test_patches_beyond_a_bound_of_memory_lie_in_a_file(part: Draw, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Thousands of images must not need more memory than hundreds."""
+    images = [part("stripes", seed=i, defective=i < 2) for i in range(10)]
+    usual, used = fresh().fit(images, clean=True).outliers_, []
+    close = ArrayStore.close
+    monkeypatch.setattr(ArrayStore, "close", lambda store: (used.append(store.used), close(store)))
+    monkeypatch.setattr(outliers, "MEMORY", 10_000)
+    assert fresh().fit(images, clean=True).outliers_ == usual
+    assert len(usual) == 2
+    assert 0 <= max(used) <= 10_000
 
 
 @pytest.mark.parametrize("kind", ["disc", "ring", "stripes"])

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from blemish import Inspector, Sample
-from blemish.errors import DatasetError, ImageError, SettingsError
+from blemish.errors import DatasetError, DataWarning, ImageError, SettingsError
 from blemish.scoring.calibration import (
     COPIES_UNSURE_RATE,
     UNSURE_RATE,
@@ -93,6 +93,20 @@ def test_images_fitted_on_do_not_count(inspector: Inspector, part: Draw) -> None
         inspector.calibrate([part(seed=i) for i in range(6)])
     change = inspector.calibrate([part(seed=i) for i in range(8)])
     assert (change.added, change.fitted_on) == ({None: 2}, 6)
+
+
+def test_copies_that_fitting_left_out_as_repeats_do_not_count(toy: str, part: Draw, tmp_path: Path) -> None:
+    """A copy of a learned picture looks more familiar than any new part does."""
+    images = [part(seed=i, size=(192, 240)) for i in range(6)]
+    copy = tmp_path / "copy.jpg"
+    Image.fromarray(images[0]).save(copy, quality=92)
+    with pytest.warns(DataWarning, match="nearly the same"):
+        fitted = fresh(toy).fit([*images, str(copy)])
+    assert (len(fitted.model_.fingerprints), fitted.model_.repeats) == (6, 1)
+    again = Inspector.load(fitted.save(tmp_path / "m"), device="cpu")
+    for replace in (False, True):
+        change = again.calibrate([*images, str(copy), part(seed=100 + replace, size=(192, 240))], replace=replace)
+        assert (change.added, change.fitted_on, change.repeated) == ({None: 1}, 7, 0)
 
 
 def test_images_of_another_product_are_refused_and_named(inspector: Inspector, part: Draw, tmp_path: Path) -> None:
@@ -182,6 +196,20 @@ def test_the_unsure_rate_follows_what_the_threshold_rests_on(toy: str, part: Dra
     alone.calibrate_unlabelled(line, expected_defects=0.0)
     assert alone.calibrations[None].unlabelled is not None
     assert alone.calibrations[None].unsure_rate == UNSURE_RATE
+
+
+@pytest.mark.parametrize("shift", [-0.6, 0.5])
+def test_good_images_that_contradict_the_unlabelled_ones_are_refused_at_once(shift: float) -> None:
+    """And not by the first inspection that asks for a threshold; with `keep` False they count alone."""
+    random = np.random.default_rng(0)
+    joined = Calibration.of([1.0], [1.0], 0.05, CalibrationSource(1, 1, copies=True)).with_unlabelled(
+        scores := np.exp(random.normal(0.1, 0.05, 60)), scores, 0.1
+    )
+    values = np.exp(random.normal(shift, 0.03, 20)).tolist()
+    new = [AddedScore(str(i), f"{i}.png", value, value) for i, value in enumerate(values)]
+    with pytest.raises(DatasetError, match=r"60 pictures of unknown state.*--replace"):
+        joined.with_added(new)
+    assert joined.with_added(new, keep=False).unlabelled is None
 
 
 def test_unlabelled_images_that_cannot_be_read_are_named_and_the_rest_counts(

@@ -62,11 +62,26 @@ def test_histograms_of_odd_scores(values):
 
 
 def test_curves_draw_one_point_a_score():
+    """And their beginning, where the first point is another one."""
     scores, labels = RANDOM.random(30), np.arange(30) % 3 == 0
-    for chart, extra in ((roc_chart(scores, labels, threshold=0.5), 1), (precision_recall_chart(scores, labels), 1)):
+    found = int(labels[scores.argmax()])
+    drawn = (roc_chart(scores, labels, threshold=0.5), 1), (precision_recall_chart(scores, labels), found)
+    for chart, extra in drawn:
         points = drawing(chart).find(f"{SVG}polyline").get("points").split()
         assert len(points) == 30 + extra
     assert drawing(roc_chart(scores, labels, threshold=0.5)).find(f"{SVG}circle") is not None
+
+
+def test_the_size_of_a_curve_does_not_grow_with_the_images() -> None:
+    """Points that lie on one another to a tenth of a pixel are drawn once; the ends of the curve stay."""
+    random = np.random.default_rng(0)
+    scores, labels = random.random(50_000), random.integers(0, 2, 50_000)
+    for chart in (roc_chart, precision_recall_chart):
+        assert len(chart(scores + labels, labels)) < 150_000
+    few, many = (roc_chart((scores + labels)[:n], labels[:n]) for n in (500, 50_000))
+    points = [re.search(r'points="([^"]*)"', drawn)[1].split() for drawn in (few, many)]
+    assert points[0][0] == points[1][0]
+    assert points[0][-1] == points[1][-1]
 
 
 def test_bars_have_the_length_of_their_values():

@@ -54,3 +54,11 @@ def test_every_piece_is_a_sentence():
             assert line.endswith(".")
             assert all(part[0].isupper() for part in line.split(". "))
         assert words[0].endswith(obtained or "It rests on 200 good pictures.")
+
+
+def test_pictures_of_unknown_state_are_not_called_too_few() -> None:
+    facts = CalibrationFacts(None, np.linspace(0.8, 1, 4), 1.1, 0.05, 4, "It was taken from both.", unlabelled=50)
+    words = " ".join(evidence_in_words(facts))
+    assert "too few" not in words
+    assert "confidence" not in words
+    assert "most of them show good parts" in words

@@ -15,6 +15,7 @@ from blemish.scoring.calibration import (
     check_rate,
     check_rates,
     order_statistics_suffice,
+    verdict_of,
 )
 from blemish.scoring.tail_model import TailModel, TailPrior
 
@@ -31,6 +32,13 @@ def test_p_values_are_counted() -> None:
     made = calibration(scores)
     for score in [0.0, *scores[:20], 1.5, 99.0]:
         assert made.p_value(score) == (1 + sum(s >= score for s in scores)) / 100
+
+
+def test_what_is_no_number_is_never_good() -> None:
+    scores = 0.5, 1.0, 1.5, 2.0, 2.5, float("inf"), float("nan")
+    wanted = ["good", "good", "unsure", "unsure", "defective", "defective", "defective"]
+    assert [verdict_of(score, 2.0, 1.0) for score in scores] == wanted
+    assert verdict_of(0.5, float("nan"), 1.0) == "defective"
 
 
 @pytest.mark.parametrize("rate", [0.01, 0.05, 0.1, 0.5])

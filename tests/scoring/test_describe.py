@@ -59,12 +59,15 @@ def test_mirroring_the_image_mirrors_the_words():
 
 
 def test_a_score_over_its_limit_never_reads_as_a_tie():
-    assert times_in_words(1.004, 1.0) == "1.00× the limit"
+    assert times_in_words(1.004, 1.0) == "1.01× the limit"
+    assert times_in_words(1.0, 1.0) == "1.00× the limit"
+    assert times_in_words(0.999, 1.0) == "0.99× the limit"
+    assert times_in_words(0.5, 1.0) == "0.50× the limit"
     assert times_in_words(1.04, 1.0) == "1.04× the limit"
     assert times_in_words(3.21, 1.0) == "3.2× the limit"
     assert times_in_words(31.8, 1.0) == "32× the limit"
     assert times_in_words(0.7, 0.0) == "0.7"
-    assert strength_in_words(1.004, 1.0) == "strength 1.00 (outlined from 1)"
+    assert strength_in_words(1.004, 1.0) == "strength 1.01 (outlined from 1)"
     assert strength_in_words(31.8, 1.0) == "strength 32 (outlined from 1)"
     assert strength_in_words(0.7, 0.0) == "strength 0.7"
 

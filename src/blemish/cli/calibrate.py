@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -72,9 +73,13 @@ def calibrate(
     from blemish.data.path_lists import expand_lists
     from blemish.errors import SettingsError
     from blemish.model.inspector import Inspector
+    from blemish.model.model_folder import read_settings
+    from blemish.utils.atomic import check_writable
 
     if unlabelled and replace:
         raise SettingsError("--unlabelled or --replace", "both", "give --replace with good pictures alone")
+    loaded = read_settings(model)["settings_sha256"]
+    check_writable(model)  # before any picture is scored
     with collected_warnings() as warnings:
         listed = expand_lists(paths)
         if unlabelled:
@@ -91,6 +96,7 @@ def calibrate(
                 )
             else:
                 change = inspector.calibrate(found.samples, category, progress=progress, replace=replace, **rates)
+    refuse_changed(model, loaded)
     inspector.save(model)
     for line in [*found.contents.words(), *summary(warnings), *unreadable_in_words(change)]:
         say(line, err=True)
@@ -102,6 +108,20 @@ def calibrate(
     say_where("Saved", model)
     if change.unreadable:
         raise typer.Exit(SOME_UNREADABLE)
+
+
+def refuse_changed(model: Path, loaded: str) -> None:
+    """Raise OutputError for a model that is no longer the one `loaded`: what another run added would be lost."""
+    from blemish.errors import OutputError
+    from blemish.model.model_folder import read_settings
+    from blemish.utils.paths import shown
+
+    if read_settings(model)["settings_sha256"] != loaded:
+        raise OutputError(
+            f"the model in '{shown(model)}' as it was when this run began",
+            "another one, which another run has saved meanwhile",
+            "run the same command again",
+        )
 
 
 def counted_in_words(change: Recalibration, kind: str = "good picture{}") -> Iterator[str]:

@@ -52,9 +52,10 @@ def diagnose(
     from blemish.report import write_diagnosis_report
     from blemish.report.diagnosis import wanted_in_words
     from blemish.scoring.describe import number
-    from blemish.utils.atomic import atomic_update
+    from blemish.utils.atomic import atomic_update, check_writable
 
     refuse_pictures_and_models(out)
+    check_writable(out / "report.html")  # before anything is measured
     samples = normal_samples(paths) if paths else []
     inspector = Inspector.load(model, device=device.value, encoder=encoder)
     with progress_bar("diagnosing") as progress:

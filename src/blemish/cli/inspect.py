@@ -273,6 +273,7 @@ def inspect_by_model(
         )
     with collected_warnings() as warnings:
         found = find_inspection(expand_lists(list(paths)), pages=pages)
+        state = read_settings(model)["settings_sha256"]  # before it is loaded: it may be replaced meanwhile
         inspector = Inspector.load(model, device=device, encoder=encoder)
         inspector.model_.check_category(category)
         check_stated(inspector, units, geometry)
@@ -283,7 +284,7 @@ def inspect_by_model(
             samples=[sample.measured_by(units, geometry) for sample in found.samples],
             title=model.name,
             origin=Origin(
-                model=read_settings(model)["settings_sha256"],
+                model=state,
                 category=category,
                 units=units,
                 geometry=geometry,

@@ -13,7 +13,7 @@ from blemish.utils.paths import shown
 if TYPE_CHECKING:
     from blemish.model.inspector import Inspector
     from blemish.report import CalibrationFacts
-    from blemish.scoring.calibration import Calibration, CalibrationSource
+    from blemish.scoring.calibration import Calibration
 
 FEW = 1 / 3  # of the small made-up defects: whoever finds fewer is not to be relied on untested; chosen by hand
 _MODALITY_NAMES = {RGB: "the picture", POINTS: "the points"}
@@ -121,17 +121,17 @@ def calibration_facts(inspector: Inspector) -> list[CalibrationFacts]:
             threshold=calibration.threshold,
             false_alarm_rate=calibration.false_alarm_rate,
             evidence=calibration.source.parts,
-            obtained=f"{obtained(calibration.source)} {weakness_in_words(calibration)}".rstrip()
-            if len(calibration.scores)
-            else calibration.words,
+            obtained=obtained(calibration) if len(calibration.scores) else calibration.words,
+            unlabelled=0 if calibration.unlabelled is None else len(calibration.unlabelled.scores),
         )
         for category, calibration in inspector.calibrations.items()
     ]
 
 
-def obtained(source: CalibrationSource) -> str:
-    """Where a threshold comes from, as a sentence that can follow "The limit aims at 5 % false alarms."."""
-    return f"It was taken from {source.words.removeprefix('Limit from ')}"
+def obtained(calibration: Calibration) -> str:
+    """Where a threshold comes from, in sentences that can follow "The limit aims at 5 % false alarms."."""
+    words = calibration.source.words if calibration.unlabelled is None else calibration.words
+    return f"It was taken from {words.removeprefix('Limit from ')} {weakness_in_words(calibration)}".rstrip()
 
 
 def verdicts_in_words(counts: Mapping[Verdict, int], unreadable: int) -> str:

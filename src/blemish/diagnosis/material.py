@@ -64,8 +64,14 @@ class Material:
 
     def relative_score(self, one: InspectedImage) -> float:
         """An image's score in units of the typical score of a normal image of its category."""
-        typical = float(np.median(self.model.calibrations[one.prediction.category].scores))
-        return float((one.prediction.score / max(typical, TINY)) ** self.power)
+        return float((one.prediction.score / self.typical_score(one.prediction.category)) ** self.power)
+
+    def typical_score(self, category: str | None) -> float:
+        """What a normal image of a category typically scores, above 0: by its calibration, or else by those here."""
+        scores = self.model.calibrations[category].scores
+        if not len(scores):  # of a model that has seen no image
+            scores = np.array([one.prediction.score for one in self.known if one.prediction.category == category])
+        return max(float(np.median(scores)), TINY) if len(scores) else 1.0
 
     @cached_property
     def held_out_scores(self) -> np.ndarray:
@@ -73,7 +79,7 @@ class Material:
         want of them, those of the calibration."""
         if self.known:
             return np.array([self.relative_score(one) for one in self.known])
-        found = [c.scores for c in self.model.calibrations.values() if not c.source.copies]
+        found = [c.scores for c in self.model.calibrations.values() if len(c.scores) and not c.source.copies]
         relative = [(scores / max(float(np.median(scores)), TINY)) ** self.power for scores in found]
         return np.concatenate([np.zeros(0), *relative])
 
@@ -138,12 +144,13 @@ def split_by_training(
     """At most MOST_IMAGES of the images the detector was fitted on, as many others, and (file, error) of unreadable
     ones. Raises DatasetError for images that are known to be defective, or none where some were named."""
     none_given = isinstance(images, (list, tuple)) and not images
+    model = inspector.model_
     training: list[Sample] = []
     held_out: list[Sample] = []
     failures: list[tuple[str, str]] = []
     for sample in [] if none_given else good_samples(images):
         try:
-            is_training = fingerprint(image_of(sample, inspector.model_.full_scale)) in inspector.model_.fingerprints
+            is_training = model.was_given(fingerprint(image_of(sample, model.full_scale)))
         except ImageError as error:
             failures.append((sample.name, str(error)))
         else:

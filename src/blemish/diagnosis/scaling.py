@@ -32,9 +32,14 @@ REPEATS = 3  # measurements, of which the fastest counts
 
 
 def scaling(material: Material, thresholds: Thresholds) -> Sign:
-    """How time and memory depend on what is stored of the training images."""
+    """How time and memory depend on what is stored of the training images.
+
+    Not measured of a user's own detector that cannot be saved: what it stores cannot be seen.
+    """
     model = material.model
-    state = model.detector.state()
+    is_savable = all(callable(getattr(model.detector, name, None)) for name in ("state", "load_state"))
+    why = "" if is_savable else "the detector has no state() and load_state()"
+    state = model.detector.state() if is_savable else {}
     rows = {name: len(tensor) for name, tensor in state.items() if is_bank(name)}
     stored = sum(state[name].nbytes for name in rows) / 1e6
     inspected = [*material.held_out, *material.training]
@@ -46,16 +51,29 @@ def scaling(material: Material, thresholds: Thresholds) -> Sign:
     facts: dict[str, object] = {
         "milliseconds a picture, all in all": 1000 * float(np.median(whole)),
         "milliseconds of these in the detector": spent[-1],
-        "megabytes of all that was learned": sum(tensor.nbytes for tensor in state.values()) / 1e6,
-        "patches stored": sum(rows.values()),
-        "patches stored for each picture learned": sum(rows.values()) / max(len(model.fingerprints), 1),
     }
+    if is_savable:
+        facts |= {
+            "megabytes of all that was learned": sum(tensor.nbytes for tensor in state.values()) / 1e6,
+            "patches stored": sum(rows.values()),
+            "patches stored for each picture learned": sum(rows.values()) / max(len(model.fingerprints), 1),
+        }
     return Sign(
         NAME,
         "Time and memory rise with every good picture that is learned, until inspection no longer keeps up.",
         (
-            Measure("milliseconds a picture that grow with the patches stored", growing, thresholds.milliseconds),
-            Measure("megabytes that grow with the patches stored", stored, thresholds.megabytes),
+            Measure(
+                "milliseconds a picture that grow with the patches stored",
+                growing if is_savable else None,
+                thresholds.milliseconds,
+                why=why,
+            ),
+            Measure(
+                "megabytes that grow with the patches stored",
+                stored if is_savable else None,
+                thresholds.megabytes,
+                why=why,
+            ),
         ),
         advice_for(NAME, model.detector),
         facts=facts | (facts_of_growth(spent) if rows else {}),

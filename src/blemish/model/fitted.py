@@ -30,7 +30,8 @@ class FittedModel:
     images with more than 8 bits is white. `framings` and `calibrations` have one entry a category; the unnamed category
     is "" among the framings and None among the calibrations. `recognition_framing` shows images to the `recogniser`,
     None where the framing of any category does. `fingerprints` are those of the images the detector was fitted on,
-    `held_out_fingerprints` of those that were held out for the calibrations alone (none in models of earlier versions);
+    `held_out_fingerprints` of those that were held out for the calibrations alone, `repeat_fingerprints` of those that
+    nearly repeat one of either (none in models of earlier versions);
     `outliers` those that were left out, `standing_out` others that score apart from the rest; `repeats` says how many
     more were given that repeat others. `thumbnails` `(H, W, 3)` uint8 is a sheet of the normal images. `ignored` are
     the areas `(h, w)` bool of images, at any resolution, that are not judged, of the categories that have one.
@@ -54,6 +55,7 @@ class FittedModel:
     ignored: Mapping[str, np.ndarray] = field(default_factory=dict)
     references: Mapping[str, ReferenceImages] = field(default_factory=dict)
     held_out_fingerprints: frozenset[str] = frozenset()
+    repeat_fingerprints: frozenset[str] = frozenset()
     reasons: ReasonSettings = field(default_factory=ReasonSettings)
 
     @property
@@ -65,6 +67,10 @@ class FittedModel:
     def categories(self) -> tuple[str, ...]:
         """The named categories, none for a model of one unnamed category."""
         return tuple(name for name in self.calibrations if name is not None)
+
+    def was_given(self, fingerprint: str) -> bool:
+        """Whether the detector was fitted on the image of this fingerprint, or that was given as a near-duplicate."""
+        return fingerprint in self.fingerprints or fingerprint in self.repeat_fingerprints
 
     def framing_of(self, category: str | None) -> Framing:
         """The framing of a category, or of all where they are framed alike."""

@@ -109,6 +109,7 @@ def fit(
         },
         fingerprints=frozenset(normal.fingerprints[i] for i in plan.fitted),
         held_out_fingerprints=frozenset(normal.fingerprints[i] for i in plan.split),
+        repeat_fingerprints=normal.repeated,
         outliers=outliers,
         standing_out=standing_out,
         repeats=len(samples) - len(normal.samples) - len(outliers),

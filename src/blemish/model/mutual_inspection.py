@@ -145,18 +145,24 @@ class MutualInspection:
             calibration = self.calibrations[category or None]
             found = prediction_of(encoded, scored.score, scored.patches, None, calibration)
             found = self.references.explained(
-                index, frame, found, self._distinct(category), self.reasons, lambda i: self.scores[i] is scored
+                index, frame, found, self._distinct[category], self.reasons, lambda i: self.scores[i] is scored
             )
             seconds = scored.seconds + time.perf_counter() - started
             return Inspected(sample, image, replace(found, seconds=seconds, source=sample.name))
         except BlemishError as error:  # the file has gone or changed since
             return Inspected(sample, None, failure=Failure(sample.name, str(error)))
 
-    def _distinct(self, category: str) -> dict[int, float]:
-        """The scores of a category's images by their index; of repetitions, which share a score, the first."""
-        own = [i for i in sorted(self.scores) if (self.images.samples[i].category or "") == category]
-        first = {id(self.scores[i]): i for i in reversed(own)}
-        return {i: self.scores[i].score for i in first.values()}
+    @cached_property
+    def _distinct(self) -> dict[str, dict[int, float]]:
+        """The scores of each category's images by their index; of repetitions, which share a score, the first."""
+        found: dict[str, dict[int, float]] = {}
+        seen: set[int] = set()
+        for i in sorted(self.scores):
+            own = found.setdefault(self.images.samples[i].category or "", {})
+            if id(self.scores[i]) not in seen:
+                seen.add(id(self.scores[i]))
+                own[i] = self.scores[i].score
+        return found
 
 
 @quiet_numpy()

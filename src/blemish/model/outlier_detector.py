@@ -6,7 +6,7 @@ project", ECML PKDD workshop 2013, arXiv 1309.0238. scikit-learn itself is not n
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Self, cast
 
@@ -87,15 +87,20 @@ class AnomalyInspector:
         return self
 
     def predictions(self, X: ImageInputs | np.ndarray) -> list[Prediction]:
-        """The whole prediction for each image. Raises ImageError for the first that cannot be read."""
+        """The whole prediction for each image. Raises ImageError for the first that cannot be read.
+
+        Every one holds a map as large as its image: of very many images ask `inspector_.inspect_many` one by one.
+        """
+        return list(self._predicted(X))
+
+    def _predicted(self, X: ImageInputs | np.ndarray) -> Iterator[Prediction]:
+        """The same, one by one, so that few maps are in memory."""
         if not hasattr(self, "inspector_"):
             raise NotFittedError("a fitted AnomalyInspector", "one that has not learned", "call fit first")
-        found = []
         for result in self.inspector_.inspect_many(several(X), self.category):
             if isinstance(result, Failure):
                 raise ImageError(f"a picture in '{result.file}'", result.error, "leave it out")
-            found.append(result)
-        return found
+            yield result
 
     def score_samples(self, X: ImageInputs | np.ndarray) -> np.ndarray:
         """Normality scores `(n,)` float64 ≤ 0, larger is more normal: the anomaly score over the threshold, negated.
@@ -103,7 +108,7 @@ class AnomalyInspector:
         Below -1 are those that `predict` calls outliers, and no others: a part that resembles nothing that was learned
         (verdict "unknown") is just below it where its score alone would not be.
         """
-        return -np.array([excess(one) for one in self.predictions(X)], dtype=np.float64)
+        return -np.array([excess(one) for one in self._predicted(X)], dtype=np.float64)
 
     def decision_function(self, X: ImageInputs | np.ndarray) -> np.ndarray:
         """Normality scores `(n,)` from the threshold: 0 at it, negative for outliers; `score_samples` less `offset_`.
@@ -114,7 +119,7 @@ class AnomalyInspector:
 
     def predict(self, X: ImageInputs | np.ndarray) -> np.ndarray:
         """-1 for outliers (verdicts "defective" and "unknown"), 1 for all others ("good" and "unsure"), `(n,)` int."""
-        return np.array([-1 if one.verdict in ALARMS else 1 for one in self.predictions(X)], dtype=np.int64)
+        return np.array([-1 if one.verdict in ALARMS else 1 for one in self._predicted(X)], dtype=np.int64)
 
     def fit_predict(self, X: ImageInputs | np.ndarray, y: Any = None) -> np.ndarray:
         """`fit`, then `predict` of the same images.

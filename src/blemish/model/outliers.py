@@ -25,8 +25,10 @@ from blemish.errors import DatasetError
 from blemish.model.feature_loader import FeatureLoader
 from blemish.numeric.mutual_scoring import distances_to_nearest, near_count
 from blemish.types import Features, Sample
+from blemish.utils.array_store import ArrayStore
 from blemish.utils.indices import evenly_spaced, group_indices
 
+MEMORY = 512 << 20  # bytes of patches that are kept in memory; the rest goes to a temporary file
 MIN_IMAGES = 6  # normal images of a category; chosen by eye: median and deviation of fewer mean little
 MAX_SHARE = 0.2  # of a category's images that are left out; what is more common is how the parts are
 GRID = 24  # patches a side that images are compared on, at most: bounds the cost of a comparison
@@ -95,13 +97,14 @@ def mutual_scores(loader: FeatureLoader, members: Sequence[int], progress: Progr
 
 
 def compared(loader: FeatureLoader, members: Sequence[int], progress: Progress | None = None) -> list[Comparison]:
-    """The images at `members` compared with one another."""
-    patches = []
-    for done, features in enumerate(loader.plain_features(members), start=1):
-        patches += judged_patches(patches_of(features)[None], features)  # (P, D)
-        if progress:
-            progress(done, len(members), {})
-    return compare(patches)
+    """The images at `members` compared with one another. Raises OutputError where no temporary file can be written."""
+    with ArrayStore(MEMORY) as store:
+        for done, features in enumerate(loader.plain_features(members), start=1):
+            for patches in judged_patches(patches_of(features)[None], features):  # (P, D)
+                store.add(np.ascontiguousarray(patches.numpy()))
+            if progress:
+                progress(done, len(members), {})
+        return compare(store)
 
 
 def patches_of(features: Features) -> Tensor:
@@ -122,21 +125,40 @@ class Comparison:
     distances: np.ndarray
 
 
-def compare(images: Sequence[Tensor]) -> list[Comparison]:
-    """Each of the images' patches, n tensors `(P, D)`, compared with `OTHERS` other images, evenly spaced.
+def compare(images: ArrayStore) -> list[Comparison]:
+    """Each of the images' patches, n arrays `(P, D)` float32, compared with `OTHERS` other images, evenly spaced.
 
-    Channels are divided by their standard deviation over all images, so that none dominates.
+    Channels are divided by their standard deviation over all images, so that none dominates. A pair of images at a time
+    is in memory, beside what the store keeps there.
     """
-    every = torch.cat(list(images))
-    scale = every.std(0, correction=0) + 1e-3 * every.std() + 1e-12  # (D,)
-    rows = [image / scale for image in images]
-    squares = [(row**2).sum(1) for row in rows]
+    count, scale = len(images), torch.from_numpy(channel_scale(images))  # (D,)
+
+    def scaled(number: int) -> tuple[Tensor, Tensor]:
+        rows = torch.from_numpy(images[number]) / scale
+        return rows, (rows**2).sum(1)  # (P, D), (P,)
+
     found = []
-    for i, row in enumerate(rows):
-        others = np.array([(i + 1 + step) % len(rows) for step in evenly_spaced(len(rows) - 1, OTHERS)])
-        nearest = [distances_to_nearest(row, rows[j], squares[i], squares[j]) for j in others]  # (P,) each
+    for i in range(count):
+        rows, squares = scaled(i)
+        others = np.array([(i + 1 + step) % count for step in evenly_spaced(count - 1, OTHERS)])
+        nearest = []  # (P,) each
+        for j in others.tolist():
+            other, own = scaled(j)
+            nearest.append(distances_to_nearest(rows, other, squares, own))
         found.append(Comparison(others, torch.stack(nearest, dim=1).numpy()))
     return found
+
+
+def channel_scale(images: ArrayStore) -> np.ndarray:
+    """What channels are divided by, `(D,)` float32: their standard deviation, and a little of that of all values."""
+    sums, squares, rows = np.float64(0), np.float64(0), 0  # the first two become (D,)
+    for number in range(len(images)):
+        values = images[number].astype(np.float64)  # (P, D)
+        sums, squares, rows = sums + values.sum(0), squares + (values**2).sum(0), rows + len(values)
+    of_channels = np.sqrt(np.maximum(squares / rows - (sums / rows) ** 2, 0))
+    number_of_all = rows * np.size(sums)
+    of_all = np.sqrt(max(squares.sum() - sums.sum() ** 2 / number_of_all, 0) / max(number_of_all - 1, 1))
+    return (of_channels + 1e-3 * of_all + 1e-12).astype(np.float32)
 
 
 def outlying_images(images: Sequence[Comparison]) -> dict[int, tuple[float, float]]:

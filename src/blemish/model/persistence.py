@@ -100,6 +100,7 @@ def saved_of(model: FittedModel, folder: Path) -> SavedModel:
         "categories": list(model.calibrations),
         "fingerprints": sorted(model.fingerprints),
         "held_out_fingerprints": sorted(model.held_out_fingerprints),
+        **({"repeat_fingerprints": sorted(model.repeat_fingerprints)} if model.repeat_fingerprints else {}),
         "outliers": [one.to_dict() for one in model.outliers],
         "standing_out": [one.to_dict() for one in model.standing_out],
         "repeats": model.repeats,
@@ -145,6 +146,7 @@ def fitted_of(
         calibrations={entry["category"]: calibration_from(entry) for entry in saved.calibration},
         fingerprints=frozenset(saved.settings["fingerprints"]),
         held_out_fingerprints=frozenset(saved.settings.get("held_out_fingerprints", ())),  # earlier versions have none
+        repeat_fingerprints=frozenset(saved.settings.get("repeat_fingerprints", ())),
         outliers=tuple(Outlier(**one) for one in saved.settings["outliers"]),
         standing_out=tuple(StandingOut(**one) for one in saved.settings.get("standing_out", ())),  # not in earlier ones
         repeats=saved.settings["repeats"],

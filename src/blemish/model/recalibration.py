@@ -183,7 +183,7 @@ def collect_candidates(
         mark = "" if isinstance(opened, Failure) else fingerprint(opened.image)
         if isinstance(opened, Failure):
             unreadable.append(opened)
-        elif mark in model.fingerprints:
+        elif model.was_given(mark):
             fitted_on += 1
         elif mark in seen:
             repeated += 1

@@ -27,7 +27,8 @@ class NormalImages:
     """Different normal images, ready to be encoded: their decoded pixels, fingerprints, framings and thumbnails.
 
     `sizes` are their (height, width); `framings` are by category; `thumbnails` by index, of some of them; `ignored` are
-    the areas `(h, w)` bool that are not judged, of the categories that have one.
+    the areas `(h, w)` bool that are not judged, of the categories that have one. `repeated` are the fingerprints of
+    further images, which nearly repeat one of these.
     """
 
     images: DecodedImages
@@ -36,6 +37,7 @@ class NormalImages:
     framings: Mapping[str, Framing]
     thumbnails: Mapping[int, np.ndarray]
     ignored: Mapping[str, np.ndarray] = field(default_factory=dict)
+    repeated: frozenset[str] = frozenset()
 
     @property
     def samples(self) -> Sequence[Sample]:
@@ -55,6 +57,7 @@ class NormalImages:
             framings,
             {new: self.thumbnails[old] for new, old in enumerate(indices) if old in self.thumbnails},
             self.ignored,
+            self.repeated,
         )
 
 
@@ -92,7 +95,8 @@ def survey(
     kept = sorted(i for members in groups.values() for i in notes.without_near_duplicates(members))
     marks = [notes.fingerprints.get(i, "") for i in range(len(samples))]
     sizes = [notes.sizes.get(i, (0, 0)) for i in range(len(samples))]
-    return NormalImages(images, marks, sizes, framings, notes.thumbnails, areas).subset(kept, framings)
+    repeated = frozenset(notes.fingerprints.values()) - {marks[i] for i in kept}
+    return NormalImages(images, marks, sizes, framings, notes.thumbnails, areas, repeated).subset(kept, framings)
 
 
 def first_areas(

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 
 import numpy as np
 from markupsafe import Markup
@@ -193,7 +194,8 @@ def curve_chart(
         parts.append(svg.line(LEFT, y, width - RIGHT, y, "chance"))
         parts.append(svg.text(width - RIGHT - 4, y - 5, reference[0], "end", "tick"))
     for line in lines:
-        points = " ".join(f"{scale_x(x):.1f},{scale_y(y):.1f}" for x, y in zip(line.x, line.y, strict=True))
+        places = (f"{scale_x(x):.1f},{scale_y(y):.1f}" for x, y in zip(line.x, line.y, strict=True))
+        points = " ".join(place for place, _ in groupby(places))  # of a million images most fall on one another
         parts.append(svg.tag("polyline", points=points, class_=f"curve t-{line.tone}"))
         parts += _whiskers(line, scale_x, scale_y)
     parts += [_mark(scale_x(x), scale_y(y), name, (width, height)) for x, y, name in marks]

@@ -1,4 +1,4 @@
-"""The page about a model's four failure signs: the verdicts first, then each sign with its numbers and images."""
+"""The page about a model's five failure signs: the verdicts first, then each sign with its numbers and images."""
 
 from __future__ import annotations
 
@@ -98,10 +98,6 @@ def _sign(sign: Sign, diagnosis: Diagnosis) -> _SignView:
 def wanted_in_words(measure: Measure) -> str:
     """ "at least 0.8"."""
     return f"{'at least' if measure.at_least else 'at most'} {number(measure.threshold)}"
-
-
-def _value(measure: Measure) -> str | None:
-    return None if measure.value is None else number(measure.value)
 
 
 def _verdict(measure: Measure) -> Cell | str:

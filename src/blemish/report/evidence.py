@@ -22,7 +22,8 @@ class CalibrationFacts:
 
     `scores` `(n,)` are scores of good images the detector did not learn from; `threshold` the image threshold;
     `false_alarm_rate` the target, in 0…1; `evidence` the number of distinct good parts behind the scores (fewer than
-    `scores` when augmentations were scored too); `obtained` says how, as a whole sentence with its full stop.
+    `scores` when augmentations were scored too); `obtained` says how, as a whole sentence with its full stop;
+    `unlabelled` is the number of images of unknown state behind it as well.
     """
 
     category: str | None
@@ -31,6 +32,7 @@ class CalibrationFacts:
     false_alarm_rate: float
     evidence: int
     obtained: str = ""
+    unlabelled: int = 0
 
 
 def rate_interval(facts: CalibrationFacts, confidence: float = 0.9) -> tuple[float, float]:
@@ -63,6 +65,12 @@ def evidence_in_words(facts: CalibrationFacts) -> list[str]:
     target = percent(facts.false_alarm_rate)
     rests = facts.obtained or f"It rests on {count_in_words(facts.evidence, 'good picture')}."
     sentences = [f"The limit aims at {target} false alarms. {rests}"]
+    if facts.unlabelled:
+        return [
+            *sentences,
+            "Unsorted pictures are not counted but described, as a mixture of good and defective ones: the rate holds as "
+            "far as most of them show good parts, and parts and lighting stay the same.",
+        ]
     low, high = rate_interval(facts)
     needed = images_needed(facts.false_alarm_rate)
     if facts.evidence < needed:

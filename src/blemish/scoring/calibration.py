@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from blemish.errors import ModelError, SettingsError
+from blemish.errors import DatasetError, ModelError, SettingsError
 from blemish.scoring.describe import count_in_words
 from blemish.scoring.tail_model import TailModel, TailPrior, log_scores
 from blemish.scoring.unlabelled import TabulatedTail, UnlabelledFit, fit_unlabelled
@@ -345,7 +345,8 @@ class Calibration:
         """These held-out scores pooled with `new` ones; an image that was added before counts once.
 
         With `keep` False the new scores take the place of all others. Scores of perturbed copies are stand-ins: they
-        leave as soon as as many images have been added as were copied.
+        leave as soon as as many images have been added as were copied. Raises DatasetError where they and the
+        `unlabelled` ones, which stay, contradict each other.
         """
         known = {one.fingerprint for one in self.added} if keep else set()
         fresh = list({one.fingerprint: one for one in new if one.fingerprint not in known}.values())
@@ -360,7 +361,18 @@ class Calibration:
             source = replace(self.source, added=len(added))
         pooled = Calibration.of(scores, peaks, self.false_alarm_rate, source, added, self.unsure_rate)
         unlabelled = self.unlabelled if keep else None
-        return replace(pooled, unimodal=self.unimodal, unlabelled=unlabelled, defect_gains=self.defect_gains)
+        found = replace(pooled, unimodal=self.unimodal, unlabelled=unlabelled, defect_gains=self.defect_gains)
+        if unlabelled is not None:
+            try:
+                _ = found.threshold
+            except DatasetError as error:
+                count = count_in_words(len(unlabelled.scores), "picture")
+                raise DatasetError(
+                    f"good pictures that agree with the {count} of unknown state given before",
+                    error.got,
+                    "let these alone count (--replace), or give good pictures taken as those were",
+                ) from error
+        return found
 
     def with_unlabelled(self, scores: ArrayLike, peaks: ArrayLike, expected_defects: float) -> Calibration:
         """Joined with scores and map peaks `(n,)` of images of unknown state, in place of such ones given before.
@@ -426,12 +438,12 @@ class Calibration:
 
 
 def verdict_of(score: float, threshold: float, unsure_threshold: float, is_known: bool = True) -> Verdict:
-    """The one place that decides: an unknown part is never judged good, whatever it scores."""
+    """The one place that decides: an unknown part is never judged good, whatever it scores, nor is a score of NaN."""
     if not is_known:
         return "unknown"
-    if score > threshold:
+    if not score <= threshold:
         return "defective"
-    return "unsure" if score > unsure_threshold else "good"
+    return "good" if score <= unsure_threshold else "unsure"
 
 
 def unsure_rate_or(suggested: float, given: float | None, false_alarm_rate: float) -> float:

@@ -70,8 +70,10 @@ def strength_in_words(peak: float, limit: float) -> str:
 
 
 def ratio_in_words(ratio: float) -> str:
-    """A multiple of a limit; just over it must not read as "1.0", which would look like a tie."""
-    return f"{ratio:.0f}" if ratio >= 10 else f"{ratio:.{1 if ratio >= 1.1 else 2}f}"
+    """A multiple of a limit: "12", "3.2", "1.04"; just over or under it must not read as "1.00", a tie."""
+    if ratio >= 1.1:
+        return f"{ratio:.0f}" if ratio >= 10 else f"{ratio:.1f}"
+    return f"{max(ratio, 1.01) if ratio > 1 else min(ratio, 0.99) if ratio < 1 else ratio:.2f}"
 
 
 def number(value: float) -> str:

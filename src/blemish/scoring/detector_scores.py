@@ -18,8 +18,8 @@ def detector_scores(detector: Scorer, features: Features) -> tuple[np.ndarray, n
     """
     scores = detector.score(features)
     patches = scores.patches.detach().float().cpu().numpy()  # (B, h, w)
-    if not np.isfinite(patches).all():
-        raise WeightsError("finite patch scores", "NaN or infinite ones", "check the encoder's weights, and fit again")
-    own = None if scores.images is None else scores.images.detach().float().cpu().numpy()
+    own = None if scores.images is None else scores.images.detach().float().cpu().numpy()  # (B,)
+    if not np.isfinite(patches).all() or (own is not None and not np.isfinite(own).all()):
+        raise WeightsError("finite scores", "NaN or infinite ones", "check the encoder's weights, and fit again")
     found = features.ignored_on(patches.shape[1:])
     return judged_scores(patches, detector.needs.pooling, None if found is None else found.cpu().numpy(), own)

@@ -86,7 +86,7 @@ def plan_held_out(
                 folds += [[]] * (number + 1 - len(folds))
                 folds[number] = [*folds[number], *fold.tolist()]
                 held_out += len(fold)
-    fitted = tuple(i for i in range(len(names)) if i not in set(split))
+    fitted = tuple(np.setdiff1d(np.arange(len(names)), split).tolist())
     scored = [*(i for fold in folds for i in fold), *split, *copied]
     return HeldOutPlan(
         fitted,

@@ -72,7 +72,7 @@ def image_prediction(
             region_threshold = (float(np.median(anomaly_map)) + strongest) / 2
     region_threshold = min(region_threshold, peak_threshold)
     areas = () if verdict == "good" else regions(anomaly_map, region_threshold, peak_threshold)
-    if not areas and peak_threshold == strongest:
+    if not areas and verdict != "good" and peak_threshold == strongest:
         areas = regions(anomaly_map, region_threshold, strongest, smallest=0)[:1]
     found = with_shares(areas, anomaly_map >= region_threshold)
     return Prediction(

@@ -16,7 +16,7 @@ from blemish.errors import ModelError
 from blemish.scoring.calibration import Calibration, verdict_of
 from blemish.types import Verdict
 
-POINTS = 1024  # of the table; between them p is off by under 1e-4 of itself
+POINTS = 1024  # of the table; between them p is off by about 1e-3 of itself, where thresholds are exact
 _ARRAYS = ("scores", "logs", "log_p")
 _NUMBERS = ("threshold", "unsure_threshold", "region_threshold", "peak_threshold", "false_alarm_rate", "unsure_rate")
 LEAST, MOST = 0.1, 20.0  # the table's ends, as multiples of the lowest held-out score and of the threshold
