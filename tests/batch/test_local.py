@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import random
 import signal
+import struct
 import subprocess
 import sys
 import time
@@ -14,8 +16,12 @@ from typing import Any
 import pytest
 from batch_parts import HERE, check_whole, light, rows_in, write_files
 from killed import one_by_one
+from light_maker import ORIGIN
 
-from blemish.batch import run_batch, shards
+from blemish.batch import local, machine, ray_engine, run, run_batch, shards
+from blemish.batch.inspecting import MakerSpec
+from blemish.batch.worker import WorkerSettings
+from blemish.errors import OutputError
 from blemish.utils import atomic
 
 PROGRAM = """
@@ -137,9 +143,6 @@ def test_a_file_that_kills_its_worker_has_an_error(tmp_path: Path) -> None:
 
 def test_workers_that_die_of_no_picture_end_the_run(tmp_path: Path) -> None:
     """Such as at writing a shard's file: tried again and again, it would never end."""
-    from blemish.batch.inspecting import MakerSpec
-    from blemish.errors import OutputError
-
     source = write_files(tmp_path / "files", 2)
     with pytest.raises(OutputError, match=r"none of them of a picture \(killed by signal 9"):
         run_batch(light(source, tmp_path / "out", maker=MakerSpec(target="dying_maker:DyingMaker")))
@@ -147,10 +150,81 @@ def test_workers_that_die_of_no_picture_end_the_run(tmp_path: Path) -> None:
     check_whole(tmp_path / "out", 2)
 
 
-def test_a_worker_without_memory_says_so(tmp_path: Path) -> None:
-    from blemish.batch.inspecting import MakerSpec
-    from blemish.errors import OutputError
+def test_rows_that_were_taken_away_are_made_again(tmp_path: Path) -> None:
+    source, out = write_files(tmp_path / "files", 50), tmp_path / "out"
+    settings = light(source, out, shard_rows=16)
+    run_batch(settings)
+    (out / "part-000001.parquet").unlink()
+    assert run_batch(settings).new == 16
+    check_whole(out, 50)
+    (out / "part-000002.parquet").write_bytes(b"PAR1 cut off")
+    with pytest.raises(OutputError, match=r"got 'part-000002\.parquet', which is damaged"):
+        run_batch(settings)
+    (out / "part-000002.parquet").unlink()
+    assert run_batch(settings).new == 16
+    check_whole(out, 50)
 
+
+def test_a_table_of_something_else_among_the_rows_is_named(tmp_path: Path) -> None:
+    import pyarrow
+    from pyarrow import parquet
+
+    source, out = write_files(tmp_path / "files", 3), tmp_path / "out"
+    run_batch(light(source, out))
+    parquet.write_table(pyarrow.table({"x": [1]}), out / "mine.parquet")
+    with pytest.raises(OutputError, match=r"got 'mine\.parquet'"):
+        run_batch(light(source, out))
+
+
+def test_what_a_killed_job_of_ray_left_half_written_counts_as_no_rows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The job that goes on clears it away; counting comes first."""
+
+    class Engine:
+        def __init__(self, **settings: Any) -> None:
+            pass
+
+        def finish(self, plan: shards.ShardPlan, progress: Any) -> None:
+            assert plan.rows == 3
+
+    monkeypatch.setattr(ray_engine, "RayEngine", Engine)
+    (tmp_path / "half.parquet").write_bytes(b"PAR1")
+    settings, summary = light(tmp_path, tmp_path, engine="ray"), run.BatchSummary()
+    run.by_ray(settings, MakerSpec(target=""), shards.ShardPlan(3, 16), summary, 1, None)
+    assert summary.new == 3
+
+
+def test_a_worker_that_died_in_the_middle_of_a_message_is_dead(tmp_path: Path) -> None:
+    ours, theirs = multiprocessing.Pipe()
+    os.write(theirs.fileno(), struct.pack("!i", 1000) + b"the beginning")
+    theirs.close()
+    worker = local._Worker(multiprocessing.Process(), ours)
+    engine = local.LocalEngine(
+        WorkerSettings(MakerSpec(target=""), str(tmp_path), "", 1), shards.ShardPlan(1, 1), 1, ORIGIN, lambda *_: None
+    )
+    assert not engine._heard(worker)
+
+
+def test_files_that_a_container_has_read_are_free_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machine, "_CGROUP", tmp_path)
+    (tmp_path / "memory.max").write_text("1000000\n")
+    (tmp_path / "memory.current").write_text("990000\n")
+    assert machine.free_memory() == 10000
+    (tmp_path / "memory.stat").write_text("anon 90000\nfile 900000\ninactive_file 800000\nactive_file 100000\n")
+    assert machine.free_memory() == 810000
+
+
+def test_a_gpu_is_seen_whatever_its_number(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machine, "_DEVICES", tmp_path)
+    (tmp_path / "nvidiactl").touch()
+    assert not machine.is_on_gpu("auto")
+    (tmp_path / "nvidia3").touch()
+    assert machine.is_on_gpu("auto")
+    assert not machine.is_on_gpu("cpu")
+
+
+def test_a_worker_without_memory_says_so(tmp_path: Path) -> None:
     source = write_files(tmp_path / "files", 2)
     maker = MakerSpec(target="dying_maker:DyingMaker", arguments={"without_memory": True})
     with pytest.raises(OutputError, match="fewer --workers"):
@@ -158,7 +232,6 @@ def test_a_worker_without_memory_says_so(tmp_path: Path) -> None:
 
 
 def test_a_worker_that_cannot_begin_ends_the_run(tmp_path: Path) -> None:
-    from blemish.batch.inspecting import MakerSpec
     from blemish.errors import SettingsError
 
     source = write_files(tmp_path / "files", 3)

@@ -1,17 +1,23 @@
 from __future__ import annotations
 
 import csv
+import os
 import shutil
+from functools import partial
 from io import StringIO
 from math import nan
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from cli_parts import METHOD, Blemish
 from rich.console import Console
 
-from blemish.cli.evaluate import comma_separated, means_table
+from blemish.cli.evaluate import categories_of, comma_separated, means_table, run_details, several_at_a_time
+from blemish.errors import SettingsError
+from blemish.evaluation import Run
+from blemish.utils.locking import exclusive
 
 COLUMNS = (
     *("dataset", "category", "detector", "encoder", "image_size", "shots", "seed", "pooled"),
@@ -120,7 +126,7 @@ def test_one_dataset_given_twice_is_refused(blemish: Blemish, parts: Path, tmp_p
 def test_finished_rows_survive_what_ends_the_rest(
     blemish: Blemish, parts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from blemish.evaluation import Run, runner
+    from blemish.evaluation import runner
 
     real = runner.fit_run
 
@@ -160,6 +166,12 @@ def test_finished_rows_survive_a_report_that_cannot_be_written(
         ("--seeds", "-1"),
         ("--shots", "99"),
         ("--detector", "nay"),
+        ("--shots", "²"),
+        ("--seeds", "²"),
+        ("--seeds", ","),
+        ("--seeds", ""),
+        ("--shots", ","),
+        ("--category", ","),
     ],
 )
 def test_impossible_settings_are_refused(
@@ -209,6 +221,30 @@ def test_earlier_results_are_refused_unless_replaced(blemish: Blemish, parts: Pa
     assert (tmp_path / "results.csv").read_bytes() == before
     assert blemish(*common, 0, "--restart").exit_code == 0
     assert len(rows_of(tmp_path)) == 1
+
+
+def test_two_evaluations_at_once_do_not_replace_each_other(blemish: Blemish, parts: Path, tmp_path: Path) -> None:
+    pytest.importorskip("fcntl")
+    with exclusive(tmp_path):
+        result = blemish("evaluate", parts / "disc", "-o", tmp_path, *METHOD, "--seeds", 0)
+    assert result.exit_code != 0
+    assert f"process {os.getpid()}" in result.stderr.replace("\n", " ")
+    assert not (tmp_path / "results.csv").exists()
+
+
+def test_maps_that_other_processes_made_lie_in_files(parts: Path, tmp_path: Path) -> None:
+    """As those of runs one after the other: memory does not grow with the number of runs."""
+    run = Run(tuple(categories_of([parts / "disc"], None)), "patchcore", "pixels", 64, 1, device="cpu")
+
+    class InThisProcess:
+        def map_ready(self, function: Any, items: Any) -> Any:
+            return ((place, function(item)) for place, item in enumerate(items))
+
+    work = partial(run_details, aupro_thresholds=None, cache=None)
+    (detail,) = several_at_a_time([run], work, InThisProcess(), lambda *_: None, tmp_path)
+    maps = [prediction.map for pairs in detail.examples.values() for _, prediction in pairs]
+    assert maps
+    assert all(isinstance(one, np.memmap) for one in maps)
 
 
 def test_results_go_not_among_pictures(blemish: Blemish, parts: Path) -> None:
@@ -268,4 +304,7 @@ def test_the_table_has_no_column_without_values() -> None:
 
 
 def test_commas_separate_as_well() -> None:
-    assert comma_separated(["1,4", "all", "1"]) == ["1", "4", "all"]
+    assert comma_separated(["1,4", "all", "1"], "--shots") == ["1", "4", "all"]
+    assert comma_separated([], "--category") == []
+    with pytest.raises(SettingsError, match="value of --category"):
+        comma_separated([" ,"], "--category")

@@ -71,6 +71,8 @@ def test_two_runs_at_once_in_one_folder_are_refused(blemish: Blemish, parts: Pat
         (("shotz",), "shots"),
         (("pretrain",), "pretraining"),
         (("shots", "--seeds", "x"), "seeds"),
+        (("shots", "--seeds", ""), "seeds"),
+        (("shots", "--detector", ","), "detector"),
         (("shots", "--shots", "0"), "shots"),
         (("shots", "--set", "stepz=3"), "stepz"),
         (("shots", "--detector", "patchcoer"), "patchcore"),

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -60,6 +61,22 @@ def test_methods_are_named_by_what_differs() -> None:
     details = [detail([0.5], ["good"], shots=k) for k in (1, 4)]
     assert list(calibration_quality(details)) == ["toy, shots 1", "toy, shots 4"]
     assert list(calibration_quality(details[:1])) == ["toy"]
+
+
+def test_rows_are_gone_through_as_often_for_many_as_for_few() -> None:
+    class Counted(list[RunDetail]):
+        times = 0
+
+        def __iter__(self) -> Iterator[RunDetail]:
+            Counted.times += 1
+            return super().__iter__()
+
+    def times(runs: int) -> int:
+        Counted.times = 0
+        calibration_quality(Counted(detail([0.5], ["good"], seed) for seed in range(runs)))
+        return Counted.times
+
+    assert times(2) == times(40)
 
 
 def test_images_of_several_categories_add_up() -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from evaluation_parts import toy_run, write_category
@@ -21,3 +22,11 @@ def test_sharing_what_was_encoded_changes_times_alone(tmp_path: Path, part, toy:
             k: v for k, v in other.row.items() if k not in timed
         }
         assert other.row["ms_per_picture"] > 0
+
+
+def test_runs_that_ask_for_other_numbers_have_encoders_of_their_own(tmp_path: Path, part, toy: str) -> None:  # type: ignore[no-untyped-def]
+    run = toy_run(write_category(tmp_path / "disc", part, "disc"))
+    exact, short = (replace(run, settings={**run.settings, "precision": name}) for name in ("fp32", "bf16"))
+    with SharedEncoders() as encoders:
+        assert encoders.of(exact) is encoders.of(exact)
+        assert encoders.of(exact) is not encoders.of(short)

@@ -35,6 +35,9 @@ def test_rates_without_a_class_are_nan() -> None:
     assert math.isnan(miss_rate(["good"], [0]))
     assert math.isnan(oracle_miss_rate([1.0], [0]))
     assert math.isnan(oracle_miss_rate([1.0], [1]))
+    for scores, labels in (([1.0, 2.0], [0]), ([math.nan, 1.0], [0, 1]), ([1.0, 2.0], [0, 2])):
+        with pytest.raises(DatasetError):
+            oracle_miss_rate(scores, labels)
     assert math.isnan(verdict_rate([], "unknown"))
 
 

@@ -106,3 +106,6 @@ def test_refusals(tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match="empty folder"):
         generate_cooccurrence(tmp_path, **FEW)
     assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
+    (tmp_path / "file").touch()
+    with pytest.raises(DatasetError, match="a file"):
+        generate_cooccurrence(tmp_path / "file", **FEW)

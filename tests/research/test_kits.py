@@ -93,3 +93,6 @@ def test_refusals(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("mine")
     with pytest.raises(DatasetError, match="empty folder"):
         generate_kits(tmp_path, **FEW)
+    (tmp_path / "file").touch()
+    with pytest.raises(DatasetError, match="a file"):
+        generate_kits(tmp_path / "file", **FEW)

@@ -10,7 +10,7 @@ import multiprocessing
 import uuid
 from collections import Counter, deque
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
@@ -112,7 +112,7 @@ class LocalEngine:
         """Take one message of a worker; False where it is dead."""
         try:
             message: tuple[Any, ...] = worker.pipe.recv()
-        except (EOFError, ConnectionError):
+        except (EOFError, OSError):  # an OSError where it died in the middle of a message
             return False
         kind = message[0]
         if kind == FAILED:
@@ -164,8 +164,10 @@ class LocalEngine:
     def _condemn(self, shard: Shard, run: str, code: int | None) -> bool:
         """Write the row of the image that a worker died of when it was tried alone; whether there was one."""
         out = Path(self.settings.out)
-        reader = InputReader(Path(self.settings.input))
-        with Journal(out, shard, f"{self.run}-died") as journal:
+        with (
+            closing(InputReader(Path(self.settings.input))) as reader,
+            Journal(out, shard, f"{self.run}-died") as journal,
+        ):
             numbers = tried(out, shard, run)
             for number in numbers:
                 (entry,) = reader.entries(number, number + 1)
@@ -175,5 +177,4 @@ class LocalEngine:
                     "look at the file, or give workers more memory",
                 )
                 journal.add(number, failure_row(entry, str(error), self.origin))
-        reader.close()
         return bool(numbers)

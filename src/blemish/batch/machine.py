@@ -11,6 +11,7 @@ from blemish.utils.cores import usable_cores
 # pixels (benchmarks/batch.py measures the resident size of a worker).
 WORKER_BYTES = 1_500_000_000
 _CGROUP = Path("/sys/fs/cgroup")
+_DEVICES = Path("/dev")  # GPUs by their number on the machine: a container that was given the fourth has no first
 
 
 def free_memory() -> int | None:
@@ -22,13 +23,21 @@ def free_memory() -> int | None:
         found.append(1024 * int(line.split()[1]))
     with suppress(OSError, ValueError):
         limit = int((_CGROUP / "memory.max").read_text())  # "max" is no number: no limit
-        found.append(limit - int((_CGROUP / "memory.current").read_text()))
+        found.append(limit - int((_CGROUP / "memory.current").read_text()) + _cached_files())
     return min(found) if found else None
+
+
+def _cached_files() -> int:
+    """Bytes of files that the container has read and the system gives up at once: they count as its memory, too."""
+    with suppress(OSError, ValueError, StopIteration, IndexError):
+        lines = (_CGROUP / "memory.stat").read_text().splitlines()
+        return int(next(line for line in lines if line.startswith("inactive_file ")).split()[1])
+    return 0
 
 
 def is_on_gpu(device: str) -> bool:
     """Whether a model that is to run on `device` ("auto", "cpu", "cuda") will run on a GPU; loads no torch."""
-    return device.startswith("cuda") or (device == "auto" and Path("/dev/nvidia0").exists())
+    return device.startswith("cuda") or (device == "auto" and any(_DEVICES.glob("nvidia[0-9]*")))
 
 
 def default_workers(shards: int, is_gpu: bool = False) -> int:

@@ -24,7 +24,7 @@ from blemish.batch.files import is_uri
 from blemish.batch.inspecting import MakerSpec
 from blemish.batch.local import LocalEngine
 from blemish.batch.machine import default_workers, is_on_gpu
-from blemish.batch.rows import Origin
+from blemish.batch.rows import Origin, schema
 from blemish.batch.shards import WORK, ShardPlan, finished_shards
 from blemish.batch.source import InputFacts, entries_of, write_input
 from blemish.batch.unique import UniqueTexts
@@ -111,12 +111,11 @@ def run_batch(settings: BatchSettings, progress: Progress | None = None) -> Batc
         summary.rows = plan.rows
         summary.workers = settings.workers or default_workers(len(plan), is_on_gpu(settings.device))
         threads = settings.threads or max(1, usable_cores() // summary.workers)
-        if not (out / MANIFEST).is_file():
-            maker = settings.maker or inspector_spec(settings, origin)
-            if settings.engine == "ray":
-                by_ray(settings, maker, plan, summary, threads, progress)
-            else:
-                by_processes(out, maker, plan, origin, summary, threads, progress)
+        maker = settings.maker or inspector_spec(settings, origin)
+        if settings.engine == "local":
+            by_processes(out, maker, plan, origin, summary, threads, progress)
+        elif not (out / MANIFEST).is_file():
+            by_ray(settings, maker, plan, summary, threads, progress)
         finish(out, plan, origin, summary)
     summary.seconds = time.perf_counter() - began
     return summary
@@ -161,8 +160,11 @@ def by_processes(
     threads: int,
     progress: Progress | None,
 ) -> None:
-    """Finish all shards by processes of this machine."""
-    done = sum(plan.shard(number).stop - plan.shard(number).start for number in finished_shards(out))
+    """Finish all shards by processes of this machine, also those whose file was taken away since."""
+    finished = finished_shards(out)
+    if len(finished) < len(plan):
+        remove(out / MANIFEST)  # it says that all are there
+    done = sum(plan.shard(number).stop - plan.shard(number).start for number in finished)
 
     def counted(verdict: str | None, is_new: bool) -> None:
         nonlocal done
@@ -186,7 +188,7 @@ def by_ray(
     """Make all rows by Ray Data."""
     from blemish.batch.ray_engine import RayEngine
 
-    before = sum(rows for _, rows in _files(settings.out))
+    before = sum(rows or 0 for rows in map(rows_in, _parquet_files(settings.out)))  # what a killed job left counts none
     RayEngine(
         maker=maker,
         input=settings.out.resolve() / INPUT,
@@ -217,7 +219,7 @@ def finish(out: Path, plan: ShardPlan, origin: Origin, summary: BatchSummary) ->
     Raises OutputError where rows are missing or doubled.
     """
     found = 0
-    with UniqueTexts(out / WORK) as seen:
+    with output_errors(out / WORK), UniqueTexts(out / WORK) as seen:
         for batch in _batches(out, ["id", "verdict"]):
             seen.add(batch["id"])
             found += len(batch["id"])
@@ -227,7 +229,7 @@ def finish(out: Path, plan: ShardPlan, origin: Origin, summary: BatchSummary) ->
         raise OutputError(
             f"one row for each of {plan.rows:,} pictures in '{shown(out)}'",
             f"{found:,} rows, {len(repeated):,} ids twice",
-            "remove files that no run wrote there, or name another folder with -o",
+            "name another folder with -o" if found < plan.rows else "remove files that no run wrote there",
         )
     files = [{"name": name, "rows": rows} for name, rows in _files(out)]
     counts = {name: summary.counts[name] for name in (*VERDICTS, ERROR)}
@@ -290,10 +292,34 @@ def _refuse_foreign(out: Path) -> None:
         )
 
 
-def _files(out: Path) -> list[tuple[str, int]]:
-    """The result files and how many rows each has, by name."""
+def rows_in(path: Path) -> int | None:
+    """How many rows a result file has; None for one that is no whole file of results."""
     pq: Any = need("pyarrow.parquet", "batch", "result files")
-    return [(path.name, int(pq.read_metadata(path).num_rows)) for path in sorted(out.glob("[!._]*.parquet"))]
+    try:
+        facts = pq.read_metadata(path)
+    except (OSError, ValueError):  # pyarrow's ArrowInvalid is a ValueError
+        return None
+    return int(facts.num_rows) if facts.schema.to_arrow_schema().names == schema().names else None
+
+
+def _parquet_files(out: Path) -> list[Path]:
+    """All files of a folder that readers take for rows of its table."""
+    return sorted(out.glob("[!._]*.parquet"))
+
+
+def _files(out: Path) -> list[tuple[str, int]]:
+    """The result files and how many rows each has, by name. Raises OutputError for one that is none."""
+    found = []
+    for path in _parquet_files(out):
+        rows = rows_in(path)
+        if rows is None:
+            raise OutputError(
+                f"result files alone in '{shown(out)}'",
+                f"'{shown(path.name)}', which is damaged or of something else",
+                "remove it and give the command again, which makes the rows that are missing",
+            )
+        found.append((path.name, rows))
+    return found
 
 
 def _batches(out: Path, columns: list[str]) -> Iterator[dict[str, list[Any]]]:

@@ -6,6 +6,7 @@ the check that ids are unique holds more than a bounded part of it in memory; on
 
 from __future__ import annotations
 
+import fnmatch
 import glob
 import hashlib
 import io
@@ -14,6 +15,7 @@ import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing
+from csv import reader as csv_lines
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path, PurePosixPath
@@ -64,23 +66,36 @@ def entries_of(source: str, leave_out: Path | None = None, notes: list[str] | No
 
     A folder or pattern gives images in the order of their paths, with relative paths as ids; a manifest (Parquet, CSV,
     JSON lines) its rows: the column `uri`, and `id` (else the uri) and `category` where there are such. Relative uris
-    are relative to the manifest. `notes` takes up sentences on what was not looked at. Raises DatasetError for what is
-    not there, holds no images, or has rows without a uri.
+    are relative to the manifest. Hidden files, and those in folders of models and results, are no images of a folder or
+    pattern. `notes` takes up sentences on what was not looked at. Raises DatasetError for what is not there, holds no
+    images, or has rows without a uri.
     """
+    found = _meant(source, leave_out, [] if notes is None else notes)
+    first = next(found, None)
+    if first is None:
+        raise DatasetError(
+            f"at least one picture to inspect in '{shown(source)}'", "none", "check the folder, pattern or manifest"
+        )
+    yield first
+    yield from found
+
+
+def _meant(source: str, leave_out: Path | None, notes: list[str]) -> Iterator[Found]:
+    """The entries of `source`, by what it is."""
     path = local_path(source)
     if source.lower().endswith(MANIFESTS) and not (path is not None and path.is_dir()):
         return _manifest(source)
     if path is None:
         return _remote_images(source)
     if _PATTERN.search(str(path)) and not os.path.lexists(path):
-        return _globbed(path, leave_out)
-    return _folder(path, leave_out, [] if notes is None else notes)
+        return _globbed(path, leave_out, notes)
+    return _folder(path, leave_out, notes)
 
 
 def write_input(found: Iterable[Found], path: Path, scratch: Path) -> InputFacts:
     """Write entries to a Parquet file; `scratch` is a folder for what the check of ids keeps on disk.
 
-    Raises DatasetError for no entries at all, and for an id that came twice.
+    Raises DatasetError for an id that came twice, and for text that UTF-8 cannot hold.
     """
     pq: Any = need("pyarrow.parquet", "batch", "manifests")
     pa: Any = need("pyarrow", "batch", "manifests")
@@ -90,13 +105,19 @@ def write_input(found: Iterable[Found], path: Path, scratch: Path) -> InputFacts
         for group in _batched(found, GROUP):
             numbers = range(rows, rows + len(group))
             columns = [numbers, *zip(*group, strict=True)]
-            writer.write_table(pa.table([list(column) for column in columns], schema=schema), row_group_size=GROUP)
+            try:
+                table = pa.table([list(column) for column in columns], schema=schema)
+            except UnicodeEncodeError as error:  # of half a letter, written as \uD800 to \uDFFF in JSON lines
+                raise DatasetError(
+                    "ids, uris and categories of whole letters",
+                    f"{error.object!a} in the rows {rows + 1:,} to {rows + len(group):,}",
+                    "correct the manifest",
+                ) from error
+            writer.write_table(table, row_group_size=GROUP)
             digest.update(json.dumps(group).encode())
             ids.add(columns[1])
             rows += len(group)
         repeated = ids.repeated()
-    if not rows:
-        raise DatasetError("at least one picture to inspect", "none", "check the folder, pattern or manifest")
     if repeated:
         _refuse_repeated(path, repeated)
     return InputFacts(rows, digest.hexdigest())
@@ -149,7 +170,10 @@ def _refuse_repeated(path: Path, repeated: set[bytes]) -> None:
 
 
 def _folder(path: Path, leave_out: Path | None, notes: list[str]) -> Iterator[Found]:
-    """The images below a folder, or one image, as `blemish inspect` finds them."""
+    """The images below a folder, or one image, as `blemish inspect` finds them.
+
+    Their category is recognised, as there, also where the layout of a dataset states one.
+    """
     from blemish.data.folder import find_inspection
 
     found = find_inspection(path)
@@ -157,17 +181,25 @@ def _folder(path: Path, leave_out: Path | None, notes: list[str]) -> Iterator[Fo
     root = path if path.is_dir() else path.parent
     for sample in found.samples:
         if isinstance(sample.image, Path) and not _is_inside(sample.image, leave_out):
-            yield id_of(Path(os.path.relpath(sample.image, root))), uri_of(sample.image), sample.category
+            yield id_of(Path(os.path.relpath(sample.image, root))), uri_of(sample.image), None
 
 
-def _globbed(pattern: Path, leave_out: Path | None) -> Iterator[Found]:
+def _globbed(pattern: Path, leave_out: Path | None, notes: list[str]) -> Iterator[Found]:
     """The images that a pattern of local paths means ("**" stands for folders at any depth)."""
-    from blemish.data.files import is_image_file
+    from blemish.data.files import FolderContents, is_image_file, is_image_name, is_output
+
+    def is_image(path: Path) -> bool:  # a broken link, too, as in a folder: it is reported, not lost
+        return is_image_file(path) if path.is_file() else path.is_symlink() and is_image_name(path.name)
 
     fixed = Path(*_fixed_parts(pattern.parts))
-    for text in sorted(glob.iglob(str(pattern), recursive=True)):
-        path = Path(text)
-        if path.is_file() and is_image_file(path) and not _is_inside(path, leave_out):
+    found = sorted(set(glob.iglob(str(pattern), recursive=True)))  # several "**" come upon a file in several ways
+    paths = [path for path in map(Path, found) if not path.is_dir() and is_image(path)]
+    folders = {path.parent for path in paths}
+    below = {parent for folder in folders for parent in (folder, *folder.parents) if fixed in parent.parents}
+    left_out = {folder for folder in below if is_output(folder)}
+    notes += FolderContents(left_out=sorted(one for one in left_out if not _is_inside(one, leave_out))).words()
+    for path in paths:
+        if left_out.isdisjoint(path.parents) and not _is_inside(path, leave_out):
             yield id_of(Path(os.path.relpath(path, fixed))), uri_of(path), None
 
 
@@ -193,7 +225,8 @@ def _remote_images(uri: str) -> Iterator[Found]:
     wanted = _matcher(rest[len("/".join(parts)) :].lstrip("/")) if is_pattern else None
     for name in names:
         relative = str(PurePosixPath(name).relative_to(PurePosixPath(root)))
-        if wanted is None or wanted.fullmatch(relative):
+        is_hidden = any(part.startswith(".") for part in relative.split("/"))
+        if not is_hidden and (wanted is None or wanted.fullmatch(relative)):
             yield relative, f"{folder.rstrip('/')}/{quote(relative)}", None
 
 
@@ -205,23 +238,22 @@ def _fixed_parts(parts: Sequence[str]) -> list[str]:
 
 def _matcher(pattern: str) -> re.Pattern[str]:
     """A pattern of paths, as `glob` reads it, for whole relative paths."""
-    text = ""
-    for i, part in enumerate(pattern.split("/")):
-        slash = "/" if i and not text.endswith("(?:.*/)?") else ""
-        if part == "**":
-            text += slash + "(?:.*/)?"
-            continue
-        piece = "".join(
-            {"*": "[^/]*", "?": "[^/]"}.get(token, token if token.startswith("[") else re.escape(token))
-            for token in re.findall(r"\[[^\]]+\]|.", part)
-        )
-        text += slash + piece
-    return re.compile(text)
+    *folders, last = pattern.split("/")
+    text = "".join("(?:.*/)?" if part == "**" else _name_pattern(part) + "/" for part in folders)
+    return re.compile(text + (".*" if last == "**" else _name_pattern(last)), re.DOTALL)
+
+
+def _name_pattern(part: str) -> str:
+    """A pattern of one name as a regular expression; "[" that is never closed stands for itself."""
+    tokens = re.findall(r"\[!?\]?[^\]]*\]|.", part, re.DOTALL)
+    own = {"*": "[^/]*", "?": "[^/]"}
+    return "".join(own[token] if token in own else f"(?!/){fnmatch.translate(token)[4:-3]}" for token in tokens)
 
 
 def _manifest(source: str) -> Iterator[Found]:
     """The rows of a manifest. Raises DatasetError for one that cannot be read, and for rows without a uri."""
-    folder = source.rpartition("/")[0] if is_uri(source) else os.path.dirname(os.path.abspath(source))
+    is_elsewhere = is_uri(source)
+    folder = source.rpartition("/")[0] if is_elsewhere else os.path.dirname(os.path.abspath(os.path.expanduser(source)))
     number = 0
     for rows in _rows_of(source):
         for row in rows:
@@ -233,7 +265,7 @@ def _manifest(source: str) -> Iterator[Found]:
                 )
             place = str(uri)
             if not is_uri(place) and not os.path.isabs(os.path.expanduser(place)):
-                place = f"{folder}/{quote(place)}" if is_uri(source) else os.path.join(folder, place)
+                place = f"{folder}/{quote(place)}" if is_elsewhere else os.path.join(folder, place)
             identity, category = row.get("id"), row.get("category")
             yield (
                 str(uri) if identity is None or str(identity) == "" else str(identity),
@@ -280,10 +312,11 @@ def _csv_rows(file: Any, source: str) -> Iterator[list[dict[str, Any]]]:
     options = csv.ConvertOptions(
         column_types=dict.fromkeys(COLUMNS, pa.string()), include_columns=list(COLUMNS), include_missing_columns=True
     )
-    head = file.readline()
-    file.seek(0)
-    _known_columns([name.strip().strip('"') for name in head.decode("utf-8-sig").split(",")], source)
-    for batch in csv.open_csv(file, convert_options=options):
+    head = file.readline().decode("utf-8-sig")
+    names = [name.strip() for name in next(csv_lines([head], skipinitialspace=True), [])]
+    _known_columns(names, source)
+    reading = csv.ReadOptions(column_names=names)  # the rest of the file has no head
+    for batch in csv.open_csv(file, read_options=reading, convert_options=options):
         yield batch.to_pylist()
 
 

@@ -102,29 +102,33 @@ def evaluate(
     from blemish.cli.settings import parse_settings
     from blemish.evaluation import plan_runs
     from blemish.utils.executors import executor_of
+    from blemish.utils.locking import exclusive
 
     refuse_pictures_and_models(out)
-    if not restart:
-        refuse_earlier_results(out)
-    measured = categories_of(datasets, categories, units, scan_geometry(intrinsics, depth_scale, mm_per_pixel, grid))
-    reading = {} if text_encoder == "auto" else {"text_encoder": text_encoder}
-    runs = [
-        run
-        for encoder in comma_separated(encoders)
-        for run in plan_runs(
-            measured,
-            detectors=comma_separated(detectors),
-            shots=[parse_shots(text) for text in comma_separated(shots)],
-            seeds=[parse_seed(text) for text in comma_separated([seeds])],
-            pooled=pooled,
-            encoder=encoder,
-            image_size=image_size,
-            device=device.value,
-            settings=parse_settings(settings or []) | reading,
-            given_category=given_category,
+    with exclusive(out):
+        if not restart:
+            refuse_earlier_results(out)
+        measured = categories_of(
+            datasets, categories, units, scan_geometry(intrinsics, depth_scale, mm_per_pixel, grid)
         )
-    ]
-    details = evaluate_into(out, runs, aupro_thresholds, cache, executor_of(engine.value, workers))
+        reading = {} if text_encoder == "auto" else {"text_encoder": text_encoder}
+        runs = [
+            run
+            for encoder in comma_separated(encoders, "--encoder")
+            for run in plan_runs(
+                measured,
+                detectors=comma_separated(detectors, "--detector"),
+                shots=[parse_shots(text) for text in comma_separated(shots, "--shots")],
+                seeds=[parse_seed(text) for text in comma_separated([seeds], "--seeds")],
+                pooled=pooled,
+                encoder=encoder,
+                image_size=image_size,
+                device=device.value,
+                settings=parse_settings(settings or []) | reading,
+                given_category=given_category,
+            )
+        ]
+        details = evaluate_into(out, runs, aupro_thresholds, cache, executor_of(engine.value, workers))
     show(means_table([detail.row for detail in details], table_width()))
     if (found := [detail.recognised_right for detail in details if detail.recognised_right]) and not given_category:
         right, tested = sum(one[0] for one in found), sum(one[1] for one in found)
@@ -159,23 +163,26 @@ def refuse_earlier_results(out: Path) -> None:
     )
 
 
-def comma_separated(texts: Sequence[str]) -> list[str]:
-    """`["1,4", "all"]` → `["1", "4", "all"]`, each once."""
-    return list(dict.fromkeys(part.strip() for text in texts for part in text.split(",") if part.strip()))
+def comma_separated(texts: Sequence[str], option: str) -> list[str]:
+    """`["1,4", "all"]` → `["1", "4", "all"]`, each once. SettingsError for an `option` that was given without any."""
+    found = list(dict.fromkeys(part.strip() for text in texts for part in text.split(",") if part.strip()))
+    if texts and not found:
+        raise SettingsError(f"a value of {option}", repr(",".join(texts)), "name one, or leave the option out")
+    return found
 
 
 def parse_shots(text: str) -> int | None:
     """A count, or None for "all"."""
     if text == "all":
         return None
-    if text.isdigit():
+    if text.isdecimal():
         return int(text)
     raise SettingsError("--shots K with K of 0 or more, or all", repr(text), "write for example: --shots 1,4,all")
 
 
 def parse_seed(text: str) -> int:
     """A seed that numpy takes."""
-    if text.isdigit() and int(text) < 2**32:
+    if text.isdecimal() and int(text) < 2**32:
         return int(text)
     raise SettingsError("--seeds as whole numbers from 0", repr(text), "write for example: --seeds 0,1,2")
 
@@ -192,7 +199,7 @@ def categories_of(
     from blemish.data.layouts import category_folders
     from blemish.evaluation import CategoryData
 
-    wanted = comma_separated(names or [])
+    wanted = comma_separated(names or [], "--category")
     found: list[CategoryData] = []
     for path in datasets:
         here = [name for name in wanted if path.is_dir() and name in category_folders(path)]
@@ -252,7 +259,7 @@ def evaluate_into(
             if executor is None:
                 found = one_by_one(runs, aupro_thresholds, cache, Path(scratch), progress)
             else:
-                found = several_at_a_time(runs, work, executor, progress)
+                found = several_at_a_time(runs, work, executor, progress, Path(scratch))
             for detail in found:
                 write(detail.row)
                 details.append(detail)
@@ -276,14 +283,19 @@ def one_by_one(
 
 
 def several_at_a_time(
-    runs: Sequence[Run], work: Callable[[Run], list[RunDetail]], executor: Executor, progress: Progress
+    runs: Sequence[Run],
+    work: Callable[[Run], list[RunDetail]],
+    executor: Executor,
+    progress: Progress,
+    scratch: Path,
 ) -> Iterator[RunDetail]:
     """The same by an executor, in the order of the runs."""
+    from blemish.evaluation.results import with_maps_aside
     from blemish.utils.executors import in_order
 
     for done, details in enumerate(in_order(executor.map_ready(work, runs)), start=1):
         progress(done, len(runs), {})
-        yield from details
+        yield from (with_maps_aside(detail, scratch) for detail in details)
 
 
 def run_details(run: Run, aupro_thresholds: int | None, cache: Path | None) -> list[RunDetail]:

@@ -99,10 +99,10 @@ def experiment(
     from blemish.utils.locking import exclusive
 
     given: dict[str, Any] = {
-        "--seeds": seeds and [parse_seed(text) for text in comma_separated([seeds])],
-        "--shots": shots and [parse_shots(text) for text in comma_separated(shots)],
-        "--detector": detectors and comma_separated(detectors),
-        "--encoder": encoders and comma_separated(encoders),
+        "--seeds": None if seeds is None else [parse_seed(text) for text in comma_separated([seeds], "--seeds")],
+        "--shots": shots and [parse_shots(text) for text in comma_separated(shots, "--shots")],
+        "--detector": detectors and comma_separated(detectors, "--detector"),
+        "--encoder": encoders and comma_separated(encoders, "--encoder"),
         "--image-size": image_size,
         "--text-encoder": None if text_encoder == "auto" else text_encoder,
     }
@@ -171,7 +171,7 @@ def categories_given(datasets: Sequence[Path], names: Sequence[str] | None) -> l
         return categories_of(datasets, names)
     found = solar_cells_data()
     say("No dataset given: solar cells of the package elpv-dataset (good and defective, without masks).", err=True)
-    wanted = comma_separated(names or [category.name for category in found])
+    wanted = comma_separated(names or [category.name for category in found], "--category")
     if missing := set(wanted) - {category.name for category in found}:
         raise DatasetError(
             "categories of the solar cells: mono, poly", ", ".join(sorted(missing)), "correct --category"

@@ -40,17 +40,13 @@ def calibration_quality(details: Sequence[RunDetail]) -> dict[str, CalibrationQu
 
     Images count once, however many seeds inspected them: models of several seeds share their test images.
     """
+    columns = ("encoder", "image_size", "shots", "pooled")
+    varying = [name for name in columns if len({str(detail.row[name]) for detail in details}) > 1]
     groups: dict[str, list[RunDetail]] = {}
     for detail in details:
-        groups.setdefault(method_of(detail, details), []).append(detail)
+        method = ", ".join([str(detail.row["detector"]), *(f"{name} {detail.row[name]}" for name in varying)])
+        groups.setdefault(method, []).append(detail)
     return {method: found for method, members in groups.items() if (found := quality_of(members)) is not None}
-
-
-def method_of(detail: RunDetail, details: Sequence[RunDetail]) -> str:
-    """The detector's name, and those of its other settings that are not the same in all rows."""
-    columns = ("encoder", "image_size", "shots", "pooled")
-    varying = [name for name in columns if len({str(other.row[name]) for other in details}) > 1]
-    return ", ".join([str(detail.row["detector"]), *(f"{name} {detail.row[name]}" for name in varying)])
 
 
 def quality_of(details: Sequence[RunDetail]) -> CalibrationQuality | None:
@@ -59,7 +55,7 @@ def quality_of(details: Sequence[RunDetail]) -> CalibrationQuality | None:
     normal = [(detail, image) for detail, image in scored if not image.label]
     if not normal:
         return None
-    distinct = max_per_category(details)
+    distinct = distinct_normal_images(details)
     alarms = sum(image.is_alarm for _, image in normal) / len(normal)
     p_values = [image.p_value for _, image in normal]
     targets = [float(detail.row["target_false_alarm_rate"]) for detail, _ in normal]
@@ -73,7 +69,7 @@ def quality_of(details: Sequence[RunDetail]) -> CalibrationQuality | None:
     )
 
 
-def max_per_category(details: Sequence[RunDetail]) -> int:
+def distinct_normal_images(details: Sequence[RunDetail]) -> int:
     """How many different normal test images stand behind the details: those of each category once."""
     counts: dict[tuple[str, str], int] = {}
     for detail in details:

@@ -311,6 +311,15 @@ def resized(scores: np.ndarray, size: tuple[int, ...]) -> np.ndarray:
     return np.asarray(image.resize((size[1], size[0]), Image.Resampling.BILINEAR))
 
 
+def with_maps_aside(detail: RunDetail, scratch: Path) -> RunDetail:
+    """The same detail with the maps of its examples in files of `scratch`."""
+    examples = {
+        kind: tuple((sample, put_aside(prediction, scratch)) for sample, prediction in pairs)
+        for kind, pairs in detail.examples.items()
+    }
+    return replace(detail, examples=examples)
+
+
 def put_aside(prediction: Prediction, scratch: Path | None) -> Prediction:
     """The same prediction with its map in a file of `scratch`, read back only where it is needed."""
     if scratch is None:

@@ -42,8 +42,9 @@ class SharedEncoders:
                     encoder.clear()
             self._categories = run.categories
         method = build_inspector(run)
-        name, needs, layers = method.chosen_encoder, method.detector.needs, run.settings.get("layers")
-        key = (name, run.device, needs.layers, str(layers), needs.points_stride, needs.alignment)
+        name, needs = method.chosen_encoder, method.detector.needs
+        own = tuple(str(run.settings.get(setting)) for setting in ("layers", "precision"))
+        key = (name, run.device, needs.layers, *own, needs.points_stride, needs.alignment)
         if key not in self._encoders:
             encoder = method.built_encoder()
             if self._cache is not None:

@@ -85,9 +85,10 @@ def oracle_miss_rate(scores: ArrayLike, labels: ArrayLike, rate: float = 0.05) -
     """Share of defective images at or below the 1 − `rate` quantile of these very normal ones, known by hindsight only.
 
     The quantile is interpolated, so that small sets compare with large ones: of fewer than 1/`rate` normal images one
-    lies above it. Scores and labels `(n,)`; nan without both kinds.
+    lies above it. Scores and labels `(n,)`; nan without both kinds. Raises DatasetError for lengths that differ, scores
+    that are not finite, and labels other than 0 and 1.
     """
-    values, defective = np.asarray(scores, dtype=np.float64), np.asarray(labels) == 1
+    values, defective = checked(scores, labels)
     if not defective.any() or defective.all():
         return math.nan
     return _share(values[defective] <= np.quantile(values[~defective], 1 - rate))

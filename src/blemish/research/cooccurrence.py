@@ -17,8 +17,19 @@ import numpy as np
 
 from blemish.data.category import Category
 from blemish.data.layouts.mvtec import GOOD
-from blemish.errors import DatasetError, SettingsError
-from blemish.research.drawn_parts import BRASS, HEXAGON, SQUARE, ZINC, background, nut, painted, photographed, write_png
+from blemish.errors import SettingsError
+from blemish.research.drawn_parts import (
+    BRASS,
+    HEXAGON,
+    SQUARE,
+    ZINC,
+    background,
+    check_empty,
+    nut,
+    painted,
+    photographed,
+    write_png,
+)
 from blemish.types import Sample
 
 NAME = "cooccurrence"
@@ -52,9 +63,8 @@ def generate_cooccurrence(
     Raises DatasetError when there is something in `folder` already, which would mix with the new images.
     """
     folder = Path(folder)
+    check_empty(folder)
     made = cooccurrence(seed, train, good, defective, size)
-    if folder.exists() and any(folder.iterdir()):
-        raise DatasetError("a new or empty folder", f"'{folder}' with something in it", "name another one")
     counts: dict[tuple[str, str], int] = {}
     for sample in [*made.train, *made.test]:
         kind = sample.defect or GOOD

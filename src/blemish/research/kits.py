@@ -26,7 +26,7 @@ from pathlib import Path
 import numpy as np
 
 from blemish.data.category import Category
-from blemish.errors import DatasetError, SettingsError
+from blemish.errors import SettingsError
 from blemish.research.drawn_parts import (
     BRASS,
     HEXAGON,
@@ -35,6 +35,7 @@ from blemish.research.drawn_parts import (
     ZINC,
     Outline,
     background,
+    check_empty,
     nut,
     painted,
     photographed,
@@ -124,9 +125,8 @@ def generate_kits(
     Raises DatasetError when there is something in `folder` already, which would mix with the new images.
     """
     folder = Path(folder)
+    check_empty(folder)
     made = kits(seed, train, good, defective, size, kinds)
-    if folder.exists() and any(folder.iterdir()):
-        raise DatasetError("a new or empty folder", f"'{folder}' with something in it", "name another one")
     counts: dict[tuple[str, str], int] = {}
     config: dict[int, dict[str, object]] = {}
     for sample in [*made.train, *made.test]:

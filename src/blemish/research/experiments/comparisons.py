@@ -62,7 +62,7 @@ class Comparison(Experiment):
         *("shots", "seed", "pooled", "learned", "defect", "data"),
     )
     MEASURES: ClassVar[tuple[str, ...]] = MEASURES
-    AXES: ClassVar[frozenset[str]] = Experiment.AXES | {"shots", "detectors", "encoders", "encoder"}
+    AXES: ClassVar[frozenset[str]] = Experiment.AXES | {"shots", "detectors", "encoders"}
 
     shots: tuple[int | None, ...] = (4,)
     image_size: int | None = None

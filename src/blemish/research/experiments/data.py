@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 
 from blemish.data import draw_cells
+from blemish.data.files import find_images
 from blemish.encoders.availability import PREFERENCE, availability
 from blemish.encoders.factory import is_folder_name
 from blemish.encoders.image.random_weights import parse_untrained
@@ -21,6 +24,7 @@ from blemish.utils.atomic import atomic_folder
 
 CELLS = (80, 80)  # solar cells to fit on, and to test on, both types together
 ALL = "all"
+PIECE, PIECES = 1 << 14, 8  # bytes of a file that are looked at together, and how often
 
 
 def solar_cells_data() -> tuple[CategoryData, ...]:
@@ -61,22 +65,36 @@ def evenly(samples: Sequence[Sample], most: int) -> list[Sample]:
 
 
 def fingerprint_of(categories: Sequence[CategoryData]) -> str:
-    """A short hash of all images by name and size, so that rows of other images are not taken for theirs."""
+    """A short hash of all images, scans and masks, by name and content: rows of others are not taken for theirs."""
     return digest(
         [[category.dataset, category.name, *map(_mark, (*category.train, *category.test))] for category in categories]
     )
 
 
 def _mark(sample: Sample) -> list[object]:
-    sources = [source for source in (sample.image, sample.points) if source is not None]
+    sources = [source for source in (sample.image, sample.points, sample.mask) if source is not None]
     return [*(fact for source in sources for fact in _facts(source)), sample.label]
 
 
 def _facts(source: Path | np.ndarray) -> list[object]:
+    if isinstance(source, Path) and source.is_dir():  # of the masks of one image
+        return [fact for file in find_images(source) for fact in _facts(file)]
     if isinstance(source, Path):
-        return [source.parent.name, source.name, source.stat().st_size]
+        state = source.stat()
+        return [source.parent.name, source.name, state.st_size, _content(source, state.st_size, state.st_mtime_ns)]
     kind = np.int64 if source.dtype == np.uint8 else np.float64  # points in metres are small numbers
     return [np.nansum(source, dtype=kind).item(), list(source.shape)]
+
+
+@lru_cache(maxsize=1 << 17)
+def _content(path: Path, size: int, changed: int) -> str:
+    """A short hash of pieces of a file, evenly spaced, of all of a small one. `changed` is when it was, in ns."""
+    found = hashlib.sha256()
+    with path.open("rb") as file:
+        for start in np.linspace(0, max(0, size - PIECE), PIECES).astype(int) if size > PIECE else [0]:
+            file.seek(int(start))
+            found.update(file.read(PIECE))
+    return found.hexdigest()[:12]
 
 
 def encoders_named(names: Sequence[str], transformers: bool = False, joined: bool = True) -> list[str]:

@@ -35,6 +35,7 @@ from blemish.research.experiments.comparisons import (
     with_settings,
 )
 from blemish.research.experiments.data import encoders_named
+from blemish.research.experiments.shots import known_settings
 from blemish.research.experiments.sources import FOUNDAD
 from blemish.research.experiments.verdicts import LEAST, RULE, compared
 
@@ -151,6 +152,10 @@ class FoundadLayersAndK(FoundadAblation):
     def check(self) -> None:
         super().check()
         at_least("tops", self.tops, 1)
+        if not known_settings(self.detector, top=1):
+            raise SettingsError(
+                "a detector whose picture score is a mean of patches", repr(self.detector), "take foundad"
+            )
 
     def variants(self, seed: int) -> list[Variant]:
         return [
@@ -168,10 +173,6 @@ class FoundadLayersAndK(FoundadAblation):
         """Fit once, then score every test image with every number of patches; thresholds belong to none of them."""
         encoder = tools.encoders.of(run)
         inspector, counts = fit_run(run, tools.progress, encoder)
-        if "top" not in inspector.detector_.settings:
-            raise SettingsError(
-                "a detector whose picture score is a mean of patches", repr(run.detector), "take foundad"
-            )
         for top in self.tops:
             changed = inspector.with_detector(with_settings(inspector.detector_, top=top))
             for category in run.categories:

@@ -102,8 +102,9 @@ class IdentityMapping(Experiment):
     def cells(self, categories: Sequence[CategoryData]) -> list[Cell]:
         tested = [limited(category, self.most_test) for category in categories]
         return [
-            self._cell(group, shots, seed, bottleneck, masking, fingerprint_of(group))
+            self._cell(group, shots, seed, bottleneck, masking, data)
             for group in [(category,) for category in tested]
+            for data in [fingerprint_of(group)]
             for shots in self.shots
             for seed in self.seeds
             for masking in self.maskings

@@ -11,7 +11,7 @@ import io
 import json
 import math
 import sqlite3
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, Self
@@ -63,37 +63,43 @@ class RowStore:
         """All rows, cell by cell in the order in which they were finished."""
         return [self._whole(row) for _, rows in self._cells() for row in rows]
 
-    def has(self, key: Mapping[str, Any]) -> bool:
-        """Whether a cell is finished."""
+    def keys(self) -> set[str]:
+        """The keys of all finished cells, as `key_text` writes them."""
         if not self._is_there():
-            return False
+            return set()
         with self._connected() as store:
-            return store.execute("SELECT 1 FROM cells WHERE key = ?", (_text(key),)).fetchone() is not None
+            return {key for (key,) in store.execute("SELECT key FROM cells")}
 
     def add(self, key: Mapping[str, Any], rows: Iterable[Row]) -> None:
         """Write a finished cell; on disk when this returns."""
         found = [dict(row) for row in rows]
         facts = [("experiment", _text(self.name)), ("settings", _text(self.settings))]
-        with self._connected() as store, store:  # one transaction
+        with self._connected() as store, store:
+            store.execute("BEGIN")  # by itself, each table would be there at once: a killed run would leave no facts
             for table in SCHEMA:
                 store.execute(table)
             store.executemany("INSERT OR IGNORE INTO facts VALUES (?, ?)", facts)
-            store.execute("INSERT OR REPLACE INTO cells (key, rows) VALUES (?, ?)", (_text(key), _text(found)))
+            store.execute("INSERT OR REPLACE INTO cells (key, rows) VALUES (?, ?)", (key_text(key), _text(found)))
         self._export()
 
-    def forget(self, key: Mapping[str, Any], except_for: str) -> int:
-        """Drop the cells whose key differs from this one in `except_for` alone; gives back how many."""
-        same = {name: value for name, value in key.items() if name != except_for}
-        stale = [
-            other
-            for other, _ in self._cells()
-            if other != key and {name: value for name, value in other.items() if name != except_for} == same
-        ]
+    def forget(self, keys: Iterable[Mapping[str, Any]], except_for: str) -> int:
+        """Drop the cells whose key is none of these and differs from one in `except_for` alone; how many those were."""
+        wanted = list(keys)
+        stale = self.alike(wanted, {except_for}) - set(map(key_text, wanted))
         if stale:
             with self._connected() as store, store:
-                store.executemany("DELETE FROM cells WHERE key = ?", [(_text(other),) for other in stale])
+                store.executemany("DELETE FROM cells WHERE key = ?", [(key,) for key in stale])
             self._export()
         return len(stale)
+
+    def alike(self, keys: Iterable[Mapping[str, Any]], except_for: Collection[str]) -> set[str]:
+        """The keys of finished cells, as text, that differ from one of these in nothing but `except_for`."""
+
+        def rest(key: Mapping[str, Any]) -> str:
+            return key_text({name: value for name, value in key.items() if name not in except_for})
+
+        wanted = set(map(rest, keys))
+        return {key for key in self.keys() if rest(json.loads(key)) in wanted}
 
     def _whole(self, row: Row) -> dict[str, Any]:
         """A row with every column."""
@@ -110,8 +116,11 @@ class RowStore:
         return [(key, [{**key, **row} for row in rows]) for key, rows in cells]
 
     def _is_there(self) -> bool:
-        """Whether anything was ever added: an empty file is what a run leaves that was killed while it began."""
-        return self.path.exists() and self.path.stat().st_size > 0
+        """Whether anything was ever added: a run that was killed while it began leaves a file without tables."""
+        if not self.path.exists() or not self.path.stat().st_size:
+            return False
+        with self._connected() as store:
+            return store.execute("SELECT 1 FROM sqlite_master").fetchone() is not None
 
     def _facts(self) -> dict[str, Any]:
         with self._connected() as store:
@@ -166,6 +175,11 @@ class RowStore:
         content = text.getvalue().encode("utf-8", "backslashreplace")
         if not self.table.exists() or self.table.read_bytes() != content:
             atomic.write_bytes(self.table, content)
+
+
+def key_text(key: Mapping[str, Any]) -> str:
+    """A cell's key as it is stored: equal for equal keys."""
+    return _text(dict(key))
 
 
 def _text(value: Any) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Mapping, Sequence
 from contextlib import closing
@@ -9,12 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from blemish import __version__
+from blemish.errors import SettingsError
 from blemish.evaluation import CategoryData, SharedEncoders
 from blemish.registry import EXPERIMENTS, lookup, resolve
 from blemish.research.experiments.base import Cell, Experiment, Row, Tools
-from blemish.research.experiments.row_store import RowStore
+from blemish.research.experiments.row_store import RowStore, key_text
 from blemish.utils.atomic import output_errors
 from blemish.utils.executors import Executor
+from blemish.utils.paths import shown
 from blemish.utils.progress import Progress, progress_within
 
 SCRATCH = ".work"
@@ -38,8 +41,12 @@ class ExperimentRunner:
         settings = {**experiment.common, "blemish": __version__}
         self.store = RowStore(folder, name, experiment.KEY, experiment.MEASURES, settings).open()
         given = [*categories, *experiment.own_categories(folder, categories)]
-        self.cells: list[Cell] = list(experiment.cells(given))
-        self.stale = sum(self.store.forget(cell.key, "data") for cell in self.cells)
+        planned: dict[str, Cell] = {}  # several options may mean the same cell: more shots than there are pictures
+        for cell in experiment.cells(given):
+            planned.setdefault(key_text(cell.key), cell)
+        self.cells: list[Cell] = list(planned.values())
+        self._refuse_other_encoders()
+        self.stale = self.store.forget([cell.key for cell in self.cells], "data")
         self.waiting = self._unfinished()
 
     @property
@@ -85,8 +92,22 @@ class ExperimentRunner:
             self.waiting = self._unfinished()
             raise
 
+    def _refuse_other_encoders(self) -> None:
+        """Raise SettingsError where a variant has rows by another encoder than "auto" means now."""
+        named = [cell.key for cell in self.cells if "variant" in cell.key]
+        before = [json.loads(key) for key in self.store.alike(named, {"encoder", "image_size", "data"})]
+        meant = {(key["variant"], key["seed"]): key["encoder"] for key in named}
+        for key in before:
+            if key["encoder"] != (now := meant[key["variant"], key["seed"]]):
+                raise SettingsError(
+                    f"{key['variant']} by the encoder {key['encoder']}, as in the rows in {shown(self.folder)}",
+                    f"by {now}",
+                    "bring that encoder back, or name another folder with -o",
+                )
+
     def _unfinished(self) -> list[Cell]:
-        return [cell for cell in self.cells if not self.store.has(cell.key)]
+        finished = self.store.keys()
+        return [cell for cell in self.cells if key_text(cell.key) not in finished]
 
 
 def rows_of(cell: Cell) -> list[Row]:
