@@ -68,8 +68,8 @@ def evidence_in_words(facts: CalibrationFacts) -> list[str]:
     if facts.unlabelled:
         return [
             *sentences,
-            "Unsorted pictures are not counted but described, as a mixture of good and defective ones: the rate holds as "
-            "far as most of them show good parts, and parts and lighting stay the same.",
+            "Unsorted pictures are not counted but described, as a mixture of good and defective ones: the rate holds "
+            "as far as most of them show good parts, and parts and lighting stay the same.",
         ]
     low, high = rate_interval(facts)
     needed = images_needed(facts.false_alarm_rate)
