@@ -122,10 +122,40 @@ def test_weights_estimate_the_rate_of_false_alarms_from_all_reviewed_parts() -> 
     scores = np.random.default_rng(3).lognormal(sigma=0.3, size=20_000)
     limit = float(np.quantile(scores, 0.98))
     parts = reviewed(scores, limit, 0.02, 10**7)
-    assert estimated_rate(parts) == pytest.approx(0.02, rel=0.2)
-    assert estimated_rate([]) is None
+    assert estimated_rate(parts, limit) == pytest.approx(0.02, rel=0.2)
+    assert estimated_rate([], limit) is None
     volunteers = [part(-1, 1.0, 0.9), part(-2, 1.0, 0.9, share=0.0)]
-    assert estimated_rate([*parts, *volunteers]) == estimated_rate(parts)
+    assert estimated_rate([*parts, *volunteers], limit) == estimated_rate(parts, limit)
+
+
+@pytest.mark.parametrize("rate", [0.01, 0.02, 0.2])
+def test_the_rate_is_that_of_the_limit_asked_for_whatever_was_put_up_for_review(rate: float) -> None:
+    """Alarms by a limit that 2 % exceed, unsure parts by one that 10 % do; of passes a share of 20 %."""
+    scores = np.random.default_rng(4).lognormal(sigma=0.3, size=20_000)
+    limit, unsure, asked = (float(np.quantile(scores, 1 - one)) for one in (0.02, 0.1, rate))
+    parts = [
+        replace(one, verdict="unsure") if unsure < one.score <= limit else one
+        for one in reviewed(scores, unsure, 0.2, 10**7)
+    ]
+    assert estimated_rate(parts, asked) == pytest.approx(rate, rel=0.1)
+    other = part(-1, 0.1, 0.9, verdict="unknown")  # is rejected whatever it scores
+    assert (estimated_rate([*parts, other], 1e9) or 0) > 0
+
+
+def test_what_nobody_has_answered_yet_does_not_bend_the_rate() -> None:
+    """Alarms are answered first: of passes a fifth so far, of alarms a half, and at the beginning none."""
+    rng = np.random.default_rng(5)
+    scores = rng.lognormal(sigma=0.3, size=40_000)
+    limit = float(np.quantile(scores, 0.98))
+    parts = reviewed(scores, limit, 0.1, 10**7)
+    late = [one if rng.random() < (0.5 if one.is_alarm else 0.2) else replace(one, label=None) for one in parts]
+    assert estimated_rate(late, limit) == pytest.approx(0.02, rel=0.2)
+    alarms = [one if one.is_alarm else replace(one, label=None) for one in parts]
+    passes = [replace(one, label=None) if one.is_alarm else one for one in parts]
+    assert estimated_rate(alarms, limit) is None
+    assert estimated_rate(passes, limit) is None
+    assert estimated_rate([replace(one, share=0.0) for one in parts], limit) is None  # no random sample
+    assert estimated_rate([one for one in parts if not one.is_alarm], limit) == 0
 
 
 def test_flips_are_those_of_the_verdict_path() -> None:

@@ -19,6 +19,7 @@ from blemish.serve.core import ServiceSettings
 from blemish.serve.parts import PartQuery
 from blemish.serve.records import PartRecord
 from blemish.serve.service import Service
+from blemish.serve.statistics import sample
 
 Served = tuple[Service, TestClient]
 
@@ -260,6 +261,10 @@ def test_metrics_are_in_the_text_format(line: Served) -> None:
         line[1].post("/api/inspect", content=good_png(seed + 40))
     lines = line[1].get("/metrics").text.splitlines()
     assert sum(float(one.rsplit(" ")[-1]) for one in lines if one.startswith("blemish_parts_total{")) == 3
+    assert sample("blemish_parts_total", {"product": "disc"}, 12_345_678) == (
+        'blemish_parts_total{product="disc"} 12345678'
+    )
+    assert float(sample("blemish_inspection_seconds_sum", {}, 1_234_567.875).split()[1]) == 1_234_567.875
     assert "blemish_inspection_seconds_count 3" in lines
     assert 'blemish_inspection_seconds_bucket{le="+Inf"} 3' in lines
     assert any(one.startswith('blemish_p_value_median{product="disc"} ') for one in lines)

@@ -23,12 +23,13 @@ from serve_parts import TOY, bad_png, good_png, png, served, taught
 
 from blemish.errors import OutputError
 from blemish.model.inspector import Inspector
+from blemish.serve import learning
 from blemish.serve.core import ServiceSettings
 from blemish.serve.errors import BusyError, ConflictError, TimeLimitError
 from blemish.serve.limits import LimitMove
 from blemish.serve.models import SAVING
 from blemish.serve.parts import PartQuery
-from blemish.serve.records import Version
+from blemish.serve.records import PartRecord, Version
 from blemish.serve.service import Service
 from blemish.serve.store import VERSION, Row, Store
 
@@ -147,6 +148,72 @@ def test_threads_that_send_the_same_part_get_the_same_record(toy: str, tmp_path:
         assert other.id not in same
         assert service.parts.count(PartQuery(part_id="p")) == 2
         assert service.line.inspect("disc", good_png(77)).id != service.line.inspect("disc", good_png(77)).id
+
+
+def files_in(folder: Path) -> set[str]:
+    """The names of all files of pictures and heat."""
+    return {one.name for name in ("pictures", "maps") for one in (folder / name).rglob("*") if one.is_file()}
+
+
+def test_what_is_not_stored_leaves_no_file(toy: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither the second of two requests with the same part, nor one that the database has no room for."""
+    with Service.open(tmp_path) as service:
+        taught(service)
+        both, known = threading.Barrier(2), service.parts.known
+        first = iter((True, True))
+
+        def both_unknown(product: str, part_id: str, sha256: str) -> PartRecord | None:
+            if next(first, False):
+                both.wait(20)
+                return None
+            return known(product, part_id, sha256)
+
+        before = files_in(tmp_path)
+        with monkeypatch.context() as patch, ThreadPoolExecutor(2) as pool:
+            patch.setattr(service.parts, "known", both_unknown)
+            parts = list(pool.map(lambda _: service.line.inspect("disc", good_png(1000), "same"), range(2)))
+        assert parts[0] == parts[1]
+        assert files_in(tmp_path) - before == {parts[0].sha256, f"{parts[0].id}.npy"}
+        stored = files_in(tmp_path)
+        with service.core.store.transaction() as connection:
+            connection.execute("CREATE TRIGGER full BEFORE INSERT ON parts BEGIN SELECT RAISE(FAIL, 'full'); END")
+        with pytest.raises(sqlite3.Error, match="full"):
+            service.line.inspect("disc", good_png(1001))
+        with pytest.raises(sqlite3.Error, match="full"):
+            service.line.inspect("disc", good_png(1000), "another part with the same picture")
+        assert files_in(tmp_path) == stored
+
+
+def test_two_people_who_change_settings_at_once_both_do(toy: str, tmp_path: Path) -> None:
+    with Service.open(tmp_path) as service:
+        product = service.catalog.create("disc", "test", TOY)
+        service.catalog.change(product, "one", audit_share=0.5)
+        changed = service.catalog.change(product, "two", false_alarm_rate=0.1)  # looked before the other one changed
+        assert (changed.settings.audit_share, changed.settings.false_alarm_rate) == (0.5, 0.1)
+        assert service.core.journal(product.id)[0].change == {"false_alarm_rate": [0.05, 0.1]}
+
+
+def test_the_latest_job_is_the_one_begun_last_whatever_the_clock_says(
+    toy: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Service.open(tmp_path) as service:
+        product = taught(service)
+        now = time.time()
+        monkeypatch.setattr(learning.time, "time", lambda: now - 86_400)
+        job = service.learning.wait(service.learning.start(product, "test").id)
+        assert service.learning.jobs(product, 1) == [job]
+
+
+def test_a_full_disk_at_the_start_is_said(tmp_path: Path) -> None:
+    Service.open(tmp_path).close()
+    with sqlite3.connect(tmp_path / "line.sqlite") as connection:
+        connection.execute("INSERT INTO webhooks (id, url, verdicts, product, created_at) VALUES ('a', '', '', '', 0)")
+        connection.execute(
+            "CREATE TRIGGER full BEFORE UPDATE ON webhooks BEGIN SELECT RAISE(FAIL, 'disk is full'); END"
+        )
+    connection.close()
+    with pytest.raises(OutputError, match=r"disk is full.*room"):
+        Service.open(tmp_path)
 
 
 def test_scores_are_those_of_the_model_alone(toy: str, tmp_path: Path) -> None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,6 +15,7 @@ from made_up_parts import made_up_part
 from serve_parts import bad_png, good_png, png, served, taught
 
 from blemish.errors import DatasetError
+from blemish.model.inspector import Inspector
 from blemish.monitoring.line_monitor import LineMonitor
 from blemish.serve.limits import LimitMove
 from blemish.serve.models import calibration_of
@@ -145,3 +148,99 @@ def test_limits_by_hand_survive_a_restart(toy: str, tmp_path: Path) -> None:
         part = service.line.inspect("disc", good_png(1))
         assert (part.threshold, part.unsure_threshold) == (0.25, 0.125)
         assert dataclasses.asdict(service.models.active(service.core.product("disc")))["change"] == "moved the limits"
+
+
+def test_who_looks_at_the_line_does_not_hold_up_parts(
+    toy: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A monitor that nobody has begun yet is begun by whoever looks: parts are stored meanwhile."""
+    with Service.open(tmp_path) as service, ThreadPoolExecutor(1) as pool:
+        product = taught(service)
+        part = service.line.inspect("disc", good_png(1000))
+        begin, begun, go_on = service.watch._started, threading.Event(), threading.Event()
+
+        def started(*arguments: str) -> LineMonitor:
+            begun.set()
+            assert go_on.wait(20)
+            return begin(*arguments)
+
+        for look in (
+            lambda: service.watch.state(product),
+            lambda: service.watch.restart(product, False, "test"),
+        ):
+            service.watch._monitors.clear()
+            with service.core.store.transaction() as connection:
+                connection.execute("DELETE FROM kept")
+            monkeypatch.setattr(service.watch, "_started", started)
+            looking = pool.submit(look)
+            assert begun.wait(20)
+            monkeypatch.setattr(service.watch, "_started", begin)
+            with service.core.store.transaction() as connection:
+                service.watch.put(connection, part)
+            go_on.set()
+            looking.result(20)
+            begun.clear()
+            go_on.clear()
+
+
+def test_the_rate_of_false_alarms_is_that_of_the_limit_that_holds(toy: str, tmp_path: Path) -> None:
+    with Service.open(tmp_path) as service:
+        product = service.catalog.change(taught(service), "test", audit_share=1.0)
+        parts = [service.line.inspect("disc", good_png(1000 + i)) for i in range(8)]
+        assert service.feedback.state(product)["estimated_rate"] is None
+        for part in parts:
+            service.parts.review(part.id, "good", "test")
+        scores = sorted(part.score or 0 for part in parts)
+        for above in (0, 3):
+            limit = scores[-1] + 1 if not above else (scores[-above] + scores[-above - 1]) / 2
+            with service.core.store.transaction() as connection:
+                connection.execute("UPDATE versions SET threshold = ?", (limit,))
+            assert service.feedback.state(product)["estimated_rate"] == above / 8
+        job = service.learning.wait(service.learning.start(product, "test").id)
+        assert job.state == "done", job.error
+        renewed = service.feedback.state(service.core.product("disc"))
+        assert renewed["estimated_rate"] is None  # scores of another detector say nothing of it
+
+
+def test_a_picture_that_is_removed_while_it_is_learned_from_stays_until_then(
+    toy: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Service.open(tmp_path) as service:
+        product = taught(service)
+        gone = service.catalog.good(product)[-1].sha256
+        path, fit, there = service.core.pictures.path(gone), Inspector.fit, []
+
+        def fitted(self: Inspector, *given: Any, **options: Any) -> Inspector:
+            service.catalog.remove_good(product, gone, "test")
+            there.append(path.is_file())
+            return fit(self, *given, **options)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Inspector, "fit", fitted)
+            job = service.learning.wait(service.learning.start(product, "test").id)
+        assert (job.state, there) == ("done", [True]), job.error
+        assert not path.exists()
+        job = service.learning.wait(service.learning.start(product, "test").id)
+        assert service.models.active(service.core.product("disc")).details["pictures"] == 11
+        other = service.catalog.good(product)[-1].sha256
+        service.catalog.remove_good(product, other, "test")  # nobody reads it now
+        assert not service.core.pictures.path(other).exists()
+
+
+def test_a_random_sample_that_was_learned_from_costs_no_learning(toy: str, tmp_path: Path) -> None:
+    """Somebody has added all of its pictures to the good ones: then the limits rest on the others alone."""
+    with Service.open(tmp_path) as service:
+        product = service.catalog.change(taught(service), "test", audit_share=1.0)
+        drawn = service.line.inspect("disc", good_png(1000))
+        service.parts.review(drawn.id, "good", "test")
+        service.catalog.add_good(product, [("again.png", good_png(1000))], "test")
+        alarm = service.line.inspect("disc", bad_png(1001))
+        with service.core.store.transaction() as connection:  # outside of the sample
+            connection.execute("UPDATE parts SET audit_draw = 1 WHERE id = ?", (alarm.id,))
+        service.parts.review(alarm.id, "good", "test")
+        state = service.feedback.state(product)
+        assert (state["counted"], state["false_alarms"]) == (1, 1)
+        job = service.learning.wait(service.feedback.apply(product, "learn", "test").id)
+        assert job.state == "done", job.error
+        details = service.models.active(service.core.product("disc")).details
+        assert (details["added"], details["false_alarms"]) == (0, [alarm.sha256])

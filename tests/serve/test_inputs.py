@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import json
 import os
+import signal
+import subprocess
+import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from contextlib import closing, suppress
 from pathlib import Path
 
+import httpx
 import numpy as np
 import pytest
 from made_up_parts import made_up_part
@@ -57,6 +61,54 @@ def test_a_folder_is_inspected_each_picture_once(toy: str, tmp_path: Path) -> No
     assert sorted(path.name for path in (folder / "done").iterdir()) == ["a1.png", "a2.png"]
 
 
+def test_broken_pictures_of_the_same_content_all_fail(toy: str, tmp_path: Path) -> None:
+    """Cameras and copies that break off leave empty files, which are all alike."""
+    folder = tmp_path / "in"
+    folder.mkdir()
+    for name in ("a.png", "b.png"):
+        (folder / name).write_bytes(b"")
+        os.utime(folder / name, (time.time() - 60, time.time() - 60))
+    with Service.open(tmp_path / "data") as service:
+        taught(service)
+        inputs = Inputs(service)
+        inputs.watch("disc", folder, WatchSettings(poll_s=0.05, settle_s=0.05))
+        until = time.monotonic() + 15
+        while any(folder.glob("*.png")) and time.monotonic() < until:
+            time.sleep(0.05)
+        inputs.close()
+        assert sorted(part.part_id for part in service.parts.find(PartQuery(verdict="error"))) == ["a", "b"]
+    names = ["a.png", "a.png.txt", "b.png", "b.png.txt"]
+    assert sorted(path.name for path in (folder / "failed").iterdir()) == names
+    assert not (folder / "done").exists()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="names that are no UTF-8 ask for a file system that has them")
+def test_names_that_are_no_text_are_shown(toy: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "in"
+    folder.mkdir()
+    for name in (b"x\xff_7.png", b"y\xff_8.png"):
+        path = os.fsencode(folder) + b"/" + name
+        Path(os.fsdecode(path)).write_bytes(good_png(5) if name.startswith(b"x") else b"broken")
+        os.utime(path, (time.time() - 60, time.time() - 60))
+    with served(tmp_path / "data") as (service, client):
+        taught(service)
+        inputs: Inputs = client.app.state.inputs  # type: ignore[attr-defined]
+        with monkeypatch.context() as patch:
+            patch.setattr(service.line, "inspect", lambda *_: {}["busy"])
+            inputs.watch("disc", folder, WatchSettings(poll_s=0.05, settle_s=0.05, part_id=r"_(\d+)"))
+            until = time.monotonic() + 15
+            while "KeyError" not in inputs.all()[0]["state"] and time.monotonic() < until:
+                time.sleep(0.05)
+            found = client.get("/api/sources")
+            assert (found.status_code, "KeyError" in found.text) == (200, True)
+        wait_for(service, 2)
+        until = time.monotonic() + 15
+        while any(folder.glob("*.png")) and time.monotonic() < until:
+            time.sleep(0.05)
+    assert [os.fsencode(path.name) for path in (folder / "done").iterdir()] == [b"x\xff_7.png"]
+    assert len(list((folder / "failed").iterdir())) == 2
+
+
 def test_a_folder_waits_for_a_busy_service_and_refuses_a_name_that_is_too_long(toy: str, tmp_path: Path) -> None:
     folder = tmp_path / "in"
     folder.mkdir()
@@ -101,6 +153,37 @@ def test_the_command_line_says_how_folders_are_watched(tmp_path: Path, monkeypat
     assert found == [("disc", tmp_path, expected)]
     with pytest.raises(SettingsError, match="--watch-part-id"):
         serve(data=tmp_path / "data", port=0, watch_part_id="(")
+
+
+def test_a_start_finishes_what_an_interrupted_deletion_left(
+    toy: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without limits as well: else no page would ever show these parts again."""
+    uvicorn = pytest.importorskip("uvicorn")
+    with Service.open(tmp_path) as service:
+        taught(service)
+        part = service.line.inspect("disc", good_png(60), "p")
+        Housekeeping(service, Limits())._mark([part.id])  # as if killed right afterwards
+    monkeypatch.setattr(uvicorn.Server, "run", lambda *_, **__: None)
+    serve(data=tmp_path, port=0)
+    with Service.open(tmp_path) as service:
+        assert [one.has_picture for one in service.parts.find(PartQuery())] == [False]
+        assert not service.core.pictures.path(part.sha256).exists()
+        assert service.retention is None
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_who_stops_the_service_gets_exit_code_0(tmp_path: Path, number: signal.Signals) -> None:
+    command = [sys.executable, "-m", "blemish", "serve", "--data", str(tmp_path / "data"), "--port", "0"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as running:
+        assert running.stdout is not None
+        address = running.stdout.readline().split()[2]
+        httpx.get(f"{address}/ping", timeout=60)  # it listens before it can be stopped
+        running.send_signal(number)
+        assert running.wait(60) == 0
+        assert running.stderr is not None
+        assert running.stderr.read() == ""
+    assert not (tmp_path / "data" / ".lock").exists()  # it was closed
 
 
 def test_a_camera_is_triggered(toy: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -284,6 +367,8 @@ def test_a_lookout_manifest_is_imported(tmp_path: Path) -> None:
         manifest_line("s3://bucket/3.png", "anomaly"),
         manifest_line("s3://bucket/gone.png", "normal"),
         manifest_line("s3://bucket/../secret.png", "normal"),
+        manifest_line(f"s3://bucket/{'x' * 300}.png", "normal"),
+        manifest_line("s3://bucket/\0.png", "normal"),
         "",
     ]
     file = folder / "train.manifest"
@@ -291,7 +376,7 @@ def test_a_lookout_manifest_is_imported(tmp_path: Path) -> None:
     found = read_manifest(file)
     assert [path.name for path in found.good] == ["1.png", "2.png"]
     assert [path.name for path in found.anomalous] == ["3.png"]
-    assert len(found.missing) == 2
+    assert len(found.missing) == 4
     with Service.open(tmp_path / "data") as service:
         assert imported_in_words(service, "cups", file).startswith("cups: 2 good pictures added of 2; 1 anomalous")
         assert len(service.catalog.good(service.core.product("cups"))) == 2
@@ -331,6 +416,7 @@ def test_pairs_on_the_command_line(text: str) -> None:
         ("--camera-interval", "0", "0.0"),
         ("--keep-days", "-1", "equal to 0"),
         ("--keep-gb", "-1", "equal to 0"),
+        ("--host", f"{'x' * 70}.example", "--host or --port"),
     ],
 )
 def test_a_wrong_option_is_named(tmp_path: Path, option: str, value: str, said: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import json
 import sqlite3
 import sys
 import threading
@@ -168,3 +169,57 @@ def test_what_nobody_foresaw_is_answered_in_three_facts_with_all_headers(
             assert "default-src 'self'" in found.headers["content-security-policy"]
         with pytest.raises(type(error)):  # the server hears of it, too
             TestClient(create_app(service), HERE, client=("127.0.0.1", 1)).get("/api/status")
+
+
+JSON = {"content-type": "application/json"}
+
+
+def inference(**tensor: Any) -> str:
+    return json.dumps({"inputs": [{"name": "image", "datatype": "UINT8", "shape": [2, 2, 3], "data": [7]} | tensor]})
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/invocations", "[" * 100_000),
+        ("/invocations", '{"instances": ' + "[" * 100_000),
+        ("/v2/models/disc/infer", inference(data=[{}] * 12)),
+        ("/v2/models/disc/infer", inference(data=[None] * 12)),
+        ("/v2/models/disc/infer", inference(shape=[10**30, 2, 3])),
+        ("/api/products", '{"name": "other", "detector_settings": {"\\ud800": 1}}'),
+        ("/api/products", '{"name": "other", "detector_settings": {"a": ' + "[" * 900 + "]" * 900 + "}}"),
+    ],
+)
+def test_no_body_is_a_fault_of_the_service(toy: str, tmp_path: Path, path: str, body: str) -> None:
+    with served(tmp_path) as (service, client):
+        taught(service)
+        found = client.post(path, content=body, headers=JSON)
+        assert 400 <= found.status_code < 500, found.text
+        assert found.json()["error"]
+
+
+def test_a_part_id_that_is_null_is_none(toy: str, tmp_path: Path) -> None:
+    tensor = {"name": "image", "datatype": "BYTES", "shape": [1], "data": [base64.b64encode(good_png(1)).decode()]}
+    with served(tmp_path) as (service, client):
+        taught(service)
+        body: dict[str, Any] = {"parameters": {"part_id": None}, "inputs": [tensor]}
+        for part_id, expected in ((None, ""), (7, "7"), ("a", "a")):
+            body["parameters"]["part_id"] = part_id
+            part = client.post("/v2/models/disc/infer", json=body).json()["outputs"][-1]["data"][0]
+            assert service.parts.get(part).part_id == expected
+
+
+def test_a_form_without_a_file_is_refused(toy: str, tmp_path: Path) -> None:
+    """As of `curl -F files=part.png`, which forgets the @."""
+    with served(tmp_path) as (service, client):
+        taught(service)
+        form = b'--x\r\nContent-Disposition: form-data; name="files"\r\n\r\npart.png\r\n--x--\r\n'
+        kind = {"content-type": "multipart/form-data; boundary=x"}
+        found = client.post("/api/inspect?product=disc", content=form, headers=kind)
+        assert (found.status_code, found.json()["error"]["expected"]) == (400, "a form with a file")
+
+
+def test_a_table_of_an_unknown_verdict_is_refused_before_it_begins(toy: str, tmp_path: Path) -> None:
+    with served(tmp_path) as (service, client):
+        service.catalog.create("disc", "test", TOY)
+        assert client.get("/api/parts.csv?product=disc&verdict=perhaps").status_code == 400

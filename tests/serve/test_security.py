@@ -129,6 +129,12 @@ def test_without_users_this_machine_alone_is_served(tmp_path: Path) -> None:
         assert client.post("/api/products", json={"name": "x"}, headers=own).status_code == 201
 
 
+@pytest.mark.parametrize("headers", [{"host": "["}, {"host": "[::1"}, {"origin": "http://["}])
+def test_brackets_that_are_no_address_are_nobody_s(tmp_path: Path, headers: dict[str, str]) -> None:
+    with served(tmp_path) as (_, client):
+        assert client.post("/api/products", json={"name": "disc"}, headers=headers).status_code == 403
+
+
 def test_without_users_a_proxy_is_refused(tmp_path: Path) -> None:
     """What it hands on may come from anywhere, whatever name it asks for."""
     with served(tmp_path / "data") as (service, client):
@@ -192,6 +198,19 @@ def test_a_session_ends_with_its_user_and_with_time(tmp_path: Path, monkeypatch:
         assert service.users.by_session(session) is None
         monkeypatch.setattr(users, "SESSION_SECONDS", -1.0)
         assert service.users.by_session(service.users.open_session(one)) is None
+
+
+def test_a_session_of_a_clock_that_was_years_ahead_ends_once_it_is_right(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Service.open(tmp_path) as service:
+        service.users.add("one", "engineer", "test")
+        (one,) = service.users.all()
+        with monkeypatch.context() as patch:
+            patch.setattr(users.time, "time", lambda: 4e9)
+            session = service.users.open_session(one)
+            assert service.users.by_session(session) == one
+        assert service.users.by_session(session) is None
 
 
 def test_an_application_without_the_lookout_flag_has_no_such_route(tmp_path: Path) -> None:

@@ -189,3 +189,74 @@ def test_a_video_file_through_opencv(tmp_path: Path) -> None:
     with running(camera):
         frame = camera.trigger("x", timeout_s=10)
     assert frame.image.mean(axis=(0, 1)) == pytest.approx([20, 60, 200], abs=6)
+
+
+def test_whatever_opencv_raises_is_a_failure_of_the_camera() -> None:
+    captures: list[Capture] = []
+
+    class Raises(Capture):
+        def grab(self) -> bool:
+            if len(captures) < 3:
+                raise RuntimeError("OpenCV: rtsp://user:secret@line broke off")
+            return super().grab()
+
+    def open_capture(_: object) -> Capture:
+        captures.append(Raises())
+        if len(captures) == 1:
+            raise RuntimeError("OpenCV: no device")
+        return captures[-1]
+
+    camera = Camera(0, print, CameraSettings(first_wait_s=0.3, longest_wait_s=0.3), open_capture)
+    with running(camera):
+        wait_for(lambda: "broke off" in camera.problem)
+        assert "secret" not in camera.problem
+        assert camera.trigger(timeout_s=10).image.shape == (4, 6, 3)
+        assert camera.problem == ""
+    assert [one.is_released for one in captures] == [False, True, True]
+
+
+def test_frames_are_present_ones_though_an_inspection_takes_longer_than_the_interval() -> None:
+    """A camera of 50 frames a second that holds what nobody fetches, as a stream does."""
+
+    class Stream(Capture):
+        def __init__(self) -> None:
+            super().__init__()
+            self.start, self.fetched = time.monotonic(), 0
+
+        @property
+        def behind(self) -> float:
+            return (time.monotonic() - self.start) * 50 - self.fetched
+
+        def grab(self) -> bool:
+            while self.behind < 0:
+                time.sleep(0.001)
+            self.fetched += 1
+            return super().grab()
+
+    stream, behind = Stream(), []
+
+    def handle(_: Frame) -> None:
+        behind.append(stream.behind)
+        time.sleep(0.3)
+
+    camera = Camera(0, handle, CameraSettings(interval_s=0.01), lambda _: stream)
+    with running(camera):
+        wait_for(lambda: len(behind) == 4)
+        assert camera.trigger(timeout_s=0.2).part_id is None  # not held up by what is being inspected
+    assert max(behind) < 12
+
+
+def test_why_a_frame_was_not_inspected_stays_to_be_read() -> None:
+    answers: list[Exception | None] = [RuntimeError("full")]
+
+    def handle(_: Frame) -> None:
+        if answers and answers[0]:
+            raise answers[0]
+
+    camera = Camera(0, handle, CameraSettings(interval_s=0.3), lambda _: Capture())
+    with running(camera):
+        wait_for(lambda: "not inspected: full" in camera.state)
+        time.sleep(0.1)
+        assert "not inspected: full" in camera.state
+        answers.clear()
+        wait_for(lambda: camera.state == "connected")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import threading
 import time
@@ -14,10 +15,12 @@ import httpx
 import pytest
 import uvicorn
 from serve_parts import bad_png, good_png, served, taught
+from starlette.requests import Request
 
 from blemish.cli.serve import bound_socket
 from blemish.errors import SettingsError
 from blemish.serve import webhooks
+from blemish.serve.api import events as events_api
 from blemish.serve.app import create_app
 from blemish.serve.events import Event, Events
 from blemish.serve.service import Service
@@ -68,7 +71,8 @@ def test_results_are_sent_again_until_they_arrive(toy: str, tmp_path: Path, rece
         service.line.inspect("disc", good_png(60))
         alarm = service.line.inspect("disc", bad_png(61))
         assert eventually(lambda: len(bodies) == 1)
-    assert bodies[0]["part"]["id"] == alarm.id
+    assert bodies[0]["part"] == json.loads(json.dumps(alarm.to_dict()))
+    assert bodies[0]["part"]["seq"] == 2
     assert bodies[0]["schema"] == 1
 
 
@@ -107,6 +111,19 @@ def test_results_come_in_order_and_a_failure_holds_back_all_of_its_webhook(
         assert eventually(lambda: len(bodies) == 3)
         assert [body["part"]["id"] for body in bodies] == sent
         assert eventually(lambda: service.webhooks.waiting()[0]["last_error"] is None)
+
+
+def test_a_clock_that_is_set_back_holds_nothing_up(toy: str, tmp_path: Path, receiver: Any) -> None:
+    url, bodies, statuses = receiver
+    with Service.open(tmp_path) as service:
+        taught(service)
+        service.webhooks.add(url, [], "", "test")
+        statuses += [503]
+        service.line.inspect("disc", good_png(60))
+        assert eventually(lambda: service.webhooks.waiting()[0]["last_error"] is not None)
+        with service.core.store.transaction() as connection:  # as if written a day ahead
+            connection.execute("UPDATE webhooks SET next_at = next_at + 86400")
+        assert eventually(lambda: len(bodies) == 1)
 
 
 def test_an_answer_that_is_no_http_is_a_failure_of_its_webhook_alone(toy: str, tmp_path: Path, receiver: Any) -> None:
@@ -202,6 +219,44 @@ def test_events_are_streamed_and_can_be_caught_up_with(toy: str, tmp_path: Path)
         finally:
             server.should_exit = True
             thread.join()
+
+
+def test_events_end_with_the_token_of_who_listens(tmp_path: Path) -> None:
+    with Service.open(tmp_path) as service:
+        allowed = iter([True, False])
+
+        async def heard() -> list[str]:
+            found = []
+            stream = events_api.stream(service, None, None, lambda: next(allowed))
+            async for text in stream:
+                found.append(text.splitlines()[1] if text.startswith("id") else text)
+                service.events.publish("product", {})
+            return found
+
+        assert asyncio.run(asyncio.wait_for(heard(), 20)) == ["retry: 2000\n\n", "event: product"]
+        token = service.users.add("one", "engineer", "test")
+        service.users.add("two", "engineer", "test")
+        request = Request(
+            {
+                "type": "http",
+                "method": "GET",
+                "headers": [(b"authorization", f"Bearer {token}".encode())],
+                "client": ("10.0.0.1", 1),
+                "app": create_app(service),
+            }
+        )
+
+        async def listened() -> int:
+            answer = await events_api.events(request, service, service.users.all()[0])
+            count = 0
+            async for _ in answer.body_iterator:
+                count += 1
+                if count == 2:
+                    service.users.remove("one", "test")
+                service.events.publish("product", {})
+            return count
+
+        assert asyncio.run(asyncio.wait_for(listened(), 20)) == 2
 
 
 def test_a_listener_that_fails_costs_nobody_else_an_event() -> None:

@@ -172,9 +172,10 @@ def serve(
             inputs.watch(product, Path(folder), watching)
         for product, address in cameras:
             inputs.camera(product, address, CameraSettings(interval_s=camera_interval))
+        limit = None if keep_gb is None else round(keep_gb * 1e9)
+        housekeeping = Housekeeping(service, Limits(days=keep_days, bytes=limit))
+        housekeeping.finish()
         if keep_days is not None or keep_gb is not None:
-            limit = None if keep_gb is None else round(keep_gb * 1e9)
-            housekeeping = Housekeeping(service, Limits(days=keep_days, bytes=limit))
             stack.callback(housekeeping.close)
             housekeeping.start()
         app = create_app(service, is_exposed, [one.value for one in compat or ()], inputs)
@@ -183,7 +184,12 @@ def serve(
         config = uvicorn.Config(
             app, log_level="warning", access_log=False, server_header=False, timeout_graceful_shutdown=3
         )
-        uvicorn.Server(config).run(sockets=[listening])
+        server = uvicorn.Server(config)
+        try:
+            server.run(sockets=[listening])
+        except (KeyboardInterrupt, SystemExit):  # uvicorn raises the signal again that it has stopped for
+            if not server.should_exit:
+                raise
 
 
 def senders_of(addresses: Sequence[str]) -> list[MqttSender]:
@@ -234,11 +240,11 @@ def bound_socket(host: str, port: int) -> socket.socket:
             found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         found.bind((host, port))
         found.listen(BACKLOG)
-    except OSError as error:
+    except (OSError, UnicodeError) as error:  # a name that no machine can have
         found.close()
         raise OutputError(
             f"an address to listen at, {host}:{port}",
-            error.strerror or str(error),
+            getattr(error, "strerror", None) or str(error),
             "name another with --host or --port",
         ) from error
     return found

@@ -12,8 +12,10 @@ False alarms with other draws never count for the limit, so they may be learned 
 
 Horvitz & Thompson ("A generalization of sampling without replacement from a finite universe", Journal of the American
 Statistical Association, 1952) use all reviewed parts, weighted by the inverse of the probability with which they were
-reviewed. Their estimate, that of the rate of false alarms, is shown beside the limits. Limits do not rest on it: it is
-right only while every alarm is reviewed and none of them is learned from, and equal weights are what a calibration's
+put up for review. Of alarms another share has been answered than of passes: their weights are raised by the inverse of
+these shares, as in Oh & Scheuren ("Weighting adjustment for unit nonresponse", Incomplete Data in Sample Surveys,
+1983). The estimate, that of the rate of false alarms, is shown beside the limits. Limits do not rest on it: it is right
+only while those that are answered are like the others of their kind, and equal weights are what a calibration's
 predictive distribution of few scores is made for.
 """
 
@@ -107,8 +109,25 @@ def bank_candidates(parts: Iterable[ReviewedPart]) -> list[ReviewedPart]:
     return [p for p in parts if p.is_alarm and p.label == "good" and p.draw >= p.share and not p.in_bank]
 
 
-def estimated_rate(parts: Iterable[ReviewedPart]) -> float | None:
-    """Which share of the good parts has raised alarms, by inverse-probability weights; None without good parts."""
-    good = [part for part in parts if part.label == "good"]
-    total = sum(part.weight for part in good)
-    return sum(part.weight for part in good if part.is_alarm) / total if total else None
+def estimated_rate(parts: Iterable[ReviewedPart], threshold: float) -> float | None:
+    """Which share of the good parts a `threshold` rejects, by inverse-probability weights.
+
+    `parts` are all that were put up for review, answered or not, whose scores compare with the threshold, whatever
+    their limits were; unknown parts are rejected by any. None without good parts, and where no pass of the random
+    sample has been answered, or no alarm though there are some: nothing is known then of the others of that kind.
+    """
+    drawn = [part for part in parts if part.share > 0]  # alarms of a time without a sample have no passes beside them
+    total = rejected = 0.0
+    for is_alarm in (False, True):
+        kind = [part for part in drawn if part.is_alarm == is_alarm]
+        answered = sum(part.weight for part in kind if part.label is not None)
+        if not answered:
+            if kind or not is_alarm:
+                return None
+            continue
+        raised = sum(part.weight for part in kind) / answered  # so that those answered stand for all of their kind
+        for part in kind:
+            if part.label == "good":
+                total += raised * part.weight
+                rejected += raised * part.weight * (part.score > threshold or part.verdict == "unknown")
+    return rejected / total if total else None

@@ -108,7 +108,10 @@ def check_is_here(request: Request) -> None:
     is_proxied = any(name in PROXIED or name.startswith("x-forwarded-") for name in names)
     if is_proxied or request.scope.get("http_version") == "1.0" or not is_loopback(address_of(request)):
         raise RoleError("a request of this machine itself", "one by a proxy or by HTTP/1.0", "start with --new-token")
-    name = urlsplit(f"//{request.headers.get('host', '')}").hostname or ""
+    try:
+        name = urlsplit(f"//{request.headers.get('host', '')}").hostname or ""
+    except ValueError:  # brackets of no IPv6 address
+        name = ""
     if name not in HERE:
         raise RoleError("a request to localhost or 127.0.0.1", repr(name[:80]), "use that name, or add users")
 
@@ -126,7 +129,10 @@ def check_not_forged(request: Request) -> None:
     if request.method in SAFE:
         return
     origin = request.headers.get("origin")
-    is_foreign = origin is not None and urlsplit(origin).netloc != request.headers.get("host", "")
+    try:
+        is_foreign = origin is not None and urlsplit(origin).netloc != request.headers.get("host", "")
+    except ValueError:  # brackets of no IPv6 address
+        is_foreign = True
     if is_foreign or request.headers.get("sec-fetch-site", "none") not in ("same-origin", "none"):
         raise RoleError("a request of this service's own pages, or of a program", "another site's", "use its own pages")
 

@@ -6,7 +6,7 @@ import json
 import secrets
 import sqlite3
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -80,15 +80,16 @@ class Catalog:
             known = ", ".join(ProductSettings.__dataclass_fields__)
             raise SettingsError(f"settings of a product: {known}", ", ".join(sorted(unknown)), "leave others out")
         settings = checked_settings(replace(product.settings, **changes))
-        before = asdict(product.settings)
-        moved = {name: [before[name], value] for name, value in changes.items() if before[name] != value}
-        if moved.keys() & CHOSEN:
+        if moved(product.settings, changes).keys() & CHOSEN:
             check_choices(settings)
         with self._core.store.transaction() as connection:
+            row = connection.execute("SELECT * FROM products WHERE id = ?", (product.id,)).fetchone()
+            now = Product.of(row).settings  # what others have changed meanwhile stays
+            settings = checked_settings(replace(now, **changes))
             connection.execute(
                 "UPDATE products SET settings = ? WHERE id = ?", (json.dumps(asdict(settings)), product.id)
             )
-            record_change(connection, who, "changed settings", product.id, moved)
+            record_change(connection, who, "changed settings", product.id, moved(now, changes))
         return self._core.product(product.id)
 
     def secret(self, product: Product) -> bytes:
@@ -102,6 +103,11 @@ class Catalog:
             "SELECT * FROM good_pictures WHERE product = ? ORDER BY added_at, sha256", (product.id,)
         )
         return [GoodPicture(**dict(row)) for row in rows]
+
+    def is_good(self, product: Product, sha256: str) -> bool:
+        """Whether a product learns from the picture of a hash."""
+        query = "SELECT 1 FROM good_pictures WHERE product = ? AND sha256 = ?"
+        return self._core.store.row(query, (product.id, sha256)) is not None
 
     def add_good(self, product: Product, pictures: Sequence[tuple[str, bytes]], who: str) -> AddedPictures:
         """Take good pictures (name, file content). One that cannot be read is refused, the others are taken."""
@@ -151,6 +157,12 @@ class Catalog:
                 raise UnknownError(f"a good picture of {product.name!r}", repr(sha256[:80]), "take its sha256")
             record_change(connection, who, "removed a good picture", product.id, {"sha256": sha256})
         self._core.delete_unused(sha256)
+
+
+def moved(settings: ProductSettings, changes: Mapping[str, Any]) -> dict[str, list[Any]]:
+    """The settings that changes make others, each from what to what."""
+    before = asdict(settings)
+    return {name: [before[name], value] for name, value in changes.items() if before[name] != value}
 
 
 def checked_name(name: str) -> str:

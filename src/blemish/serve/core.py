@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 import secrets
 import sqlite3
+import threading
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from blemish.errors import OutputError
+from blemish.errors import BlemishError, OutputError
 from blemish.serve.decoders import Decoders
 from blemish.serve.errors import UnknownError
 from blemish.serve.events import Events
@@ -57,6 +59,9 @@ class Core:
     pictures: Pictures
     events: Events
     decoders: Decoders
+    _held: list[frozenset[str]] = field(default_factory=list)  # pictures that are being read
+    _unused: set[str] = field(default_factory=set)  # those of them that are to be deleted
+    _held_lock: threading.Lock = field(default_factory=threading.Lock)
 
     @classmethod
     def of(cls, folder: Path, settings: ServiceSettings) -> Core:
@@ -86,11 +91,14 @@ class Core:
         return Version.of(row)
 
     def delete_unused(self, sha256: str) -> None:
-        """Delete a picture unless a product learns from it or a part shows it.
+        """Delete a picture unless a product learns from it or a part shows it; one that is held, once it is let go.
 
         Nothing is stored meanwhile; what is stored afterwards finds the file gone and writes it again.
         """
-        with self.store.transaction() as connection:
+        with self.store.transaction() as connection, self._held_lock:
+            if self._is_held(sha256):
+                self._unused.add(sha256)
+                return
             used = connection.execute(
                 "SELECT 1 FROM good_pictures WHERE sha256 = ? UNION ALL "
                 "SELECT 1 FROM parts WHERE sha256 = ? AND has_picture = 1 AND is_deleting = 0",
@@ -98,6 +106,26 @@ class Core:
             ).fetchone()
             if used is None:
                 self.pictures.delete(sha256)
+
+    @contextmanager
+    def holding(self, pictures: Collection[str]) -> Iterator[None]:
+        """Keep pictures, by hash, from being deleted while the block reads them."""
+        held = frozenset(pictures)
+        with self._held_lock:  # no deletion is under way
+            self._held.append(held)
+        try:
+            yield
+        finally:
+            with self._held_lock:
+                self._held.remove(held)
+                free = {one for one in self._unused if not self._is_held(one)}
+                self._unused.difference_update(free)
+            for one in free:
+                with suppress(OSError, sqlite3.Error, BlemishError):
+                    self.delete_unused(one)
+
+    def _is_held(self, sha256: str) -> bool:
+        return any(sha256 in pictures for pictures in self._held)
 
     def journal(self, product: str = "", before: int | None = None, limit: int = 100) -> list[AuditEntry]:
         """Who did what, latest first; of one product alone where its id is given, before the entry of a number."""

@@ -8,6 +8,7 @@ applied a preview says which of the latest decisions would be others.
 from __future__ import annotations
 
 import copy
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -38,6 +39,7 @@ class Reviewed:
     false_alarms: tuple[ReviewedPart, ...]
     parts: tuple[ReviewedPart, ...]
     pictures: dict[str, str]  # sha256 by part
+    scored_by: dict[str, str]  # the version whose learning made the detector, by part
 
     def files(self, parts: tuple[ReviewedPart, ...]) -> list[str]:
         """The pictures of some parts, by hash; each once."""
@@ -55,8 +57,9 @@ class Feedback:
         """All parts that were put up for review, in the order of their inspection."""
         in_bank = set(self._learned_from(product))
         rows = self._core.store.rows(
-            "SELECT p.id, p.sha256, p.score, p.audit_draw, p.audit_share, p.verdict, p.decision, p.has_picture "
-            "FROM parts p WHERE p.product = ? AND p.score IS NOT NULL AND p.is_deleting = 0 "
+            "SELECT p.id, p.sha256, p.score, p.audit_draw, p.audit_share, p.verdict, p.decision, p.has_picture, "
+            "v.scored_by FROM parts p JOIN versions v ON v.id = p.version "
+            "WHERE p.product = ? AND p.score IS NOT NULL AND p.is_deleting = 0 "
             f"AND ({STATES['for_review']} OR p.decision IS NOT NULL) ORDER BY p.seq",
             (product.id,),
         )
@@ -74,17 +77,25 @@ class Feedback:
         )
         kept = [part for part, row in zip(parts, rows, strict=True) if row["has_picture"]]
         pictures = {row["id"]: row["sha256"] for row in rows}
-        return Reviewed(audit_sample(kept), tuple(bank_candidates(kept)), parts, pictures)
+        scored_by = {row["id"]: row["scored_by"] for row in rows}
+        return Reviewed(audit_sample(kept), tuple(bank_candidates(kept)), parts, pictures, scored_by)
 
     def state(self, product: Product) -> dict[str, Any]:
-        """How far the reviews are: what counts for the limits, what waits, and the false alarms in truth."""
-        reviewed = self.reviewed(product)
+        """How far the reviews are: what counts for the limits, what waits, and the false alarms in truth.
+
+        `estimated_rate` is that of the present limit, by parts that the present detector scored.
+        """
+        reviewed, rate = self.reviewed(product), None
+        if product.active_version:
+            version = self._core.version(product.active_version)
+            parts = [one for one in reviewed.parts if reviewed.scored_by[one.part_id] == version.scored_by]
+            rate = estimated_rate(parts, version.threshold)
         return {
             "audit_share": product.settings.audit_share,
             "counted": len(reviewed.sample.counted),
             "waiting": [one.part_id for one in reviewed.sample.waiting],
             "false_alarms": len(reviewed.false_alarms),
-            "estimated_rate": estimated_rate(reviewed.parts),
+            "estimated_rate": rate,
         }
 
     def preview(self, product: Product) -> dict[str, Any]:
@@ -147,12 +158,17 @@ class Feedback:
     def _relearn(self, product: Product, version: Version, who: str, progress: Progress) -> Version:
         """Learn anew from the good pictures and all false alarms so far; the random sample calibrates."""
         reviewed = self.reviewed(product)
-        known = [one for one in self._learned_from(product) if self._core.pictures.path(one).is_file()]
-        false_alarms = list(dict.fromkeys([*known, *reviewed.files(reviewed.false_alarms)]))
-        good = [Sample(self._core.pictures.path(one.sha256)) for one in self._catalog.good(product)]
-        chosen = [Sample(self._core.pictures.path(sha256)) for sha256 in false_alarms]
-        inspector = inspector_of(product.settings).fit(good, progress=progress, learned_only=chosen)
-        if files := reviewed.files(reviewed.sample.counted):
-            inspector.calibrate([Sample(self._core.pictures.path(one)) for one in files])
-        details = {"pictures": len(good), "false_alarms": false_alarms, **learned_by(inspector)}
+        counted = reviewed.files(reviewed.sample.counted)
+        given = [*self._learned_from(product), *reviewed.files(reviewed.false_alarms)]
+        with self._core.holding([*given, *counted, *(one.sha256 for one in self._catalog.good(product))]):
+            false_alarms = [one for one in dict.fromkeys(given) if self._core.pictures.path(one).is_file()]
+            good = self._learning.samples(product)
+            chosen = [Sample(self._core.pictures.path(sha256)) for sha256 in false_alarms]
+            inspector = inspector_of(product.settings).fit(good, progress=progress, learned_only=chosen)
+            added = 0
+            if counted:
+                with suppress(DatasetError):  # all of them were learned from, or are other parts to the new model
+                    change = inspector.calibrate([Sample(self._core.pictures.path(one)) for one in counted])
+                    added = sum(change.added.values())
+        details = {"pictures": len(good), "false_alarms": false_alarms, "added": added, **learned_by(inspector)}
         return self._models.publish(product, inspector, "learned from reviews", who, version, details, is_refitted=True)

@@ -10,6 +10,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 
 from blemish.errors import BlemishError
@@ -27,13 +28,21 @@ class Housekeeping:
     def __init__(self, service: Service, limits: Limits) -> None:
         self._core, self._limits = service.core, limits
         self._service = service
-        service.retention = Retention(limits)
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="blemish-housekeeping", daemon=True)
 
     def start(self) -> None:
         """Begin at once, and again every `EVERY` seconds."""
+        self._service.retention = Retention(self._limits)
         self._thread.start()
+
+    def finish(self) -> None:
+        """Delete what an interrupted deletion has marked, whatever the limits are now: until then no page shows it.
+
+        What cannot be deleted, or not be forgotten on a full disk, stays marked.
+        """
+        with suppress(sqlite3.Error):
+            carry_out(self._left(), self._mark, self._delete, self._forget)
 
     def _run(self) -> None:
         while not self._stop.is_set():
@@ -48,7 +57,7 @@ class Housekeeping:
 
         `Service.retention` says afterwards whether the limits hold.
         """
-        left = [row["id"] for row in self._core.store.rows("SELECT id FROM parts WHERE is_deleting = 1")]
+        left = self._left()
         stored = self._stored()
         plan = plan_deletions(stored, self._limits, time.time())
         to_go = [*left, *plan.part_ids]
@@ -63,6 +72,9 @@ class Housekeeping:
             with self._core.store.transaction() as connection:
                 record_change(connection, "blemish", "deleted old pictures", change={"parts": gone})
         return gone
+
+    def _left(self) -> list[str]:
+        return [row["id"] for row in self._core.store.rows("SELECT id FROM parts WHERE is_deleting = 1")]
 
     def _stored(self) -> list[StoredPart]:
         needed = self._needed()

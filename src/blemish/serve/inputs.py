@@ -18,6 +18,7 @@ from blemish.serve.rendering import png
 from blemish.serve.service import Service
 from blemish.serve.sources.camera import Camera, CameraSettings, Frame
 from blemish.serve.sources.watched_folder import Arrival, WatchedFolder, WatchSettings
+from blemish.utils.paths import shown
 
 
 @dataclass(eq=False)
@@ -54,7 +55,7 @@ class Inputs:
         def handle(arrival: Arrival) -> None:
             part = self._inspect(product, arrival.content, arrival.part_id, arrival.name, "folder")
             if part.error:
-                raise ImageError(f"a picture in '{arrival.name}'", part.error, "send another file")
+                raise ImageError(f"a picture in '{shown(arrival.name)}'", part.error, "send another file")
 
         def is_known(sha256: str) -> bool:
             try:
@@ -64,7 +65,7 @@ class Inputs:
             return self._service.parts.is_known(identity, sha256)
 
         source = WatchedFolder(folder, handle, is_known, settings or WatchSettings())
-        self._start(product, folder.name, source)
+        self._start(product, shown(folder.name), source)
 
     def camera(self, product: str, address: str, settings: CameraSettings | None = None) -> None:
         """Inspect a camera's frames, at an interval or when asked to."""
@@ -85,6 +86,9 @@ class Inputs:
             found.source.run(self._stop)
         except BlemishError as error:  # a package that is missing
             found.error = str(error)
+        except Exception as error:  # whoever looks at the sources must hear of it
+            found.error = f"ended by a fault of blemish: {type(error).__name__}: {error}"
+            raise
 
     def _inspect(self, product: str, content: bytes, part_id: str, name: str, source: str) -> PartRecord:
         return self._service.line.inspect(product, content, part_id, name, source)

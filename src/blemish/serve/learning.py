@@ -49,7 +49,7 @@ class Learning:
     def jobs(self, product: Product | None = None, limit: int = 20) -> list[Job]:
         """The latest jobs, latest first."""
         rows = self._core.store.rows(
-            "SELECT * FROM jobs WHERE (? IS NULL OR product = ?) ORDER BY started_at DESC LIMIT ?",
+            "SELECT * FROM jobs WHERE (? IS NULL OR product = ?) ORDER BY rowid DESC LIMIT ?",  # clocks may be set back
             (product and product.id, product and product.id, limit),
         )
         with self._lock:
@@ -166,12 +166,15 @@ class Learning:
 
     def _learn(self, product: Product, who: str, progress: Progress) -> Version:
         product = self._core.product(product.id)
-        good = self._catalog.good(product)
-        parent = self._core.version(product.active_version) if product.active_version else None
-        samples = [Sample(self._core.pictures.path(one.sha256)) for one in good]
-        inspector = inspector_of(product.settings).fit(samples, progress=progress)
-        details = {"pictures": len(good), **learned_by(inspector)}
-        return self._models.publish(product, inspector, "learned", who, parent, details, is_refitted=True)
+        with self._core.holding([one.sha256 for one in self._catalog.good(product)]):
+            samples = self.samples(product)
+            inspector = inspector_of(product.settings).fit(samples, progress=progress)
+        details = {"pictures": len(samples), **learned_by(inspector)}
+        return self._models.publish(product, inspector, "learned", who, None, details, is_refitted=True)
+
+    def samples(self, product: Product) -> list[Sample]:
+        """The good pictures of a product, to learn from; whoever reads them holds them (`Core.holding`)."""
+        return [Sample(self._core.pictures.path(one.sha256)) for one in self._catalog.good(product)]
 
     def close(self) -> None:
         """End the job at work, and wait for it."""

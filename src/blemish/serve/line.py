@@ -9,13 +9,14 @@ import warnings
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import TimeoutError as FutureTimeoutError
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 import numpy as np
 
 from blemish.data.content import content_warnings
-from blemish.errors import DataWarning, ImageError
+from blemish.errors import BlemishError, DataWarning, ImageError
 from blemish.model.prediction import open_image, predict
 from blemish.serve.catalog import Catalog, shown_name
 from blemish.serve.core import Core, new_id
@@ -175,10 +176,19 @@ class Line:
             has_picture=judged.prediction is not None,
             **facts_of(judged.prediction, name or identity),
         )
-        if judged.prediction is not None:
-            self._core.pictures.add(content)
-            self._core.pictures.add_map(identity, judged.prediction.map)
-        return self._stored(replace(part, seconds=time.perf_counter() - started), content)
+        try:
+            if judged.prediction is not None:
+                self._core.pictures.add(content)
+                self._core.pictures.add_map(identity, judged.prediction.map)
+            self._store(replace(part, seconds=time.perf_counter() - started), content)
+        except BaseException as error:
+            self._remove_files(part)
+            if isinstance(error, sqlite3.IntegrityError) and (known := self._parts.known(product.id, part_id, sha256)):
+                return known  # another thread has just stored the same
+            raise
+        stored = self._parts.get(identity)
+        self._core.events.publish("part", stored.to_dict())
+        return stored
 
     def _judge_active(self, product: str, content: bytes, name: str) -> Judged:
         """The prediction of the model that judges a product's parts now."""
@@ -196,23 +206,21 @@ class Line:
         (prediction,) = predict(model, [opened])
         return Judged(rgb_of(opened.image), prediction)
 
-    def _stored(self, part: PartRecord, content: bytes) -> PartRecord:
-        """The part as committed; the one that was there where another thread has just stored the same."""
-        try:
-            with self._core.store.transaction() as connection:
-                self._parts.add(connection, part)
-                if part.has_picture:
-                    self._core.pictures.ensure(part.sha256, content)
-                for act in self._in_transaction:
-                    act(connection, part)
-        except sqlite3.IntegrityError:
-            known = self._parts.known(part.product, part.part_id, part.sha256)
-            if known is None:
-                raise
-            return known
-        stored = self._parts.get(part.id)
-        self._core.events.publish("part", stored.to_dict())
-        return stored
+    def _store(self, part: PartRecord, content: bytes) -> None:
+        """Commit the part with all that belongs to it. Raises sqlite3.IntegrityError as `Parts.add`."""
+        with self._core.store.transaction() as connection:
+            part = self._parts.add(connection, part)
+            if part.has_picture:
+                self._core.pictures.ensure(part.sha256, content)
+            for act in self._in_transaction:
+                act(connection, part)
+
+    def _remove_files(self, part: PartRecord) -> None:
+        """Remove what was written for a part that could not be stored; its picture stays where another part has it."""
+        if part.has_picture:
+            with suppress(OSError, sqlite3.Error, BlemishError):
+                self._core.pictures.delete_map(part.id)
+                self._core.delete_unused(part.sha256)
 
     def close(self) -> None:
         """Finish what is being inspected, drop what waits."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -66,7 +67,8 @@ def place_of(source: str, folder: Path) -> Path | None:
     path = PurePosixPath(key)
     root = folder.resolve()
     for name in (path, PurePosixPath(path.name)):
-        found = (folder / name).resolve()
-        if found.is_file() and found.is_relative_to(root):
-            return found
+        with suppress(OSError, ValueError):  # a name that no file can have
+            found = (folder / name).resolve()
+            if found.is_file() and found.is_relative_to(root):
+                return found
     return None

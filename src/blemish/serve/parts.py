@@ -107,13 +107,17 @@ class Parts:
     def __init__(self, core: Core) -> None:
         self._core = core
 
-    def add(self, connection: sqlite3.Connection, part: PartRecord) -> None:
-        """Write a new inspection; sqlite3.IntegrityError where a part id has been inspected with this content."""
+    def add(self, connection: sqlite3.Connection, part: PartRecord) -> PartRecord:
+        """Write a new inspection; gives it with its number, `seq`.
+
+        Raises sqlite3.IntegrityError where a part id has been inspected with this content.
+        """
         values = {name: getattr(part, name) for name in COLUMNS}
         for name in ("prediction", "warnings", "statistics"):
             values[name] = json.dumps(values[name])
         places = ", ".join("?" * len(COLUMNS))
-        connection.execute(f"INSERT INTO parts ({', '.join(COLUMNS)}) VALUES ({places})", list(values.values()))
+        statement = f"INSERT INTO parts ({', '.join(COLUMNS)}) VALUES ({places})"
+        return replace(part, seq=connection.execute(statement, list(values.values())).lastrowid or 0)
 
     def get(self, identity: str) -> PartRecord:
         """One inspection by the service's id. Raises UnknownError."""
@@ -131,8 +135,10 @@ class Parts:
         return None if row is None else part_of(row)
 
     def is_known(self, product: str, sha256: str) -> bool:
-        """Whether a picture of this content has been inspected for a product."""
-        found = self._core.store.row("SELECT 1 FROM parts WHERE sha256 = ? AND product = ?", (sha256, product))
+        """Whether a picture of this content has been judged for a product; one that could not be read has not."""
+        found = self._core.store.row(
+            "SELECT 1 FROM parts WHERE sha256 = ? AND product = ? AND error = ''", (sha256, product)
+        )
         return found is not None
 
     def find(self, query: PartQuery) -> list[PartRecord]:

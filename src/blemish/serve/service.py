@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import sqlite3
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from blemish.errors import OutputError
 from blemish.monitoring.audit import audit_draw
 from blemish.serve.catalog import Catalog
 from blemish.serve.core import Core, ServiceSettings
@@ -23,6 +25,7 @@ from blemish.serve.users import Users
 from blemish.serve.watch import Watch
 from blemish.serve.webhooks import Webhooks
 from blemish.utils.locking import exclusive
+from blemish.utils.paths import shown
 
 
 class Service:
@@ -62,11 +65,21 @@ class Service:
 
     @classmethod
     def open(cls, folder: str | Path, settings: ServiceSettings | None = None) -> Self:
-        """Open a data folder, empty or not. Raises OutputError where another process has it open."""
+        """Open a data folder, empty or not.
+
+        Raises OutputError where another process has it open, or its database cannot be written.
+        """
         folder = Path(folder).expanduser().absolute()
         with ExitStack() as stack:
             stack.enter_context(exclusive(folder, "--data"))
-            self = cls(folder, settings or ServiceSettings())
+            try:
+                self = cls(folder, settings or ServiceSettings())
+            except sqlite3.Error as error:
+                raise OutputError(
+                    f"a database that can be written in '{shown(folder)}'",
+                    str(error),
+                    "see that its disk has room, or name another folder with --data",
+                ) from error
             self._stack = stack.pop_all()
         return self
 

@@ -78,7 +78,7 @@ def gauges(values: Iterable[tuple[str, Any]]) -> list[str]:
 
 
 def sample(name: str, labels: Mapping[str, str], value: float) -> str:
-    """One line of the text format."""
+    """One line of the text format, with all digits: a counter that is rounded stands still, and then jumps."""
     escaped = {key: text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n") for key, text in labels.items()}
     inside = ",".join(f'{key}="{text}"' for key, text in escaped.items())
-    return f"{name}{{{inside}}} {value:g}" if inside else f"{name} {value:g}"
+    return f"{name}{{{inside}}} {value!r}" if inside else f"{name} {value!r}"

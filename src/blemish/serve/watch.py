@@ -49,14 +49,18 @@ class Watch:
         """
         if min(image.shape[:2]) < SMALLEST:
             return {}
-        with self._lock:
-            is_there = self._held(version.product, version.scored_by) is not None
-        if not is_there:
-            started = self._started(version.product, version.scored_by)
-            with self._lock:
-                if self._held(version.product, version.scored_by) is None:
-                    self._monitors[version.product] = version.scored_by, started
+        self._begin(version.product, version.scored_by)
         return statistics_of(image).to_dict()
+
+    def _begin(self, product: str, version: str) -> None:
+        """Begin the monitor of a version's detector unless it has begun; nobody waits for the lock meanwhile."""
+        with self._lock:
+            is_there = self._held(product, version) is not None
+        if not is_there:
+            started = self._started(product, version)
+            with self._lock:
+                if self._held(product, version) is None:
+                    self._monitors[product] = version, started
 
     def put(self, connection: sqlite3.Connection, part: PartRecord) -> None:
         """Take in a new part, in the transaction that stores it."""
@@ -73,10 +77,11 @@ class Watch:
 
     def state(self, product: Product) -> dict[str, Any]:
         """The alarms that stand, and the evidence of each test, which is an alarm at `threshold`."""
+        if not product.active_version:
+            return {"alarms": [], "evidence": {}, "threshold": None, "parts": 0}
+        version = self._core.version(product.active_version).scored_by
+        self._begin(product.id, version)
         with self._lock:
-            version = self._core.version(product.active_version).scored_by if product.active_version else ""
-            if not version:
-                return {"alarms": [], "evidence": {}, "threshold": None, "parts": 0}
             monitor = self._monitor(product.id, version)
             return {
                 "alarms": [self._shown(product.id, alarm) for alarm in monitor.alarms],
@@ -88,6 +93,7 @@ class Watch:
     def restart(self, product: Product, accept: bool, who: str) -> dict[str, Any]:
         """Begin anew after somebody acted: what was wrong is mended, or, with `accept`, is how things are now."""
         version = self._models.active(product).scored_by
+        self._begin(product.id, version)
         what = "accepted the change of the line" if accept else "mended the line"
         with self._core.store.transaction() as connection, self._lock:
             self._monitors[product.id] = (version, self._monitor(product.id, version).restarted(accept))

@@ -131,7 +131,11 @@ class SafeHeaders:
 def error_response(
     path: str, status: int, expected: str, got: str, do: str, retry_after: int | None = None
 ) -> JSONResponse:
-    """Three facts as JSON; the inference protocols want one sentence instead."""
+    """Three facts as JSON; the inference protocols want one sentence instead.
+
+    What was sent may hold halves of surrogate pairs, which UTF-8 cannot hold: they become "?".
+    """
+    expected, got, do = (text.encode("utf-8", "replace").decode() for text in (expected, got, do))
     content: Any = {"expected": expected, "got": got, "do": do}
     if path.startswith(("/v2", "/invocations")):
         content = f"expected {expected}; got {got}; {do}"

@@ -145,12 +145,14 @@ class Webhooks:
         """Send the oldest delivery of each webhook whose time has come. Gives how many were sent.
 
         What comes later waits behind it, so that each webhook has them in order; none waits for another's failures.
+        A time that is further off than any wait was written before the clock was set back: it has come.
         """
+        now = time.time()
         rows = self._core.store.rows(
             "SELECT w.id, w.url, w.attempts, o.seq, o.body FROM webhooks w "
             "JOIN outbox o ON o.seq = (SELECT MIN(seq) FROM outbox WHERE webhook = w.id) "
-            "WHERE w.next_at <= ? ORDER BY o.seq",
-            (time.time(),),
+            "WHERE w.next_at <= ? OR w.next_at > ? ORDER BY o.seq",
+            (now, now + LONGEST_WAIT),
         )
         sent = 0
         for row in rows:

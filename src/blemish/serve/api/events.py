@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
 
 from fastapi import APIRouter, Request
 from fastapi.responses import StreamingResponse
 
-from blemish.serve.auth import Operator, TheService
+from blemish.errors import BlemishError
+from blemish.serve.auth import Auth, Operator, TheService
 from blemish.serve.events import Event
 from blemish.serve.service import Service
 
@@ -29,11 +30,21 @@ async def events(
     last = request.headers.get("last-event-id", "")
     only = None if product is None else service.core.product(product).id
     start = int(last) if NUMBER.fullmatch(last) else after
-    return StreamingResponse(stream(service, start, only), media_type="text/event-stream")
+
+    def is_allowed() -> bool:
+        auth: Auth = request.app.state.auth
+        try:
+            return bool(auth.check(request, "operator"))
+        except BlemishError:
+            return False
+
+    return StreamingResponse(stream(service, start, only, is_allowed), media_type="text/event-stream")
 
 
-async def stream(service: Service, after: int | None, product: str | None) -> AsyncIterator[str]:
-    """Events as text, of one product alone where its id is given."""
+async def stream(
+    service: Service, after: int | None, product: str | None, is_allowed: Callable[[], bool]
+) -> AsyncIterator[str]:
+    """Events as text, of one product alone where its id is given, until the listener's token or session ends."""
     loop = asyncio.get_running_loop()
     queue: asyncio.Queue[Event] = asyncio.Queue(WAITING)
 
@@ -50,9 +61,12 @@ async def stream(service: Service, after: int | None, product: str | None) -> As
         yield "retry: 2000\n\n"
         while True:
             try:
-                yield text_of(await asyncio.wait_for(queue.get(), KEEP_ALIVE))
+                text = text_of(await asyncio.wait_for(queue.get(), KEEP_ALIVE))
             except TimeoutError:
-                yield ": here\n\n"
+                text = ": here\n\n"
+            if not is_allowed():
+                return
+            yield text
     finally:
         end()
 

@@ -154,7 +154,8 @@ async def infer(
     """Inspect the pictures of a request."""
     product = product_of(service, model, version)
     contents = await run_in_threadpool(pictures_in, body)
-    part_id = str(body.parameters.get("part_id", "")) if len(contents) == 1 else ""
+    named = body.parameters.get("part_id")
+    part_id = str(named) if named is not None and len(contents) == 1 else ""
     parts = [await inspected(service, product.id, content, part_id, "", "inference protocol") for content in contents]
     if broken := [one for one in parts if one.error]:
         raise ImageError("pictures that can be read", broken[0].error, "send others")
@@ -196,6 +197,6 @@ def pictures_in(body: Inference) -> list[bytes]:
         if values.dtype.kind != "i" or not (pixels == values).all():
             raise ValueError("values other than whole numbers from 0 to 255")
         pixels = pixels.reshape(shape)
-    except (ValueError, OverflowError) as error:
+    except (ValueError, TypeError, OverflowError) as error:
         raise SettingsError(f"{np.prod(shape)} whole numbers from 0 to 255", str(error), "mend the data") from error
     return [png(pixels)]

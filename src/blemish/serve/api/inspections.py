@@ -9,7 +9,7 @@ from fastapi import APIRouter, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from starlette.datastructures import UploadFile
 
-from blemish.errors import BlemishError, ImageError
+from blemish.errors import BlemishError, ImageError, SettingsError
 from blemish.serve.api.uploads import named_product, read_upload, result_of
 from blemish.serve.auth import Operator, TheService
 from blemish.serve.catalog import shown_name
@@ -61,6 +61,8 @@ async def inspect(
         return answer(part)
     async with request.form(max_files=MOST_FILES, max_fields=MOST_FILES) as form:
         files = [value for _, value in form.multi_items() if isinstance(value, UploadFile)]
+        if not files:
+            raise SettingsError("a form with a file", "none", "send it as curl -F files=@part.png does")
         ids = [str(value) for key, value in form.multi_items() if key == "part_id"] or [part_id] * (len(files) == 1)
         found: list[dict[str, Any]] = []
         statuses: list[int] = []

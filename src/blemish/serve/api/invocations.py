@@ -52,7 +52,7 @@ def pictures_in(body: bytes) -> list[bytes]:
             next(one[name] for name in ("b64", "image") if name in one) if isinstance(one, dict) else one
             for one in rows
         ]
-    except (ValueError, TypeError, KeyError, StopIteration, AttributeError) as error:
+    except (ValueError, TypeError, KeyError, StopIteration, AttributeError, RecursionError) as error:
         raise SettingsError(
             f"JSON with one of {', '.join(SHAPES)}, of base64", "something else", 'send {"instances": [{"b64": "…"}]}'
         ) from error

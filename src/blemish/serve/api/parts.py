@@ -113,6 +113,7 @@ def parts_csv(
 ) -> StreamingResponse:
     """All parts of a product as a table, latest first."""
     query = PartQuery(product=service.core.product(product).id, verdict=verdict, since=since, limit=MOST)
+    query.where()  # raises while the answer can still be an error
 
     def lines() -> Iterator[str]:
         file = io.StringIO()

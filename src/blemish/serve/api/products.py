@@ -136,7 +136,7 @@ def good_picture(
     learned. What a version is named for never changes, and may be kept.
     """
     found = service.core.product(product)
-    if all(one.sha256 != sha256 for one in service.catalog.good(found)):
+    if not service.catalog.is_good(found, sha256):
         raise UnknownError(f"a good picture of {found.name!r}", repr(sha256[:80]), "take its sha256")
     content, kind = service.renderer.picture(sha256, found.active_version if version is None else version, small)
     headers = {} if version is None else {"cache-control": "private, max-age=31536000, immutable"}

@@ -1,7 +1,8 @@
 """Pictures of a camera: an index or a stream's address that OpenCV opens (extra `camera`), by interval or on demand.
 
-Frames are fetched all the time, so that what is inspected is the present one and not what a stream has buffered; only
-those asked for are decoded. A camera that fails is opened again, with waiting times that double.
+Frames are fetched all the time, also while one is inspected, so that what is inspected is the present one and not what
+a stream has buffered; only those asked for are decoded. A camera that fails is opened again, with waiting times that
+double.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from blemish.errors import ImageError, SettingsError
+from blemish.errors import BlemishError, ImageError, SettingsError
 from blemish.utils.optional import need
 
 PAUSE_S = 0.02  # between two frames of a source that gives them at once, such as a file
@@ -32,7 +33,10 @@ class Capture(Protocol):
 
 @dataclass(frozen=True)
 class CameraSettings:
-    """Seconds between two inspections (None: only when triggered), and of waiting before a camera is opened again."""
+    """Seconds between two inspections (None: only when triggered), and of waiting before a camera is opened again.
+
+    Where an inspection takes longer than `interval_s`, the next one begins when it has ended.
+    """
 
     interval_s: float | None = None
     first_wait_s: float = 1.0
@@ -66,10 +70,10 @@ class _Request:
 
 
 class Camera:
-    """Hands frames to `handle` from within `run`, which the service gives a thread.
+    """Hands frames to `handle`, one at a time, in a thread of its own beside `run`, which the service gives another.
 
     `address` is an index or a URL (rtsp://…). `open_capture` opens it, by OpenCV unless given. `state` says in words
-    how the camera is, `problem` what was wrong with its last frame that could not be used.
+    how the camera is, `problem` what was wrong with it or its last frame, "" once one could be used again.
     """
 
     def __init__(
@@ -83,6 +87,8 @@ class Camera:
         self.handle, self.settings = handle, settings or CameraSettings()
         self.open_capture = open_capture or open_with_opencv
         self.state, self.problem = "not started", ""
+        self._not_inspected = ""  # why the last frame was not
+        self._handling: threading.Thread | None = None
         self._requests: list[_Request] = []
         self._lock = threading.Lock()
 
@@ -111,28 +117,44 @@ class Camera:
         wait = self.settings.first_wait_s
         while not stop.is_set():
             self.state = "connecting"
-            capture = self.open_capture(self.address)
-            try:
-                if self._fetch(capture, stop):
-                    wait = self.settings.first_wait_s
-            finally:
-                capture.release()
+            if self._connected(stop):
+                wait = self.settings.first_wait_s
             if stop.is_set():
                 break
             self.state = f"no picture, next try in {wait:g} s"
             stop.wait(wait)
             wait = min(2 * wait, self.settings.longest_wait_s)
+        if self._handling is not None:
+            self._handling.join()
         self.state = "stopped"
+
+    def _connected(self, stop: threading.Event) -> bool:
+        """Open the camera and fetch frames until it fails or `stop` is set; whether there were any.
+
+        Raises MissingPackageError without OpenCV. Whatever else OpenCV raises is a failure of the camera.
+        """
+        try:
+            capture = self.open_capture(self.address)
+            try:
+                return self._fetch(capture, stop)
+            finally:
+                capture.release()
+        except BlemishError:
+            raise
+        except Exception as error:
+            self.problem = shown_address(f"{type(error).__name__}: {error}")
+            return False
 
     def _fetch(self, capture: Capture, stop: threading.Event) -> bool:
         """Fetch frames until the camera fails or `stop` is set; whether there were any."""
         has_frames = False
         due = time.monotonic()
         while not stop.is_set() and capture.isOpened() and capture.grab():
-            has_frames, self.state = True, "connected"
+            has_frames, self.state = True, f"connected{self._not_inspected}"
             with self._lock:
                 asked, self._requests = self._requests, []
-            is_due = self.settings.interval_s is not None and time.monotonic() >= due
+            is_at_work = self._handling is not None and self._handling.is_alive()
+            is_due = self.settings.interval_s is not None and not is_at_work and time.monotonic() >= due
             if asked or is_due:
                 frame = self._retrieved(capture)
                 if frame is None:
@@ -144,7 +166,8 @@ class Camera:
                     request.is_done.set()
                 if is_due:
                     due = time.monotonic() + (self.settings.interval_s or 0.0)
-                    self._hand_on(frame)
+                    self._handling = threading.Thread(target=self._hand_on, args=(frame,), daemon=True)
+                    self._handling.start()
             stop.wait(PAUSE_S)
         return has_frames
 
@@ -154,17 +177,20 @@ class Camera:
         if not is_good:
             return None
         try:
-            return Frame(rgb_of(pixels), None, time.time())
+            frame = Frame(rgb_of(pixels), None, time.time())
         except ImageError as error:
             self.problem = str(error)
             return None
+        self.problem = ""
+        return frame
 
     def _hand_on(self, frame: Frame) -> None:
         """Give a frame to `handle`; what fails there must not end the camera."""
         try:
             self.handle(frame)
+            self._not_inspected = ""
         except Exception as error:
-            self.state = f"connected, but the last picture was not inspected: {error}"
+            self._not_inspected = f", but the last picture was not inspected: {error}"
 
 
 def rgb_of(pixels: np.ndarray) -> np.ndarray:

@@ -22,6 +22,7 @@ from blemish.data.files import image_suffixes
 from blemish.errors import ImageError, SettingsError
 from blemish.serve.errors import PartIdError, TimeLimitError, TooLargeError
 from blemish.utils.atomic import write_text
+from blemish.utils.paths import shown
 
 DONE, FAILED = "done", "failed"
 PICTURES_FAULT = (ImageError, PartIdError, TooLargeError, TimeLimitError)  # all else is tried again
@@ -90,7 +91,7 @@ class WatchedFolder:
 
     PICTURES_FAULT raised by `handle` send the picture to failed/; any other error (a busy service, a full disk)
     leaves the file where it is, to be tried again at the next poll. `is_known` says whether a picture with this SHA-256
-    has been stored.
+    has been judged: what could not be read is broken each time it comes.
     """
 
     folder: Path
@@ -123,7 +124,7 @@ class WatchedFolder:
             try:
                 found[self._take(name, present[name])].append(name)
             except Exception as failure:  # the service's or the share's fault, not the picture's
-                error = f"{name}: {type(failure).__name__}: {failure}"
+                error = f"{shown(name)}: {type(failure).__name__}: {failure}"
         waiting = len(present) - sum(map(len, found.values()))
         self.report = PollReport(
             tuple(found["inspected"]), tuple(found["known"]), tuple(found["failed"]), waiting, error
