@@ -149,3 +149,32 @@ def test_geometry_keeps_what_is_stated_and_names_contradictions() -> None:
             ScanGeometry(**wrong)
     with pytest.raises(SettingsError, match="both"):
         ScanGeometry(camera=SIZED, mm_per_pixel=(1, 1, 1))
+
+
+@pytest.mark.parametrize(
+    "distortion",
+    [
+        (6.05, 3.63, 3e-5, -3e-5, 0.169, 6.37, 5.52, 0.96),  # a time-of-flight camera of 120 degrees
+        (0.5,),  # a wide lens that bends outwards
+    ],
+)
+def test_the_distortion_of_wide_lenses_is_taken_away(distortion: tuple[float, ...]) -> None:
+    camera = Camera(fx=252.5, fy=252.4, cx=256.9, cy=256.6, distortion=distortion)
+    seen = (np.stack(np.meshgrid(np.arange(512), np.arange(512)), -1) - (256.9, 256.6)) / (252.5, 252.4)
+    assert np.abs(distorted(directions(camera, 512, 512), distortion) - seen).max() < 1e-9
+
+
+def test_points_that_the_lens_cannot_see_are_not_bent_into_the_image() -> None:
+    camera = Camera(fx=600, fy=600, cx=320, cy=240, distortion=(-0.3,))
+    far = 3.0**0.5 + np.linspace(-0.2, 0.2, 20)  # x / z at about 60 degrees from the axis
+    points = np.stack([far, np.zeros(20), np.ones(20)], axis=-1)
+    numbers = projected(np.concatenate([points, [[0, 0, 2.0]]]), camera, 480, 640, "a.ply")
+    assert numbers[numbers >= 0].tolist() == [20]
+
+
+def test_directions_are_worked_out_once_and_cannot_be_changed() -> None:
+    camera = Camera(fx=60, fy=61, cx=31, cy=24.5, distortion=BENT)
+    found = directions(camera, 48, 64)
+    assert directions(camera, 48, 64) is found
+    with pytest.raises(ValueError, match="read-only"):
+        found += 1

@@ -26,6 +26,9 @@ def mask() -> np.ndarray:
         (ordinary() // 16, ["range"]),  # 12 bits of 16
         (ordinary() // 8, []),
         (np.full((1, 1, 3), 7, np.uint8), ["constant"]),
+        (np.full((9, 9, 3), (0, 154, 0), np.uint8), ["constant"]),  # what a camera shows whose cable is loose
+        (np.full((9, 9, 3), (10, 20, 30), np.uint8), ["constant"]),
+        ((mask() // (1, 2, 5)).astype(np.uint8), ["two-level"]),  # in a colour
     ],
 )
 def test_each_kind_is_seen_and_no_other(image: np.ndarray, kinds: list[str]) -> None:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import builtins
 import io
 import os
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -103,6 +104,20 @@ def test_dicom_is_scaled_by_the_depth_it_declares(tmp_path: Path) -> None:
     np.testing.assert_array_equal(load_image(f"{frames}#2")[..., 0], expected[::-1])
     with pytest.raises(ImageError, match="at most 10 pixels"):
         load_image(path, max_pixels=10)
+    np.testing.assert_array_equal(load_image(dicom(tmp_path / "e.dcm", levels % 256, 8))[..., 0], levels % 256)
+
+
+def test_of_a_dicom_of_many_frames_one_is_decoded(tmp_path: Path) -> None:
+    pytest.importorskip("pydicom", minversion="3.0")
+    levels = np.random.default_rng(0).integers(0, 4096, (64, 128, 128), dtype=np.uint16)
+    path = dicom(tmp_path / "a.dcm", levels, 12)
+    load_image(path)  # what is imported does not count
+    tracemalloc.start()
+    image = load_image(f"{path}#60")
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    np.testing.assert_array_equal(image[..., 0], levels[59] >> 4)
+    assert peak < levels.nbytes / 4
 
 
 def test_levels_in_memory_keep_all_bits_and_are_not_the_callers(noise: np.ndarray) -> None:

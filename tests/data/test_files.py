@@ -3,6 +3,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -136,3 +137,41 @@ def test_an_empty_path_is_not_the_current_folder(tmp_path: Path, monkeypatch: py
         with pytest.raises(DatasetError, match="an empty text"):
             find_images(empty)
     assert find_images(".") == []
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="named pipes")
+def test_a_named_pipe_is_not_opened(tmp_path: Path, write: Write) -> None:
+    """Its reader would wait for a writer, for good."""
+    write(tmp_path / "a.png")
+    for name in ("pipe", "pipe.npy", "pipe.png"):
+        os.mkfifo(tmp_path / name)
+    assert names(tmp_path) == ["a.png"]
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        b"{'descr': '|u1', 'fortran_order': False, 'shape': (8, 8, ",
+        b"  {'descr'\n {\n",
+        b"{'descr': '|u1' 'x' 1a}",
+        b"(" * 90,
+    ],
+)
+def test_a_damaged_array_does_not_cost_the_others(tmp_path: Path, write: Write, header: bytes) -> None:
+    write(tmp_path / "a.png")
+    (tmp_path / "b.npy").write_bytes(b"\x93NUMPY\x01\x00\x76\x00" + header.ljust(117) + b"\n" + bytes(64))
+    assert names(tmp_path) == ["a.png"]
+
+
+def test_a_folder_that_vanishes_is_named(tmp_path: Path, write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(tmp_path / "deep" / "a.png")
+    usual = os.stat
+
+    def gone(path: object, *rest: Any, **named: Any) -> os.stat_result:
+        if Path(str(path)).name == "deep":
+            raise FileNotFoundError(2, "No such file or directory")
+        return usual(path, *rest, **named)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(os, "stat", gone)
+    with pytest.raises(DatasetError, match="deep"):
+        list_folder(tmp_path)

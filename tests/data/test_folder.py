@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -225,3 +227,35 @@ def test_an_empty_path_is_an_error_everywhere(tmp_path: Path, write: Write, monk
     for read in (normal_samples, inspection_samples, load_dataset):
         with pytest.raises(DatasetError, match="an empty text"):
             read("")
+
+
+@pytest.mark.parametrize("place", ["plain", "nut/train/good", "scans/rgb", "beside"])
+def test_many_paths_of_one_folder_read_it_once(
+    tmp_path: Path, write: Write, place: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not once a path: a thousand paths of one folder would take as long as a million."""
+    for folder in ("nut/test/good", "scans/xyz"):
+        (tmp_path / folder).mkdir(parents=True)
+    paths = [write(tmp_path / place / f"{i:03}.png") for i in range(40)]
+    for i in range(40):
+        if place == "scans/rgb":
+            np.save(tmp_path / "scans/xyz" / f"{i:03}.npy", np.full((6, 5, 3), 0.1, np.float32))
+        if place == "beside":
+            np.savez(tmp_path / place / f"{i:03}.npz", xyz=np.full((6, 5, 3), 0.1, np.float32))
+    listed: list[Path] = []
+    usual = os.scandir
+
+    def counted(path: str | Path) -> Any:
+        listed.append(Path(path))
+        return usual(path)
+
+    monkeypatch.setattr(os, "scandir", counted)
+    for find in (find_normal, find_inspection):
+        counts = []
+        for asked in (paths[:3], paths):
+            listed.clear()
+            samples = find(asked).samples
+            assert [sample.image for sample in samples] == asked
+            assert {sample.points is not None for sample in samples} == {place in ("scans/rgb", "beside")}
+            counts.append(len(listed))
+        assert counts[0] == counts[1]

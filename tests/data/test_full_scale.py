@@ -195,3 +195,9 @@ def test_what_cannot_be_levels_is_refused_with_true_advice() -> None:
     assert load_image(np.array([[0, 131071]]), full_scale=FullScale(bits=17)).max() == 255
     with pytest.raises(ImageError, match=r"\[0, 1\]"):
         load_image(np.full((3, 3), 200.0), full_scale=FullScale(floats=1.0))
+
+
+def test_arrays_that_are_no_levels_are_passed_over() -> None:
+    wide = Sample(np.full((4, 4), 4000, np.uint16))
+    for strange in (np.array([["a"]]), np.zeros((2, 2), complex), np.zeros((2, 2), object)):
+        assert learn_full_scale([Sample(strange), wide]) == FullScale(bits=12)

@@ -106,6 +106,17 @@ def test_16_bits_scale_alike_whatever_the_image_shows(tmp_path: Path) -> None:
     np.testing.assert_array_equal(load_image(tmp_path / "dim.png")[1:], load_image(tmp_path / "bright.png")[1:])
 
 
+@pytest.mark.filterwarnings("ignore:.*nearly black")
+@pytest.mark.parametrize("level", [200, 300])
+def test_16_bits_are_16_bits_however_dark(tmp_path: Path, level: int) -> None:
+    levels = np.full((4, 4), level, np.uint16)
+    for suffix in ("png", "pgm", "tif"):
+        Image.fromarray(levels).save(tmp_path / f"a.{suffix}")
+        assert load_image(tmp_path / f"a.{suffix}").max() == level >> 8, suffix
+    for array in (levels, levels.astype(">u2")):
+        assert load_image(array).max() == level >> 8
+
+
 def test_colour_of_16_bits_follows_the_rule_of_grey(tmp_path: Path) -> None:
     levels = [0, 255, 256, 4095, 65279, 65535]
     row = b"\0" + b"".join(struct.pack(">HHH", v, v, v) for v in levels)

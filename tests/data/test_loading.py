@@ -83,3 +83,12 @@ def test_what_is_no_image_is_an_error_in_its_place() -> None:
     assert isinstance(first, Sample)
     assert isinstance(second, ImageError)
     assert isinstance(third, Sample)
+
+
+def test_a_folder_without_images_does_not_cost_those_behind_it(tmp_path: Path) -> None:
+    frame = np.zeros((4, 5, 3), np.uint8)
+    before, error, after = samples_of([frame, tmp_path, frame])
+    assert isinstance(error, DatasetError)
+    assert str(tmp_path) in str(error)
+    assert isinstance(before, Sample)
+    assert isinstance(after, Sample)

@@ -21,6 +21,11 @@ from blemish.data.names import Meaning, masks_beside, meaning_of, words_in
         ("NG", "defective"),
         ("not_ok", "defective"),
         ("ok_and_rejects", "defective"),
+        ("n.i.O.", "defective"),
+        ("Teile_n_i_o_2", "defective"),
+        ("niO", "defective"),
+        ("NiO_powder", None),  # nickel oxide
+        ("union", None),
         ("ground_truth", "mask"),
         ("masks_left", "mask"),
         ("part_GT", "mask"),

@@ -22,6 +22,12 @@ def test_standard_input_by_lines_and_by_zero_bytes() -> None:
     assert [bytes(map(ord, p[-5:])) for p in expand_lists(["-"], io.BytesIO(b"x.png\n"))] == [b"x.png"]
 
 
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-be"])
+def test_lists_of_powershell(encoding: str) -> None:
+    content = ("\ufeff" * (encoding == "utf-16-be") + "C:\\Bilder\\größe.png\r\nb.png\r\n").encode(encoding)
+    assert expand_lists(["-"], io.BytesIO(content)) == ["C:\\Bilder\\größe.png", "b.png"]
+
+
 def test_lists_of_nothing_are_errors(tmp_path: Path) -> None:
     (tmp_path / "empty").write_text("\n\n")
     for arguments in ([f"@{tmp_path / 'empty'}"], [f"@{tmp_path / 'absent'}"], ["-", "-"]):

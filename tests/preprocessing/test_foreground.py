@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from blemish.preprocessing.foreground import from_patches, from_pixels, otsu
+from blemish.preprocessing.foreground import find_part, from_patches, from_pixels, otsu
 
 
 def disc(size: int, inside: float, outside: float, noise: float) -> tuple[np.ndarray, np.ndarray]:
@@ -52,3 +52,13 @@ def test_otsu_splits_two_heaps():
     threshold, separation = otsu(values)
     assert 0.2 < threshold < 0.8
     assert separation > 0.9
+
+
+@pytest.mark.parametrize("size", [(150, 5000), (5000, 150), (100, 4500)])
+def test_a_part_on_a_long_strip_is_where_it_is(size: tuple[int, int]) -> None:
+    image = np.full((*size, 3), 200, np.uint8)
+    image[tuple(slice(int(0.45 * side), int(0.85 * side)) for side in size)] = 40  # not in the middle
+    part = find_part(image)
+    assert part is not None
+    for places, side in zip(np.nonzero(part.mask), size, strict=True):
+        assert (places.mean() + 0.5) * part.shrink == pytest.approx(0.65 * side, abs=0.05 * min(size))

@@ -311,3 +311,77 @@ def test_windows_is_never_asked_by_a_signal(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(atomic.os, "kill", refuse)
     assert is_alive(1)
     assert not is_alive(2)
+
+
+def test_a_file_is_never_taken_for_the_folder_that_is_replaced(tmp_path: Path) -> None:
+    for target in (tmp_path / "notes", tmp_path / "out" / "maps"):
+        target.parent.mkdir(exist_ok=True)
+        target.write_text("mine")
+    ran = False
+    with pytest.raises(OutputError, match=r"notes.*a file where a folder should be"), atomic_folder(tmp_path / "notes"):
+        ran = True
+    assert not ran  # before hours of work, not after them
+    with (
+        pytest.raises(OutputError, match=r"maps.*a file where a folder should be"),
+        atomic_update(tmp_path / "out") as partial,
+    ):
+        (partial / "maps").mkdir()
+    with (
+        pytest.raises(OutputError, match=r"late.*a file where a folder should be"),
+        atomic_folder(tmp_path / "late") as partial,
+    ):
+        (tmp_path / "late").write_text("mine")
+    with pytest.raises(OutputError, match="a folder where a file should be"), atomic_file(tmp_path / "out"):
+        pass
+    assert {file.read_text() for file in (tmp_path / "notes", tmp_path / "out" / "maps", tmp_path / "late")} == {"mine"}
+    assert names_in(tmp_path) == ["late", "notes", "out"]
+
+
+@pytest.mark.parametrize("links", [True, False])
+def test_what_is_kept_of_an_old_folder_is_linked_where_that_can_be(
+    tmp_path: Path, links: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(*_: object, **__: object) -> None:
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    if not links:
+        monkeypatch.setattr(os, "link", refused)
+    kept = [tmp_path / "model" / name for name in ("large.bin", "deep/large.bin")]
+    kept[1].parent.mkdir(parents=True)
+    for file in kept:
+        file.write_text("mine")
+    (tmp_path / "model" / "link").symlink_to("large.bin")
+    before = [file.stat().st_ino for file in kept]
+    with atomic_folder(tmp_path / "model", owned=()):
+        pass
+    assert [file.read_text() for file in (*kept, tmp_path / "model" / "link")] == ["mine"] * 3
+    assert (tmp_path / "model" / "link").is_symlink()
+    assert ([file.stat().st_ino for file in kept] == before) is links
+    assert {file.stat().st_nlink for file in kept} == {1}
+
+
+def test_temporary_names_hold_whole_characters(tmp_path: Path) -> None:
+    target = tmp_path / ("x" + 60 * "é")  # 121 bytes, of which no even number ends a character
+    with atomic_file(target) as partial:
+        partial.write_text("whole")
+        partial.name.encode()  # raises where a character was cut in two
+    assert target.read_text() == "whole"
+
+
+def test_the_root_folder_can_be_asked_about() -> None:
+    check_writable(Path("/"))
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="namespaces of process numbers")
+def test_runs_in_another_container_of_the_same_name_keep_their_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with atomic_file(tmp_path / "a") as partial:
+        other = partial.name.replace(f"-{os.getpid()}-", "-99999999-")  # nobody has that number here
+    (tmp_path / other).touch()
+    monkeypatch.setattr(os, "readlink", lambda _: "pid:[1]")
+    remove_leftovers(tmp_path)
+    assert names_in(tmp_path) == [other, "a"]
+    monkeypatch.undo()
+    remove_leftovers(tmp_path)
+    assert names_in(tmp_path) == ["a"]

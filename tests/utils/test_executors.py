@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import signal
 import time
+import weakref
 from collections.abc import Iterator
 
+import numpy as np
 import pytest
 
 from blemish.utils.executors import Processes, executor_of, in_order
@@ -65,3 +67,20 @@ def test_ctrl_c_is_not_for_processes_and_ends_them_at_once() -> None:
     with pytest.raises(KeyboardInterrupt):
         ready.throw(KeyboardInterrupt())
     assert time.monotonic() - began < 30
+
+
+def image(number: int) -> np.ndarray:
+    return np.full((64, 64), number)
+
+
+@pytest.mark.slow
+def test_results_that_were_handed_on_are_not_kept() -> None:
+    alive = []
+    for _, result in Processes(1, 1).map_ready(image, range(4)):
+        alive.append(weakref.ref(result))
+        del result
+    assert [one() is None for one in alive] == [True] * 4
+    alive.clear()
+    for place, result in Processes(1, 1).map_ready(image, range(4)):
+        alive.append(weakref.ref(result))
+        assert sum(one() is not None for one in alive) == 1, place

@@ -17,6 +17,7 @@ import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +36,9 @@ _MATRICES = ("camera_matrix", "intrinsic_matrix", "cameraMatrix", "K", "k")
 _DISTORTIONS = ("distortion_coefficients", "dist_coeffs", "distCoeffs", "dist", "coeffs", "D", "d")
 _WIDTHS, _HEIGHTS = ("width", "image_width"), ("height", "image_height")
 _UNDISTORTED = ("", "none", "brown_conrady", "modified_brown_conrady", "plumb_bob", "rational_polynomial")
-_ROUNDS = 50  # of the fixed point that takes distortion away; OpenCV takes 5, which is not exact
+_ROUNDS = 50  # of Newton's method at most, which takes distortion away; lenses of 120 degrees need about 10
+_RADII = 4096  # distances from the axis at which it is asked whether a lens bends directions back
+_SETTLED = 1e-12  # largest step that ends it: nothing beside a pixel's direction of 1e-3 or so
 
 
 def read_camera(given: str | Path) -> Camera:
@@ -83,9 +86,18 @@ def camera_for(camera: Camera, height: int, width: int, name: str) -> Camera:
     )
 
 
+@lru_cache(maxsize=2)
 def directions(camera: Camera, height: int, width: int) -> np.ndarray:
-    """x / z and y / z of what each pixel sees, `(height, width, 2)` float64. Raises SettingsError for a distortion
-    that no direction has in some pixel."""
+    """x / z and y / z of what each pixel sees, `(height, width, 2)` float64, read-only: all depth images share it.
+
+    Raises SettingsError for a distortion that no direction has in some pixel.
+    """
+    found = _directions(camera, height, width)
+    found.flags.writeable = False
+    return found
+
+
+def _directions(camera: Camera, height: int, width: int) -> np.ndarray:
     columns, rows = np.meshgrid(np.arange(width), np.arange(height))  # (height, width)
     seen = np.stack([(columns - camera.cx) / camera.fx, (rows - camera.cy) / camera.fy], axis=-1)  # (h, w, 2)
     if camera.division:
@@ -96,9 +108,16 @@ def directions(camera: Camera, height: int, width: int) -> np.ndarray:
     straight = seen
     with np.errstate(all="ignore"):
         for _ in range(_ROUNDS):
-            straight = straight + seen - distorted(straight, camera.distortion)
+            (xx, xy), (yx, yy) = _slopes(straight, camera.distortion)
+            off_x, off_y = np.moveaxis(distorted(straight, camera.distortion) - seen, -1, 0)  # (h, w) each
+            area = xx * yy - xy * yx
+            step = np.stack([yy * off_x - xy * off_y, xx * off_y - yx * off_x], axis=-1) / area[..., None]
+            straight = straight - step
+            if not np.abs(step).max() > _SETTLED:
+                break
         error = np.abs(distorted(straight, camera.distortion) - seen).max()
-    return _checked_directions(straight, bool(error * max(camera.fx, camera.fy) < 1e-3))
+        is_bent_back = (np.linalg.norm(straight, axis=-1) > _farthest(camera.distortion, straight)).any()
+    return _checked_directions(straight, bool(error * max(camera.fx, camera.fy) < 1e-3) and not is_bent_back)
 
 
 def distorted(straight: np.ndarray, coefficients: Sequence[float]) -> np.ndarray:
@@ -110,6 +129,38 @@ def distorted(straight: np.ndarray, coefficients: Sequence[float]) -> np.ndarray
     bent_x = x * radial + 2 * p1 * x * y + p2 * (r2 + 2 * x * x)
     bent_y = y * radial + p1 * (r2 + 2 * y * y) + 2 * p2 * x * y
     return np.stack([bent_x, bent_y], axis=-1)
+
+
+def _slopes(
+    straight: np.ndarray, coefficients: Sequence[float]
+) -> tuple[tuple[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]:
+    """How `distorted` x and y of directions `(…, 2)` change with x and with y: ((dx/dx, dx/dy), (dy/dx, dy/dy))."""
+    k1, k2, p1, p2, k3, k4, k5, k6 = (*coefficients, *(0.0,) * (8 - len(coefficients)))
+    x, y = straight[..., 0], straight[..., 1]
+    r2 = x * x + y * y
+    above, below = 1 + r2 * (k1 + r2 * (k2 + r2 * k3)), 1 + r2 * (k4 + r2 * (k5 + r2 * k6))
+    rise = (k1 + r2 * (2 * k2 + r2 * 3 * k3)) * below - above * (k4 + r2 * (2 * k5 + r2 * 3 * k6))
+    radial, bend = above / below, 2 * rise / (below * below)
+    both = x * y * bend + 2 * p1 * x + 2 * p2 * y
+    return (radial + x * x * bend + 2 * p1 * y + 6 * p2 * x, both), (
+        both,
+        radial + y * y * bend + 6 * p1 * y + 2 * p2 * x,
+    )
+
+
+def _farthest(coefficients: Sequence[float], straight: np.ndarray) -> float:
+    """The distance from the axis, in directions, up to which a lens bends those farther out farther out.
+
+    Beyond it polynomials turn back, and what no lens sees would lie in the image. Looked for as far as `straight`
+    `(…, 2)` go.
+    """
+    lengths = np.linalg.norm(straight, axis=-1)
+    reach = float(np.max(lengths, initial=0.0, where=np.isfinite(lengths)))
+    away = np.linspace(0, reach, _RADII)
+    k1, k2, _, _, *others = (*coefficients, *(0.0,) * (8 - len(coefficients)))
+    bent = distorted(np.stack([away, np.zeros(_RADII)], axis=-1), (k1, k2, 0.0, 0.0, *others))[:, 0]
+    back = np.flatnonzero(~(np.diff(bent) > 0))
+    return float(away[back[0]]) if len(back) else math.inf
 
 
 def unprojected(depth: np.ndarray, camera: Camera, name: str) -> np.ndarray:
@@ -138,11 +189,15 @@ def projected(points: np.ndarray, camera: Camera, height: int, width: int, name:
 
 
 def _seen(straight: np.ndarray, camera: Camera) -> np.ndarray:
-    """Directions `(n, 2)` as the lens bends them."""
+    """Directions `(n, 2)` as the lens bends them, NaN for those that it cannot see."""
     if camera.division:  # the inverse of s = d / (1 + κ |d|²)
         root = np.sqrt(np.maximum(0, 1 - 4 * camera.division * (straight**2).sum(axis=-1, keepdims=True)))
         return np.asarray(2 * straight / (1 + root))
-    return distorted(straight, camera.distortion) if any(camera.distortion) else straight
+    if not any(camera.distortion):
+        return straight
+    with np.errstate(all="ignore"):
+        is_seen = np.linalg.norm(straight, axis=-1, keepdims=True) <= _farthest(camera.distortion, straight)
+        return np.where(is_seen, distorted(straight, camera.distortion), np.nan)
 
 
 def _checked_directions(found: np.ndarray, is_right: bool) -> np.ndarray:

@@ -18,7 +18,11 @@ _OUTLIERS = 1e-4  # share of the levels left out at each end, so that a hot pixe
 
 @dataclass(frozen=True, kw_only=True)
 class Content:
-    """The levels of an image `(H, W, 3)` uint8: how many distinct ones, and which share of 0…255 nearly all lie in."""
+    """The levels of an image `(H, W, 3)` uint8.
+
+    `distinct` is how many there are in the channel that has most, `range` the share of 0…255 that nearly all lie in,
+    `lowest` the lowest one.
+    """
 
     name: str
     distinct: int
@@ -27,12 +31,11 @@ class Content:
 
     @classmethod
     def of(cls, image: np.ndarray, name: str) -> Content:
-        counts = np.array(Image.fromarray(image).histogram()).reshape(-1, 256).sum(axis=0)  # (256,)
+        by_channel = np.array(Image.fromarray(image).histogram()).reshape(-1, 256)  # (3, 256)
+        distinct, counts = int((by_channel > 0).sum(axis=1).max()), by_channel.sum(axis=0)  # (256,)
         share = np.cumsum(counts) / counts.sum()
         low, high = int(np.argmax(share > _OUTLIERS)), int(np.argmax(share >= 1 - _OUTLIERS))
-        return cls(
-            name=name, distinct=int((counts > 0).sum()), range=(high - low) / 255, lowest=int(np.argmax(counts > 0))
-        )
+        return cls(name=name, distinct=distinct, range=(high - low) / 255, lowest=int(np.argmax(counts > 0)))
 
     @property
     def is_constant(self) -> bool:

@@ -118,7 +118,7 @@ def is_image_file(path: Path | str) -> bool:
             if head.startswith(b"\x93NUMPY"):
                 file.seek(0)
                 return _is_image_shape(*_npy_header(file))
-    except (OSError, ValueError):
+    except Exception:  # numpy raises anything for a damaged header
         return False
     if suffix == ".npy":
         return False
@@ -146,11 +146,12 @@ def list_folder(folder: Path | str) -> FolderContents:
     """
     contents = FolderContents()
     for entry in _walk(folder, contents.left_out):
-        if (is_image_file(entry.path) and _is(entry, "file")) or (is_image_name(entry.name) and _is_broken(entry)):
+        is_file = _is(entry, "file")  # asked first: to open a named pipe would wait for its writer
+        if (is_file and is_image_file(entry.path)) or (is_image_name(entry.name) and _is_broken(entry)):
             contents.images.append(Path(entry.path))
-        elif os.path.splitext(entry.name)[1].lower() in CLOUD_SUFFIXES and _is(entry, "file"):
+        elif is_file and os.path.splitext(entry.name)[1].lower() in CLOUD_SUFFIXES:
             contents.clouds.append(Path(entry.path))
-        elif _is(entry, "file"):
+        elif is_file:
             contents.ignored[os.path.splitext(entry.name)[1].lower() or NO_SUFFIX] += 1
     contents.images.sort()
     contents.clouds.sort()
@@ -219,10 +220,10 @@ def _walk(folder: Path | str, left_out: list[Path]) -> list[os.DirEntry[str]]:
     while folders or links:
         # Real folders go first: where a link points into the same tree, images keep their own path.
         current = folders.pop() if folders else links.pop(0)
-        entries, identity = _entries(current), os.stat(current)
-        if (identity.st_dev, identity.st_ino) in seen:
+        entries, identity = _entries(current), _identity(current)
+        if identity in seen:
             continue
-        seen.add((identity.st_dev, identity.st_ino))
+        seen.add(identity)
         is_own = _is_output({entry.name for entry in entries})
         if is_own and current is not root:
             left_out.append(current)
@@ -236,6 +237,14 @@ def _walk(folder: Path | str, left_out: list[Path]) -> list[os.DirEntry[str]]:
             elif not (is_own and entry.name in _OWN_FILES):
                 found.append(entry)
     return found
+
+
+def _identity(folder: Path) -> tuple[int, int]:
+    try:
+        found = os.stat(folder)
+    except OSError as error:
+        raise _unreadable(folder, error) from error
+    return found.st_dev, found.st_ino
 
 
 def _is_output(names: set[str]) -> bool:
@@ -258,9 +267,13 @@ def _entries(folder: Path) -> list[os.DirEntry[str]]:
         with os.scandir(folder) as entries:
             return sorted((e for e in entries if not e.name.startswith(".")), key=lambda e: e.name)
     except OSError as error:
-        raise DatasetError(
-            f"a readable folder at '{shown(folder)}'", error.strerror or str(error), "check its permissions"
-        ) from error
+        raise _unreadable(folder, error) from error
+
+
+def _unreadable(folder: Path, error: OSError) -> DatasetError:
+    return DatasetError(
+        f"a readable folder at '{shown(folder)}'", error.strerror or str(error), "check its permissions"
+    )
 
 
 def _is(entry: os.DirEntry[str], kind: str) -> bool:

@@ -5,14 +5,19 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
+from types import ModuleType
 
+import numpy as np
+
+from blemish.data.category import Category
 from blemish.data.clouds import is_cloud_name
 from blemish.data.decoding import pages_of, split_page
 from blemish.data.files import FolderContents, existing_folder, is_output, list_folder, shown, stated_path
 from blemish.data.layouts import LAYOUTS, category_folders, layout_of, load_dataset
 from blemish.data.names import check_names, masks_beside, meaning_of
-from blemish.data.pairing import loose_scans, scan_of
+from blemish.data.pairing import FoldersRead, loose_scans, scan_of
 from blemish.errors import DatasetError
 from blemish.types import Sample
 
@@ -28,6 +33,38 @@ class Found:
 
     samples: list[Sample]
     contents: FolderContents
+
+
+class _Around:
+    """The category folders around paths, and what lies in them, each read once, however many paths are given."""
+
+    def __init__(self) -> None:
+        self.folders = FoldersRead()
+        self.layout_in = cache(_layout_in)
+        self._category_of = cache(self._look_up)
+        self._loaded = cache(lambda folder: self.layout_in(folder).load_category(folder))
+        self.known_in = cache(self._known_in)
+        self.defective_in = cache(self._defective_in)
+
+    def category_around(self, path: Path) -> Path | None:
+        """The category folder that `path` is or lies in."""
+        place = path.resolve()
+        return self._category_of(place if os.path.isdir(place) else place.parent)
+
+    def _look_up(self, place: Path) -> Path | None:
+        if layout_of(place):
+            return place
+        return None if place == place.parent else self._category_of(place.parent)
+
+    def _known_in(self, folder: Path) -> dict[Path | np.ndarray, Sample]:
+        """The samples of a category folder by their source."""
+        category: Category = self._loaded(folder)
+        return {sample.source: sample for sample in (*category.train, *category.validation, *category.test)}
+
+    def _defective_in(self, folder: Path) -> set[Path | np.ndarray | None]:
+        """The images that a category folder calls defective."""
+        category: Category = self._loaded(folder)
+        return {sample.image for sample in category.defective}
 
 
 def normal_samples(paths: Paths) -> list[Sample]:
@@ -57,8 +94,9 @@ def find_normal(paths: Paths, assume_good: bool = False, pages: bool = False, ca
     if (scan := scan_of(listed)) is not None and all(map(os.path.isfile, listed)):
         contents.images += listed
         return Found([replace(scan, label=0, split="train", category=category)], contents)
+    around = _Around()
     for path in listed:
-        found = _normal_at(path, assume_good, pages, contents)
+        found = _normal_at(path, assume_good, pages, contents, around)
         if category is None:
             _check_apart(found, path, places)
         samples += found if category is None else [replace(sample, category=category) for sample in found]
@@ -80,17 +118,18 @@ def find_inspection(paths: Paths, pages: bool = False) -> Found:
     if (scan := scan_of(listed)) is not None and all(map(os.path.isfile, listed)):
         contents.images += listed
         return Found([scan], contents)
-    return Found(_unique(s for path in listed for s in _all_at(path, pages, contents)), contents)
+    around = _Around()
+    return Found(_unique(s for path in listed for s in _all_at(path, pages, contents, around)), contents)
 
 
-def _normal_at(path: Path, assume_good: bool, pages: bool, contents: FolderContents) -> list[Sample]:
+def _normal_at(path: Path, assume_good: bool, pages: bool, contents: FolderContents, around: _Around) -> list[Sample]:
     if os.path.isdir(path) and category_folders(path):
         contents.add(_others(path))
         return [sample for category in load_dataset(path).categories.values() for sample in category.train]
     found = _contents_at(path)
-    _refuse_known_defects(path, found.images)
-    scans = _scans_at(path, found)
-    if os.path.isdir(path) and _category_around(path) is None and not assume_good:
+    _refuse_known_defects(path, found.images, around)
+    scans = _scans_at(path, found, around)
+    if os.path.isdir(path) and around.category_around(path) is None and not assume_good:
         check_names(path, [*found.images, *found.clouds])
     _leave_out_masks(found, path)
     contents.add(found)
@@ -99,16 +138,16 @@ def _normal_at(path: Path, assume_good: bool, pages: bool, contents: FolderConte
     return [Sample(image, label=0, split="train") for image in _with_pages(found.images, pages)]
 
 
-def _all_at(path: Path, pages: bool, contents: FolderContents) -> list[Sample]:
+def _all_at(path: Path, pages: bool, contents: FolderContents, around: _Around) -> list[Sample]:
     folders = category_folders(path) if os.path.isdir(path) else {}
     if not folders:
         found = _contents_at(path)
-        if _category_around(path) is None:
+        if around.category_around(path) is None:
             _leave_out_masks(found, path)
-        scans = _scans_at(path, found)
+        scans = _scans_at(path, found, around)
         contents.add(found)
         return [Sample(image) for image in _with_pages(found.images, pages)] if scans is None else scans
-    samples = [s for folder in folders.values() for s in LAYOUTS[str(layout_of(folder))].load_category(folder).test]
+    samples = [s for folder in folders.values() for s in _layout_in(folder).load_category(folder).test]
     contents.add(_others(path))
     if not samples:
         raise DatasetError(
@@ -179,31 +218,27 @@ def _check_apart(samples: Sequence[Sample], path: Path, places: dict[str, Path])
             )
 
 
-def _category_around(path: Path) -> Path | None:
-    """The category folder that `path` is or lies in."""
-    place = path.resolve()
-    return next((a for a in (place, *place.parents) if layout_of(a)), None)
+def _layout_in(folder: Path) -> ModuleType:
+    """The layout of a category folder."""
+    return LAYOUTS[str(layout_of(folder))]
 
 
-def _scans_at(path: Path, contents: FolderContents) -> list[Sample] | None:
+def _scans_at(path: Path, contents: FolderContents, around: _Around) -> list[Sample] | None:
     """The samples of what lies at `path`, each with its points, when it lies in a dataset that has points.
 
     So do those in parallel folders of images and points, and side by side (pairing.py). Files of points, masks and
     further images of the same part are no samples of their own.
     """
     found = contents.images
-    folder = _category_around(path)
-    layout = None if folder is None else LAYOUTS[str(layout_of(folder))]
-    if folder is None or layout is None:
-        scans = loose_scans(found, path, contents.clouds)
+    folder = around.category_around(path)
+    if folder is None:
+        scans = loose_scans(found, path, contents.clouds, around.folders)
         used = {sample.points for sample in scans or ()}
         contents.ignored.update(cloud.suffix.lower() for cloud in contents.clouds if cloud not in used)
         return scans
-    if not getattr(layout, "HAS_POINTS", False):
+    if not getattr(around.layout_in(folder), "HAS_POINTS", False):
         return None
-    category = layout.load_category(folder)
-    known = {sample.source: sample for sample in (*category.train, *category.validation, *category.test)}
-    place = path.resolve()
+    known, place = around.known_in(folder), path.resolve()
     scans = [known[place / image.relative_to(path)] for image in found if place / image.relative_to(path) in known]
     if not scans:
         raise DatasetError(
@@ -214,13 +249,12 @@ def _scans_at(path: Path, contents: FolderContents) -> list[Sample] | None:
     return scans
 
 
-def _refuse_known_defects(path: Path, found: Sequence[Path]) -> None:
+def _refuse_known_defects(path: Path, found: Sequence[Path], around: _Around) -> None:
     """Refuse images that the dataset they lie in calls defective, and its masks."""
-    place, folder = path.resolve(), _category_around(path)  # links below `path` keep their names
+    place, folder = path.resolve(), around.category_around(path)  # links below `path` keep their names
     if folder is None:
         return
-    layout = LAYOUTS[str(layout_of(folder))]
-    defective = {sample.image for sample in layout.load_category(folder).defective}
+    layout, defective = around.layout_in(folder), around.defective_in(folder)
     here = [
         place / image.relative_to(path) if os.path.isdir(path) else split_page(image)[0].resolve() for image in found
     ]

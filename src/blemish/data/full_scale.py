@@ -147,7 +147,7 @@ def _known_bits(full_scale: FullScale | None, declared: int | None) -> int | Non
 
 def _natural_bits(dtype: np.dtype[Any], high: int, name: str) -> int:
     """The depth of integers of which nothing is known but their format."""
-    if dtype == np.uint16:
+    if dtype.kind == "u" and dtype.itemsize == 2:  # of either byte order
         return 16
     if high >= 1 << 16:
         raise ImageError(
@@ -220,7 +220,7 @@ def _undeclared_levels(image: Path | np.ndarray) -> np.ndarray | None:
         except Exception:
             return None
         levels = decoded.levels if decoded.bits is None else None
-    if levels is None or levels.dtype in (np.dtype(np.uint8), np.dtype(np.bool_)):
+    if levels is None or levels.dtype == np.uint8 or levels.dtype.kind not in "uif":
         return None
     return levels[..., :3] if levels.ndim == 3 else levels
 

@@ -45,13 +45,15 @@ def as_sample(image: ImageInput) -> Sample:
 def samples_of(images: ImageInputs) -> Iterator[Sample | BlemishError]:
     """Images to inspect, one by one: a folder stands for those it holds; what is no image comes as its error."""
     for image in _several(images):
-        if _is_path(image) and str(image).strip() and os.path.isdir(os.path.expanduser(image)):
-            yield from find_inspection(image).samples
-        else:
-            try:
-                yield as_sample(image)
-            except BlemishError as error:
-                yield error
+        found: list[Sample | BlemishError]
+        try:
+            if _is_path(image) and str(image).strip() and os.path.isdir(os.path.expanduser(image)):
+                found = [*find_inspection(image).samples]
+            else:
+                found = [as_sample(image)]
+        except BlemishError as error:
+            found = [error]
+        yield from found
 
 
 def good_samples(images: ImageInputs, category: str | None = None, assume_good: bool = False) -> list[Sample]:

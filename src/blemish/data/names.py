@@ -35,6 +35,7 @@ _TASK_WORDS = frozenset(
 _RESOLUTION = frozenset({"hi", "high", "low", "standard"})  # before "def"
 _CHUNK = re.compile(r"\d*([A-Za-z]+)\d*")
 _WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
+_NIO = re.compile(r"(?<![A-Za-z])(?:[nN][._ \-][iI][._ \-][oO]|niO)(?![A-Za-z])")  # German for "not in order"
 _HEX = re.compile(r"[0-9a-fA-F]{12,}")
 _MASK_STEM = re.compile(
     r"(?P<image>.+)[ _.\-](gt|mask|label|seg|segmentation|groundtruth|ground_truth|annotation)", re.IGNORECASE
@@ -42,8 +43,8 @@ _MASK_STEM = re.compile(
 
 
 def words_in(name: str) -> list[str]:
-    """The words of a name in lower case: "okFront_12" is ok, front. A hexadecimal number has none."""
-    chunks = re.split(r"[^A-Za-z0-9]+", name)
+    """The words of a name in lower case: "okFront_12" is ok, front. A hexadecimal number has none; "n.i.O." is one."""
+    chunks = re.split(r"[^A-Za-z0-9]+", _NIO.sub("nio", name))
     if _HEX.fullmatch("".join(chunks)):
         return []
     letters = (_CHUNK.fullmatch(chunk) for chunk in chunks)

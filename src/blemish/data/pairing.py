@@ -6,7 +6,9 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
+from typing import NamedTuple
 
 from blemish.data.clouds import has_colours, is_cloud_name
 from blemish.data.data_warnings import warn
@@ -37,11 +39,34 @@ class Pair:
     points: Path | None
 
 
+class _NamedAlike(NamedTuple):
+    """The files of one folder by what their names share: its images, its files of points, and the names of scans."""
+
+    images: dict[str, Path]
+    points: dict[str, list[Path]]  # the best one first
+    scans: set[str]  # of which there are both
+
+
+class FoldersRead:
+    """What lies in folders of scans, each read once, however many paths in it are asked about."""
+
+    def __init__(self) -> None:
+        self.named_alike = cache(_named_alike)
+        self.parallel_folders = cache(parallel_folders)
+        self.pair_of = cache(_pair_of)
+
+
 def pairs_in(images: Path, points: Path) -> list[Pair]:
     """The scans whose files lie in the folders `images` and `points`, at any depth, sorted by stem."""
     is_wanted = is_depth_name if points.name.lower() in DEPTH_FOLDERS else is_points_name
     seen, measured = _by_stem(images, is_image_name), _by_stem(points, is_wanted)
     return [Pair(stem, seen.get(stem), measured.get(stem)) for stem in sorted(seen.keys() | measured.keys())]
+
+
+def _pair_of(images: Path, points: Path) -> dict[Path, Pair]:
+    """Each file of the folders `images` and `points`, and the scan that it belongs to."""
+    pairs = pairs_in(images, points)
+    return {file: pair for pair in pairs for file in (pair.image, pair.points) if file is not None}
 
 
 def warn_of_halves(pairs: Iterable[Pair], images: Path, points: Path) -> None:
@@ -58,7 +83,9 @@ def warn_of_half(file: Path, lacking: str, absent: Path) -> None:
     warn("incomplete", shown(file), f"is a scan without its {lacking}: nothing at '{shown(absent)}'")
 
 
-def loose_scans(files: Sequence[Path], within: Path, clouds: Sequence[Path] = ()) -> list[Sample] | None:
+def loose_scans(
+    files: Sequence[Path], within: Path, clouds: Sequence[Path] = (), read: FoldersRead | None = None
+) -> list[Sample] | None:
     """The scans that image `files` and `clouds` belong to, where any has points; else None.
 
     Folders are parallel where one is called as in `IMAGE_FOLDERS` and one beside it as in `POINTS_FOLDERS`; their
@@ -66,50 +93,53 @@ def loose_scans(files: Sequence[Path], within: Path, clouds: Sequence[Path] = ()
     what they hold, or for their ending. Each scan is given once, in the order of `files`; a file outside is an image
     alone. A scan of which one file is missing is given as it is, with a DataWarning, points without their image last
     where they lie in the folder `within`. Clouds in a folder of images none of which belongs to one are left out.
+    `read` keeps what lies in the folders for further calls.
     """
-    files = [*files, *(cloud for cloud in clouds if cloud not in files)]
-    places = {place: parallel_folders(place) for place in dict.fromkeys(file.parent for file in files)}
+    read = read or FoldersRead()
+    files = list(dict.fromkeys((*files, *clouds)))
+    by_place: dict[Path, list[Path]] = {}
+    for file in files:
+        by_place.setdefault(file.parent, []).append(file)
+    places = {place: read.parallel_folders(place) for place in by_place}
     by_file: dict[Path, Sample] = {}
-    asked = set(files)
     for images, points in dict.fromkeys(found for found in places.values() if found is not None):
-        pairs = [
-            pair
-            for pair in pairs_in(images, points)
-            if {pair.image, pair.points} & asked or (pair.image is None and points.is_relative_to(within))
-        ]
-        warn_of_halves(pairs, images, points)
-        for pair in pairs:
+        pair_of = read.pair_of(images, points)
+        pairs = {pair_of[file] for file in files if file in pair_of}
+        if points.is_relative_to(within):
+            pairs |= {pair for pair in pair_of.values() if pair.image is None}
+        in_order = sorted(pairs, key=lambda pair: pair.stem)
+        warn_of_halves(in_order, images, points)
+        for pair in in_order:
             sample = Sample(pair.image, pair.points)
             by_file |= {file: sample for file in (pair.image, pair.points) if file is not None}
-    for place in dict.fromkeys(file.parent for file in files if file not in by_file and places[file.parent] is None):
-        by_file |= _side_by_side([file for file in files if file.parent == place], place)
+    for place, members in by_place.items():
+        if places[place] is None and any(file not in by_file for file in members):
+            by_file |= _side_by_side(members, place, read)
     if not by_file:
         return None
     known = (by_file.get(file) or Sample(file) for file in files if file in by_file or not is_cloud_name(file.name))
     return list(dict.fromkeys((*known, *(sample for sample in by_file.values() if sample.image is None))))
 
 
-def _side_by_side(files: Sequence[Path], place: Path) -> dict[Path, Sample]:
+def _side_by_side(files: Sequence[Path], place: Path, read: FoldersRead) -> dict[Path, Sample]:
     """The scans that `files` in the folder `place` belong to, by file; those beside them are looked at as well.
 
     Of several files of points of one scan a cloud goes before arrays, arrays before depth images.
     """
-    images, points = _named_alike(place)
-    cores = [core for core in points if core in images]
-    given = {core_of(file.stem)[0] for file in files}
+    images, points, scans = read.named_alike(place)
     by_file: dict[Path, Sample] = {}
-    for core in cores:
-        if core in given:
+    for core in dict.fromkeys(core_of(file.stem)[0] for file in files):
+        if core in scans:
             sample = Sample(images[core], points[core][0])
             by_file |= dict.fromkeys((images[core], *points[core]), sample)
     alone = [file for file in files if is_cloud_name(file.name) and file not in by_file]
-    if not cores and any(not is_cloud_name(file.name) for file in files):
+    if not scans and any(not is_cloud_name(file.name) for file in files):
         return {}  # images, and clouds that have nothing to do with them
     for file in alone:
         if not has_colours(file):
             warn_of_half(file, "picture", place / core_of(file.stem)[0])
         by_file[file] = Sample(None, file)
-    for file in files if cores else ():
+    for file in files if scans else ():
         core, kind = core_of(file.stem)
         if file not in by_file and kind == "points":
             warn_of_half(file, "picture", place / core)
@@ -120,8 +150,7 @@ def _side_by_side(files: Sequence[Path], place: Path) -> dict[Path, Sample]:
     return by_file
 
 
-def _named_alike(place: Path) -> tuple[dict[str, Path], dict[str, list[Path]]]:
-    """The image of each core name in a folder, and the files of points, the best one first."""
+def _named_alike(place: Path) -> _NamedAlike:
     images: dict[str, list[Path]] = {}
     points: dict[str, list[Path]] = {}
     for file in files_in(place):
@@ -137,7 +166,8 @@ def _named_alike(place: Path) -> tuple[dict[str, Path], dict[str, list[Path]]]:
             images[core] = [file for file in found if file not in measured]
     ranked = {core: sorted(found, key=_rank) for core, found in points.items() if found}
     first = {core: sorted(found, key=lambda f: (core_of(f.stem)[1] != "image", f))[0] for core, found in images.items()}
-    return {core: file for core, file in first.items() if is_image_name(file.name)}, ranked
+    named = {core: file for core, file in first.items() if is_image_name(file.name)}
+    return _NamedAlike(named, ranked, named.keys() & ranked.keys())
 
 
 def core_of(stem: str) -> tuple[str, str]:
@@ -167,9 +197,7 @@ def scan_of(files: Sequence[Path]) -> Sample | None:
 
 
 def _has_partner(file: Path) -> bool:
-    images, points = _named_alike(file.parent)
-    core = core_of(file.stem)[0]
-    return core in images and core in points
+    return core_of(file.stem)[0] in _named_alike(file.parent).scans
 
 
 def _rank(file: Path) -> tuple[int, Path]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import os
 import sys
 from collections.abc import Sequence
@@ -16,7 +17,8 @@ STDIN = "-"
 def expand_lists(arguments: Sequence[str], stdin: BinaryIO | None = None) -> list[str]:
     """Paths in which "@list.txt" and "-" stand for the paths that a file or standard input lists, in their order.
 
-    One path a line, or ended by a zero byte, as `find -print0` writes them; empty lines are skipped. Relative paths
+    One path a line, or ended by a zero byte, as `find -print0` writes them; empty lines are skipped. Lists in UTF-16,
+    as PowerShell's ">" writes them, are known by their byte order mark. Relative paths
     are relative to the current folder. A file whose own name begins with "@" is that file.
 
     Raises DatasetError for a list that cannot be read or names nothing, and for standard input asked for twice.
@@ -45,7 +47,9 @@ def _content(file: str) -> bytes:
 
 
 def _listed(content: bytes, where: str) -> list[str]:
-    content = content.removeprefix(b"\xef\xbb\xbf")  # a byte order mark, as Windows editors write it
+    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        content = content.decode("utf-16", "replace").encode()
+    content = content.removeprefix(codecs.BOM_UTF8)  # as Windows editors write it
     lines = content.split(b"\0") if b"\0" in content else [line.rstrip(b"\r") for line in content.split(b"\n")]
     paths = [os.fsdecode(line) for line in lines if line.strip()]
     if not paths:

@@ -25,6 +25,7 @@ CONTRAST = 1.1  # distance of a part from the background at least, over the bord
 FAINTEST = 8.0  # grey levels between a part and the background at least
 PIECE = 0.2  # of the largest piece's area from which another is a piece of the part as well
 DOMINANCE = 0.8  # of all that differs from the background that belongs to those pieces
+LEAST_CELLS = 8  # along the short side of the small copy in which a part is looked for
 AGREEMENT = 0.8  # intersection over union of the masks from random halves of the patches, at least
 
 
@@ -60,10 +61,12 @@ def find_part(image: np.ndarray, side: int = 224, expected: bool = False) -> Par
     The background is modelled as a smooth surface through the border strip (light falls off, lenses vignette); the part
     is what differs from it. It must leave most of the border free and stand out from the background's own texture,
     unless a part is `expected`: then whatever differs from the background is taken for it.
+
+    It is looked for in a copy whose long side has `side` cells, more in strips, whose short side has `LEAST_CELLS`.
     """
     height, width = image.shape[:2]
-    shrink = max(1.0, max(height, width) / side)
-    size = max(8, round(width / shrink)), max(8, round(height / shrink))
+    shrink = max(1.0, min(max(height, width) / side, min(height, width) / LEAST_CELLS))
+    size = max(LEAST_CELLS, round(width / shrink)), max(LEAST_CELLS, round(height / shrink))
     small = np.asarray(Image.fromarray(image).resize(size, Image.Resampling.BOX), dtype=np.float32)
     edge = border(small.shape[:2])
     distance = _background_distance(small, edge)  # (h, w)

@@ -31,7 +31,7 @@ from blemish.utils.paths import shown
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 _IN_THE_WAY = frozenset({errno.EEXIST, errno.ENOTDIR})
 _NAME_BYTES = 100  # of the target's name in a temporary one; file systems allow 255 in all
-_FOREIGN_AGE = 24 * 3600.0  # seconds after which leftovers of another machine (a shared disk) are taken for dead
+_FOREIGN_AGE = 24 * 3600.0  # seconds after which leftovers of another machine or container are taken for dead
 _CLEAN_EVERY = 60.0  # seconds between two looks for leftovers in a folder of single files: it may hold very many
 _TEMPORARY = re.compile(r"\.(?P<name>.+)\.(?P<host>[0-9a-f]{8})-(?P<pid>\d+)-\d+\.(?P<kind>partial|old)", re.DOTALL)
 
@@ -89,6 +89,7 @@ def atomic_folder(path: str | Path, owned: Collection[str] | None = None, durabl
     path = Path(path)
     with output_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
+        _refuse_file(path)
         remove_leftovers(path.parent)
         with _temporary(path) as partial:
             partial.mkdir()
@@ -134,7 +135,7 @@ def check_writable(path: str | Path) -> None:
     """Raise OutputError unless a file or folder can be made at `path`; nothing is left there."""
     path = Path(path).absolute()
     with output_errors(path):
-        folder = next(parent for parent in path.parents if parent.exists())
+        folder = next((parent for parent in path.parents if parent.exists()), path)
         with tempfile.TemporaryFile(dir=folder):
             pass
 
@@ -161,6 +162,8 @@ def output_error(path: str | Path, error: OSError) -> OutputError:
         do = "free some room, or name another place"
     elif error.errno in _IN_THE_WAY:
         got, do = "a file where a folder should be", "name a folder"
+    elif error.errno == errno.EISDIR:
+        got, do = "a folder where a file should be", "name a file, or move the folder away"
     return OutputError(f"a place that can be written at '{shown(path)}'", got, do)
 
 
@@ -228,7 +231,9 @@ def is_alive(pid: int) -> bool:
 @contextmanager
 def _temporary(path: Path, kind: str = "partial") -> Iterator[Path]:
     """A temporary name beside `path` that nobody else uses; what is left under it when the block ends is removed."""
-    name = os.fsdecode(os.fsencode(path.name)[:_NAME_BYTES])
+    name = path.name
+    while len(os.fsencode(name)) > _NAME_BYTES:  # character by character: some systems take no half ones
+        name = name[:-1]
     with _lock:
         temporary = path.with_name(f".{name}.{_host()}-{os.getpid()}-{next(_count)}.{kind}")
         _ours.add(temporary.name)
@@ -250,8 +255,14 @@ def _is_dead(found: Path, host: str, pid: int) -> bool:
 
 
 def _host() -> str:
-    """Eight letters for this machine: process numbers mean nothing on another one that shares the disk."""
-    return hashlib.sha256(platform.node().encode()).hexdigest()[:8]
+    """Eight letters for this machine and, in containers, the numbers of its processes: elsewhere they mean nothing.
+
+    Containers that share a disk may share a machine's name as well.
+    """
+    numbers = ""
+    with suppress(OSError):  # no Linux
+        numbers = os.readlink("/proc/self/ns/pid")
+    return hashlib.sha256(f"{platform.node()} {numbers}".encode()).hexdigest()[:8]
 
 
 def _settle(folder: Path, durable: bool) -> None:
@@ -269,7 +280,12 @@ def _settle(folder: Path, durable: bool) -> None:
 
 
 def _replace_folder(path: Path, partial: Path) -> None:
-    """Put the folder `partial` where `path` is; the old folder, if any, is removed when the new one is in place."""
+    """Put the folder `partial` where `path` is; the old folder, if any, is removed when the new one is in place.
+
+    A file there is never taken for one: swapped, it would be removed. Raises OutputError, which names it.
+    """
+    with output_errors(path):
+        _refuse_file(path)
     if not path.exists():
         os.rename(partial, path)
     elif _swapped(partial, path):
@@ -283,6 +299,11 @@ def _replace_folder(path: Path, partial: Path) -> None:
                 os.rename(old, path)
                 raise
     flush(path.parent)
+
+
+def _refuse_file(path: Path) -> None:
+    if path.exists() and not path.is_dir():
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(path))
 
 
 def _swapped(one: Path, other: Path) -> bool:
@@ -302,6 +323,13 @@ def _swapped(one: Path, other: Path) -> bool:
 def _link_or_copy(path: Path, to: Path) -> None:
     """The same content at another place: links where the file system has them (a large file costs nothing)."""
     if path.is_dir() and not path.is_symlink():
-        shutil.copytree(path, to, symlinks=True)
+        shutil.copytree(path, to, symlinks=True, copy_function=_link_or_copy_file)
     else:
+        _link_or_copy_file(path, to)
+
+
+def _link_or_copy_file(path: str | Path, to: str | Path) -> None:
+    try:
+        os.link(path, to, follow_symlinks=False)
+    except (OSError, NotImplementedError):  # a file system without links, or the file of another user
         shutil.copy2(path, to, follow_symlinks=False)

@@ -85,7 +85,7 @@ class Processes:
             with ctrl_c_blocked():
                 places = {pool.submit(function, item): place for place, item in enumerate(items)}
             for future in as_completed(places):
-                yield places[future], future.result()
+                yield places.pop(future), future.result()  # not kept here: results may be large, and many
         except BaseException:
             for process in list((pool._processes or {}).values()):  # no public name before Python 3.14
                 process.terminate()

@@ -1,12 +1,14 @@
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from blemish.data import load_dataset, load_mask
+from blemish.data import inspection_samples, load_dataset, load_mask
 from blemish.errors import DatasetError
 
 Write = Callable[..., Path]
@@ -87,6 +89,30 @@ def test_visa_without_its_split(visa_root: Path) -> None:
     assert candle.defective[1].mask is None
 
 
+def test_visa_whose_split_does_not_name_the_category(visa_root: Path) -> None:
+    (visa_root / "split_csv").mkdir()
+    (visa_root / "split_csv" / "1cls.csv").write_text("object,split,label,image,mask\npcb1,train,normal,x.JPG,\n")
+    assert len(load_dataset(visa_root).categories["candle"].train) == 18
+
+
+@pytest.mark.parametrize("table", ["split_csv/1cls.csv", "candle/image_anno.csv"])
+@pytest.mark.parametrize("content", [b"image;label\n", b"", "object,split,label,image\nK\u00e4se,".encode("cp1252")])
+def test_visa_tables_that_are_none_are_named(visa_root: Path, table: str, content: bytes) -> None:
+    (visa_root / "split_csv").mkdir()
+    (visa_root / table).write_bytes(content)
+    with pytest.raises(DatasetError, match=table):
+        load_dataset(visa_root)
+
+
+def test_visa_rows_that_end_early_are_passed_over(visa_root: Path) -> None:
+    (visa_root / "split_csv").mkdir()
+    rows = [f"candle,train,normal,candle/Data/Images/Normal/{i:04}.JPG," for i in range(3)]
+    (visa_root / "split_csv" / "1cls.csv").write_text(
+        "\n".join(["object,split,label,image,mask", *rows, "candle,test"])
+    )
+    assert len(load_dataset(visa_root).categories["candle"].train) == 3
+
+
 def test_visa_with_its_split_and_kinds(visa_root: Path) -> None:
     rows = ["object,split,label,image,mask"]
     rows += [
@@ -134,3 +160,22 @@ def test_real_categories_are_complete(real_data: Path, category: str, counts: tu
     loaded = load_dataset(real_data / category).categories[Path(category).name]
     assert (len(loaded.train), len(loaded.good), len(loaded.defective)) == counts
     assert loaded.has_masks
+
+
+def test_folders_above_a_path_that_may_not_be_read_do_not_matter(
+    tmp_path: Path, write: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    image = write(tmp_path / "parts" / "a.png")
+    closed = [tmp_path / name for name in ("test", "train/data")]
+    for folder in closed:
+        folder.mkdir(parents=True)
+    usual = os.scandir
+
+    def refused(path: str | Path) -> Any:
+        if Path(path) in closed:
+            raise PermissionError(13, "Permission denied")
+        return usual(path)
+
+    monkeypatch.setattr(os, "scandir", refused)
+    monkeypatch.setattr(os, "listdir", refused)
+    assert [sample.image for sample in inspection_samples(tmp_path / "parts")] == [image]

@@ -34,12 +34,16 @@ KINDS = ("bumps", "dents", "colors", "normals")
 
 def is_category(folder: Path) -> bool:
     """True for a folder with depth images in train/data or test_public/data."""
-    return any(
-        name.endswith(DEPTH_ENDING)
-        for split in (TRAIN, TEST)
-        if os.path.isdir(folder / split / DATA)
-        for name in os.listdir(folder / split / DATA)
-    )
+    return any(_holds_depth(folder / split / DATA) for split in (TRAIN, TEST))
+
+
+def _holds_depth(data: Path) -> bool:
+    """False where there is no such folder, or it may not be read: any folder above a user's path is asked."""
+    try:
+        with os.scandir(data) as entries:
+            return any(entry.name.endswith(DEPTH_ENDING) for entry in entries)
+    except OSError:
+        return False
 
 
 def is_mask(inside: tuple[str, ...]) -> bool:

@@ -21,6 +21,7 @@ from pathlib import Path
 from blemish.data.category import Category
 from blemish.data.files import find_images, subfolders
 from blemish.data.pairing import pairs_in, parallel_folders, warn_of_halves
+from blemish.errors import DatasetError
 from blemish.types import Sample
 
 HAS_POINTS = True
@@ -34,7 +35,10 @@ def is_category(folder: Path) -> bool:
     """True for a folder whose good or defective parts have a folder rgb of their own."""
     if any(os.path.isdir(folder / split / GOOD / IMAGES) for split in (TRAIN, TEST)):
         return True
-    return os.path.isdir(folder / TEST) and any(os.path.isdir(kind / IMAGES) for kind in subfolders(folder / TEST))
+    try:
+        return os.path.isdir(folder / TEST) and any(os.path.isdir(kind / IMAGES) for kind in subfolders(folder / TEST))
+    except DatasetError:  # any folder above a user's path is asked, be it readable or not
+        return False
 
 
 def is_mask(inside: tuple[str, ...]) -> bool:

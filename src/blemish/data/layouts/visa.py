@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import csv
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 from blemish.data.category import Category
@@ -26,6 +27,7 @@ from blemish.types import Sample
 SPLIT = Path("split_csv") / "1cls.csv"
 NORMAL, ANOMALY, MASKS = Path("Data/Images/Normal"), Path("Data/Images/Anomaly"), Path("Data/Masks/Anomaly")
 HELD_OUT_EVERY = 10
+_SPLIT_COLUMNS = ("object", "split", "label", "image")
 
 
 def is_category(folder: Path) -> bool:
@@ -42,14 +44,15 @@ def load_category(folder: Path) -> Category:
     """The samples of one category folder, sorted by path.
 
     The published one-class split decides which normal images are for fitting. Where split_csv/1cls.csv is not beside
-    the category, every tenth normal image in sorted order is for testing, which has the published split's size but
-    not its images.
+    the category, or does not name it, every tenth normal image in sorted order is for testing, which has the published
+    split's size but not its images. Raises DatasetError for tables that are none, and images listed that are absent.
     """
     name = folder.resolve().name
     split = folder.resolve().parent / SPLIT
     kinds = _kinds(folder)
-    if split.is_file():
-        return _from_split(folder, name, split, kinds)
+    rows = [row for row in _rows(split, _SPLIT_COLUMNS) if row["object"] == name] if split.is_file() else []
+    if rows:
+        return _from_split(folder, name, split, rows, kinds)
     normal = _images(folder / NORMAL)
     train = [p for i, p in enumerate(normal) if i % HELD_OUT_EVERY]
     test = [Sample(p, label=0, category=name, split="test") for p in normal[::HELD_OUT_EVERY]]
@@ -60,8 +63,7 @@ def load_category(folder: Path) -> Category:
     return Category([Sample(p, label=0, category=name, split="train") for p in train], test)
 
 
-def _from_split(folder: Path, name: str, split: Path, kinds: dict[str, str]) -> Category:
-    rows = [row for row in _rows(split) if row.get("object") == name]
+def _from_split(folder: Path, name: str, split: Path, rows: list[dict[str, str]], kinds: dict[str, str]) -> Category:
     train: list[Sample] = []
     good: list[Sample] = []
     defective: list[Sample] = []
@@ -92,14 +94,23 @@ def _defective(image: Path, mask: Path | None, name: str, kinds: dict[str, str])
 def _kinds(folder: Path) -> dict[str, str]:
     """The kind of defect of each defective image by file name, where image_anno.csv names it."""
     table = folder / "image_anno.csv"
-    rows = _rows(table) if table.is_file() else []
-    named = [row for row in rows if row.get("image") and row.get("label") not in (None, "", "normal")]
+    rows = _rows(table, ("image", "label")) if table.is_file() else []
+    named = [row for row in rows if row["label"] != "normal"]
     return {Path(row["image"]).name: row["label"] for row in named if ANOMALY.name in Path(row["image"]).parts}
 
 
-def _rows(table: Path) -> list[dict[str, str]]:
-    with table.open(newline="", encoding="utf-8-sig") as file:
-        return list(csv.DictReader(file))
+def _rows(table: Path, columns: Sequence[str]) -> list[dict[str, str]]:
+    """The rows of a table in which all of `columns` say something."""
+    expected, do = f"a table of {', '.join(columns)} in '{shown(table)}'", "restore the file of the dataset"
+    try:
+        with table.open(newline="", encoding="utf-8-sig") as file:
+            reader = csv.DictReader(file)
+            rows, header = list(reader), reader.fieldnames or ()
+    except (OSError, ValueError, csv.Error) as error:  # ValueError: bytes that are no UTF-8
+        raise DatasetError(expected, str(error), do) from error
+    if lacking := [name for name in columns if name not in header]:
+        raise DatasetError(expected, f"no column {', '.join(lacking)}", do)
+    return [row for row in rows if all(row[name] for name in columns)]
 
 
 def _inside(folder: Path, listed: str) -> Path:

@@ -11,7 +11,7 @@ import numpy as np
 from blemish.errors import ImageError
 
 LONGEST_HEADER = 1 << 16  # bytes; those of real files have a few hundred
-_AT_ONCE = 1 << 20  # bytes of text that are split at a time
+_AT_ONCE = 1 << 18  # bytes of text that are split at a time
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,15 +60,17 @@ def read_text_table(file: BinaryIO, columns: int, count: int, name: str) -> np.n
     left = left_in(file)
     if 2 * count * columns > left + 1:
         raise damaged(name, f"{count:,} points of {columns} numbers, and {left:,} bytes of text")
-    words: list[bytes] = []
-    while len(words) < count * columns and (lines := file.readlines(_AT_ONCE)):
-        words += b"".join(lines).split()
-    if len(words) < count * columns:
-        raise damaged(name, f"{count:,} points of {columns} numbers, and {len(words):,} numbers")
-    try:
-        return np.array(words[: count * columns], dtype=np.float64).reshape(count, columns)
-    except ValueError as error:
-        raise damaged(name, f"a word that is no number ({error})") from error
+    numbers, found = np.empty(count * columns), 0
+    while found < len(numbers) and (lines := file.readlines(_AT_ONCE)):
+        words = b"".join(lines).split()[: len(numbers) - found]
+        try:
+            numbers[found : found + len(words)] = np.array(words, dtype=np.float64)
+        except ValueError as error:
+            raise damaged(name, f"a word that is no number ({error})") from error
+        found += len(words)
+    if found < len(numbers):
+        raise damaged(name, f"{count:,} points of {columns} numbers, and {found:,} numbers")
+    return numbers.reshape(count, columns)
 
 
 def columns_of(table: np.ndarray, names: Sequence[str]) -> np.ndarray:

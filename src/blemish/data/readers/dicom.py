@@ -17,17 +17,23 @@ def read_dicom(file: BinaryIO, name: str, limit: int, page: int | None = None) -
     Levels are as stored: no window and no modality table is applied. Signed ones are shifted to begin at 0.
     """
     pydicom = need("pydicom", "dicom", "DICOM pictures")
-    dataset = pydicom.dcmread(file)
+    has_frames = hasattr(pydicom, "pixels")  # from 3.0 on: it reads one frame without the others
+    dataset = pydicom.dcmread(file, stop_before_pixels=has_frames)
     frames = int(dataset.get("NumberOfFrames", None) or 1)
     if page is not None and page > frames:
         raise no_page(name, frames)
     check_pixels(int(dataset.Rows), int(dataset.Columns), name, limit)
-    levels = np.asarray(dataset.pixel_array)  # (H, W), (H, W, 3), or either with frames first
-    if frames > 1:
-        levels = levels[(page or 1) - 1]
+    index = (page or 1) - 1
+    if has_frames:
+        file.seek(0)
+        levels = np.asarray(pydicom.pixels.pixel_array(file, index=index))  # (H, W) or (H, W, 3)
+    else:
+        levels = np.asarray(dataset.pixel_array)
+        levels = levels[index] if frames > 1 else levels
     kind, bits = str(dataset.PhotometricInterpretation), int(dataset.BitsStored)
     if kind not in ("MONOCHROME1", "MONOCHROME2", "RGB"):
         raise ImageError(f"grey or RGB levels in '{name}'", kind, "convert it to RGB")
     if int(dataset.PixelRepresentation) == 1:
         levels = (levels.astype(np.int64) + (1 << (bits - 1))).astype(np.uint32)
-    return Decoded(name, levels=levels, bits=bits if bits > 8 else None, white_is_zero=kind == "MONOCHROME1")
+    is_declared = bits > 8 or (bits == 8 and levels.dtype.itemsize > 1)
+    return Decoded(name, levels=levels, bits=bits if is_declared else None, white_is_zero=kind == "MONOCHROME1")

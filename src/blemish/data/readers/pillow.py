@@ -72,7 +72,8 @@ def load(pil_image: Image.Image, name: str, limit: int, file: BinaryIO | None = 
         levels = np.asarray(pil_image).astype(np.uint16) << 8 | low  # (H, W, 3) or (H, W, 4)
     elif is_wide(pil_image):
         levels = np.asarray(pil_image)  # (H, W)
-        levels = levels.astype(levels.dtype.newbyteorder("="), copy=False)
+        is_16_bit = pil_image.mode == "I" and pil_image.format in ("PNG", "PPM")  # which hold no more
+        levels = levels.astype(np.uint16 if is_16_bit else levels.dtype.newbyteorder("="), copy=False)
     kept = None if levels is not None else pil_image
     return Decoded(name, kept, levels, orientation, is_jpeg, bits, white_is_zero, pages)
 
