@@ -15,8 +15,8 @@ so whatever lies further away than some row's true distance is no candidate: the
 (Fukunaga & Narendra, "A Branch and Bound Algorithm for Computing k-Nearest Neighbors", IEEE Transactions on Computers,
 1975), by one matrix product instead of a tree.
 
-On one thread in float32 it is 2.6 (patches of an image, a bank of 16,384) to 5.5 times (drawn rows, 100,000) as fast as
-chunked `torch.cdist` and 1.2 to 3.2 times as fast as faiss-cpu's `IndexFlatL2`; where a query all but repeats a row of
+On one thread in float32 it is 4.4 (patches of an image, a bank of 16,384) to 8.3 times (drawn rows, 100,000) as fast as
+chunked `torch.cdist` and 2.5 to 4.7 times as fast as faiss-cpu's `IndexFlatL2`; where a query all but repeats a row of
 the bank both of these have every distance wrong, this none (benchmarks/results/neighbours_speed.csv).
 """
 
@@ -43,7 +43,7 @@ _CANDIDATES = 128  # a row with more goes on to the next precision
 _SPARE = 8  # candidates beyond k that a k > 1 search looks at
 # What principal components may leave of the bank's variance, the rows that they are fitted on, and the least number of
 # pairs and part of the columns saved from which they pay (benchmarks/neighbours_speed.py).
-_RESIDUAL, _FITTED_ON, _PAIRS, _SAVED = 0.08, 4096, 1 << 22, 0.4
+_RESIDUAL, _FITTED_ON, _PAIRS, _SAVED = 0.03, 4096, 1 << 22, 0.4
 _TRUE = 1e-5  # relative error of a distance measured by differences, generously
 
 
@@ -178,9 +178,14 @@ class Neighbours:
         return squared, column.gather(1, order)
 
     def _levels(self, queries: int) -> list[tuple[bool, torch.dtype]]:
-        """Ways to nominate, the quickest first: whether by projected rows, and at which precision."""
+        """Ways to nominate, the quickest first: whether by projected rows, and at which precision.
+
+        Projected rows that are too many at the first precision are too many at the next as well: it is what the
+        projection leaves out, and not the rounding, that keeps them apart too little.
+        """
         projected = queries * len(self) >= _PAIRS and self._principal_components().shape[1] > 0
-        return [(way, dtype) for way in ((True, False) if projected else (False,)) for dtype in self.precisions]
+        whole = [(False, dtype) for dtype in self.precisions]
+        return [(True, self.precisions[0]), *whole] if projected else whole
 
     def _principal_components(self) -> Tensor:
         """An orthonormal basis `(D, k)` float64 that leaves `_RESIDUAL` of the bank's variance; k = 0: none pays."""
