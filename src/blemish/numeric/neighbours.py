@@ -15,9 +15,10 @@ so whatever lies further away than some row's true distance is no candidate: the
 (Fukunaga & Narendra, "A Branch and Bound Algorithm for Computing k-Nearest Neighbors", IEEE Transactions on Computers,
 1975), by one matrix product instead of a tree.
 
-On one thread in float32 it is 4.4 (patches of an image, a bank of 16,384) to 8.3 times (drawn rows, 100,000) as fast as
-chunked `torch.cdist` and 2.5 to 4.7 times as fast as faiss-cpu's `IndexFlatL2`; where a query all but repeats a row of
-the bank both of these have every distance wrong, this none (benchmarks/results/neighbours_speed.csv).
+On one thread of a processor that multiplies bfloat16 it is 4.4 (patches of an image, a bank of 16,384) to 8.3 times
+(drawn rows, 100,000) as fast as chunked `torch.cdist` and 2.5 to 4.7 times as fast as faiss-cpu's `IndexFlatL2`; where
+a query all but repeats a row of the bank both of these have every distance wrong, this none
+(benchmarks/results/neighbours_speed.csv).
 """
 
 from __future__ import annotations
