@@ -97,6 +97,47 @@ def test_a_missing_modality_stays_missing(there: str) -> None:
         synthetic_scan_anomaly(scan, np.random.default_rng(0), lacking)
 
 
+def on_a_mat() -> Scan:
+    """A bright part on a dark, grainy ground, around it a flank and in it a glaring spot that have no points."""
+    scan = scan_of()
+    scan.xyz[26:38, 34:46] = np.nan
+    is_part = ndimage.binary_dilation(ndimage.binary_fill_holes(measured_in(scan)), iterations=2)
+    ground = np.random.default_rng(1).integers(10, 60, (*scan.shape, 3))
+    return Scan(np.where(is_part[..., None], 230, ground).astype(np.uint8), scan.xyz)
+
+
+def test_where_a_piece_is_missing_the_image_shows_the_background() -> None:
+    """Neither the flank nor the glare is taken for the background, whose grain goes on."""
+    scan = on_a_mat()
+    for seed in range(12):
+        altered, mask = synthetic_scan_anomaly(scan, np.random.default_rng(seed), "bite")
+        assert np.isnan(altered.xyz[mask]).all()
+        assert altered.rgb[mask].max() < 60
+        assert np.array_equal(altered.rgb[~mask], scan.rgb[~mask])
+        if mask.sum() > 30:
+            assert altered.rgb[mask].std() == pytest.approx(scan.rgb[scan.rgb < 60].std(), rel=0.25)
+
+
+def test_where_the_part_fills_the_image_a_missing_piece_shows_its_border() -> None:
+    image = np.full((40, 48, 3), 30, np.uint8)
+    image[1:-1, 1:-1] = 230
+    y, x = np.mgrid[:40, :48].astype(np.float32) * 5e-4
+    scan = Scan(image, np.stack([x, y, np.full_like(x, 0.5)], axis=-1))
+    for seed in range(6):
+        altered, mask = synthetic_scan_anomaly(scan, np.random.default_rng(seed), "bite")
+        assert altered.rgb[mask].max() < 60
+
+
+def test_points_alone_are_bitten_as_often_as_dented() -> None:
+    scan = scan_of().only(POINTS)
+    bitten = [
+        np.isnan(altered.xyz[mask]).all()
+        for altered, mask in (synthetic_scan_anomaly(scan, np.random.default_rng(seed)) for seed in range(80))
+    ]
+    assert 0.1 < np.mean(bitten) < 0.4
+    assert np.isnan(synthetic_scan_anomaly(scan, np.random.default_rng(0), "bite")[0].xyz).any()
+
+
 def test_a_stain_covers_lost_points_too() -> None:
     scan = Scan(np.full((64, 80, 3), 128, np.uint8), scan_of().xyz)
     measured = measured_in(scan)
@@ -109,7 +150,7 @@ def test_a_stain_covers_lost_points_too() -> None:
 def test_kinds_for_what_is_there() -> None:
     assert kinds_for(True, True) == list(KINDS)
     assert {GROUP[kind] for kind in kinds_for(True, False)} == {"colour"}
-    assert {GROUP[kind] for kind in kinds_for(False, True)} == {"geometry"}
+    assert set(kinds_for(False, True)) == {kind for kind in KINDS if GROUP[kind] == "geometry"} | {"bite"}
     with pytest.raises(SettingsError, match="one with neither"):
         synthetic_scan_anomaly(Scan(xyz=np.full((8, 8, 3), np.nan, np.float32)), np.random.default_rng(0))
 

@@ -74,6 +74,7 @@ def test_opencvs_yaml(tmp_path: Path) -> None:
         (FACTS | {"fx": "wide"}, "a value that is none"),
         ({"camera_matrix": [1, 2, 3]}, "3 x 3"),
         ({"camera_matrix": [[1, 2, 3], [4, 5, 6], [7, 8, 9]]}, "0 0 1"),
+        ({"camera_matrix": [[600, 50, 320], [0, 610, 240], [0, 0, 1]]}, "0 fy cy"),
         ({"depth": FACTS, "color": FACTS}, "2: depth, color"),
         (FACTS | {"coeffs": [0.1] * 5, "model": "distortion.inverse_brown_conrady"}, "inverse_brown_conrady"),
         (FACTS | {"coeffs": [0.1] * 14}, "14 coefficients"),
@@ -125,6 +126,16 @@ def test_the_division_model_is_halcons(tmp_path: Path) -> None:
     u, v = (300 - 54) * 4e-6, (10 - 196) * 5e-6
     expected = np.array([u, v]) / (1 - 2000 * (u * u + v * v)) / 0.01
     assert directions(camera, 400, 400)[10, 300] == pytest.approx(expected)
+
+
+def test_no_pixel_lies_beyond_what_the_division_model_sees() -> None:
+    """At κ r² = 1 pixels farther out would look farther in; points beyond the directions seen lie in no pixel."""
+    camera = Camera(fx=100, fy=100, cx=60, cy=60, division=1.2)
+    away = np.hypot(*np.moveaxis(directions(camera, 121, 121), -1, 0))  # (121, 121)
+    assert (np.diff(away[60, 60:]) > 0).all()
+    assert (projected(np.array([[3.0, 0.0, 1.0]]), camera, 121, 400, "a") < 0).all()
+    with pytest.raises(SettingsError, match="bend some pixels past one another"):
+        directions(camera, 121, 200)
 
 
 def test_a_scaled_image_has_a_scaled_camera() -> None:

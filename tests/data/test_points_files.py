@@ -29,6 +29,14 @@ def test_a_category_gives_its_good_training_points(tmp_path: Path) -> None:
     assert good_points([good[1], good[1]]) == [good[1]]
 
 
+def test_splits_are_splits_in_upper_case_too(tmp_path: Path) -> None:
+    good = touch(tmp_path, "cable/Train/good/000.tiff")
+    touch(tmp_path, "cable/TEST/cut/000.tiff")
+    assert good_points([tmp_path]) == good
+    with pytest.raises(DatasetError, match="test split"):
+        good_points([tmp_path / "cable" / "TEST"])
+
+
 def test_depth_images_and_plain_folders(tmp_path: Path) -> None:
     depth = touch(tmp_path / "eyecandies", "Lolly/train/data/000_depth.png")
     touch(tmp_path / "eyecandies", "Lolly/train/data/000_image_0.png", "Lolly/test_public/data/000_depth.png")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +13,7 @@ import tifffile
 from PIL import Image
 from scipy.ndimage import binary_dilation
 
-from blemish.errors import DatasetError, SettingsError
+from blemish.errors import DatasetError, OutputError, SettingsError
 from blemish.research.synthetic_scans import (
     BOTH,
     CLASSES,
@@ -248,10 +249,21 @@ def test_two_processes_write_what_one_does(tmp_path: Path) -> None:
     assert all(same(read_scan(one, spec), read_scan(two, spec)) for spec in plan.scans())
 
 
+def test_a_worker_that_is_ended_is_an_error_with_a_way_out(tmp_path: Path) -> None:
+    def end_one(done: int, total: int, numbers: object) -> None:
+        multiprocessing.active_children()[0].kill()
+
+    plan = ScanSetSpec(classes=1, size=64, train=30, validation=0, good=2, defective=1)
+    with pytest.raises(OutputError, match="fewer workers"):
+        write_scans(tmp_path / "scans", plan, workers=2, progress=end_one)
+
+
 def test_a_full_folder_and_no_worker_are_refused(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match="worker"):
         write_scans(tmp_path, ScanSetSpec(), workers=0)
     (tmp_path / "notes.txt").write_text("mine")
     with pytest.raises(DatasetError, match="empty folder"):
         write_scans(tmp_path, ScanSetSpec())
+    with pytest.raises(DatasetError, match=r"empty folder; got the file .*notes\.txt"):
+        write_scans(tmp_path / "notes.txt", ScanSetSpec())
     assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]

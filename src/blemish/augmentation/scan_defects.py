@@ -5,7 +5,8 @@ own, not by those of a rendered test set, so that nothing is tuned to the defect
 the pieces and scars of CutPaste (Li, Sohn, Yoon, Pfister: CutPaste: self-supervised learning for anomaly detection and
 localization, CVPR 2021) and stains; the surface's are our own.
 
-An anomaly changes only what was measured, so that its mask is exactly where the scan changed.
+An anomaly changes only what was measured, so that its mask is exactly where the scan changed. A dent, hole or groove
+leaves the image as it is; where a piece is missing, the image shows the background.
 
 The ranges below were chosen by eye on generated scans, and not tuned on any test set.
 """
@@ -39,6 +40,7 @@ SCAR_DEPTH = (1.0, 3.0)  # of the distance between two points
 OPACITY = (0.3, 0.8)  # of a stain
 GRAIN = 12.0  # standard deviation of a lump's own texture, grey levels
 GAP = 2  # pixels, half: lost points within the part that a stain covers as well
+MARGIN = 2  # pixels beside the part that may show its flank, where points are lost
 LEAST_PART = 16  # points; with fewer the part is segmented in the image
 TRIES = 8  # draws of an anomaly that leave no trace, before a single pixel is changed
 
@@ -99,10 +101,11 @@ def _drawn(
     """A canvas with an anomaly, and its mask `(H, W)`: the first draw that leaves a trace, else a single pixel."""
     seen, measured = before.has_colour, before.is_measured
     part = _part(before, seen, measured)
-    groups = sorted({GROUP[name] for name in possible})
+    group_of = {name: GROUP[name] if seen.any() else "geometry" for name in possible}  # all that points alone show
+    groups = sorted(set(group_of.values()))
     for _ in range(TRIES):
         group = groups[rng.integers(len(groups))]
-        names = [name for name in possible if GROUP[name] == group]
+        names = [name for name in possible if group_of[name] == group]
         chosen = kind or names[rng.integers(len(names))]
         altered = Canvas.of(scan)
         KINDS[chosen](altered, part, rng)
@@ -122,7 +125,7 @@ def _drawn(
 def kinds_for(image: bool, points: bool) -> list[str]:
     """The kinds of defect that a scan with an image, with points, or with both can show."""
     shows = {"geometry": points, "colour": image, "both": image and points}
-    return [name for name, group in GROUP.items() if shows[group]]
+    return [name for name, group in GROUP.items() if shows[group] or (name in SHOWN_BY_POINTS and points)]
 
 
 def push(canvas: Canvas, part: np.ndarray, rng: np.random.Generator) -> None:
@@ -144,11 +147,15 @@ def hole(canvas: Canvas, part: np.ndarray, rng: np.random.Generator) -> None:
 
 
 def bite(canvas: Canvas, part: np.ndarray, rng: np.random.Generator) -> None:
-    """A piece of the rim is missing: where it was lies the background, whose points were removed."""
+    """A piece of the rim is missing: where it was the image shows the background, whose points were removed."""
     rim = part & ~ndimage.binary_erosion(part)
     centre, _ = _place(rim, rng)
     _, radius = _place(part, rng)
-    canvas.xyz[_blob(part, centre, radius, rng) > 0] = np.nan
+    with_flank = ndimage.binary_dilation(part, iterations=MARGIN)
+    piece = _blob(with_flank, centre, radius, rng) > 0
+    canvas.xyz[piece] = np.nan
+    seen = piece & canvas.has_colour
+    canvas.rgb[seen] = _background(canvas, part)[seen]
 
 
 def groove(canvas: Canvas, part: np.ndarray, rng: np.random.Generator) -> None:
@@ -205,15 +212,16 @@ KINDS: dict[str, Change] = {
     "stain": stain,
     "lump": lump,
 }
-GROUP = {
+GROUP = {  # what each changes in a scan with an image and points
     "push": "geometry",
     "hole": "geometry",
-    "bite": "geometry",
+    "bite": "both",
     "groove": "geometry",
     "paste": "colour",
     "stain": "colour",
     "lump": "both",
 }
+SHOWN_BY_POINTS = frozenset({"bite"})  # of those that change both: what a scan without an image shows as well
 
 
 def _part(canvas: Canvas, seen: np.ndarray, measured: np.ndarray) -> np.ndarray:
@@ -223,6 +231,26 @@ def _part(canvas: Canvas, seen: np.ndarray, measured: np.ndarray) -> np.ndarray:
         return measured | closed
     part = from_pixels(canvas.image) & seen
     return part if part.any() else seen
+
+
+def _background(canvas: Canvas, part: np.ndarray) -> np.ndarray:
+    """The image `(H, W, 3)` as the background would go on under the part: mirrored at its nearest pixel.
+
+    That keeps the background's grain; where the mirror image lies on the part or outside, it is that pixel itself. The
+    background is what lies around the part, without holes in it: sensors lose points at glare, too. Where the part
+    fills the image it is the image's border.
+    """
+    height, width = part.shape
+    outside = ~ndimage.binary_fill_holes(part)
+    beside = ~ndimage.binary_dilation(~outside, iterations=MARGIN)
+    border = np.pad(np.zeros((max(0, height - 2), max(0, width - 2)), bool), 1, constant_values=True)[:height, :width]
+    ground = next(places for places in (beside, outside, border) if places.any())  # (H, W) bool
+    nearest = ndimage.distance_transform_edt(~ground, return_distances=False, return_indices=True)  # (2, H, W)
+    row, column = 2 * nearest - np.indices(part.shape)
+    is_ground = (row >= 0) & (row < height) & (column >= 0) & (column < width)
+    is_ground[is_ground] = ground[row[is_ground], column[is_ground]]
+    row, column = np.where(is_ground, (row, column), nearest)
+    return np.asarray(canvas.rgb[row, column])
 
 
 def _place(part: np.ndarray, rng: np.random.Generator) -> tuple[tuple[int, int], float]:

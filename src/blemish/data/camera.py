@@ -101,8 +101,8 @@ def _directions(camera: Camera, height: int, width: int) -> np.ndarray:
     columns, rows = np.meshgrid(np.arange(width), np.arange(height))  # (height, width)
     seen = np.stack([(columns - camera.cx) / camera.fx, (rows - camera.cy) / camera.fy], axis=-1)  # (h, w, 2)
     if camera.division:
-        shrink = 1 + camera.division * (seen**2).sum(axis=-1, keepdims=True)
-        return _checked_directions(seen / shrink, bool((shrink > 0).all()))
+        bent = camera.division * (seen**2).sum(axis=-1, keepdims=True)  # beyond ±1 pixels lie farther in, or behind
+        return _checked_directions(seen / (1 + bent), bool((np.abs(bent) < 1).all()))
     if not any(camera.distortion):
         return seen
     straight = seen
@@ -191,7 +191,8 @@ def projected(points: np.ndarray, camera: Camera, height: int, width: int, name:
 def _seen(straight: np.ndarray, camera: Camera) -> np.ndarray:
     """Directions `(n, 2)` as the lens bends them, NaN for those that it cannot see."""
     if camera.division:  # the inverse of s = d / (1 + κ |d|²)
-        root = np.sqrt(np.maximum(0, 1 - 4 * camera.division * (straight**2).sum(axis=-1, keepdims=True)))
+        with np.errstate(invalid="ignore"):  # NaN, farther out than the lens sees
+            root = np.sqrt(1 - 4 * camera.division * (straight**2).sum(axis=-1, keepdims=True))
         return np.asarray(2 * straight / (1 + root))
     if not any(camera.distortion):
         return straight
@@ -302,7 +303,7 @@ def _of_matrix(matrix: Any) -> tuple[float, float, float, float]:
     rows = values.reshape(3, 3)
     if not np.array_equal(rows[2], (0, 0, 1)):
         rows = rows.T
-    if not np.array_equal(rows[2], (0, 0, 1)) or rows[1, 0]:
+    if not np.array_equal(rows[2], (0, 0, 1)) or rows[1, 0] or rows[0, 1]:
         raise SettingsError("a camera matrix [fx 0 cx; 0 fy cy; 0 0 1]", f"{values.tolist()}", "correct the file")
     return float(rows[0, 0]), float(rows[1, 1]), float(rows[0, 2]), float(rows[1, 2])
 

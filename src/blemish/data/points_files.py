@@ -29,7 +29,7 @@ def good_points(paths: Sequence[Path]) -> list[Path]:
     """The files of normal parts' points at `paths`, each once, in the order given.
 
     A path is such a file, or a folder that holds some at any depth. Where a folder has splits, as MVTec 3D-AD and
-    Eyecandies do, what lies in "train" is taken and nothing else.
+    Eyecandies do, what lies in "train" is taken and nothing else; upper and lower case are one.
 
     Raises DatasetError for a path that is not there, a folder without points, and one that holds points of test splits.
     """
@@ -58,5 +58,5 @@ def _is_points_file(file: Path) -> bool:
 
 
 def _split(file: Path, folder: Path) -> tuple[str, ...]:
-    """The folders between `folder`, its own name included, and a file."""
-    return (folder.resolve().name, *file.relative_to(folder).parts[:-1])
+    """The folders between `folder`, its own name included, and a file, in lower case."""
+    return tuple(name.lower() for name in (folder.resolve().name, *file.relative_to(folder).parts[:-1]))

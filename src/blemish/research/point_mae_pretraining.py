@@ -6,6 +6,7 @@ good scans.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -31,7 +32,7 @@ from blemish.errors import DatasetError, SettingsError
 from blemish.numeric.pointsets import chamfer
 from blemish.numeric.training import Training, seeded
 from blemish.utils.progress import Progress
-from blemish.utils.validation import check, whole
+from blemish.utils.validation import check, is_number, whole
 
 KEPT = 8192  # points kept of each scan; every step draws some of them anew
 SCALES, SHIFT = (2 / 3, 3 / 2), 0.2  # augmentation: each axis scaled and moved by chance, as published
@@ -102,14 +103,16 @@ class Pretraining:
         """Raise SettingsError for a setting that cannot be."""
         counts = ("steps", "batch", "points", "groups", "group_size", "width", "depth", "decoder_depth")
         check(self, *whole(self, 1, *counts), *whole(self, 0, "seed"))
-        if not isinstance(self.masking, float) or not 1 <= self.hidden_groups < self.groups:
+        is_share = is_number(self.masking) and 0 < self.masking < 1
+        if not is_share or not 1 <= self.hidden_groups < self.groups:
             raise SettingsError("a share masking of groups to hide that leaves some", repr(self.masking), "try 0.6")
-        for name, holds in (
-            ("learning_rate above 0", self.learning_rate > 0),
-            ("weight_decay ≥ 0", self.weight_decay >= 0),
-        ):
-            if not holds:
-                raise SettingsError(name, repr(getattr(self, name.split()[0])), "correct this setting")
+        rate, decay = self.learning_rate, self.weight_decay
+        check(
+            self,
+            ("learning_rate", "a number above 0", is_number(rate) and 0 < rate < math.inf),
+            ("weight_decay", "a number ≥ 0", is_number(decay) and 0 <= decay < math.inf),
+            ("points", f"up to {KEPT}, as many as are kept of a scan", self.points <= KEPT),
+        )
         if max(self.groups, self.group_size) > self.points:
             raise SettingsError("no more groups, and no larger ones, than points", f"points={self.points}", "raise it")
         if self.width > HEAD_WIDTH and self.width % HEAD_WIDTH:

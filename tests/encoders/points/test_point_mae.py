@@ -16,7 +16,7 @@ from blemish.encoders import availability
 from blemish.encoders.base import PointsEncoder
 from blemish.encoders.identity import identity
 from blemish.encoders.points.point_mae import PointMae, evenly_spaced, group_points, load_point_mae, to_unit_sphere
-from blemish.encoders.points.point_mae_weights import VARIABLE, WEIGHTS, read_network
+from blemish.encoders.points.point_mae_weights import VARIABLE, WEIGHTS, published_names, read_network
 from blemish.encoders.points.point_transformer import PointTransformer
 from blemish.errors import SettingsError, WeightsError
 from blemish.types import POINTS
@@ -137,10 +137,22 @@ def test_other_weights_are_refused_by_name(change: object, words: str, tmp_path:
 
 
 @pytest.mark.parametrize("name", ["broken.pth", "broken.safetensors"])
-def test_unreadable_files_are_refused(name: str, tmp_path: Path) -> None:
-    (tmp_path / name).write_bytes(b"not weights at all")
-    with pytest.raises(WeightsError, match="unreadable"):
+@pytest.mark.parametrize("content", [b"not weights at all", b"hello", b"<!DOCTYPE html>", b""])
+def test_unreadable_files_are_refused(name: str, content: bytes, tmp_path: Path) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(WeightsError, match="unreadable") as caught:
         read_network(tmp_path / name)
+    assert "weights_only" not in str(caught.value)
+
+
+def test_files_of_something_else_are_refused(tmp_path: Path) -> None:
+    torch.save({0: torch.ones(2)}, tmp_path / "numbered.pth")
+    with pytest.raises(WeightsError, match="unreadable"):
+        read_network(tmp_path / "numbered.pth")
+    own = PointTransformer(200, 1).state_dict()  # three heads do not divide it
+    torch.save(published_names({f"encoder.{name}": tensor for name, tensor in own.items()}), tmp_path / "wide.pth")
+    with pytest.raises(WeightsError, match=r"width that 64 divides .* got 200"):
+        read_network(tmp_path / "wide.pth")
 
 
 def test_missing_weights_name_three_ways_out(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

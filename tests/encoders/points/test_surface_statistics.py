@@ -129,6 +129,15 @@ def test_steps_and_holes() -> None:
     assert found["missing"][1, 2] > found["missing"][5, 2] > found["missing"][4, 4]
 
 
+def test_a_point_with_one_infinite_coordinate_is_none() -> None:
+    points = surface(lambda x, y: 0.002 * np.sin(x / 0.004))
+    holed, infinite = points.copy(), points.copy()
+    holed[10, 12], infinite[10, 12, 2] = np.nan, np.inf
+    expected = cells(holed)
+    for name, values in cells(infinite).items():
+        assert np.array_equal(values, expected[name]), name
+
+
 def test_padding_changes_nothing() -> None:
     points = surface(lambda x, y: 0.002 * np.sin(x / 0.004), 48)
     wide = np.full((80, 96, 3), np.nan, np.float32)

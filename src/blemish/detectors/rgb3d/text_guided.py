@@ -101,7 +101,8 @@ class TextGuided(CrossmodalDetector[TextGuidedNetwork]):
     distance d to the normal anchor then becomes d / (d + d'), d' that to the abnormal one.
     `separation_weight`: of a cross-entropy over which category's anchor a patch belongs to. The published loss (0) is
     also minimal where all categories share one anchor.
-    `unimodal`: scans with one modality are scored by "prototypes" or by their distance to the "text" anchor.
+    `unimodal`: scans with one modality are scored by "prototypes" or by their distance to the "text" anchor; where
+    `text` is false always by prototypes.
 
     All other settings are `CrossmodalDetector`. The published method is `mapper="gacm", crossmodal_weight=0.5,
     text_weight=0.5, prototype_weight=0, missing_weight=0, image_weight=0, separation_weight=0,

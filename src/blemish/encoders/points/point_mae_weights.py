@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from blemish.encoders.points.point_transformer import PointTransformer
+from blemish.encoders.points.point_transformer import HEAD_WIDTH, PointTransformer
 from blemish.encoders.weights import check_finite
 from blemish.errors import WeightsError
 
@@ -88,7 +88,6 @@ def read_network(path: Path) -> PointTransformer:
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
     """All tensors of a weight file by their published names, without prefixes that training scripts add."""
-    from safetensors import SafetensorError
     from safetensors.torch import load_file
 
     try:
@@ -98,9 +97,11 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
             content = torch.load(path, map_location="cpu", weights_only=True)
         tensors = content.get("base_model", content)
         named = {_plain(name): tensor for name, tensor in tensors.items() if isinstance(tensor, Tensor)}
-    except (OSError, EOFError, RuntimeError, pickle.UnpicklingError, SafetensorError, AttributeError) as error:
+    except Exception as error:  # readers of damaged files, and of those that are no weights, raise anything
+        # Of pickles torch says how to run what is in them; nobody should.
+        reason = "no tensors that torch saved" if isinstance(error, pickle.UnpicklingError) else error
         raise WeightsError(
-            f"Point-MAE weights at {path}", f"unreadable content ({error})", "get the file again"
+            f"Point-MAE weights at {path}", f"unreadable content ({reason})", "get the file again"
         ) from error
     check_finite(named, str(path))
     return named
@@ -184,7 +185,10 @@ def _size(ours: Mapping[str, Tensor], path: Path) -> tuple[int, int]:
         raise WeightsError(
             f"the encoder of Point-MAE in {path}", "no MAE_encoder.norm.weight or no blocks", "give another file"
         )
-    return len(ours["norm.weight"]), max(indices) + 1
+    width = len(ours["norm.weight"])
+    if width > HEAD_WIDTH and width % HEAD_WIDTH:
+        raise WeightsError(f"a width that {HEAD_WIDTH} divides in {path}", str(width), "give a file of Point-MAE")
+    return width, max(indices) + 1
 
 
 def _some(names: list[str]) -> str:

@@ -115,6 +115,7 @@ def point_statistics(points: np.ndarray, scales: Sequence[int], between: float) 
     valid = measured(points)
     # In float64 and centred: tables hold sums of squares, of which small variances are the difference.
     xyz = (points.astype(np.float64) - points[valid].mean(axis=0, dtype=np.float64)).transpose(2, 0, 1) / between
+    xyz[:, ~valid] = np.nan  # a point with one infinite coordinate is none
     steps = _steps(xyz)[valid]
     xyz[:, ~valid] = 0
     x, y, z = xyz

@@ -11,14 +11,14 @@ import os
 import signal
 import threading
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import BrokenExecutor, ProcessPoolExecutor, as_completed
 from multiprocessing import connection, get_context, parent_process
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
-from blemish.errors import DatasetError, SettingsError
+from blemish.errors import DatasetError, OutputError, SettingsError
 from blemish.research.synthetic_scans.scans import GOOD, ScanSetSpec, ScanSpec, render_scan
 from blemish.types import Sample
 from blemish.utils.optional import need
@@ -40,15 +40,17 @@ def write_scans(
     What is written does not depend on `workers`. More than one are processes of their own, so that a script must then
     call this under `if __name__ == "__main__":`.
 
-    Raises DatasetError when there is something in `folder` already, SettingsError for fewer than one worker, OSError
-    when the disk is full; whatever ends it early leaves what is written so far.
+    Raises DatasetError when `folder` is a file or holds something already, SettingsError for fewer than one worker,
+    OutputError when a worker was ended, OSError when the disk is full; whatever ends it early leaves what is written
+    so far.
     """
     folder = Path(folder)
     need("tifffile", "3d", "points in TIFF files")
     if workers < 1:
         raise SettingsError("at least 1 worker", str(workers), "raise workers")
-    if folder.exists() and any(folder.iterdir()):
-        raise DatasetError("a new or empty folder", f"'{folder}' with something in it", "name another one")
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        kind = f"'{folder}' with something in it" if folder.is_dir() else f"the file '{folder}'"
+        raise DatasetError("a new or empty folder", kind, "name another one")
     specs, done = plan.scans(), 0
     for name in {_path(folder, spec, kind).parent for spec in specs for kind in _layers(spec)}:
         name.mkdir(parents=True, exist_ok=True)
@@ -114,6 +116,12 @@ def _write_all(folder: Path, specs: Sequence[ScanSpec], workers: int) -> Iterato
             waiting = [pool.submit(_write_batch, folder, batch) for batch in batches]
         for finished in as_completed(waiting):
             yield finished.result()
+    except BrokenExecutor as error:
+        raise OutputError(
+            f"all scans rendered in '{folder}'",
+            "a process that was ended from outside",
+            "take fewer workers, or free memory",
+        ) from error
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
 
