@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from batch_parts import rows_in
+from batch_parts import disc, rows_in
+from PIL import Image
 
-from blemish import Failure, Inspector
+from blemish import Failure, Inspector, Sample
 from blemish.batch import BatchSettings, Entry, run_batch
 from blemish.batch.inspecting import InspectorRows
 from blemish.batch.rows import Row, schema, table_of
@@ -52,6 +53,14 @@ def test_rows_are_the_predictions_of_the_inspector(disc_model: Path, pictures: P
     assert table_of(rows).schema == schema()
 
 
+def test_the_overlay_of_a_picture_longer_than_a_jpeg_may_be_is_smaller(disc_model: Path, tmp_path: Path) -> None:
+    Image.new("L", (66_000, 8)).save(tmp_path / "strip.png")
+    (row,) = maker(disc_model, tmp_path / "out").rows([Entry(0, "strip.png", str(tmp_path / "strip.png"))])
+    assert row["overlay"] is not None, row["error"]
+    with Image.open(tmp_path / "out" / row["overlay"]) as drawn:
+        assert max(drawn.size) == 65_500
+
+
 def test_files_of_another_file_system_are_decoded_alike(disc_model: Path, pictures: Path) -> None:
     fsspec = pytest.importorskip("fsspec")
     memory = fsspec.filesystem("memory")
@@ -73,10 +82,10 @@ def test_one_image_that_breaks_the_program_leaves_the_others(
     made, given = maker(disc_model), entries(pictures)
     predict = prediction.predict
 
-    def fails(model: Any, batch: Any, category: Any) -> Any:
+    def fails(model: Any, batch: Any) -> Any:
         if batch[0].sample.name.endswith("3.png"):
             raise ValueError("a fault")
-        return predict(model, batch, category)
+        return predict(model, batch)
 
     monkeypatch.setattr(prediction, "predict", fails)
     rows = list(made.rows(given))
@@ -94,13 +103,13 @@ def test_an_image_that_does_not_fit_into_memory_has_an_error(
     made, given = maker(disc_model), entries(pictures)
     predict, tries = prediction.predict, 0
 
-    def fails(model: Any, batch: Any, category: Any) -> Any:
+    def fails(model: Any, batch: Any) -> Any:
         nonlocal tries
         if any(one.sample.name.endswith("3.png") for one in batch):
             tries += 1
             if is_alone or tries == 1:
                 raise MemoryError
-        return predict(model, batch, category)
+        return predict(model, batch)
 
     broken = sum(row["error"] is not None for row in made.rows(given))
     monkeypatch.setattr(prediction, "predict", fails)
@@ -127,6 +136,32 @@ def test_a_category_is_kept_or_refused_in_its_row(disc_model: Path, pictures: Pa
     one = Entry(0, "a", str(pictures / "0.png"), category="disc")
     (row,) = maker(disc_model).rows([one])
     assert (row["category"], row["error"]) == ("disc", None)
+
+
+def test_categories_that_alternate_are_one_stream(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One picture is decoded while the one before is inspected, of whatever product; of each the rows are its own."""
+    from blemish.model import prediction
+
+    dark = {kind: [disc(seed) // shade for seed in range(6)] for kind, shade in (("bright", 1), ("dark", 3))}
+    good = [Sample(image, category=kind) for kind, images in dark.items() for image in images]
+    Inspector("pixels", "patchcore", image_size=64, device="cpu").fit(good).save(tmp_path / "model")
+    given = []
+    for i in range(6):
+        Image.fromarray(disc(50 + i, defective=i > 3) // (3 if i % 2 else 1)).save(tmp_path / f"{i}.png")
+        given.append(Entry(i, f"{i}", str(tmp_path / f"{i}.png"), category=("bright", "dark", None, "none")[i % 4]))
+    made, stream, streams = maker(tmp_path / "model"), prediction.inspect_stream, []
+
+    def counted(*arguments: Any, **options: Any) -> Any:
+        streams.append(arguments)
+        return stream(*arguments, **options)
+
+    monkeypatch.setattr(prediction, "inspect_stream", counted)
+    rows = list(made.rows(given))
+    assert len(streams) == 1
+    assert without_seconds(rows) == without_seconds([row for entry in given for row in made.rows([entry])])
+    assert [row["category"] for row in rows] == ["bright", "dark", "bright", "none", "bright", "dark"]
+    assert [row["error"] is not None for row in rows] == [False, False, False, True, False, False]
+    assert [row["verdict"] for row in rows[-2:]] == ["defective"] * 2
 
 
 def test_a_replaced_model_is_noticed(disc_model: Path) -> None:

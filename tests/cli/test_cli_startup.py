@@ -112,3 +112,40 @@ def test_an_option_left_out_is_its_default_path() -> None:
     from blemish.cli.options import given_path
 
     assert given_path(Path("demo")) == Path("demo") == given_path("demo")
+
+
+def test_names_that_a_log_cannot_hold_are_no_error(process: Process, tmp_path: Path) -> None:
+    """A pipe under Windows has an old encoding of one byte a letter."""
+    ended = process("fit", tmp_path / "Ω", "-o", tmp_path / "m", env={**os.environ, "PYTHONIOENCODING": "cp1252"})
+    assert ended.returncode == 2
+    assert "?'; got nothing there" in ended.stderr
+
+
+@pytest.mark.parametrize("error", [MemoryError(), RuntimeError("CUDA out of memory. Tried to allocate 2 GiB")])
+def test_too_little_memory_is_said(blemish: Blemish, monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+    def full() -> None:
+        raise error
+
+    monkeypatch.setattr("blemish.cli.doctor.versions", full)
+    result = blemish("doctor")
+    assert result.exit_code == 2
+    assert "enough memory" in result.stderr
+    assert "--image-size" in result.stderr
+
+
+def test_a_path_of_an_unknown_user_is_taken_as_it_is() -> None:
+    from blemish.cli.options import given_path
+
+    assert given_path("~nobody-of-this-name/m") == Path("~nobody-of-this-name/m")
+
+
+def test_brackets_in_a_table_stay(capsys: pytest.CaptureFixture[str]) -> None:
+    """Folders and products may be called like the marks by which rich colours words."""
+    from blemish.cli.console import show, table_of, width_of
+
+    table = table_of("Encoders", "name", "state")
+    table.add_row("[v2]", "loads from: /data/[/line]/model")
+    show(table)
+    line = capsys.readouterr().out.splitlines()[-2].rstrip()
+    assert line.split(maxsplit=1) == ["[v2]", "loads from: /data/[/line]/model"]
+    assert width_of(table) >= len(line)

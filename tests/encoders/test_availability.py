@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 
 from blemish import encoders
-from blemish.encoders.availability import hub_snapshot
+from blemish.encoders.availability import best_available, hub_cache, hub_snapshot
+from blemish.encoders.factory import is_folder_name
 from blemish.registry import ENCODERS
 
 FROM_HUB = next(name for name, entry in ENCODERS.items() if entry.hub)
@@ -31,6 +33,13 @@ def test_a_downloaded_encoder_loads(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert hub_snapshot(ENCODERS[FROM_HUB].hub) == snapshot
 
 
+def test_a_link_to_what_was_deleted_is_no_download(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
+    snapshot = cached(tmp_path, FROM_HUB)
+    snapshot.with_name("old").symlink_to(tmp_path / "gone")
+    assert hub_snapshot(ENCODERS[FROM_HUB].hub) == snapshot
+
+
 def test_a_cache_that_may_not_be_read_is_said_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
     cached(tmp_path, FROM_HUB)
@@ -44,3 +53,19 @@ def test_a_cache_that_may_not_be_read_is_said_so(tmp_path: Path, monkeypatch: py
     assert "permission denied" in found.why
     assert hub_snapshot(ENCODERS[FROM_HUB].hub) is None
     assert encoders.best_available()[0]  # something else is found
+
+
+@pytest.mark.skipif(os.name == "nt", reason="users by number")
+def test_a_user_without_a_home_may_learn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Containers run under numbers that belong to nobody."""
+    import pwd
+
+    def unknown(number: int) -> None:
+        raise KeyError(number)
+
+    for variable in ("HOME", "HF_HOME", "HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(variable, raising=False)
+    monkeypatch.setattr(pwd, "getpwuid", unknown)
+    assert not hub_cache().exists()
+    assert best_available()[0]
+    assert is_folder_name("~nobody-of-this-name/model")

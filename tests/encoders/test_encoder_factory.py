@@ -86,5 +86,6 @@ def test_unknown_name_lists_close_ones() -> None:
 def test_wrong_precision_and_device() -> None:
     with pytest.raises(SettingsError, match="precision"):
         encoders.build("pixels", precision="fp8")
-    with pytest.raises(SettingsError, match="device"):
-        encoders.build("pixels", device="toaster")
+    for device in ("toaster", "meta", "xpu:99"):  # no device, one that holds no numbers, one that is not there
+        with pytest.raises(SettingsError, match="device"):
+            encoders.build("pixels", device=device)

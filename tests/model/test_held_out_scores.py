@@ -35,7 +35,7 @@ SCORES = HeldOutScores([1.0, 2.0, 3.0], [1.0, 2.0, 3.0])
 
 def test_scores_of_images_left_out_one_by_one_are_lowered_for_the_image_missed() -> None:
     for images in (2, 4, FEW - 1):
-        found = calibrate(SCORES, 0.05, CalibrationSource(images, 3, folds=images))
+        found = calibrate(SCORES, 0.05, CalibrationSource(images, 3, folds=images), images)
         lowered = (images / (images - 1)) ** (-SLOPE_SHRINKAGE * DEFAULT_SLOPE)
         assert found.scores.tolist() == pytest.approx([lowered * s for s in SCORES.scores])
         assert f"times {lowered:.2f}" in found.source.words
@@ -47,25 +47,26 @@ def test_the_bias_follows_the_learning_curve_that_two_left_out_show(images: int,
     """Scores that fall as a power of the number of images: the bias is that power's, shrunk."""
     power = 0.3 * exponent
     grown = [math.log((images - 2) ** -power / (images - 1) ** -power)] * 2
-    source = CalibrationSource(images, images, folds=images, score_exponent=exponent)
     expected = SLOPE_SHRINKAGE * math.log((images - 1) ** -power / images**-power)
-    assert leave_one_out_bias(grown, source) == pytest.approx(expected)
-    assert leave_one_out_bias([-0.1, 0.0], source) == 0  # one image more never makes normal images more anomalous
+    assert leave_one_out_bias(grown, images, exponent) == pytest.approx(expected)
+    assert (
+        leave_one_out_bias([-0.1, 0.0], images, exponent) == 0
+    )  # one image more never makes normal images more anomalous
 
 
 def test_scores_of_copies_are_raised_and_those_of_enough_images_stand() -> None:
-    copied = calibrate(SCORES, 0.05, CalibrationSource(1, 1, copies=True))
+    copied = calibrate(SCORES, 0.05, CalibrationSource(1, 1, copies=True), 1)
     assert copied.scores.tolist() == pytest.approx([COPIES_CORRECTION * s for s in SCORES.scores])
     for source in (CalibrationSource(FEW, 3, folds=FOLDS), CalibrationSource(4, 3)):
-        assert calibrate(SCORES, 0.05, source).scores.tolist() == SCORES.scores
+        assert calibrate(SCORES, 0.05, source, source.images).scores.tolist() == SCORES.scores
 
 
 def test_squared_distances_scatter_twice_as_much() -> None:
     """The limit for squares of scores is the square of the limit for the scores."""
     squares = HeldOutScores([s**2 for s in SCORES.scores], [s**2 for s in SCORES.peaks])
     for source in (CalibrationSource(4, 3, folds=3), CalibrationSource(3, 3, copies=True), CalibrationSource(3, 3)):
-        plain = calibrate(SCORES, 0.05, source)
-        squared = calibrate(squares, 0.05, replace(source, score_exponent=2))
+        plain = calibrate(SCORES, 0.05, source, source.images)
+        squared = calibrate(squares, 0.05, replace(source, score_exponent=2), source.images)
         assert squared.threshold == pytest.approx(plain.threshold**2)
         assert squared.p_value(2.5**2) == pytest.approx(plain.p_value(2.5))
 
@@ -179,6 +180,11 @@ def test_images_to_learn_from_alone_do_not_count_as_evidence(part: Callable[...,
     source = found.calibrations[None].source
     assert source.images == 9
     assert source.correction < 1  # as for any nine that were left out one by one
+    pair = Inspector(**options).fit(
+        [part(seed=i) for i in range(2)], learned_only=[part(seed=50 + i) for i in range(8)]
+    )
+    missed = (10 / 9) ** (-SLOPE_SHRINKAGE * DEFAULT_SLOPE)  # one of the ten that are learned from, not of two
+    assert pair.calibrations[None].source.correction == pytest.approx(missed)
     single = Inspector(**options).fit([part(seed=0)], learned_only=[part(seed=50 + i) for i in range(4)])
     assert "changed copies of 1 good picture" in single.calibrations[None].source.words
     with pytest.raises(DatasetError, match="thresholds may rest on"):

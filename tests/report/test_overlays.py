@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
+import io
 import time
 from dataclasses import replace
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from blemish.errors import ImageError
 from blemish.preprocessing.ignored_area import resized_area
 from blemish.report.colours import HEAT, from_oklab
-from blemish.report.overlays import _strip_texts, draw_ignored, draw_mask, draw_overlay, heat_image, thumbnail
+from blemish.report.overlays import (
+    JPEG_SIDE,
+    _strip_texts,
+    draw_ignored,
+    draw_mask,
+    draw_overlay,
+    fits_jpeg,
+    heat_image,
+    thumbnail,
+)
 from blemish.types import VERDICTS, Region
 
 
@@ -172,3 +183,12 @@ def test_no_letters_where_they_do_not_fit(grain):
     assert drawn[:, 10:20].any()
     assert drawn.max() < 255
     assert not drawn[:, 20:].any()
+
+
+@pytest.mark.parametrize("size", [(JPEG_SIDE + 1, 2), (2, JPEG_SIDE + 1), (JPEG_SIDE, 2)])
+def test_what_a_jpeg_cannot_hold_gets_smaller(size: tuple[int, int]) -> None:
+    image = np.zeros((*size, 3), np.uint8)
+    fitting = fits_jpeg(image)
+    assert max(fitting.shape) == JPEG_SIDE
+    assert (fitting is image) == (max(size) == JPEG_SIDE)
+    Image.fromarray(fitting).save(io.BytesIO(), "JPEG")

@@ -14,6 +14,7 @@ from PIL import Image
 from serve_parts import TOY, served
 
 from blemish.serve.records import Product
+from blemish.serve.rendering import jpeg
 from blemish.serve.service import Service
 
 
@@ -23,6 +24,13 @@ def deep_png(seed: int, defective: bool = False) -> bytes:
     file = io.BytesIO()
     Image.fromarray((grey * 16).astype(np.uint16)).save(file, "PNG")
     return file.getvalue()
+
+
+@pytest.mark.parametrize("size", [(66_000, 2), (2, 66_000)])
+def test_what_is_longer_than_a_jpeg_may_be_is_shown_smaller(size: tuple[int, int]) -> None:
+    content, kind = jpeg(np.zeros((*size, 3), np.uint8))
+    assert kind == "image/jpeg"
+    assert max(Image.open(io.BytesIO(content)).size) == 65_500
 
 
 def brightness(content: bytes) -> float:

@@ -96,11 +96,33 @@ def test_a_full_disk_is_an_output_error_that_names_the_target(
     assert names_in(tmp_path) == []
 
 
-def test_what_safetensors_says_of_a_full_disk_is_an_output_error(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("number", "do"),
+    [
+        (errno.ENOSPC, "free some room"),
+        (errno.EDQUOT, "free some room"),
+        (errno.EFBIG, "takes larger files"),
+        (errno.EIO, "check the disk"),
+        (errno.EROFS, "mount the disk for writing"),
+        (errno.EACCES, "mend the permissions"),
+        (errno.ENAMETOOLONG, "a shorter name"),
+        (errno.EMFILE, "ulimit -n"),
+    ],
+)
+def test_a_failure_to_write_says_what_to_do_whoever_wrote(tmp_path: Path, number: int, do: str) -> None:
     from safetensors import SafetensorError
 
-    with pytest.raises(OutputError, match="free some room"), atomic_file(tmp_path / "a"):
-        raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+    with pytest.raises(OutputError, match=rf"{os.strerror(number)}.*{do}"), atomic_file(tmp_path / "a"):
+        raise OSError(number, os.strerror(number))
+    with pytest.raises(OutputError, match=rf"{os.strerror(number)}.*{do}"), atomic_file(tmp_path / "a"):
+        raise SafetensorError(f"Error while serializing: I/O error: {os.strerror(number)} (os error {number})")
+
+
+def test_an_error_of_safetensors_without_a_number_is_an_output_error(tmp_path: Path) -> None:
+    from safetensors import SafetensorError
+
+    with pytest.raises(OutputError, match="InvalidHeader"), atomic_file(tmp_path / "a"):
+        raise SafetensorError("InvalidHeader")
 
 
 def test_whether_a_place_can_be_written_is_tried_without_a_trace(tmp_path: Path) -> None:

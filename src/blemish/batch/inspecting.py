@@ -9,8 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field
-from itertools import groupby
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -55,8 +54,8 @@ class MakerSpec:
 class InspectorRows:
     """Rows by the model in the folder `model`, whose sha256 must be that of the `origin`.
 
-    `out` is the folder of the results, None for no overlays. Images of the same category, given or not, that follow one
-    another are inspected as one stream, decoded ahead. Raises ModelError for a model that was replaced meanwhile.
+    `out` is the folder of the results, None for no overlays. Images are inspected as one stream, decoded ahead,
+    whatever their categories. Raises ModelError for a model that was replaced meanwhile.
     """
 
     def __init__(
@@ -80,47 +79,46 @@ class InspectorRows:
 
     def rows(self, entries: Sequence[Entry]) -> Iterator[Row]:
         """One row for each entry, in order. What a file does wrong stands in its row; OutputError and faults end it."""
-        for category, members in groupby(entries, lambda entry: entry.category):
-            yield from self._rows_of_category(list(members), category)
-
-    def _rows_of_category(self, entries: Sequence[Entry], category: str | None) -> Iterator[Row]:
-        model = self.inspector.model_
-        given = category if self.inspector.categories else None  # a model of one unnamed category knows no names
-        try:
-            model.check_category(given)
-        except SettingsError as error:
-            yield from (failure_row(entry, str(error), self.origin) for entry in entries)
-            return
         done = 0
         while done < len(entries):
             try:
-                for row in self._stream(entries[done:], given):
+                for row in self._stream(entries[done:]):
                     yield row
                     done += 1
             except OutputError:
                 raise
             except Exception:  # of one image, perhaps another one of its batch: one by one it shows
-                yield self._row_alone(entries[done], given)
+                yield self._row_alone(entries[done])
                 done += 1
 
-    def _row_alone(self, entry: Entry, category: str | None) -> Row:
+    def _row_alone(self, entry: Entry) -> Row:
         """The row of one image, inspected by itself; an error that it raises is its own."""
         try:
-            (row,) = self._stream([entry], category)
+            (row,) = self._stream([entry])
         except OutputError:
             raise
         except Exception as error:
             return failure_row(entry, self._in_words(error), self.origin)
         return row
 
-    def _stream(self, entries: Sequence[Entry], category: str | None) -> Iterator[Row]:
+    def _stream(self, entries: Sequence[Entry]) -> Iterator[Row]:
         from blemish.model.prediction import inspect_stream
 
-        model = self.inspector.model_
-        samples = (sample_of(entry, model.full_scale) for entry in entries)  # pulled by the thread that decodes ahead
-        with closing(inspect_stream(model, samples, category)) as stream:
+        samples = map(self._sample, entries)  # pulled by the thread that decodes ahead
+        with closing(inspect_stream(self.inspector.model_, samples, are_given=True)) as stream:
             for entry, item in zip(entries, stream, strict=True):
                 yield self._row(entry, item)
+
+    def _sample(self, entry: Entry) -> Sample | BlemishError:
+        """The sample of an entry, of the category that it names, if any; an error that it raises, in its place."""
+        model = self.inspector.model_
+        given = entry.category if self.inspector.categories else None  # a model of one unnamed category knows no names
+        try:
+            model.check_category(given)
+        except SettingsError as error:
+            return error
+        sample = sample_of(entry, model.full_scale)
+        return sample if isinstance(sample, BlemishError) else replace(sample, category=given)
 
     def _row(self, entry: Entry, item: Inspected) -> Row:
         if item.failure is not None:
@@ -137,7 +135,7 @@ class InspectorRows:
         from PIL import Image
 
         from blemish.data.samples import as_rgb
-        from blemish.report.overlays import draw_overlay
+        from blemish.report.overlays import draw_overlay, fits_jpeg
         from blemish.utils.atomic import atomic_file
 
         assert self.out is not None  # overlays are asked for
@@ -146,7 +144,7 @@ class InspectorRows:
         name = overlay_name(entry)
         with atomic_file(self.out / name, durable=False) as partial:
             drawn = draw_overlay(as_rgb(item.image), item.prediction)  # (H, W, 3)
-            Image.fromarray(drawn).save(partial, "JPEG", quality=90)
+            Image.fromarray(fits_jpeg(drawn)).save(partial, "JPEG", quality=90)
         return name
 
     def _in_words(self, error: Exception) -> str:

@@ -34,17 +34,17 @@ def table_width() -> int:
 
 
 def show(table: Table) -> None:
-    """A table, to the terminal's width or to `WIDE`."""
+    """A table, to the terminal's width or to `WIDE`; brackets in its cells, as paths have some, stay as they are."""
     from rich.console import Console
 
-    Console(highlight=False, width=table_width()).print(table)
+    Console(highlight=False, markup=False, width=table_width()).print(table)
 
 
 def width_of(table: Table) -> int:
     """The columns that a table needs to show every cell in one line."""
     from rich.console import Console
 
-    return Console(width=10_000).measure(table).maximum
+    return Console(markup=False, width=10_000).measure(table).maximum
 
 
 def table_of(title: str, *columns: str, numeric: tuple[str, ...] = ()) -> Table:

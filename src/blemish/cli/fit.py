@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from blemish.cli.options import (
+    MOST_SEED,
     AssumeGood,
     BitDepth,
     Cache,
@@ -61,7 +62,9 @@ def fit(
     shots: Annotated[
         int | None, typer.Option("--shots", metavar="K", min=1, help="Learn from K pictures of each category alone.")
     ] = None,
-    seed: Annotated[int, typer.Option("--seed", metavar="S", min=0, help="Decides the shots and all randomness.")] = 0,
+    seed: Annotated[
+        int, typer.Option("--seed", metavar="S", min=0, max=MOST_SEED, help="Decides the shots and all randomness.")
+    ] = 0,
     false_alarm_rate: FalseAlarmRate = 0.05,
     unsure_rate: UnsureRate = None,
     category: Category = None,
@@ -124,6 +127,7 @@ def fit(
         of_pictures = {"--ignore": ignore, "--product": category, "--shots": shots, "--clean": clean}
         refuse_with_zero_shot(of_pictures | {"--cache": cache, "--assume-good": assume_good, "--pages": pages})
     chosen = parse_settings(settings or [])
+    refuse_options_as_settings(chosen)
     ignored = parse_ignored(ignore or [])
     geometry = scan_geometry(intrinsics, depth_scale, mm_per_pixel, grid)
     with collected_warnings() as warnings:
@@ -218,6 +222,15 @@ def check_one_source(paths: Sequence[str] | None, zero_shot: str | None) -> None
             "both" if paths else "neither",
             "give one of them; with good pictures the name goes to --product",
         )
+
+
+def refuse_options_as_settings(settings: Mapping[str, object]) -> None:
+    """Raise SettingsError for one of the detector's `settings` that is an option of the command, whatever it names."""
+    own = ("text_encoder", "precision", "bit_depth", "units")
+    options = {name: f"--{name.replace('_', '-')}" for name in own} | {"geometry": "--intrinsics"}
+    for name, option in options.items():
+        if name in settings:
+            raise SettingsError(f"{option} as an option of its own", f"--set {name}=…", f"use {option}")
 
 
 def refuse_with_zero_shot(options: Mapping[str, object]) -> None:

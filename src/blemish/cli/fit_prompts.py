@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from blemish.cli.options import Cache, Device, DeviceName, given_path
+from blemish.cli.options import MOST_SEED, Cache, Device, DeviceName, given_path
 
 
 def fit_prompts(
@@ -28,7 +28,9 @@ def fit_prompts(
     image_size: Annotated[int, typer.Option("--image-size", metavar="N", min=1, help="Side in pixels.")] = 518,
     epochs: Annotated[int, typer.Option("--epochs", metavar="N", min=1, help="How often each picture is seen.")] = 15,
     batch_size: Annotated[int, typer.Option("--batch-size", metavar="N", min=1, help="Pictures a step.")] = 8,
-    seed: Annotated[int, typer.Option("--seed", metavar="S", min=0, help="Decides all randomness.")] = 111,
+    seed: Annotated[
+        int, typer.Option("--seed", metavar="S", min=0, max=MOST_SEED, help="Decides all randomness.")
+    ] = 111,
     device: DeviceName = Device.auto,
     cache: Cache = None,
 ) -> None:

@@ -7,6 +7,7 @@ Exit codes: 0 all done; 1 a picture is not good (only with --fail-on-defect); 2 
 from __future__ import annotations
 
 import errno
+import io
 import os
 import signal
 import sys
@@ -36,6 +37,10 @@ from blemish.utils.paths import shown
 
 _OF_THE_SYSTEM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.EMFILE})
 WRONG_USAGE, FAULT, INTERRUPTED, TERMINATED = 2, 70, 130, 143
+NO_MEMORY = (
+    "expected enough memory for pictures and model; got too little; close other programs, give a smaller --image-size "
+    "or smaller pictures, or, on a full GPU, --device cpu"
+)
 
 
 class Commands(TyperGroup):
@@ -61,6 +66,8 @@ class Commands(TyperGroup):
         except Exception as error:
             if is_typers_own(error):
                 raise
+            if is_out_of_memory(error):
+                raise reported(ctx, NO_MEMORY, WRONG_USAGE, error) from error
             raise unforeseen(ctx, error) from error
 
 
@@ -77,6 +84,14 @@ def file_error_in_words(error: OSError) -> str:
         do = "check the path and the disk"
     place = "" if error.filename is None else f" at '{shown(error.filename)}'"
     return f"expected a file or folder that can be used{place}; got {error.strerror}; {do}"
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether memory ran out, of the machine or of a GPU: torch says so by a RuntimeError."""
+    said = ("out of memory", "can't allocate memory")
+    return isinstance(error, MemoryError) or (
+        isinstance(error, RuntimeError) and any(words in str(error) for words in said)
+    )
 
 
 def is_typers_own(error: BaseException) -> bool:
@@ -145,7 +160,13 @@ for name, command in COMMANDS.items():
 
 
 def main() -> None:
-    """The entry point: a polite kill ends like Ctrl-C does, so that temporary files are cleared away."""
+    """The entry point: a polite kill ends like Ctrl-C does, so that temporary files are cleared away.
+
+    What the encoding of a terminal or of a log cannot hold, as many a file's name, is written as "?".
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # None for a program without a console
+            stream.reconfigure(errors="replace")
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(TERMINATED))
     # Torch's threads spin long while they wait, which slows all programs where cores are few; a thirtieth is enough
     # (benchmarks/waiting_threads.py).

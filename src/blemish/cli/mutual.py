@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -96,7 +97,7 @@ def inspect_without_model(
 
 def title_of(path: str) -> str:
     """The heading of the report: the name of the first folder or picture that was given."""
-    place = Path(path).expanduser()
+    place = Path(os.path.expanduser(path))
     return f"{place.resolve().name if place.exists() else 'Pictures'}, judged without a model"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -11,6 +12,7 @@ import typer
 from blemish.errors import SettingsError
 from blemish.registry import DETECTORS, ENCODERS
 
+MOST_SEED = 2**32 - 1  # that every source of random numbers takes
 SOME_UNREADABLE = 3  # exit code of a command that went on without files that cannot be read
 
 
@@ -43,7 +45,7 @@ def given_path(text: str | Path) -> Path:
         return text
     if not text.strip():
         raise SettingsError("a path", "an empty one", "check the variable that should hold it")
-    return Path(text).expanduser()
+    return Path(os.path.expanduser(text))
 
 
 ModelFolder = Annotated[

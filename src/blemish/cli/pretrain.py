@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from blemish.cli.options import (
+    MOST_SEED,
     DepthScale,
     Device,
     DeviceName,
@@ -50,7 +51,7 @@ def pretrain(
     steps: Annotated[
         int | None, typer.Option("--steps", metavar="N", min=1, help="How long to learn; the method's own if unset.")
     ] = None,
-    seed: Annotated[int, typer.Option("--seed", metavar="S", min=0, help="Decides all randomness.")] = 0,
+    seed: Annotated[int, typer.Option("--seed", metavar="S", min=0, max=MOST_SEED, help="Decides all randomness.")] = 0,
     device: DeviceName = Device.auto,
     settings: PretrainingSettings = None,
     units: Units = None,

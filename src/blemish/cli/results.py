@@ -28,7 +28,6 @@ COLUMNS = (
     *("regions", "identity"),
 )
 ROWS, TABLE, OVERLAYS, MAPS = "results.jsonl", "results.csv", "overlays", "maps"
-JPEG_SIDE = 65_500  # pixels a side that libjpeg writes at most
 NO_MAP = np.zeros((0, 0), dtype=np.float32)  # of a prediction that was read back from its row
 
 Row = dict[str, Any]
@@ -194,14 +193,14 @@ def overlay_of(prediction: Prediction, image: ImageOrScan) -> np.ndarray:
 
     Smaller than the picture where that has more pixels a side than a JPEG can hold, as one of a line-scan camera may.
     """
-    from blemish.report.overlays import draw_overlay, thumbnail
+    from blemish.report.overlays import draw_overlay, fits_jpeg
     from blemish.report.views import side_by_side
 
     drawn = draw_overlay(picture_of(image), prediction)
     relief = relief_of(image) if isinstance(image, Scan) and image.image is not None else None
     if relief is not None:
         drawn = side_by_side([drawn, draw_overlay(relief, prediction, strip=False)])
-    return thumbnail(drawn, JPEG_SIDE) if max(drawn.shape) > JPEG_SIDE else drawn
+    return fits_jpeg(drawn)
 
 
 def _row_in(line: str) -> Row | None:

@@ -7,7 +7,7 @@ stored in the model, and applied to every image inspected. The user can state it
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from blemish.data.readers.base import FORMATS
 from blemish.data.readers.pillow import BITS_TAG, is_deep_png, is_wide, without_pillows_limit
 from blemish.errors import ImageError, SettingsError
 from blemish.types import Sample
+from blemish.utils.indices import evenly_spaced
 
 LEAST_BITS, MOST_BITS = 8, 32
 CAMERA_BITS = (8, 10, 12, 14, 16, 24, 32)  # depths that cameras and file formats have
@@ -81,7 +82,7 @@ def learn_full_scale(samples: Sequence[Sample], bit_depth: int | None = None) ->
     stated = FullScale(bits=bit_depth, stated=bit_depth is not None)  # checks it first
     wide = [sample.image for sample in samples if sample.image is not None and _may_be_wide(sample.image)]
     highest_integer, highest_float = -1, -1.0
-    for image in _evenly(wide, LEARNED_FROM):
+    for image in (wide[i] for i in evenly_spaced(len(wide), LEARNED_FROM)):
         levels = _undeclared_levels(image)
         if levels is None or levels.size == 0:
             continue
@@ -223,9 +224,3 @@ def _undeclared_levels(image: Path | np.ndarray) -> np.ndarray | None:
     if levels is None or levels.dtype == np.uint8 or levels.dtype.kind not in "uif":
         return None
     return levels[..., :3] if levels.ndim == 3 else levels
-
-
-def _evenly(items: Sequence[Any], most: int) -> Iterable[Any]:
-    if len(items) <= most:
-        return items
-    return [items[i] for i in np.linspace(0, len(items) - 1, most).round().astype(int)]

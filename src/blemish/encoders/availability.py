@@ -92,7 +92,7 @@ def _in_packages(entry: EncoderEntry) -> Availability:
 
 def _in_variable(entry: EncoderEntry) -> Availability:
     place = os.environ.get(entry.variable, "")
-    if place and Path(place).expanduser().exists():
+    if place and os.path.exists(os.path.expanduser(place)):
         return Availability(True, place, f"named by {entry.variable}")
     why = f"{entry.variable} names {place}, which does not exist" if place else f"{entry.variable} names no weights"
     return Availability(False, "", f"{why}; run: {entry.get}")
@@ -129,7 +129,8 @@ def _snapshot(hub_id: str) -> Path | None:
     snapshots = hub_cache() / f"models--{hub_id.replace('/', '--')}" / "snapshots"
     if not snapshots.is_dir():
         return None
-    for folder in sorted(snapshots.iterdir(), key=lambda f: f.stat().st_mtime, reverse=True):
+    folders = [folder for folder in snapshots.iterdir() if folder.is_dir()]  # no links to what was deleted
+    for folder in sorted(folders, key=lambda f: f.stat().st_mtime, reverse=True):
         if any(
             (folder / config).is_file() and any((folder / name).is_file() for name in weights)
             for config, weights in _SNAPSHOTS.items()
@@ -145,9 +146,12 @@ def revision_of(folder: Path) -> str:
 
 
 def hub_cache() -> Path:
-    """The folder in which Hugging Face tools keep downloads, by their environment variables."""
+    """The folder in which Hugging Face tools keep downloads, by their environment variables.
+
+    A user without a home, as containers have, keeps "~" in it, which is no folder.
+    """
     for variable in ("HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE"):
         if os.environ.get(variable):
-            return Path(os.environ[variable]).expanduser()
+            return Path(os.path.expanduser(os.environ[variable]))
     cache_home = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "huggingface"
-    return Path(os.environ.get("HF_HOME") or cache_home).expanduser() / "hub"
+    return Path(os.path.expanduser(os.environ.get("HF_HOME") or cache_home)) / "hub"

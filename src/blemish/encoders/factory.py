@@ -72,7 +72,7 @@ def build(
         points = build_points(text, stride=points_stride, layers=layers, device=device, precision=precision)
         return cast(Encoder, points)
     if text not in ENCODERS and is_folder_name(text):
-        folder = Path(text).expanduser()
+        folder = Path(os.path.expanduser(text))
         # Some snapshots hold the weights under both kinds of names; those with transformers' config are its own.
         is_open_clip = (folder / "open_clip_config.json").is_file() and not (folder / "config.json").is_file()
         if is_open_clip or is_naflex(folder):
@@ -140,7 +140,7 @@ def build_points(
     """
     text = os.fspath(name_or_folder)
     if text not in ENCODERS and sees_points(text):
-        entry, kwargs = ENCODERS[POINT_TRANSFORMER], {"source": str(Path(text).expanduser())}
+        entry, kwargs = ENCODERS[POINT_TRANSFORMER], {"source": os.path.expanduser(text)}
     else:
         entry, kwargs = lookup(text, ENCODERS, "encoder"), {}
     load = resolve(entry.target)
@@ -185,7 +185,7 @@ def absolute_name(name_or_folder: str | os.PathLike[str]) -> str:
     """An encoder's name with its folders as full paths, so that it means the same from any working directory."""
     text = os.fspath(name_or_folder)
     names = joined_names(text)
-    return "+".join(str(Path(name).expanduser().resolve()) if _is_path(name) else name for name in names)
+    return "+".join(str(Path(os.path.expanduser(name)).resolve()) if _is_path(name) else name for name in names)
 
 
 def check_encoder_name(name_or_folder: str | os.PathLike[str]) -> None:
@@ -203,4 +203,4 @@ def _is_path(name: str) -> bool:
 
 def is_folder_name(text: str) -> bool:
     """Whether `text` means a folder rather than a name: it exists as one, or is written like a path."""
-    return Path(text).expanduser().is_dir() or os.sep in text or text.startswith(("~", "."))
+    return os.path.isdir(os.path.expanduser(text)) or os.sep in text or text.startswith(("~", "."))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import shutil
 import warnings
 from collections.abc import Iterator
@@ -148,7 +149,7 @@ def with_disk_cache(encoder: Encoder, folder: Path, most_bytes: int = MOST_BYTES
     precision = str(getattr(encoder, "precision", ""))
     aligned = [one for one in [getattr(encoder, "alignment", None)] if one]  # none: as ever, so that caches stay valid
     part = hashlib.sha256(repr((*facts, precision, *aligned)).encode()).hexdigest()[:16]
-    return CachingEncoder(encoder, folder.expanduser() / part, most_bytes, half=True)
+    return CachingEncoder(encoder, Path(os.path.expanduser(folder)) / part, most_bytes, half=True)
 
 
 def key_of(image: ImageOrScan) -> str:

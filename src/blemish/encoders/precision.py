@@ -29,6 +29,13 @@ def resolve_device(device: str) -> torch.device:
         raise SettingsError("a device: auto, cpu or cuda", repr(device), "choose one of them") from error
     if resolved.type == "cuda" and not torch.cuda.is_available():
         raise SettingsError("a usable CUDA device", f"{device!r}, but torch sees none", "use the device cpu or auto")
+    try:
+        torch.zeros(1, device=resolved).item()  # of a device that holds no numbers ("meta"), there are none to ask for
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        why = str(error).partition("\n")[0].partition(". ")[0]
+        raise SettingsError(
+            "a device that torch can use", f"{device!r} ({why})", "use the device cpu or auto"
+        ) from error
     return resolved
 
 

@@ -183,6 +183,7 @@ def calibrations_of(
     names = loader.categories or ("",) * len(loader)
     given, copied = plan.counts(names), {names[i] for i in plan.copied}
     folds = {name: sum(any(names[i] == name for i in fold) for fold in plan.folds) for name in found}
+    fitted_on = Counter(names[i] for i in plan.fitted)
     return {
         name: calibrate(
             held,
@@ -194,30 +195,34 @@ def calibrations_of(
                 copies=name in copied,
                 score_exponent=loader.needs.score_exponent,
             ),
+            fitted_on[name],
         )
         for name, held in found.items()
     }
 
 
-def calibrate(held: HeldOutScores, rate: float, source: CalibrationSource) -> Calibration:
-    """The calibration from held-out scores, corrected by what is known of how they differ from those of new images."""
+def calibrate(held: HeldOutScores, rate: float, source: CalibrationSource, fitted_on: int) -> Calibration:
+    """The calibration from held-out scores, corrected by what is known of how they differ from those of new images.
+
+    `fitted_on` is how many images of the category the final detector knows: more than `source.images` where some are
+    never held out.
+    """
     unimodal = {
-        modality: calibrate(own, rate, replace(source, held_out=len(own.scores)))
+        modality: calibrate(own, rate, replace(source, held_out=len(own.scores)), fitted_on)
         for modality, own in held.unimodal.items()
     }
     correction = COPIES_CORRECTION if source.copies else 1.0
     correction **= source.score_exponent
     if source.folds and source.images < FEW:
-        correction = math.exp(-leave_one_out_bias(held.with_two_out, source))
+        correction = math.exp(-leave_one_out_bias(held.with_two_out, fitted_on, source.score_exponent))
     scores, peaks = (np.asarray(values, dtype=np.float64) * correction for values in (held.scores, held.peaks))
     found = Calibration.of(scores, peaks, rate, replace(source, correction=correction))
     return replace(found, unimodal=unimodal, defect_gains=np.sort(np.asarray(held.with_defects, dtype=np.float64)))
 
 
-def leave_one_out_bias(with_two_out: Sequence[float], source: CalibrationSource) -> float:
-    """How far log scores of images that were left out one by one lie above those of new images."""
-    images = source.images
-    slope = DEFAULT_SLOPE * source.score_exponent
+def leave_one_out_bias(with_two_out: Sequence[float], images: int, score_exponent: int = 1) -> float:
+    """How far log scores of images that were left out one by one, of the `images` fitted on, lie above new ones'."""
+    slope = DEFAULT_SLOPE * score_exponent
     if with_two_out:
         slope = max(0.0, float(np.mean(with_two_out))) / math.log((images - 1) / (images - 2))
     return SLOPE_SHRINKAGE * slope * math.log(images / (images - 1))

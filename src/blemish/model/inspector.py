@@ -165,7 +165,7 @@ class Inspector:
         model.check_category(category)
         if isinstance(image, (str, Path)) and Path(image).is_dir():
             raise ImageError(f"a picture at '{shown(image)}'", "a folder", "give a picture, or call inspect_many")
-        return prediction.predict(model, [prediction.open_image(model, as_sample(image), category)], category)[0]
+        return prediction.predict(model, [prediction.open_image(model, as_sample(image), category)])[0]
 
     def inspect_many(
         self,

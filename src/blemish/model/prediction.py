@@ -56,12 +56,16 @@ class Inspected:
 
 @dataclass(frozen=True, eq=False)
 class Opened:
-    """A decoded image or scan, its frame where the category is known already, and the seconds that took."""
+    """A decoded image or scan, its frame where that is known already, and the seconds that took.
+
+    `category` is that which was given, None where it is to be recognised.
+    """
 
     sample: Sample
     image: ImageOrScan
     frame: Frame | None
     seconds: float
+    category: str | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,20 +87,27 @@ def inspect_stream(
     category: str | None = None,
     batch_size: int | None = None,
     is_live: bool = False,
+    are_given: bool = False,
 ) -> Generator[Inspected]:
     """Decode ahead in a thread; inspect a few images together, in order, so that memory stays bounded.
 
+    `category` is given for all of them, or, where `are_given`, that of each sample, which the model knows.
     `batch_size` images of equal framed size are encoded at once, by default 1 on a CPU and 16 elsewhere. Where the
     source `is_live`, an image never waits for the next one to arrive: batches are then as large as what is at hand.
     """
     size = batch_size or (16 if "cuda" in str(getattr(model.encoder, "device", "cpu")) else 1)
     batch: list[Opened] = []
-    with closing(ReadAhead(samples, lambda sample: open_or_fail(model, sample, category), 2 * size)) as stream:
+
+    def opened_ahead(sample: Sample | BlemishError) -> Opened | Inspected:
+        own = sample.category if are_given and isinstance(sample, Sample) else category
+        return open_or_fail(model, sample, own)
+
+    with closing(ReadAhead(samples, opened_ahead, 2 * size)) as stream:
         while True:
             try:
                 opened = next(stream, None)
             except Exception:  # of the source: what it gave before is inspected first
-                yield from inspect_batch(model, batch, category)
+                yield from inspect_batch(model, batch)
                 raise
             if opened is None:
                 break
@@ -104,16 +115,16 @@ def inspect_stream(
                 batch.append(opened)
             is_due = len(batch) == size or isinstance(opened, Inspected) or (is_live and not stream.has_result)
             if batch and is_due:
-                yield from inspect_batch(model, batch, category)
+                yield from inspect_batch(model, batch)
                 batch = []
             if isinstance(opened, Inspected):
                 yield opened
-        yield from inspect_batch(model, batch, category)
+        yield from inspect_batch(model, batch)
 
 
-def inspect_batch(model: FittedModel, batch: Sequence[Opened], category: str | None) -> Iterator[Inspected]:
+def inspect_batch(model: FittedModel, batch: Sequence[Opened]) -> Iterator[Inspected]:
     """Each image of a batch with its prediction."""
-    predictions = predict(model, batch, category) if batch else []
+    predictions = predict(model, batch) if batch else []
     for opened, prediction in zip(batch, predictions, strict=True):
         yield Inspected(opened.sample, opened.image, prediction)
 
@@ -138,7 +149,7 @@ def open_image(model: FittedModel, sample: Sample, category: str | None) -> Open
         warnings.warn(warning, stacklevel=2)
     is_certain = model.recognition_framing is None or category is not None
     frame = frame_of(model, image, category) if is_certain else None
-    return Opened(sample, image, frame, time.perf_counter() - started)
+    return Opened(sample, image, frame, time.perf_counter() - started, category)
 
 
 def frame_of(model: FittedModel, image: ImageOrScan, category: str | None) -> Frame:
@@ -147,10 +158,10 @@ def frame_of(model: FittedModel, image: ImageOrScan, category: str | None) -> Fr
 
 
 @quiet_numpy()
-def predict(model: FittedModel, batch: Sequence[Opened], category: str | None = None) -> list[Prediction]:
-    """The predictions for opened images; `category` where it is given."""
+def predict(model: FittedModel, batch: Sequence[Opened]) -> list[Prediction]:
+    """The predictions for opened images."""
     started = time.perf_counter()
-    encoded = encode_and_recognise(model, batch, category)
+    encoded = encode_and_recognise(model, batch)
     scored = [detector_scores(model.detector, one.features) for one in encoded]
     shared = (time.perf_counter() - started) / len(batch)
     found = []
@@ -166,19 +177,16 @@ def predict(model: FittedModel, batch: Sequence[Opened], category: str | None = 
     return found
 
 
-def encode_and_recognise(model: FittedModel, batch: Sequence[Opened], category: str | None) -> list[Encoded]:
+def encode_and_recognise(model: FittedModel, batch: Sequence[Opened]) -> list[Encoded]:
     """Frames and features of opened images, each with its category, given or recognised."""
     if model.recognition_framing is None:  # all categories are seen alike: what is scored is what is recognised
-        frames = [opened.frame or frame_of(model, opened.image, category) for opened in batch]
+        frames = [opened.frame or frame_of(model, opened.image, opened.category) for opened in batch]
         features = encode_frames(model, frames)
-        recognised = [model.recogniser.recognise(one, category) for one in features]
-        if category is None:
-            frames, features = framed_as_recognised(model, batch, frames, features, recognised)
+        recognised = recognised_in(model, batch, features)
+        frames, features = framed_as_recognised(model, batch, frames, features, recognised)
     else:
         small = [model.recognition_framing.frame(opened.image) for opened in batch]
-        recognised = [
-            model.recogniser.recognise(one, category) for one in encode_frames(model, small, for_recognition=True)
-        ]
+        recognised = recognised_in(model, batch, encode_frames(model, small, for_recognition=True))
         frames = [
             opened.frame or frame_of(model, opened.image, one.category)
             for opened, one in zip(batch, recognised, strict=True)
@@ -190,6 +198,11 @@ def encode_and_recognise(model: FittedModel, batch: Sequence[Opened], category: 
     ]
 
 
+def recognised_in(model: FittedModel, batch: Sequence[Opened], features: Sequence[Features]) -> list[Recognised]:
+    """The category of each opened image, given or recognised by its `features` `(1, h, w, D)`."""
+    return [model.recogniser.recognise(one, opened.category) for opened, one in zip(batch, features, strict=True)]
+
+
 def framed_as_recognised(
     model: FittedModel,
     batch: Sequence[Opened],
@@ -197,8 +210,15 @@ def framed_as_recognised(
     features: Sequence[Features],
     recognised: Sequence[Recognised],
 ) -> tuple[list[Frame], list[Features]]:
-    """Frames and features of images once their category is known: encoded again where that is framed otherwise."""
-    again = [i for i, known in enumerate(recognised) if known.category in model.framed_otherwise]
+    """Frames and features of images once their category is known: encoded again where that is framed otherwise.
+
+    Images of a given category are framed by it from the first.
+    """
+    again = [
+        i
+        for i, (opened, known) in enumerate(zip(batch, recognised, strict=True))
+        if opened.category is None and known.category in model.framed_otherwise
+    ]
     own = [frame_of(model, batch[i].image, recognised[i].category) for i in again]
     framed, encoded = list(frames), list(features)
     for i, frame, one in zip(again, own, encode_frames(model, own), strict=True):

@@ -248,7 +248,7 @@ class Candidate:
 
 def candidate(model: FittedModel, opened: Opened, mark: str) -> Candidate:
     """What a decoded image scores, and for which category."""
-    (encoded,) = encode_and_recognise(model, [opened], opened.sample.category)
+    (encoded,) = encode_and_recognise(model, [opened])
     (score,), (peak,) = scores_and_peaks(model.detector, encoded.features, encoded.frame.input_size)
     available = encoded.features.available if unimodal_of(model.detector.needs) else ()
     return Candidate(

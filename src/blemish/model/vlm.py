@@ -8,6 +8,7 @@ writes. It is loaded when the first region is described, never downloaded, and n
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from threading import Lock
 from typing import Any, Protocol
@@ -110,7 +111,7 @@ class LocalVlm:
 
 def find_vlm(source: str | Path) -> Path:
     """The folder of a vision-language model; nothing is downloaded. Raises WeightsError, SettingsError."""
-    given = Path(source).expanduser()
+    given = Path(os.path.expanduser(source))
     folder = given if given.is_dir() else hub_snapshot(str(source))
     if folder is None:
         raise WeightsError(

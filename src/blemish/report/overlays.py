@@ -20,6 +20,7 @@ from blemish.report.colours import DEFECT, GOOD, HEAT, TRUTH, UNKNOWN, UNSURE
 from blemish.scoring.describe import count_in_words, times_in_words
 from blemish.types import Prediction, Region
 
+JPEG_SIDE = 65_500  # pixels a side that libjpeg writes at most
 _MOST_BOXES = 12  # more numbers than this hide the part they point at
 _MOST_CROPS, _GAP = 4, 6  # regions shown close up beside the image; pixels between these
 _WHITE, _BLACK = (255, 255, 255), (0, 0, 0)
@@ -161,6 +162,11 @@ def thumbnail(image: np.ndarray, side: int = 320) -> np.ndarray:
         return image.copy()
     size = (max(1, round(width * side / longest)), max(1, round(height * side / longest)))
     return np.asarray(Image.fromarray(image).resize(size, Image.Resampling.LANCZOS, reducing_gap=2.0)).copy()
+
+
+def fits_jpeg(image: np.ndarray) -> np.ndarray:
+    """The image itself, or a smaller copy where it has more pixels a side than a JPEG holds: line scans may."""
+    return image if max(image.shape[:2]) <= JPEG_SIDE else thumbnail(image, JPEG_SIDE)
 
 
 def _scaled(region: Region, x: float, y: float) -> Region:

@@ -14,7 +14,7 @@ from blemish.data.full_scale import FullScale, learn_full_scale
 from blemish.data.images import load_image
 from blemish.errors import ModelError
 from blemish.model.model_folder import read_settings
-from blemish.report.overlays import draw_overlay, heat_image
+from blemish.report.overlays import draw_overlay, fits_jpeg, heat_image
 from blemish.serve.core import Core
 from blemish.serve.errors import UnknownError
 from blemish.serve.models import Models
@@ -97,9 +97,9 @@ def outlined(image: np.ndarray, prediction: Prediction) -> tuple[bytes, str]:
 
 
 def jpeg(rgb: np.ndarray) -> tuple[bytes, str]:
-    """An image `(H, W, 3)` uint8 as JPEG."""
+    """An image `(H, W, 3)` uint8 as JPEG, smaller where it has more pixels a side than that holds."""
     file = io.BytesIO()
-    Image.fromarray(rgb).save(file, "JPEG", quality=88)
+    Image.fromarray(fits_jpeg(rgb)).save(file, "JPEG", quality=88)
     return file.getvalue(), "image/jpeg"
 
 

@@ -30,6 +30,16 @@ from blemish.utils.paths import shown
 
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 _IN_THE_WAY = frozenset({errno.EEXIST, errno.ENOTDIR})
+_DO = {  # what helps, where it is not the permissions
+    errno.ENOSPC: "free some room, or name another place",
+    errno.EDQUOT: "free some room, or name another place",
+    errno.EFBIG: "name a place that takes larger files (a disk in FAT does not), or raise the limit of `ulimit -f`",
+    errno.EIO: "check the disk and its connection, or name another place",
+    errno.EROFS: "mount the disk for writing, or name another place",
+    errno.ENAMETOOLONG: "choose a shorter name",
+    errno.EMFILE: "raise the limit of `ulimit -n`, or close other programs",
+}
+_NUMBER = re.compile(r"\(os error (\d+)\)")  # in what safetensors says
 _NAME_BYTES = 100  # of the target's name in a temporary one; file systems allow 255 in all
 _FOREIGN_AGE = 24 * 3600.0  # seconds after which leftovers of another machine or container are taken for dead
 _CLEAN_EVERY = 60.0  # seconds between two looks for leftovers in a folder of single files: it may hold very many
@@ -150,16 +160,15 @@ def output_errors(path: str | Path) -> Iterator[None]:
     except Exception as error:
         if type(error).__name__ != "SafetensorError":  # what safetensors makes of a failed write
             raise
-        full = "No space left" in str(error) or "os error 28" in str(error)
-        wrapped = OSError(errno.ENOSPC if full else errno.EIO, str(error))
-        raise output_error(path, wrapped) from error
+        number = _NUMBER.search(str(error))
+        raise output_error(path, OSError(int(number[1]) if number else None, str(error))) from error
 
 
 def output_error(path: str | Path, error: OSError) -> OutputError:
     """The error for a file or folder at `path` that cannot be written."""
     got, do = error.strerror or str(error), "mend the permissions, or name another place"
-    if error.errno in _FULL:
-        do = "free some room, or name another place"
+    if error.errno in _DO:
+        do = _DO[error.errno]
     elif error.errno in _IN_THE_WAY:
         got, do = "a file where a folder should be", "name a folder"
     elif error.errno == errno.EISDIR:

@@ -31,7 +31,7 @@ def find_model(name: str, source: str) -> Path:
     A hub id is looked for in the local cache first, and downloaded only if it is not there and HF_HUB_OFFLINE is not
     set. Raises `WeightsError` with the ways out, within seconds when there is no network.
     """
-    folder = Path(source).expanduser()
+    folder = Path(os.path.expanduser(source))
     if folder.is_dir():
         weight_files(folder)
         return folder

@@ -6,6 +6,7 @@ Radford et al., "Learning Transferable Visual Models From Natural Language Super
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ def load_clip_text(
 
     Nothing is downloaded. Raises `WeightsError` when weights or tokenizer are missing or unusable.
     """
-    given = Path(source).expanduser()
+    given = Path(os.path.expanduser(source))
     folder = given if given.is_dir() else hub_snapshot(source)
     if folder is None:
         raise missing(name, f"{source} is not in the local hub cache", f"hf download {source}", ways_out("clip-text"))

@@ -49,8 +49,8 @@ def build(name_or_folder: str | os.PathLike[str] = "auto", *, device: str = "cpu
     text = os.fspath(name_or_folder)
     if text == "auto":
         text = best_available()
-    elif text not in TEXT_ENCODERS and (Path(text).expanduser().is_dir() or os.sep in text):
-        folder = Path(text).expanduser()
+    elif text not in TEXT_ENCODERS and (os.path.isdir(os.path.expanduser(text)) or os.sep in text):
+        folder = Path(os.path.expanduser(text))
         loader: Any = resolve(_family(folder))
         found: TextEncoder = loader(text, source=str(folder), device=device)
         return found
