@@ -6,14 +6,13 @@ The one list that the command line, the docs and the contract tests read.
 from __future__ import annotations
 
 import importlib
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
-from pathlib import Path
 from typing import Any, TypeVar
 
 from blemish.errors import SettingsError
+from blemish.utils.paths import expanded
 
 
 @dataclass(frozen=True)
@@ -495,7 +494,7 @@ def sees_points(name: str) -> bool:
     """Whether an encoder's name, folder or file is that of one that looks at measured points."""
     if name in ENCODERS:
         return ENCODERS[name].modality == "points"
-    path = Path(os.path.expanduser(name))
+    path = expanded(name)
     return bool(name) and ((path / POINT_WEIGHTS).is_file() or (path.suffix in POINT_SUFFIXES and path.is_file()))
 
 

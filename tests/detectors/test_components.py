@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from blemish.detectors import components
-from blemish.detectors.components import MEASURED_ON, MIN_IMAGES, Components, cells_along, distant_rows, place_of
+from blemish.detectors.components import MEASURED_ON, MIN_IMAGES, Components, distant_rows, place_of
 from blemish.errors import DatasetError, NotFittedError, SettingsError
-from blemish.numeric.compositions import composition
+from blemish.numeric.compositions import cells_along, composition
 from blemish.scoring.detector_scores import detector_scores
 from blemish.types import CONTEXT, RGB, Batch, Features
 

@@ -107,5 +107,5 @@ def test_refusals(tmp_path: Path) -> None:
         generate_cooccurrence(tmp_path, **FEW)
     assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
     (tmp_path / "file").touch()
-    with pytest.raises(DatasetError, match="a file"):
+    with pytest.raises(DatasetError, match="the file"):
         generate_cooccurrence(tmp_path / "file", **FEW)

@@ -94,5 +94,5 @@ def test_refusals(tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match="empty folder"):
         generate_kits(tmp_path, **FEW)
     (tmp_path / "file").touch()
-    with pytest.raises(DatasetError, match="a file"):
+    with pytest.raises(DatasetError, match="the file"):
         generate_kits(tmp_path / "file", **FEW)

@@ -12,7 +12,7 @@ from urllib.parse import quote_from_bytes, unquote, unquote_to_bytes, urlsplit
 
 from blemish.errors import BlemishError, DatasetError, ImageError, MissingPackageError
 from blemish.utils.optional import need
-from blemish.utils.paths import shown
+from blemish.utils.paths import expanded, shown
 
 if TYPE_CHECKING:
     from pyarrow.fs import FileSystem
@@ -28,7 +28,7 @@ def is_uri(text: str) -> bool:
 def local_path(text: str) -> Path | None:
     """The path of a local file, named by its path or a file:// URI; None for any other URI."""
     if not is_uri(text):
-        return Path(os.path.expanduser(text))
+        return expanded(text)
     if not text.lower().startswith("file://"):
         return None
     return Path(os.fsdecode(unquote_to_bytes(urlsplit(text).path)))

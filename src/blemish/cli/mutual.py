@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from blemish.errors import SettingsError
+from blemish.utils.paths import expanded
 
 if TYPE_CHECKING:
     from blemish.cli.inspection import Inspection, Predictor
@@ -97,7 +97,7 @@ def inspect_without_model(
 
 def title_of(path: str) -> str:
     """The heading of the report: the name of the first folder or picture that was given."""
-    place = Path(os.path.expanduser(path))
+    place = expanded(path)
     return f"{place.resolve().name if place.exists() else 'Pictures'}, judged without a model"
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -11,6 +10,7 @@ import typer
 
 from blemish.errors import SettingsError
 from blemish.registry import DETECTORS, ENCODERS
+from blemish.utils.paths import expanded
 
 MOST_SEED = 2**32 - 1  # that every source of random numbers takes
 SOME_UNREADABLE = 3  # exit code of a command that went on without files that cannot be read
@@ -45,7 +45,7 @@ def given_path(text: str | Path) -> Path:
         return text
     if not text.strip():
         raise SettingsError("a path", "an empty one", "check the variable that should hold it")
-    return Path(os.path.expanduser(text))
+    return expanded(text)
 
 
 ModelFolder = Annotated[

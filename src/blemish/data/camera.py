@@ -25,7 +25,7 @@ import numpy as np
 
 from blemish.errors import BlemishError, ImageError, SettingsError
 from blemish.types import Camera
-from blemish.utils.paths import shown
+from blemish.utils.paths import expanded, shown
 
 _KINDS = (
     "fx, fy, cx, cy; camera_matrix (OpenCV, ROS); intrinsic_matrix (Open3D); ppx, ppy (RealSense); "
@@ -45,9 +45,9 @@ def read_camera(given: str | Path) -> Camera:
     """The camera that "fx,fy,cx,cy" states, or a JSON or YAML file does. Raises SettingsError, which names the file."""
     text = str(given).strip()
     numbers = text.split(",")
-    if len(numbers) > 1 and not os.path.exists(os.path.expanduser(text)):
+    if len(numbers) > 1 and not os.path.exists(expanded(text)):
         return _from_numbers(text, numbers)
-    path = Path(os.path.expanduser(text))
+    path = expanded(text)
     facts = _read_facts(path)
     try:
         found = _cameras_in(facts)

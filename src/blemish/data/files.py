@@ -14,6 +14,7 @@ from typing import BinaryIO
 import numpy as np
 
 from blemish.errors import DatasetError
+from blemish.utils.paths import expanded
 from blemish.utils.paths import shown as shown
 
 IMAGE_SUFFIXES = frozenset(
@@ -207,7 +208,7 @@ def stated_path(path: Path | str) -> Path:
         raise DatasetError(
             "the path of a picture or folder", "an empty text", "name it, or '.' (is a variable of your script unset?)"
         )
-    return Path(os.path.expanduser(path))
+    return expanded(path)
 
 
 def _walk(folder: Path | str, left_out: list[Path]) -> list[os.DirEntry[str]]:

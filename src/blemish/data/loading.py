@@ -19,6 +19,7 @@ from blemish.data.images import load_levels
 from blemish.data.samples import has_image
 from blemish.errors import BlemishError, DatasetError, ImageError
 from blemish.types import POINTS, RGB, Sample, Scan
+from blemish.utils.paths import expanded
 
 ImageInput = str | Path | np.ndarray | Image.Image | bytes | BinaryIO | Scan | Sample
 ImageInputs = ImageInput | Iterable[ImageInput]
@@ -47,7 +48,7 @@ def samples_of(images: ImageInputs) -> Iterator[Sample | BlemishError]:
     for image in _several(images):
         found: list[Sample | BlemishError]
         try:
-            if _is_path(image) and str(image).strip() and os.path.isdir(os.path.expanduser(image)):
+            if _is_path(image) and str(image).strip() and os.path.isdir(expanded(image)):
                 found = [*find_inspection(image).samples]
             else:
                 found = [as_sample(image)]

@@ -12,7 +12,6 @@ spacing or noise no scan of a part in metres has are refused: a part of 6 mm in 
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,6 +26,7 @@ from blemish.data.readers.cloud import Cloud
 from blemish.errors import ImageError
 from blemish.types import UNITS, ScanGeometry, check_units
 from blemish.utils.optional import need
+from blemish.utils.paths import expanded
 
 PointsSource = Path | str | np.ndarray
 
@@ -113,7 +113,7 @@ def load_surface(
     check_depth_scale(geometry, units)
     if isinstance(source, np.ndarray):
         return Surface(_of_array(source, "array", units, geometry))
-    path = Path(os.path.expanduser(source))
+    path = expanded(source)
     name = shown(path)
     if not path.is_file():
         raise ImageError(

@@ -8,6 +8,7 @@ from pathlib import Path
 from blemish.data.depth_images import DEPTH_SUFFIXES
 from blemish.data.files import shown
 from blemish.errors import DatasetError
+from blemish.utils.paths import expanded
 
 SUFFIXES = (".tif", ".tiff", ".npy", ".npz", ".ply", ".pcd")
 DEPTH = "_depth.png"  # as Eyecandies has them
@@ -33,7 +34,7 @@ def good_points(paths: Sequence[Path]) -> list[Path]:
 
     Raises DatasetError for a path that is not there, a folder without points, and one that holds points of test splits.
     """
-    return list(dict.fromkeys(file for path in paths for file in _good_at(path.expanduser())))
+    return list(dict.fromkeys(file for path in paths for file in _good_at(expanded(path))))
 
 
 def _good_at(path: Path) -> list[Path]:

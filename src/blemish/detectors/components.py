@@ -34,7 +34,7 @@ from blemish.detectors.word_rules import (
     rules_from_tensor,
 )
 from blemish.errors import DatasetError, ModelError, NotFittedError, SettingsError
-from blemish.numeric.compositions import LEVELS, CompositionBank, VisualWords, composition
+from blemish.numeric.compositions import LEVELS, CompositionBank, VisualWords, cells_along, composition
 from blemish.numeric.grids import box_mean
 from blemish.numeric.k_means import k_means
 from blemish.numeric.moments import Moments
@@ -381,11 +381,6 @@ def place_of(usual: Tensor, memberships: Tensor, difference: Tensor) -> Tensor:
         shown = box_mean((squares * where).sum(-1)[None], 3)[0]  # (h, w)
         total += shown / shown.max().clamp_min(1e-12) * squares.amax((0, 1)).sum().sqrt()
     return total / total.max().clamp_min(1e-12)
-
-
-def cells_along(length: int, cells: int) -> Tensor:
-    """In which of `cells` each of `length` patches in a row lies `(length,)`, as `composition` cuts them."""
-    return ((torch.arange(length) + 1) * cells - 1) // length
 
 
 def distant_rows(rows: Tensor, seed: int) -> Tensor:

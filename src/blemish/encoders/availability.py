@@ -9,6 +9,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from blemish.registry import DETECTORS, ENCODERS, EncoderEntry, joined_names, lookup, sees_points
+from blemish.utils.paths import expanded
 
 # Best first: what `auto` takes when it can load without a download, and the detector names none. Ordered by hand: no
 # benchmark of blemish ranks them all, and those from the hub were never measured in one (benchmarks/results/README.md).
@@ -92,7 +93,7 @@ def _in_packages(entry: EncoderEntry) -> Availability:
 
 def _in_variable(entry: EncoderEntry) -> Availability:
     place = os.environ.get(entry.variable, "")
-    if place and os.path.exists(os.path.expanduser(place)):
+    if place and os.path.exists(expanded(place)):
         return Availability(True, place, f"named by {entry.variable}")
     why = f"{entry.variable} names {place}, which does not exist" if place else f"{entry.variable} names no weights"
     return Availability(False, "", f"{why}; run: {entry.get}")
@@ -152,6 +153,6 @@ def hub_cache() -> Path:
     """
     for variable in ("HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE"):
         if os.environ.get(variable):
-            return Path(os.path.expanduser(os.environ[variable]))
+            return expanded(os.environ[variable])
     cache_home = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "huggingface"
-    return Path(os.path.expanduser(os.environ.get("HF_HOME") or cache_home)) / "hub"
+    return expanded(os.environ.get("HF_HOME") or cache_home) / "hub"

@@ -14,6 +14,7 @@ from blemish.encoders.image.random_weights import PREFIX, parse_untrained, untra
 from blemish.encoders.precision import Precision, check_precision
 from blemish.errors import SettingsError
 from blemish.registry import ENCODERS, joined_names, lookup, resolve, sees_points
+from blemish.utils.paths import expanded
 
 POINT_TRANSFORMER = "point-mae"  # the encoder that reads a folder of weights learned from points
 
@@ -72,7 +73,7 @@ def build(
         points = build_points(text, stride=points_stride, layers=layers, device=device, precision=precision)
         return cast(Encoder, points)
     if text not in ENCODERS and is_folder_name(text):
-        folder = Path(os.path.expanduser(text))
+        folder = expanded(text)
         # Some snapshots hold the weights under both kinds of names; those with transformers' config are its own.
         is_open_clip = (folder / "open_clip_config.json").is_file() and not (folder / "config.json").is_file()
         if is_open_clip or is_naflex(folder):
@@ -185,7 +186,7 @@ def absolute_name(name_or_folder: str | os.PathLike[str]) -> str:
     """An encoder's name with its folders as full paths, so that it means the same from any working directory."""
     text = os.fspath(name_or_folder)
     names = joined_names(text)
-    return "+".join(str(Path(os.path.expanduser(name)).resolve()) if _is_path(name) else name for name in names)
+    return "+".join(str(expanded(name).resolve()) if _is_path(name) else name for name in names)
 
 
 def check_encoder_name(name_or_folder: str | os.PathLike[str]) -> None:
@@ -203,4 +204,4 @@ def _is_path(name: str) -> bool:
 
 def is_folder_name(text: str) -> bool:
     """Whether `text` means a folder rather than a name: it exists as one, or is written like a path."""
-    return os.path.isdir(os.path.expanduser(text)) or os.sep in text or text.startswith(("~", "."))
+    return os.path.isdir(expanded(text)) or os.sep in text or text.startswith(("~", "."))

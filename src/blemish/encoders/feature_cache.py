@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import shutil
 import warnings
 from collections.abc import Iterator
@@ -20,6 +19,7 @@ from blemish.encoders.precision import precision_of
 from blemish.errors import OutputError
 from blemish.types import EncoderInput, Features, ImageOrScan
 from blemish.utils.atomic import atomic_file, remove
+from blemish.utils.paths import expanded
 
 MOST_BYTES = 8 << 30  # on disk, and a quarter of its free space at most (chosen by eye: some 10⁴ images of a ViT-S)
 
@@ -149,7 +149,7 @@ def with_disk_cache(encoder: Encoder, folder: Path, most_bytes: int = MOST_BYTES
     precision = str(getattr(encoder, "precision", ""))
     aligned = [one for one in [getattr(encoder, "alignment", None)] if one]  # none: as ever, so that caches stay valid
     part = hashlib.sha256(repr((*facts, precision, *aligned)).encode()).hexdigest()[:16]
-    return CachingEncoder(encoder, Path(os.path.expanduser(folder)) / part, most_bytes, half=True)
+    return CachingEncoder(encoder, expanded(folder) / part, most_bytes, half=True)
 
 
 def key_of(image: ImageOrScan) -> str:

@@ -52,7 +52,7 @@ from blemish.types import POINTS
 from blemish.utils.atomic import atomic_folder
 from blemish.utils.hashing import file_sha256
 from blemish.utils.optional import need
-from blemish.utils.paths import shown
+from blemish.utils.paths import expanded, shown
 from blemish.utils.progress import Progress
 
 EXTRAS = {"onnx": "export", "openvino": "openvino"}  # of blemish, with what an export takes
@@ -142,7 +142,7 @@ def check_category(model: FittedModel, category: str | None) -> str | None:
 
 def check_target(folder: str | Path) -> Path:
     """The folder that a bundle goes into, links followed. Raises OutputError where anything but a bundle would go."""
-    target = Path(folder).expanduser().resolve()
+    target = expanded(folder).resolve()
     if target.is_dir() and any(target.iterdir()) and not (target / FACTS).is_file():
         raise OutputError(
             f"a new or empty folder, or an older bundle, at '{shown(target)}'",

@@ -32,6 +32,7 @@ from blemish.preprocessing.ignored_area import IgnoreInput, fill_ignored, ignore
 from blemish.scoring.held_out_plan import plan_held_out
 from blemish.types import POINTS, ImageOrScan, Prompts, Sample
 from blemish.utils.indices import evenly_spaced, group_indices
+from blemish.utils.paths import expanded
 from blemish.utils.progress import progress_of_step
 
 
@@ -246,7 +247,7 @@ def embedded_prompts(
     if needs.prompts == "learned":
         from blemish.encoders.image_text.learned_prompts import read_prompts
 
-        learned = read_prompts(Path(settings.text_encoder).expanduser(), encoder)
+        learned = read_prompts(expanded(settings.text_encoder), encoder)
         return dict.fromkeys(categories, learned), settings.text_encoder
     if needs.prompts == "learnable":
         from blemish.encoders.image_text.state_prompts import learnable_prompts

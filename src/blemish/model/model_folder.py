@@ -24,7 +24,7 @@ from PIL import Image
 from blemish.errors import ModelError, OutputError
 from blemish.utils.atomic import atomic_folder
 from blemish.utils.hashing import json_sha256
-from blemish.utils.paths import shown
+from blemish.utils.paths import expanded, shown
 
 if TYPE_CHECKING:
     import torch
@@ -61,7 +61,7 @@ def save_model(folder: str | Path, model: SavedModel) -> Path:
     Files that do not belong to a model and lie in the old folder are kept. Raises OutputError when the target is no
     model folder, or cannot be written.
     """
-    target = Path(folder).expanduser().resolve()
+    target = expanded(folder).resolve()
     refuse_foreign(target)
     with atomic_folder(target, owned=FILES) as partial:
         _write_files(partial, model)
@@ -73,12 +73,12 @@ def load_model(folder: str | Path) -> SavedModel:
 
     Raises ModelError for what is missing, altered, cannot be read, or is of another format.
     """
-    return _read_settled(Path(folder).expanduser(), _read_model)
+    return _read_settled(expanded(folder), _read_model)
 
 
 def read_settings(folder: str | Path) -> dict[str, Any]:
     """`settings.json` of a model folder, checked; loads no torch. Raises ModelError."""
-    return _read_settled(Path(folder).expanduser(), _read_settings)
+    return _read_settled(expanded(folder), _read_settings)
 
 
 def _read_settled(path: Path, read: Callable[[Path], Read]) -> Read:

@@ -23,6 +23,7 @@ from blemish.detectors.base import Progress
 from blemish.detectors.patches import judged_patches
 from blemish.errors import DatasetError
 from blemish.model.feature_loader import FeatureLoader
+from blemish.numeric.moments import Moments
 from blemish.numeric.mutual_scoring import distances_to_nearest, near_count
 from blemish.types import Features, Sample
 from blemish.utils.array_store import ArrayStore
@@ -131,7 +132,7 @@ def compare(images: ArrayStore) -> list[Comparison]:
     Channels are divided by their standard deviation over all images, so that none dominates. A pair of images at a time
     is in memory, beside what the store keeps there.
     """
-    count, scale = len(images), torch.from_numpy(channel_scale(images))  # (D,)
+    count, scale = len(images), scale_of(images)  # (D,)
 
     def scaled(number: int) -> tuple[Tensor, Tensor]:
         rows = torch.from_numpy(images[number]) / scale
@@ -149,16 +150,13 @@ def compare(images: ArrayStore) -> list[Comparison]:
     return found
 
 
-def channel_scale(images: ArrayStore) -> np.ndarray:
-    """What channels are divided by, `(D,)` float32: their standard deviation, and a little of that of all values."""
-    sums, squares, rows = np.float64(0), np.float64(0), 0  # the first two become (D,)
+def scale_of(images: ArrayStore) -> Tensor:
+    """What channels are divided by, `(D,)`: their standard deviation, and a little of that of all values."""
+    moments = Moments()
     for number in range(len(images)):
-        values = images[number].astype(np.float64)  # (P, D)
-        sums, squares, rows = sums + values.sum(0), squares + (values**2).sum(0), rows + len(values)
-    of_channels = np.sqrt(np.maximum(squares / rows - (sums / rows) ** 2, 0))
-    number_of_all = rows * np.size(sums)
-    of_all = np.sqrt(max(squares.sum() - sums.sum() ** 2 / number_of_all, 0) / max(number_of_all - 1, 1))
-    return (of_channels + 1e-3 * of_all + 1e-12).astype(np.float32)
+        moments.add(torch.from_numpy(images[number]))
+    of_all = (moments.std.square().mean() + moments.mean.var(correction=0)).sqrt()
+    return (moments.std + 1e-3 * of_all + 1e-12).float()
 
 
 def outlying_images(images: Sequence[Comparison]) -> dict[int, tuple[float, float]]:

@@ -29,6 +29,7 @@ from blemish.preprocessing.framing import build_framing
 from blemish.registry import ENCODERS, joined_names
 from blemish.scoring.uncalibrated import calibration_from
 from blemish.types import ScanGeometry
+from blemish.utils.paths import expanded
 
 
 def save(folder: str | Path, model: FittedModel) -> Path:
@@ -279,7 +280,7 @@ def folders_beside(encoder: str, folder: Path) -> dict[str, Any]:
     for name in joined_names(encoder):
         if name not in ENCODERS and os.path.isabs(name):
             try:
-                found[name] = os.path.relpath(name, folder.expanduser().resolve())
+                found[name] = os.path.relpath(name, expanded(folder).resolve())
             except ValueError:  # on another drive
                 continue
     return {"beside": found} if found else {}
@@ -292,7 +293,7 @@ def encoder_at(saved: Mapping[str, Any], folder: Path) -> str:
     """
     name: str = saved["name"]
     for place, relative in saved.get("beside", {}).items():
-        here = folder.expanduser().resolve() / relative
+        here = expanded(folder).resolve() / relative
         if not Path(place).exists():
             if not here.exists():
                 raise WeightsError(

@@ -8,7 +8,6 @@ writes. It is loaded when the first region is described, never downloaded, and n
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from threading import Lock
 from typing import Any, Protocol
@@ -25,6 +24,7 @@ from blemish.errors import MissingPackageError, SettingsError, WeightsError
 from blemish.scoring.sentence_checks import refusal
 from blemish.scoring.sentences import phrases_of
 from blemish.types import Attributes, CropPair
+from blemish.utils.paths import expanded
 
 MOST_TOKENS = 64  # of a sentence; bounds the time. 25 words are about 35 tokens
 SIDE = 224  # pixels of a crop's longer side, at least
@@ -111,7 +111,7 @@ class LocalVlm:
 
 def find_vlm(source: str | Path) -> Path:
     """The folder of a vision-language model; nothing is downloaded. Raises WeightsError, SettingsError."""
-    given = Path(os.path.expanduser(source))
+    given = expanded(source)
     folder = given if given.is_dir() else hub_snapshot(str(source))
     if folder is None:
         raise WeightsError(

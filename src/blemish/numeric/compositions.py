@@ -68,6 +68,11 @@ def composition(memberships: Tensor, cells: tuple[int, int]) -> Tensor:
     return (found / memberships.sum().clamp_min(TINY)).sqrt()
 
 
+def cells_along(length: int, cells: int) -> Tensor:
+    """In which of `cells` each of `length` patches in a row lies `(length,)`, as `composition` cuts them."""
+    return ((torch.arange(length) + 1) * cells - 1) // length
+
+
 @dataclass(frozen=True, eq=False)
 class CompositionBank:
     """Compositions of n normal images at one level: `rows` `(n, F)`, each in units of its `noise` `(F,)`.

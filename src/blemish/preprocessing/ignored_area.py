@@ -22,6 +22,7 @@ from blemish.errors import DatasetError, ImageError, SettingsError
 from blemish.numeric.raster import gaussian_filter
 from blemish.preprocessing.framing import Frame
 from blemish.types import ImageOrScan, Scan
+from blemish.utils.paths import expanded
 
 AreaInput = str | Path | np.ndarray  # "x,y,width,height", the path of a mask, or a mask `(H, W)`
 AreaInputs = AreaInput | Sequence[AreaInput]
@@ -144,7 +145,7 @@ def read_ignored(given: IgnoreInput | None) -> GivenAreas:
 def _read(given: AreaInput) -> Box | Mask:
     if isinstance(given, str) and _LOOKS_LIKE_A_BOX.fullmatch(given):
         return Box.of(given)
-    return Mask.of(given if isinstance(given, np.ndarray) else Path(given).expanduser())
+    return Mask.of(given if isinstance(given, np.ndarray) else expanded(given))
 
 
 def ignored_areas(given: GivenAreas, sizes: Mapping[str, Sequence[Size]]) -> dict[str, np.ndarray]:

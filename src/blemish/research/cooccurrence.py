@@ -24,13 +24,13 @@ from blemish.research.drawn_parts import (
     SQUARE,
     ZINC,
     background,
-    check_empty,
     nut,
     painted,
     photographed,
     write_png,
 )
 from blemish.types import Sample
+from blemish.utils.paths import check_empty
 
 NAME = "cooccurrence"
 MASK_ENDING = "_mask"  # of the name of a mask, as in MVTec AD

@@ -14,9 +14,6 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from blemish.errors import DatasetError
-from blemish.utils.paths import shown
-
 HEXAGON, SQUARE = 6, 4  # corners of the two kinds of nut
 BRASS, ZINC, STEEL = (176.0, 148.0, 92.0), (142.0, 150.0, 160.0), (96.0, 100.0, 112.0)
 SHADOW = 0.4  # of the light that a part takes from the background around it
@@ -96,13 +93,6 @@ def random_field(size: int, cells: int, random: np.random.Generator) -> np.ndarr
     """A smooth random field `(size, size)` of `cells` knots a side, about normal."""
     knots = Image.fromarray(random.standard_normal((cells, cells)).astype(np.float32))
     return np.asarray(knots.resize((size, size), Image.Resampling.BICUBIC))
-
-
-def check_empty(folder: Path) -> None:
-    """Raise DatasetError unless images can be written into `folder`, new or empty, without mixing with others."""
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        got = f"'{shown(folder)}', {'with something in it' if folder.is_dir() else 'a file'}"
-        raise DatasetError("a new or empty folder", got, "name another one")
 
 
 def write_png(path: Path, pixels: np.ndarray) -> None:

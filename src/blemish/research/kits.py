@@ -35,7 +35,6 @@ from blemish.research.drawn_parts import (
     ZINC,
     Outline,
     background,
-    check_empty,
     nut,
     painted,
     photographed,
@@ -46,6 +45,7 @@ from blemish.research.drawn_parts import (
     write_png,
 )
 from blemish.types import Sample, Saturation
+from blemish.utils.paths import check_empty
 
 NAME, GOOD = "kits", "good"
 LOGICAL = ("count", "missing", "extra", "wrong_place", "wrong_pair")

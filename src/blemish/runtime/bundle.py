@@ -23,7 +23,7 @@ from blemish.errors import ModelError
 from blemish.preprocessing.framing import Framing, build_framing
 from blemish.scoring.tabulated_calibration import TabulatedCalibration
 from blemish.utils.hashing import file_sha256, json_sha256
-from blemish.utils.paths import shown
+from blemish.utils.paths import expanded, shown
 
 FORMAT, VERSION = "blemish-bundle", 1
 FACTS, ARRAYS, PARITY, SAMPLES, README = "bundle.json", "arrays.npz", "parity.json", "samples", "README.md"
@@ -44,7 +44,7 @@ class Bundle:
     @classmethod
     def read(cls, folder: str | Path) -> Self:
         """The bundle in `folder`. Raises ModelError for anything else, and for one that is not as it was written."""
-        folder = Path(folder).expanduser()
+        folder = expanded(folder)
         facts = read_facts(folder)
         try:
             return cls._read(folder, facts)

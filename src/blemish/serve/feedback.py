@@ -15,7 +15,7 @@ from typing import Any, Literal
 from blemish.errors import DatasetError
 from blemish.model.inspector import Inspector
 from blemish.monitoring.audit import AuditSample, ReviewedPart, audit_sample, bank_candidates, estimated_rate
-from blemish.serve.catalog import Catalog, inspector_of
+from blemish.serve.catalog import inspector_of
 from blemish.serve.core import Core
 from blemish.serve.learning import Learning, learned_by
 from blemish.serve.limits import Limits, counts_of_parts, flip_facts, flipped, limits_of
@@ -49,8 +49,8 @@ class Reviewed:
 class Feedback:
     """Shows and applies what reviews change."""
 
-    def __init__(self, core: Core, catalog: Catalog, models: Models, limits: Limits, learning: Learning) -> None:
-        self._core, self._catalog, self._models = core, catalog, models
+    def __init__(self, core: Core, models: Models, limits: Limits, learning: Learning) -> None:
+        self._core, self._models = core, models
         self._limits, self._learning = limits, learning
 
     def reviewed(self, product: Product) -> Reviewed:
@@ -160,9 +160,8 @@ class Feedback:
         reviewed = self.reviewed(product)
         counted = reviewed.files(reviewed.sample.counted)
         given = [*self._learned_from(product), *reviewed.files(reviewed.false_alarms)]
-        with self._core.holding([*given, *counted, *(one.sha256 for one in self._catalog.good(product))]):
+        with self._learning.held(product, [*given, *counted]) as good:
             false_alarms = [one for one in dict.fromkeys(given) if self._core.pictures.path(one).is_file()]
-            good = self._learning.samples(product)
             chosen = [Sample(self._core.pictures.path(sha256)) for sha256 in false_alarms]
             inspector = inspector_of(product.settings).fit(good, progress=progress, learned_only=chosen)
             added = 0

@@ -6,9 +6,9 @@ import json
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from typing import Any
 
@@ -166,15 +166,17 @@ class Learning:
 
     def _learn(self, product: Product, who: str, progress: Progress) -> Version:
         product = self._core.product(product.id)
-        with self._core.holding([one.sha256 for one in self._catalog.good(product)]):
-            samples = self.samples(product)
-            inspector = inspector_of(product.settings).fit(samples, progress=progress)
-        details = {"pictures": len(samples), **learned_by(inspector)}
-        return self._models.publish(product, inspector, "learned", who, None, details, is_refitted=True)
+        with self.held(product) as good:
+            inspector = inspector_of(product.settings).fit(good, progress=progress)
+        details = {"pictures": len(good), **learned_by(inspector)}
+        return self._models.publish(product, inspector, "learned", who, details=details, is_refitted=True)
 
-    def samples(self, product: Product) -> list[Sample]:
-        """The good pictures of a product, to learn from; whoever reads them holds them (`Core.holding`)."""
-        return [Sample(self._core.pictures.path(one.sha256)) for one in self._catalog.good(product)]
+    @contextmanager
+    def held(self, product: Product, others: Collection[str] = ()) -> Iterator[list[Sample]]:
+        """The good pictures of a product, to learn from; they and `others`, by hash, stay while it reads them."""
+        good = [one.sha256 for one in self._catalog.good(product)]
+        with self._core.holding([*good, *others]):
+            yield [Sample(self._core.pictures.path(sha256)) for sha256 in good]
 
     def close(self) -> None:
         """End the job at work, and wait for it."""

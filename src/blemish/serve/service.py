@@ -25,7 +25,7 @@ from blemish.serve.users import Users
 from blemish.serve.watch import Watch
 from blemish.serve.webhooks import Webhooks
 from blemish.utils.locking import exclusive
-from blemish.utils.paths import shown
+from blemish.utils.paths import expanded, shown
 
 
 class Service:
@@ -59,7 +59,7 @@ class Service:
             [self.watch.put, self.webhooks.put],
         )
         self.learning = Learning(self.core, self.catalog, self.models)
-        self.feedback = Feedback(self.core, self.catalog, self.models, self.limits, self.learning)
+        self.feedback = Feedback(self.core, self.models, self.limits, self.learning)
         self._end_statistics = self.events.subscribe(self.statistics.listen)
         self._stack = ExitStack()
 
@@ -69,7 +69,7 @@ class Service:
 
         Raises OutputError where another process has it open, or its database cannot be written.
         """
-        folder = Path(folder).expanduser().absolute()
+        folder = expanded(folder).absolute()
         with ExitStack() as stack:
             stack.enter_context(exclusive(folder, "--data"))
             try:

@@ -16,6 +16,7 @@ from blemish.encoders.image.frozen import IMAGENET_MEAN, IMAGENET_STD
 from blemish.encoders.weights import missing
 from blemish.errors import WeightsError
 from blemish.utils.hashing import json_sha256
+from blemish.utils.paths import expanded
 
 TIMEOUT = 5.0  # seconds to wait for the hub's first answer
 HALF = (0.5, 0.5, 0.5)
@@ -31,7 +32,7 @@ def find_model(name: str, source: str) -> Path:
     A hub id is looked for in the local cache first, and downloaded only if it is not there and HF_HUB_OFFLINE is not
     set. Raises `WeightsError` with the ways out, within seconds when there is no network.
     """
-    folder = Path(os.path.expanduser(source))
+    folder = expanded(source)
     if folder.is_dir():
         weight_files(folder)
         return folder

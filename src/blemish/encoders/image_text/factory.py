@@ -33,6 +33,7 @@ from blemish.encoders.weights import file_hash, missing
 from blemish.errors import SettingsError, WeightsError
 from blemish.registry import ENCODERS
 from blemish.types import ALIGNED, RGB, WHOLE, WINDOWS, Features
+from blemish.utils.paths import expanded
 
 SENTENCES_ALONE = ("bert", "clip_text_model")
 IMAGES_ALONE = ("clip_vision_model", "siglip_vision_model", "siglip2_vision_model")
@@ -142,7 +143,7 @@ def load_image_text(
 
 def find_folder(name: str, source: str) -> Path:
     """The folder of `source`; raises WeightsError where it is not on this machine."""
-    given = Path(source).expanduser()
+    given = expanded(source)
     folder = given if given.is_dir() else hub_snapshot(source)
     if folder is None:
         raise missing(

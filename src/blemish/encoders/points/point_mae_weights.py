@@ -20,6 +20,7 @@ from torch import Tensor
 from blemish.encoders.points.point_transformer import HEAD_WIDTH, PointTransformer
 from blemish.encoders.weights import check_finite
 from blemish.errors import WeightsError
+from blemish.utils.paths import expanded
 
 VARIABLE = "BLEMISH_POINT_MAE"
 WEIGHTS, SETTINGS = "point_mae.safetensors", "settings.json"
@@ -60,7 +61,7 @@ def find_weights(name: str, source: str | None) -> Path:
     Raises `WeightsError` with three ways out when there is none.
     """
     place = source if source is not None else os.environ.get(VARIABLE, "")
-    path = Path(place).expanduser()
+    path = expanded(place)
     if place and path.is_file():
         return path
     if place and (path / WEIGHTS).is_file():

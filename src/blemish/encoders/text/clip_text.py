@@ -6,8 +6,6 @@ Radford et al., "Learning Transferable Visual Models From Natural Language Super
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -17,6 +15,7 @@ from blemish.encoders.image.pretrained import read_pretrained
 from blemish.encoders.text.factory import ways_out
 from blemish.encoders.text.frozen import FrozenTextEncoder, folder_hash, read_tokenizer
 from blemish.encoders.weights import missing
+from blemish.utils.paths import expanded
 
 
 def load_clip_text(
@@ -26,7 +25,7 @@ def load_clip_text(
 
     Nothing is downloaded. Raises `WeightsError` when weights or tokenizer are missing or unusable.
     """
-    given = Path(os.path.expanduser(source))
+    given = expanded(source)
     folder = given if given.is_dir() else hub_snapshot(source)
     if folder is None:
         raise missing(name, f"{source} is not in the local hub cache", f"hf download {source}", ways_out("clip-text"))

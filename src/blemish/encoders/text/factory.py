@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 from blemish.encoders.availability import Availability, hub_snapshot, of_entry
 from blemish.errors import SettingsError, WeightsError
 from blemish.registry import TEXT_ENCODERS, lookup, resolve
+from blemish.utils.paths import expanded
 
 if TYPE_CHECKING:
     import torch
@@ -49,8 +50,8 @@ def build(name_or_folder: str | os.PathLike[str] = "auto", *, device: str = "cpu
     text = os.fspath(name_or_folder)
     if text == "auto":
         text = best_available()
-    elif text not in TEXT_ENCODERS and (os.path.isdir(os.path.expanduser(text)) or os.sep in text):
-        folder = Path(os.path.expanduser(text))
+    elif text not in TEXT_ENCODERS and (os.path.isdir(expanded(text)) or os.sep in text):
+        folder = expanded(text)
         loader: Any = resolve(_family(folder))
         found: TextEncoder = loader(text, source=str(folder), device=device)
         return found

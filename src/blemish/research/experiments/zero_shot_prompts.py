@@ -12,7 +12,6 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache, partial
-from pathlib import Path
 from typing import ClassVar, cast, get_args
 
 import numpy as np
@@ -54,6 +53,7 @@ from blemish.research.experiments.verdicts import RULE, compared, paired, ranked
 from blemish.research.product_words import ProductWords, read_words, words_for
 from blemish.scoring.anomaly_map import full_map
 from blemish.types import ALIGNED, WHOLE, Sample
+from blemish.utils.paths import expanded
 from blemish.utils.threads import quiet_numpy
 
 AUTO = "auto"
@@ -123,7 +123,7 @@ class ZeroShotPrompts(Experiment):
             raise SettingsError("a temperature above 0", str(self.temperature), "raise it")
 
     def cells(self, categories: Sequence[CategoryData]) -> list[Cell]:
-        given = read_words(Path(self.words).expanduser()) if self.words else {}
+        given = read_words(expanded(self.words)) if self.words else {}
         return [
             Cell(
                 {

@@ -18,10 +18,11 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from blemish.errors import DatasetError, OutputError, SettingsError
+from blemish.errors import OutputError, SettingsError
 from blemish.research.synthetic_scans.scans import GOOD, ScanSetSpec, ScanSpec, render_scan
 from blemish.types import Sample
 from blemish.utils.optional import need
+from blemish.utils.paths import check_empty
 from blemish.utils.progress import Progress
 from blemish.utils.signals import ctrl_c_blocked
 
@@ -48,9 +49,7 @@ def write_scans(
     need("tifffile", "3d", "points in TIFF files")
     if workers < 1:
         raise SettingsError("at least 1 worker", str(workers), "raise workers")
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        kind = f"'{folder}' with something in it" if folder.is_dir() else f"the file '{folder}'"
-        raise DatasetError("a new or empty folder", kind, "name another one")
+    check_empty(folder)
     specs, done = plan.scans(), 0
     for name in {_path(folder, spec, kind).parent for spec in specs for kind in _layers(spec)}:
         name.mkdir(parents=True, exist_ok=True)
