@@ -71,6 +71,17 @@ def test_squared_distances_scatter_twice_as_much() -> None:
         assert squared.p_value(2.5**2) == pytest.approx(plain.p_value(2.5))
 
 
+def test_scores_that_scatter_more_have_a_higher_limit_and_are_themselves_as_they_are() -> None:
+    """As if the logarithms of all scores and the priors were multiplied by the same factor."""
+    cubes = HeldOutScores([s**3 for s in SCORES.scores], [s**3 for s in SCORES.peaks])
+    source = CalibrationSource(4, 3)
+    plain, wide = calibrate(SCORES, 0.05, source, 4), calibrate(SCORES, 0.05, replace(source, score_spread=3.0), 4)
+    assert wide.scores.tolist() == plain.scores.tolist()
+    assert wide.threshold > plain.threshold
+    cubed = calibrate(cubes, 0.05, replace(source, score_spread=3.0), 4)
+    assert cubed.threshold == pytest.approx(plain.threshold**3)
+
+
 @pytest.mark.parametrize("count", [2, 5, 9, 10, 40, 500])
 def test_folds_hold_every_image_out_once_at_most_and_all_are_learned_in_the_end(count: int) -> None:
     plan = plan_held_out(["part"] * count, Needs(), 0.05)

@@ -10,6 +10,7 @@ from scipy import stats
 from blemish.errors import ModelError, SettingsError
 from blemish.scoring.calibration import (
     LEFT_OUT,
+    AddedScore,
     Calibration,
     CalibrationSource,
     check_rate,
@@ -227,6 +228,17 @@ def test_reads_what_earlier_versions_saved() -> None:
         saved["source"]["squared"] = saved["source"].pop("score_exponent") == 2
         del saved["unsure_rate"]
         assert Calibration.from_dict(saved).source == source
+
+
+def test_how_far_scores_scatter_is_saved_and_was_as_expected_before_it_was() -> None:
+    made = replace(calibration([1.0, 2.0, 3.0]), source=replace(SOURCE, score_spread=2.0))
+    saved = json.loads(json.dumps(made.to_dict()))
+    assert Calibration.from_dict(saved).source.score_spread == 2.0
+    del saved["source"]["score_spread"]
+    assert Calibration.from_dict(saved).source == SOURCE
+    new = [AddedScore(str(i), f"{i}.png", 1.0 + i, 1.0 + i) for i in range(3)]
+    for keep in (True, False):
+        assert made.with_added(new, keep=keep).source.score_spread == 2.0
 
 
 def test_another_rate_uses_the_same_held_out_scores() -> None:

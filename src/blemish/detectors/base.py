@@ -34,8 +34,9 @@ class Needs:
     Geometry: `image_size` in pixels, of the short side or, with `square`, of the side a plain resize gives; `framing`:
     a name of `preprocessing.framing.FRAMINGS`.
     Scores: `score_exponent`, 1 where they grow like distances and 2 where like squared ones (a cosine distance is half
-    the squared distance of unit vectors), so that their logarithms have twice the standard deviation; `pooling`, how an
-    image score comes from patch scores (see numeric/pooling.py).
+    the squared distance of unit vectors), so that their logarithms have twice the standard deviation; `score_spread`,
+    how many times as far those of normal images scatter beyond that as the priors of scoring/calibration.py expect;
+    `pooling`, how an image score comes from patch scores (see numeric/pooling.py).
     `slow_fit`: fitting takes long although nothing is augmented; held-out scores come from one fit, not from folds.
     """
 
@@ -55,6 +56,7 @@ class Needs:
     square: bool = False
     framing: str = "plain"
     score_exponent: int = 1
+    score_spread: float = 1.0
     pooling: str = "top:0.01"
     slow_fit: bool = False
 

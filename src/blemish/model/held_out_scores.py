@@ -194,6 +194,7 @@ def calibrations_of(
                 folds=folds[name],
                 copies=name in copied,
                 score_exponent=loader.needs.score_exponent,
+                score_spread=loader.needs.score_spread,
             ),
             fitted_on[name],
         )

@@ -42,7 +42,7 @@ class CalibrationSource:
     `images` normal images were given to `fit`, which gained `held_out` scores from them by detectors that had not seen
     the image, in `folds` fits (0: none was needed). `copies`: these are mean scores of slightly perturbed copies of
     images that the detector was fitted on. `correction` is the factor that they were multiplied by. `added` scores come
-    from further normal images given to `calibrate`. `score_exponent`: see `Needs` in detectors/base.py.
+    from further normal images given to `calibrate`. `score_exponent`, `score_spread`: see `Needs` in detectors/base.py.
     """
 
     images: int
@@ -51,6 +51,7 @@ class CalibrationSource:
     copies: bool = False
     correction: float = 1.0
     score_exponent: int = 1
+    score_spread: float = 1.0
     added: int = 0
 
     @classmethod
@@ -258,7 +259,9 @@ class Calibration:
     @property
     def prior(self) -> TailPrior:
         """Of log scores. Those that `calibrate` added are of new images: they have no bias against them."""
-        prior = (COPIES if self.source.copies else LEFT_OUT).scaled(self.source.score_exponent)
+        prior = (COPIES if self.source.copies else LEFT_OUT).scaled(
+            self.source.score_exponent * self.source.score_spread
+        )
         return replace(prior, bias_std=prior.bias_std * (1 - min(1.0, self.source.added / len(self.scores))))
 
     @property
@@ -354,7 +357,10 @@ class Calibration:
             return self
         added = [*(self.added if keep else ()), *fresh]
         scores, peaks = [one.score for one in added], [one.peak for one in added]
-        source = CalibrationSource(0, 0, added=len(added), score_exponent=self.source.score_exponent)
+        own = self.source
+        source = CalibrationSource(
+            0, 0, added=len(added), score_exponent=own.score_exponent, score_spread=own.score_spread
+        )
         if keep and self.source.held_out and not (self.source.copies and len(added) >= self.source.held_out):
             scores = [*self.scores, *(one.score for one in fresh)]
             peaks = [*self.peaks, *(one.peak for one in fresh)]

@@ -37,9 +37,9 @@ class TailPrior:
     weight: float
     bias_std: float
 
-    def scaled(self, exponent: int) -> TailPrior:
-        """The prior of scores that are this power of a distance."""
-        return TailPrior(self.std * exponent, self.weight, self.bias_std * exponent)
+    def scaled(self, factor: float) -> TailPrior:
+        """The prior of log scores that scatter this many times as far."""
+        return TailPrior(self.std * factor, self.weight, self.bias_std * factor)
 
 
 @dataclass(frozen=True)
