@@ -101,6 +101,7 @@ def test_one_class_alone_is_nan_not_an_error() -> None:
         ([1.0, math.nan, 2.0], [0, 1, 1], "1 NaN or infinite of 3, the first at position 1"),
         ([math.inf, 2.0], [0, 1], "finite"),
         ([1.0, 2.0], [0, 2], "labels 0"),
+        ([1.0, 2.0], [0, None], r"labels 0 .* got \[None\]"),
         (["a", "b"], [0, 1], "real numbers"),
     ],
 )

@@ -44,6 +44,11 @@ def test_range_of_scores_does_not_matter(scale) -> None:
     assert aupro([scale(m) for m in maps], masks) == pytest.approx(aupro(maps, masks), abs=1e-12)
 
 
+def test_a_limit_that_is_named_twice_counts_once() -> None:
+    maps, masks = parts(0, 3)
+    assert aupro(maps, masks, (0.3, 0.3)) == aupro(maps, masks, (0.3,))
+
+
 def test_perfect_constant_and_inverted_maps() -> None:
     mask = np.zeros((20, 20), bool)
     mask[3:6, 3:9] = True

@@ -55,6 +55,11 @@ def test_colour_cast() -> None:
     assert found["blue"] == pytest.approx(1, abs=0.01)
 
 
+def test_colours_of_a_large_bright_picture_are_exact() -> None:
+    found = statistics_of(np.full((800, 800, 3), (255, 201, 101), np.uint8))
+    assert (found.red, found.blue) == pytest.approx((256 / 202, 102 / 202), rel=1e-9)
+
+
 @pytest.mark.parametrize("value", [0, 255])
 def test_a_plain_picture_has_no_part_and_finite_values(value: int) -> None:
     found = statistics_of(np.full((64, 64, 3), value, np.uint8))

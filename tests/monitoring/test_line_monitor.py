@@ -126,3 +126,19 @@ def test_without_a_reference_the_first_parts_are_it() -> None:
     assert monitor.alarms == []
     fed(monitor, parts(40, 2, brightness=0.85))
     assert [alarm.cause for alarm in monitor.alarms] == ["darker"]
+
+
+@pytest.mark.parametrize("is_known", [True, False])
+def test_how_often_the_part_is_not_seen_is_told_rightly(is_known: bool) -> None:
+    monitor = fed(started() if is_known else LineMonitor.started(), parts(300, 1))
+    for place, (score, one) in enumerate(parts(60, 2)):
+        is_seen = place % 2 > 0
+        monitor.add(score, one if is_seen else replace(one, part_x=None, part_y=None, part_size=None))
+    (alarm,) = monitor.alarms
+    assert alarm.text.startswith("the part is not seen in 50 % of the latest pictures")
+    assert alarm.change == pytest.approx(-0.5, abs=0.05)
+
+
+def test_scores_that_are_no_numbers_are_no_reference() -> None:
+    scores = [1.0, np.nan, 2.0, np.inf, 3.0]
+    assert LineMonitor.started(scores=scores) == LineMonitor.started(scores=[1.0, 2.0, 3.0])

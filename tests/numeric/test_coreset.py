@@ -101,3 +101,14 @@ def test_memory_is_flat_at_200_000_patches(monkeypatch: pytest.MonkeyPatch) -> N
 def test_wrong_use_is_named(wrong: tuple[torch.Tensor, int]) -> None:
     with pytest.raises(SettingsError):
         k_centre(*wrong)
+
+
+def test_one_row_far_from_all_others_does_not_end_the_selection() -> None:
+    rows = torch.randn(500, 8, generator=torch.Generator().manual_seed(5))
+    rows[77] = 1e5
+    selected = k_centre(rows, 100, projection=None).tolist()
+    assert len(set(selected)) == 100
+    others = rows[:77]
+    assert (
+        torch.cdist(others, rows[selected]).amin(1).max() < 0.6 * torch.cdist(others, rows[selected[:10]]).amin(1).max()
+    )

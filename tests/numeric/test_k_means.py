@@ -47,6 +47,13 @@ def test_distances_are_those_of_a_loop() -> None:
     np.testing.assert_allclose(squared_distances(rows, centres), expected, rtol=1e-4, atol=1e-5)
 
 
+def test_channels_that_are_large_and_constant_cost_no_exactness() -> None:
+    generator = torch.Generator().manual_seed(3)
+    rows = torch.cat([torch.randn(200, 16, generator=generator), torch.full((200, 8), 5000.0)], 1)
+    exact = torch.cdist(rows.double(), rows[:5].double()).square()
+    np.testing.assert_allclose(squared_distances(rows, rows[:5]), exact, rtol=1e-4, atol=1e-3)
+
+
 @pytest.mark.parametrize(("rows", "count"), [(torch.zeros(0, 3), 2), (torch.zeros(4), 2), (torch.zeros(4, 3), 0)])
 def test_what_has_no_centres_is_refused(rows: torch.Tensor, count: int) -> None:
     with pytest.raises(SettingsError, match="count ≥ 1"):

@@ -17,7 +17,9 @@ def test_image_score_is_the_mean_of_the_largest() -> None:
     assert image_score(patches, "top:1.0") == patches.mean()
 
 
-@pytest.mark.parametrize(("pooling", "count"), [("top:0.001", 1), ("top:5000", 100), ("top:0.5", 50), ("max", 1)])
+@pytest.mark.parametrize(
+    ("pooling", "count"), [("top:0.001", 1), ("top:5000", 100), ("top:0.5", 50), ("max", 1), ("top:" + 400 * "9", 100)]
+)
 def test_pooling_never_runs_out_of_patches(pooling: str, count: int) -> None:
     assert pooled_counts(pooling, 100) == [count]
 

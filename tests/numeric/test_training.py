@@ -94,6 +94,12 @@ def test_a_loss_that_is_not_finite_is_told():
         Training(3).run(model, lambda _: model.weight.sum() * torch.nan)
 
 
+def test_a_last_step_that_ruins_the_weights_is_told() -> None:
+    model = torch.nn.Linear(1, 1)
+    with pytest.raises(SettingsError, match="finite weights"):
+        Training(1, precision="fp32").run(model, lambda _: (model.weight * 0).sum().sqrt())
+
+
 def test_steps_that_are_not_finite_can_be_skipped_and_are_told() -> None:
     """They change nothing: what is learned is what the other steps alone would have taught (without a schedule)."""
 

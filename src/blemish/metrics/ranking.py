@@ -131,8 +131,9 @@ def checked(scores: ArrayLike, labels: ArrayLike) -> tuple[np.ndarray, np.ndarra
             f"{len(broken)} NaN or infinite of {len(values)}, the first at position {broken[0]}",
             "leave out the pictures that could not be scored, or check the model's weights",
         )
-    if not np.isin(truth, (0, 1)).all():
-        raise DatasetError("labels 0 (good) and 1 (defective)", f"{np.unique(truth)[:5]}", "map your labels to 0 and 1")
+    is_known = np.isin(truth, (0, 1))
+    if not is_known.all():
+        raise DatasetError("labels 0 (good) and 1 (defective)", f"{truth[~is_known][:5]}", "map your labels to 0 and 1")
     return values, truth.astype(bool)
 
 

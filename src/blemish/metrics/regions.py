@@ -173,7 +173,7 @@ def _exact_areas(
     areas: dict[float, list[float]] = {limit: [] for limit in limits}
     for start in range(0, len(values), RUN):
         less, up_to = good.counts(values[start : start + RUN])
-        for limit in limits:
+        for limit in areas:
             found = found_length(less, up_to, len(good), limit)
             areas[limit].append(float((weights[start : start + RUN] * found).sum()))
     return {limit: math.fsum(sums) for limit, sums in areas.items()}

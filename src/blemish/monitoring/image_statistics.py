@@ -52,11 +52,8 @@ class ImageStatistics:
         return cls(**values)
 
 
-def statistics_of(image: np.ndarray, with_part: bool = True) -> ImageStatistics:
-    """The statistics of `(H, W, 3)` uint8. Without `with_part` the part is not looked for (textures, to save time).
-
-    Raises ImageError for another shape or type.
-    """
+def statistics_of(image: np.ndarray) -> ImageStatistics:
+    """The statistics of `(H, W, 3)` uint8. Raises ImageError for another shape or type."""
     if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or min(image.shape[:2]) < 8:
         got = f"{image.dtype} of shape {image.shape}"
         raise ImageError("a picture as (H, W, 3) uint8 of 8 pixels or more a side", got, "decode it as RGB")
@@ -65,8 +62,10 @@ def statistics_of(image: np.ndarray, with_part: bool = True) -> ImageStatistics:
     sampled = image[::step, ::step].reshape(-1, 3).astype(np.float32)  # (N, 3)
     grey = sampled @ LUMA  # (N,)
     mean, std = float(grey.mean()), float(grey.std())
-    red, green, blue = (float(value) + 1 for value in sampled.mean(axis=0))  # + 1: black has no colour
-    part = find_part(image) if with_part else None
+    red, green, blue = (
+        float(value) + 1 for value in sampled.mean(axis=0, dtype=np.float64)
+    )  # + 1: black has no colour
+    part = find_part(image)
     x, y, size = (None, None, None) if part is None else _place(part)
     return ImageStatistics(
         width=width,

@@ -131,7 +131,7 @@ class LineMonitor:
         `horizon`: see martingale.py.
         """
         values = {name: _values(measure, reference) for name, measure in MEASURES.items()}
-        values["score"] = [_log(score) for score in scores]
+        values["score"] = [_log(score) for score in scores if math.isfinite(score)]
         return cls._of(values, seed, horizon)
 
     @classmethod
@@ -176,11 +176,14 @@ class LineMonitor:
         test, measure = self.tests[name], ALL[name]
         if test.peak < self.threshold:
             return None
-        change = _middle(measure, self.recent[name][-RECENT:]) - self.centres.get(name, test.ranks.median)
+        latest = _middle(measure, self.recent[name][-RECENT:])
+        change = latest - self.centres.get(name, test.ranks.mean if measure.is_share else test.ranks.median)
         if abs(change) < measure.least:
             return None
         cause = measure.causes[int(change > 0)]
-        return Alarm(name, cause, _text(cause, name, change, statistics), test.evidence.value, change, self.parts)
+        return Alarm(
+            name, cause, _text(cause, name, change, latest, statistics), test.evidence.value, change, self.parts
+        )
 
     def restarted(self, accept: bool) -> LineMonitor:
         """All tests anew once a person has acted: the level holds from here on again.
@@ -223,11 +226,11 @@ def _middle(measure: Measure, values: Sequence[float]) -> float:
     return fmean(values) if measure.is_share else median(values)
 
 
-def _text(cause: str, name: str, change: float, statistics: ImageStatistics) -> str:
-    """What has changed and where to look, for the factory floor."""
+def _text(cause: str, name: str, change: float, latest: float, statistics: ImageStatistics) -> str:
+    """What has changed and where to look, for the factory floor; `latest` is the middle of the latest values."""
     side = statistics.height if name == "part_y" else statistics.width
     return _LOOK[cause].format(
         percent=f"{100 * abs(math.expm1(change)):.0f} %",
-        share=f"{100 * abs(change):.0f} %",
+        share=f"{100 * (1 - latest):.0f} %",  # of pictures in which the part is not seen
         pixels=f"{abs(change) * side:.0f} px",
     )

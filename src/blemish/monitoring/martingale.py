@@ -112,8 +112,8 @@ class RankHistogram:
     counts: list[int] = field(default_factory=list)
 
     def cell(self, value: float) -> int:
-        """The grid's cell of a finite `value`."""
-        return max(-MAX_BIN, min(MAX_BIN, math.floor(value / self.step)))
+        """The grid's cell of a `value` that is a number."""
+        return math.floor(max(-MAX_BIN, min(MAX_BIN, value / self.step)))
 
     def add(self, value: float) -> tuple[int, int]:
         """Count one more value; how many before it were larger, and how many equal."""
@@ -130,6 +130,13 @@ class RankHistogram:
         self.counts[place] += 1
         self.total += 1
         return larger, equal
+
+    @property
+    def mean(self) -> float:
+        """The mean of the cells' lower ends; NaN without values."""
+        if not self.counts:
+            return math.nan
+        return self.step * sum(cell * count for cell, count in enumerate(self.counts, self.first)) / self.total
 
     @property
     def median(self) -> float:
@@ -179,11 +186,6 @@ class ChangeTest:
         found = self.evidence.add(p_value)
         self.peak = max(self.peak, found)
         return found
-
-    def restarted(self, reference: Iterable[float] | None = None) -> ChangeTest:
-        """The test as before the first part, with another `reference` if given; its guarantee begins anew."""
-        values = self.reference if reference is None else reference
-        return ChangeTest.started(self.step, values, self.seed + 1, self.evidence.horizon)
 
     def to_dict(self) -> dict[str, Any]:
         """Ready for JSON."""

@@ -16,6 +16,8 @@ from torch.nn import functional
 from blemish.errors import SettingsError
 
 AttentionKind = Literal["softmax", "linear"]
+MLP_RATIO = 4  # widths of a block that its hidden layer is wide
+EPS = 1e-6  # of layer normalisation
 CACHE = 1 << 21  # bytes of attention matrices in one step of `BlockedAttention`: they stay in the cache of a core
 
 
@@ -138,17 +140,15 @@ class Attention(nn.Module):
 class TransformerBlock(nn.Module):
     """x + attention(LN(x)), then x + MLP(LN(x)): `(B, N, width)` in and out."""
 
-    def __init__(
-        self, width: int, heads: int, mlp_ratio: float = 4.0, eps: float = 1e-6, qkv_bias: bool = True
-    ) -> None:
+    def __init__(self, width: int, heads: int, eps: float = EPS, qkv_bias: bool = True) -> None:
         super().__init__()
         self.heads = heads
         self.norm1 = nn.LayerNorm(width, eps)
         self.qkv = nn.Linear(width, 3 * width, bias=qkv_bias)
         self.out = nn.Linear(width, width)
         self.norm2 = nn.LayerNorm(width, eps)
-        self.widen = nn.Linear(width, int(width * mlp_ratio))
-        self.narrow = nn.Linear(int(width * mlp_ratio), width)
+        self.widen = nn.Linear(width, MLP_RATIO * width)
+        self.narrow = nn.Linear(MLP_RATIO * width, width)
 
     def forward(self, tokens: Tensor, seen: Tensor | None = None) -> Tensor:
         """`tokens` `(B, N, width)` → the same shape; `seen` `(N, N)` bool as in `attend`."""
@@ -163,11 +163,11 @@ class TransformerBlock(nn.Module):
 class MlpBlock(nn.Module):
     """x + MLP(LN(x)), each token on its own: `(B, N, width)` in and out."""
 
-    def __init__(self, width: int, mlp_ratio: float = 4.0, eps: float = 1e-6) -> None:
+    def __init__(self, width: int) -> None:
         super().__init__()
-        self.norm = nn.LayerNorm(width, eps)
-        self.widen = nn.Linear(width, int(width * mlp_ratio))
-        self.narrow = nn.Linear(int(width * mlp_ratio), width)
+        self.norm = nn.LayerNorm(width, EPS)
+        self.widen = nn.Linear(width, MLP_RATIO * width)
+        self.narrow = nn.Linear(MLP_RATIO * width, width)
 
     def forward(self, tokens: Tensor) -> Tensor:
         """`tokens` `(B, N, width)` → the same shape."""
@@ -180,13 +180,11 @@ class DecoderBlock(nn.Module):
     Without `source` it is self-attention; with attention `kind` "linear" it is Dinomaly's decoder block.
     """
 
-    def __init__(
-        self, width: int, heads: int, kind: AttentionKind = "softmax", mlp_ratio: float = 4.0, eps: float = 1e-6
-    ) -> None:
+    def __init__(self, width: int, heads: int, kind: AttentionKind = "softmax") -> None:
         super().__init__()
-        self.norm = nn.LayerNorm(width, eps)
+        self.norm = nn.LayerNorm(width, EPS)
         self.attention = Attention(width, heads, kind)
-        self.mlp = MlpBlock(width, mlp_ratio, eps)
+        self.mlp = MlpBlock(width)
 
     def forward(self, tokens: Tensor, source: Tensor | None = None, seen: Tensor | None = None) -> Tensor:
         """`tokens` `(B, N, width)`, `source` `(B, M, width)`, `seen` `(N, M)` bool → the shape of `tokens`."""

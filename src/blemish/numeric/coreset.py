@@ -51,11 +51,12 @@ def project(rows: Tensor, width: int, generator: torch.Generator) -> Tensor:
 
 def _select(rows: Tensor, count: int, first: int) -> Tensor:
     squares = rows.square().sum(1)  # (N,)
-    same = 1e-6 * float(squares.max())  # a row this near to a selected one is that row, up to rounding
+    same = 1e-6 * squares  # (N,) a row this near to a selected one is that row, up to rounding
     distance = torch.full_like(squares, torch.inf)  # (N,) squared, to the nearest selected row
     selected, fresh = [first], [first]
     while True:
         _lower(distance, rows, squares, torch.tensor(fresh, device=rows.device))
+        distance[distance <= same] = -1
         wanted = count - len(selected)
         if not wanted:
             break
@@ -67,19 +68,20 @@ def _select(rows: Tensor, count: int, first: int) -> Tensor:
     return torch.tensor(selected)
 
 
-def _round(distance: Tensor, rows: Tensor, squares: Tensor, length: int, wanted: int, same: float) -> list[int]:
+def _round(distance: Tensor, rows: Tensor, squares: Tensor, length: int, wanted: int, same: Tensor) -> list[int]:
     """The next selections: the farthest of a short list, while they are farther than all that is off the list."""
     top, listed = distance.topk(min(length + 1, len(rows)))
     beyond = float(top[length]) if length < len(top) else -math.inf  # the farthest row off the list
     top, listed = top[:length].clone(), listed[:length]
-    near, square = rows[listed], squares[listed]  # (L, D), (L,)
+    near, square, same = rows[listed], squares[listed], same[listed]  # (L, D), (L,), (L,)
     fresh: list[int] = []
     while len(fresh) < wanted:
         best = int(top.argmax())
-        if top[best] <= same or (fresh and top[best] < beyond):
+        if top[best] < 0 or (fresh and top[best] < beyond):
             break
         fresh.append(int(listed[best]))
         torch.minimum(top, square + square[best] - 2 * (near @ near[best]), out=top)
+        top[top <= same] = -1
         top[best] = -1
     return fresh
 

@@ -33,7 +33,12 @@ def k_means(rows: Tensor, count: int, seed: int = 0, iterations: int = ITERATION
 
 
 def squared_distances(rows: Tensor, centres: Tensor) -> Tensor:
-    """Squared distances `(N, k)` ≥ 0 of rows `(N, D)` to centres `(k, D)`."""
+    """Squared distances `(N, k)` ≥ 0 of rows `(N, D)` to centres `(k, D)`.
+
+    From the middle of the centres: a channel that is large in all of them would leave nothing of the others' digits.
+    """
+    middle = centres.mean(0)
+    rows, centres = rows - middle, centres - middle
     return (rows.square().sum(1)[:, None] + centres.square().sum(1) - 2 * rows @ centres.T).clamp_min(0)
 
 

@@ -45,6 +45,7 @@ _SPARE = 8  # candidates beyond k that a k > 1 search looks at
 # What principal components may leave of the bank's variance, the rows that they are fitted on, and the least number of
 # pairs and part of the columns saved from which they pay (benchmarks/neighbours_speed.py).
 _RESIDUAL, _FITTED_ON, _PAIRS, _SAVED = 0.03, 4096, 1 << 22, 0.4
+_SAMPLE = 1024  # rows that the median distance between rows is taken over, at least
 _TRUE = 1e-5  # relative error of a distance measured by differences, generously
 
 
@@ -91,14 +92,14 @@ class Neighbours:
         squared, index = self._nearest(queries) if k == 1 else self._nearest_k(queries, k)
         return self._distance(squared), index
 
-    def median_nn_distance(self, sample: int = 1024) -> float:
-        """The median distance of the bank's rows (about `sample` of them, evenly drawn) to their nearest other; > 0.
+    def median_nn_distance(self) -> float:
+        """The median distance of the bank's rows (some of them, evenly drawn) to their nearest other; > 0.
 
         1 where that is undefined or 0: for a single row, or where most rows have a duplicate.
         """
         if len(self) < 2:
             return 1.0
-        rows = self.rows[:: max(1, len(self) // sample)]
+        rows = self.rows[:: max(1, len(self) // _SAMPLE)]
         distance = float(self.search(rows, 2)[0][:, 1].median())  # the nearest is the row itself
         return distance if distance > 0 else 1.0
 

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from blemish.errors import SettingsError
 
+NEIGHBOURS = 3  # centres that a place gets its value from, as published
 DISTANCES_AT_ONCE = 1 << 22  # numbers in one block of distances: 16 MB
 
 
@@ -76,13 +77,13 @@ def gather_points(values: Tensor, index: Tensor) -> Tensor:
     return values.gather(1, flat).view(*index.shape, values.shape[2])
 
 
-def inverse_distance_weights(centres: Tensor, places: Tensor, neighbours: int = 3) -> tuple[Tensor, Tensor]:
+def inverse_distance_weights(centres: Tensor, places: Tensor) -> tuple[Tensor, Tensor]:
     """How much of each near centre's value a place gets: weights by 1 / distance², of sum 1.
 
     `centres` `(B, G, 3)`, `places` `(B, M, 3)` → weights and indices of centres, both `(B, M, k)`, where k is
-    `neighbours`, or G where there are fewer centres.
+    `NEIGHBOURS`, or G where there are fewer centres.
     """
-    squared, index = nearest_points(centres, places, min(neighbours, centres.shape[1]))
+    squared, index = nearest_points(centres, places, min(NEIGHBOURS, centres.shape[1]))
     weights = 1 / (squared + 1e-8)
     return weights / weights.sum(2, keepdim=True), index
 

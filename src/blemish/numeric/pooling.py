@@ -97,4 +97,4 @@ def _count(amount: str, patches: int) -> int:
         return 0
     if "." in amount and 0 < number <= 1:
         return max(1, int(patches * number))
-    return min(int(number), patches) if amount.isdigit() and number >= 1 else 0
+    return int(min(number, patches)) if amount.isdigit() and number >= 1 else 0

@@ -82,8 +82,8 @@ class Training:
         """Minimise `loss_of(step)`, a scalar, over the weights of `model`; returns the losses `(steps,)`.
 
         `loss_of` runs under the autocast. The model is in training mode meanwhile, and in evaluation mode afterwards.
-        Raises SettingsError for settings out of range, and when the loss is no longer finite (where such steps are
-        skipped: in no step at all).
+        Raises SettingsError for settings out of range, and when the loss or a weight is no longer finite (where such
+        steps are skipped: in no step at all).
         """
         self.check()
         device = next(model.parameters()).device
@@ -117,6 +117,8 @@ class Training:
             raise SettingsError("a finite loss and gradient in some step", "none", "lower learning_rate")
         if averaged:
             model.load_state_dict(averaged.weights)
+        if not all(bool(weight.isfinite().all()) for weight in model.parameters()):  # by the last step's gradient
+            raise SettingsError("finite weights", "NaN or infinite ones after the last step", "lower learning_rate")
         model.eval()
         return losses
 
