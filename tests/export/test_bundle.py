@@ -25,8 +25,12 @@ from export_parts import SIDE, bar, part
 from PIL import Image
 
 from blemish import Inspector
+from blemish.cli.inspect import inspect_by_model
+from blemish.cli.result_folder import Wanted
 from blemish.data import load_image
+from blemish.data.files import list_folder
 from blemish.detectors.patchcore import PatchCore
+from blemish.detectors.winclip import WinCLIP
 from blemish.errors import DataWarning, ImageError, ModelError, OutputError, SettingsError
 from blemish.export import bundle as writing
 from blemish.export import parity
@@ -41,13 +45,18 @@ from blemish.export.bundle import (
 from blemish.export.graph import InspectionGraph
 from blemish.preprocessing.crop_to_part import PartFraming
 from blemish.preprocessing.framing import Frame, size_of
-from blemish.runtime import Runtime
+from blemish.runtime import Runtime, engines
 from blemish.runtime import bundle as reading
 from blemish.runtime.bundle import EngineName
 from blemish.runtime.cli import main
 from blemish.runtime.engines import INPUT, load_engine
 from blemish.scoring.uncalibrated import Uncalibrated
 from blemish.types import Prediction, Sample
+
+PLAIN: dict[str, Any] = {
+    "encoder": None,
+    "reasons": dict.fromkeys(("language", "mm_per_pixel", "defect_names", "names_encoder", "vlm")),
+}
 
 
 def alike(one: float, other: float) -> bool:
@@ -224,9 +233,27 @@ def test_a_damaged_file_is_named(bundle: Path, tmp_path: Path, name: str, damage
         Runtime(copy)
 
 
+@pytest.mark.parametrize("name", ["weights.bin", "bundle.json"])
+def test_a_file_that_may_not_be_read_is_named(bundle: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    def read(path: Path) -> str:
+        if path.name == name:
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return read_before(path)
+
+    read_before = reading.file_sha256
+    monkeypatch.setattr(reading, "file_sha256", read)
+    monkeypatch.setattr(Path, "read_bytes", lambda path: read(path) and path.open("rb").read())
+    with pytest.raises(ModelError, match=rf"{name}.*Permission denied; mend the permissions"):
+        Runtime(bundle)
+
+
 def test_what_is_no_bundle_says_what_it_is(bundle: Path, inspector: Inspector, tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match=r"bundle\.json"):
+    with pytest.raises(ModelError, match=r"a folder without bundle\.json"):
         Runtime(tmp_path)
+    with pytest.raises(ModelError, match="nothing there; check the path"):
+        Runtime(tmp_path / "nowhere")
+    with pytest.raises(ModelError, match="got a file; check the path"):
+        Runtime(bundle / "bundle.json")
     with pytest.raises(ModelError, match="export the model with blemish export"):
         Runtime(inspector.save(tmp_path / "model"))
     copy = Path(shutil.copytree(bundle, tmp_path / "copy"))
@@ -245,8 +272,33 @@ def test_what_is_no_bundle_says_what_it_is(bundle: Path, inspector: Inspector, t
 
 def test_a_missing_engine_says_how_to_install_it(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
-    with pytest.raises(ModelError, match=r"blemish-runtime\[onnx\]"):
+    with pytest.raises(ModelError, match="pip install onnxruntime"):
         Runtime(bundle)
+
+
+def test_an_engine_that_says_nothing_is_an_error_too(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(engines, "OnnxEngine", fail)
+    with pytest.raises(ModelError, match="MemoryError"):
+        Runtime(bundle)
+
+
+def test_threads_are_at_most_the_cores(bundle: Path) -> None:
+    """An engine that is told to starts a hundred thousand, which takes hours."""
+    assert Runtime(bundle, threads=100_000).threads == os.cpu_count()
+    assert Runtime(bundle).threads == 0
+    with pytest.raises(SettingsError, match="threads of 0"):
+        Runtime(bundle, threads=-1)
+
+
+def test_its_hash_is_that_of_what_was_read(bundle: Path, bar_bundle: Path, tmp_path: Path) -> None:
+    """Results rest on it; the folder may hold another export by then."""
+    folder = Path(shutil.copytree(bundle, tmp_path / "bundle"))
+    runtime = Runtime(folder)
+    shutil.copy(bar_bundle / "bundle.json", folder)
+    assert runtime.bundle.sha256 == Runtime(bundle).bundle.sha256 != Runtime(bar_bundle).bundle.sha256
 
 
 def test_a_picture_of_another_shape_is_refused_by_name(bundle: Path, tmp_path: Path) -> None:
@@ -327,9 +379,27 @@ def test_a_folder_of_anything_else_is_not_replaced(inspector: Inspector, bundle:
     assert (tmp_path / "notes.txt").read_text() == "mine"
     with pytest.raises(OutputError, match="other files"):
         export_bundle(inspector.model_, inspector.save(tmp_path / "model"))
+    (tmp_path / "site").mkdir()
+    (tmp_path / "site" / "bundle.json").write_text('{"name": "another program\'s"}')
+    with pytest.raises(OutputError, match="other files"):
+        check_target(tmp_path / "site")
     (tmp_path / "link").symlink_to(bundle)
     assert check_target(tmp_path / "link") == bundle  # an older bundle is replaced, not the link to it
     assert Runtime(tmp_path / "link").inspect(part(1)).verdict == "good"
+
+
+@pytest.mark.usefixtures("traced_once")
+def test_an_older_bundle_is_replaced_and_what_else_lies_there_is_kept(
+    inspector: Inspector, bundle: Path, tmp_path: Path
+) -> None:
+    old = Path(shutil.copytree(bundle, tmp_path / "bundle"))
+    (old / "notes.txt").write_text("mine")
+    (old / "graph-7x7.onnx").write_text("of a size that is no more")
+    (old / "bundle.json").write_bytes((old / "bundle.json").read_bytes()[:1000])  # damaged, and to be exported anew
+    export_bundle(inspector.model_, old)
+    assert {path.name for path in old.iterdir()} == {path.name for path in bundle.iterdir()} | {"notes.txt"}
+    assert (old / "notes.txt").read_text() == "mine"
+    assert Runtime(old).inspect(part(1)).verdict == "good"
 
 
 @pytest.mark.parametrize(
@@ -360,6 +430,19 @@ def test_a_model_without_a_limit_is_to_be_calibrated_first(inspector: Inspector,
     model = replace(inspector.model_, calibrations={None: Uncalibrated.at_rates(0.05, None, 2)})
     with pytest.raises(ModelError, match="calibrate it first"):
         export_bundle(model, tmp_path / "bundle")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_model_that_cannot_be_exported_is_refused_before_any_work(
+    inspector: Inspector, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And whatever else it lacks: nobody calibrates a model for nothing."""
+    monkeypatch.setattr(writing, "write_graphs", lambda *_: pytest.fail("graphs were made"))
+    with pytest.raises(ModelError, match="fit the model again"):
+        export_bundle(replace(inspector.model_, references={}), tmp_path / "bundle")
+    unseen: dict[str | None, Any] = {None: Uncalibrated.at_rates(0.05, None, 2)}
+    with pytest.raises(SettingsError, match="a detector that can be exported"):
+        export_bundle(replace(inspector.model_, calibrations=unseen, detector=WinCLIP()), tmp_path / "bundle")
     assert not list(tmp_path.iterdir())
 
 
@@ -410,6 +493,89 @@ def test_the_program_says_what_is_wrong_with_its_options(
     Image.fromarray(np.concatenate([part(1)] * 2, axis=1)).save(picture)
     assert main([str(bundle), str(picture), "-o", str(tmp_path / "out")]) == 0
     assert capsys.readouterr().err.startswith("warning: ")
+
+
+def test_the_page_of_other_results_goes_with_them(inspector: Inspector, bundle: Path, tmp_path: Path) -> None:
+    """`blemish inspect` wrote it; a page of its own the program has none."""
+    out, picture = tmp_path / "out", tmp_path / "part.png"
+    Image.fromarray(part(1)).save(picture)
+    model = inspector.save(tmp_path / "model")
+    inspect_by_model(out, model, [str(picture)], category=None, wanted=Wanted(), pages=False, device="cpu", **PLAIN)
+    assert (out / "report.html").exists()
+    assert main([str(bundle), str(picture), "-o", str(out)]) == 2
+    assert (out / "report.html").exists()
+    assert main([str(bundle), str(picture), "-o", str(out), "--restart"]) == 0
+    assert not (out / "report.html").exists()
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "report.html").write_text("mine")
+    assert main([str(bundle), str(picture), "-o", str(other)]) == 0
+    assert (other / "report.html").exists()
+
+
+def test_results_do_not_go_into_a_bundle(bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    copy = Path(shutil.copytree(bundle, tmp_path / "copy"))
+    assert main([str(copy), str(copy / "samples" / "good.png"), "-o", str(copy)]) == 2
+    assert "a folder that holds a model" in capsys.readouterr().err
+    assert not (copy / "results.csv").exists()
+
+
+def test_samples_of_a_bundle_are_no_pictures_to_inspect(bundle: Path, tmp_path: Path) -> None:
+    shutil.copytree(bundle, tmp_path / "bundle")
+    Image.fromarray(part(1)).save(tmp_path / "part.png")
+    found = list_folder(tmp_path)
+    assert (found.images, found.left_out) == ([tmp_path / "part.png"], [tmp_path / "bundle"])
+
+
+def test_a_fault_of_the_program_is_no_defect(
+    bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Python's exit code would be 1, that of a picture that is not good."""
+    Image.fromarray(part(1)).save(tmp_path / "part.png")
+
+    def end(error: BaseException) -> tuple[int, str]:
+        def fail(*_: object) -> None:
+            raise error
+
+        monkeypatch.setattr(Runtime, "predict", fail)
+        code = main([str(bundle), str(tmp_path / "part.png"), "-o", str(tmp_path / "out"), "--fail-on-defect"])
+        return code, capsys.readouterr().err
+
+    assert end(RuntimeError("no such thing")) == (
+        70,
+        "error: blemish-run failed in a way it did not foresee (RuntimeError: no such thing); please report what it "
+        "shows with BLEMISH_DEBUG=1 set\n",
+    )
+    code, said = end(MemoryError())
+    assert (code, "enough memory" in said) == (2, True)
+    code, said = end(KeyboardInterrupt())
+    assert (code, "goes on where it stopped" in said) == (130, True)
+    monkeypatch.undo()
+    assert main([str(bundle), str(tmp_path / "part.png"), "-o", str(tmp_path / "out")]) == 0
+
+
+@pytest.mark.skipif(os.name == "nt", reason="names of other bytes, and pipes that close")
+def test_nobody_who_reads_and_a_narrow_encoding_change_nothing(bundle: Path, tmp_path: Path) -> None:
+    Image.fromarray(part(1)).save(tmp_path / "part.png")
+    (tmp_path / "bröken.png").write_bytes(b"no picture")
+    reader, writer = os.pipe()
+    os.close(reader)
+    program = [sys.executable, "-m", "blemish.runtime.cli", str(bundle), str(tmp_path), "-o"]
+    for out, stream in ((tmp_path / "öne", subprocess.PIPE), (tmp_path / "two", writer)):
+        done = subprocess.run(
+            [*program, str(out)],
+            env={**os.environ, "PYTHONIOENCODING": "ascii"},
+            stdout=stream,
+            stderr=stream,
+            text=True,
+            check=False,
+            timeout=300,
+        )
+        assert done.returncode == 3
+        assert len((out / "results.jsonl").read_text().splitlines()) == 2
+        if stream == subprocess.PIPE:
+            assert done.stdout.endswith("?ne\n")
+    os.close(writer)
 
 
 BLAS = """

@@ -263,6 +263,16 @@ def write_summary(out: Path, facts: Mapping[str, Any]) -> None:
     write_text(out / SUMMARY, json.dumps(facts, indent=2) + "\n")
 
 
+def remove_report(out: Path) -> None:
+    """Remove the page of an earlier inspection, of other results than those that come now. Raises OutputError.
+
+    For runs that write none. Another program's file of that name stays.
+    """
+    if _is_ours(read_summary(out)):
+        with output_errors(out):
+            (out / REPORT).unlink(missing_ok=True)
+
+
 def _is_ours(summary: Mapping[str, Any]) -> bool:
     return "model_sha256" in summary
 

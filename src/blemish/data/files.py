@@ -31,12 +31,12 @@ CLOUD_SUFFIXES = frozenset({".ply", ".pcd", ".npz"})  # files of points that are
 NO_SUFFIX = "no suffix"
 
 # Files that blemish itself writes: a folder with all names of one of these sets holds a model, or results.
-_MODEL = frozenset({"settings.json", "weights.safetensors"})
+_MODELS = (frozenset({"settings.json", "weights.safetensors"}), frozenset({"bundle.json", "parity.json"}))
 _OUTPUTS: tuple[frozenset[str], ...] = tuple(
     map(
         frozenset,
         (
-            _MODEL,
+            *_MODELS,
             {"results.jsonl"},
             {"report.html", "results.csv"},
             {"report.html", "diagnosis.json"},
@@ -185,8 +185,9 @@ def is_output(folder: Path) -> bool:
 
 
 def is_model(folder: Path) -> bool:
-    """Whether a model was saved into `folder`."""
-    return {entry.name for entry in _entries(folder)} >= _MODEL
+    """Whether a model was saved into `folder`, or exported into it."""
+    names = {entry.name for entry in _entries(folder)}
+    return any(marks <= names for marks in _MODELS)
 
 
 def existing_folder(folder: Path | str, wanted: str = "a folder of pictures") -> Path:

@@ -49,7 +49,7 @@ from blemish.runtime.runtime import Runtime
 from blemish.scoring.calibration import Calibration
 from blemish.scoring.tabulated_calibration import TabulatedCalibration
 from blemish.types import POINTS
-from blemish.utils.atomic import atomic_folder
+from blemish.utils.atomic import atomic_folder, output_errors
 from blemish.utils.hashing import file_sha256
 from blemish.utils.optional import need
 from blemish.utils.paths import expanded, shown
@@ -91,8 +91,9 @@ def export_bundle(
     """Write the model as a bundle to `folder`, in place of an older one; returns how far results are from the model's.
 
     Raises SettingsError for a model that cannot be exported or, without `force`, whose bundle would answer differently;
-    ModelError for one without a threshold; OutputError where `folder` holds anything else, or cannot be written. Then
-    nothing is left, and an older bundle stays.
+    ModelError for one without a threshold, or without good images to compare by; OutputError where `folder` holds no
+    bundle and anything else, or cannot be written. Then nothing is left, and an older bundle stays. Other files beside
+    an older bundle are kept.
     """
     settings = settings or ExportSettings()
     target = check_target(folder)
@@ -100,9 +101,9 @@ def export_bundle(
     check_exportable(model, category)
     need(PACKAGES[settings.format], EXTRAS[settings.format], "exporting")
     sizes = frame_sizes(model.framing_of(category), settings.pictures)
-    with atomic_folder(target) as partial:
+    calibration, images = calibration_of(model, category), parity_images(model, category, sizes)
+    with atomic_folder(target, owned=bundle_files(target)) as partial:
         graphs = write_graphs(model, category, sizes, partial, settings, progress)
-        calibration, images = calibration_of(model, category), parity_images(model, category, sizes)
         files = finished(graphs, settings.format, calibration)
         engines = {size: load_engine(settings.format, path) for size, path in files.items()}
         compared = compare(model, engines, category, images)
@@ -143,13 +144,28 @@ def check_category(model: FittedModel, category: str | None) -> str | None:
 def check_target(folder: str | Path) -> Path:
     """The folder that a bundle goes into, links followed. Raises OutputError where anything but a bundle would go."""
     target = expanded(folder).resolve()
-    if target.is_dir() and any(target.iterdir()) and not (target / FACTS).is_file():
-        raise OutputError(
-            f"a new or empty folder, or an older bundle, at '{shown(target)}'",
-            f"a folder with other files and no {FACTS}",
-            "name another folder; all that is in it would be replaced",
-        )
+    with output_errors(target):
+        if target.is_dir() and any(target.iterdir()) and not holds_bundle(target):
+            raise OutputError(
+                f"a new or empty folder, or an older bundle, at '{shown(target)}'",
+                f"a folder with other files and no {FACTS} of a bundle",
+                "name another folder",
+            )
     return target
+
+
+def holds_bundle(folder: Path) -> bool:
+    """Whether a bundle was written into `folder`, be it damaged since: its facts begin with their format."""
+    try:
+        with (folder / FACTS).open("rb") as file:
+            return FORMAT.encode() in file.read(64)
+    except (FileNotFoundError, IsADirectoryError):
+        return False
+
+
+def bundle_files(folder: Path) -> set[str]:
+    """The names in `folder` that are a bundle's."""
+    return {FACTS, ARRAYS, PARITY, SAMPLES, README, WEIGHTS, *(path.name for path in folder.glob("graph-*x*.*"))}
 
 
 def check_exportable(model: FittedModel, category: str | None) -> None:
@@ -158,7 +174,6 @@ def check_exportable(model: FittedModel, category: str | None) -> None:
     No graph holds: scans, detectors that are not `Exportable`, an ignored area where image scores are not pooled,
     categories that are framed apart. A model on a GPU is to be loaded on the CPU.
     """
-    calibration_of(model, category)
     if POINTS in model.modalities:
         raise SettingsError(
             "a model of pictures",
@@ -166,6 +181,7 @@ def check_exportable(model: FittedModel, category: str | None) -> None:
             "inspect scans with the model itself: blemish inspect",
         )
     exportable(model)
+    calibration_of(model, category)
     if model.ignored and not has_pooling(model):
         raise SettingsError(
             "a detector whose scores are pooled from patches, where an area is ignored",
@@ -347,15 +363,18 @@ def write_samples(images: Sequence[tuple[np.ndarray, bool]], folder: Path) -> No
 
 def readme(model: FittedModel, category: str | None, settings: ExportSettings, parity: Parity, engine: str) -> str:
     """What a person who finds the folder should know."""
+    import blemish
+
     what = f"of the category {category!r}" if category else "of one kind of part"
     return f"""# An inspection model {what}
 
 Exported by blemish for {engine}{", linear layers in int8" if settings.int8 else ""}.
 
-    pip install 'blemish-runtime[{settings.format}]'
+    pip install 'blemish_runtime-{blemish.__version__}-py3-none-any.whl[{settings.format}]'
     blemish-run . PICTURES... -o RESULTS
 
-In Python: `from blemish.runtime import Runtime; Runtime("this folder").inspect("part.png")`.
+The package comes from a clone of blemish: `pip wheel ./runtime --no-deps`. In Python:
+`from blemish.runtime import Runtime; Runtime("this folder").inspect("part.png")`.
 
 {parity.words}
 {calibration_of(model, category).words}

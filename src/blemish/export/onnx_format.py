@@ -16,6 +16,7 @@ import torch
 from blemish.errors import SettingsError
 from blemish.export.graph import INPUT, OUTPUTS, InspectionGraph
 from blemish.runtime.bundle import WEIGHTS
+from blemish.runtime.engines import first_line
 from blemish.utils.optional import need
 
 OPSETS = (18, 21)
@@ -43,7 +44,7 @@ def onnx_graph(graph: InspectionGraph, opset: int) -> Any:
     except torch.onnx.errors.OnnxExporterError as error:
         raise SettingsError(
             "a detector and an encoder whose operations a graph can hold",
-            str(error.__cause__ or error).strip().splitlines()[0][:200],
+            first_line(error.__cause__ or error),
             "inspect with the model itself",
         ) from error
     assert program is not None  # dynamo=True gives one

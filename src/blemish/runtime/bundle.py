@@ -114,19 +114,25 @@ class Bundle:
 
     @property
     def sha256(self) -> str:
-        """The hash of its facts, which hold those of all other files."""
-        return file_sha256(self.folder / FACTS)
+        """The hash of the facts that were read, which hold those of all other files."""
+        found: str = self.facts[OWN_HASH]
+        return found
 
 
 def read_facts(folder: Path) -> dict[str, Any]:
     """What `bundle.json` says. Raises ModelError for a folder that is no bundle, or one of a later version."""
     try:
-        facts = json.loads((folder / FACTS).read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        hint = "a model" if (folder / "settings.json").exists() else "something else"
-        do = "export the model with blemish export" if hint == "a model" else "check the path"
-        raise ModelError(f"a bundle in '{shown(folder)}'", f"{hint}, without {FACTS}", do) from error
-    except (OSError, ValueError) as error:
+        facts = json.loads((folder / FACTS).read_bytes())
+    except (FileNotFoundError, NotADirectoryError) as error:
+        got, do = f"a folder without {FACTS}", "check the path"
+        if not folder.is_dir():
+            got = "a file" if folder.exists() else "nothing there"
+        elif (folder / "settings.json").exists():
+            got, do = f"a model, without {FACTS}", "export the model with blemish export"
+        raise ModelError(f"a bundle in '{shown(folder)}'", got, do) from error
+    except OSError as error:
+        raise unreadable(folder / FACTS, error) from error
+    except ValueError as error:
         raise broken(folder / FACTS, str(error)) from error
     if not isinstance(facts, dict) or facts.get("format") != FORMAT:
         raise ModelError(f"a bundle in '{shown(folder)}'", "another file of that name", "check the path")
@@ -150,12 +156,23 @@ def check_file(path: Path, known: Mapping[str, Any]) -> None:
     """Raise ModelError unless the file is there, whole and unchanged."""
     try:
         size = path.stat().st_size
-    except OSError as error:
+        if size != known["bytes"]:
+            raise broken(path, f"{size} bytes instead of {known['bytes']}")
+        if file_sha256(path) != known["sha256"]:
+            raise broken(path, "other content than was exported")
+    except FileNotFoundError as error:
         raise ModelError(f"the file '{shown(path)}' of the bundle", "none", "copy the whole folder") from error
-    if size != known["bytes"]:
-        raise broken(path, f"{size} bytes instead of {known['bytes']}")
-    if file_sha256(path) != known["sha256"]:
-        raise broken(path, "other content than was exported")
+    except OSError as error:
+        raise unreadable(path, error) from error
+
+
+def unreadable(path: Path, error: OSError) -> ModelError:
+    """The error of a file that is there, and that the system does not give."""
+    return ModelError(
+        f"a bundle that can be read, with '{shown(path)}'",
+        error.strerror or str(error),
+        "mend the permissions of its files, or copy the bundle again",
+    )
 
 
 def broken(path: Path, why: str) -> ModelError:

@@ -1,27 +1,39 @@
 """`blemish-run`: inspect pictures with a bundle, into the same results as `blemish inspect`.
 
 Exit codes: 0 all done; 1 a picture is not good (only with --fail-on-defect); 2 wrong usage or bundle; 3 some pictures
-could not be read (this goes before 1); 130 interrupted.
+could not be read (this goes before 1); 70 a fault of blemish-run itself; 130 interrupted.
 """
 
 from __future__ import annotations
 
 import argparse
+import io
 import os
 import sys
+import traceback
 import warnings
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
-from blemish.errors import BlemishError, DataWarning, SettingsError
+from blemish.errors import BlemishError, DataWarning
 
-NOT_GOOD, WRONG_USAGE, UNREADABLE, INTERRUPTED = 1, 2, 3, 130
+NOT_GOOD, WRONG_USAGE, UNREADABLE, FAULT, INTERRUPTED = 1, 2, 3, 70, 130
+
+NO_MEMORY = (
+    "expected enough memory for pictures and bundle; got too little; close other programs, or give smaller pictures"
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the program; returns its exit code."""
+    """Run the program; returns its exit code.
+
+    What the encoding of a terminal or of a log cannot hold, as many a file's name, is written as "?".
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # None for a program without a console
+            stream.reconfigure(errors="replace")
     options = parser().parse_args(arguments)
     quiet_numpy()
     try:
@@ -30,11 +42,28 @@ def main(arguments: Sequence[str] | None = None) -> int:
             warnings.showwarning = show_warning
             return run(options)
     except BlemishError as error:
-        print(f"error: {error}", file=sys.stderr)
+        say(f"error: {error}", sys.stderr)
         return WRONG_USAGE
     except KeyboardInterrupt:
-        print("error: interrupted; the same command goes on where it stopped", file=sys.stderr)
+        say("error: interrupted; the same command goes on where it stopped", sys.stderr)
         return INTERRUPTED
+    except MemoryError:
+        say(f"error: {NO_MEMORY}", sys.stderr)
+        return WRONG_USAGE
+    except Exception as error:  # Python's own exit code would be that of a picture that is not good
+        if os.environ.get("BLEMISH_DEBUG"):
+            traceback.print_exc()
+        what = f"blemish-run failed in a way it did not foresee ({type(error).__name__}: {error})"
+        say(f"error: {what}; please report what it shows with BLEMISH_DEBUG=1 set", sys.stderr)
+        return FAULT
+
+
+def say(line: str, stream: TextIO) -> None:
+    """Print a line at once; a reader that left, as `head` does, is no reason to stop, nor to exit otherwise."""
+    try:
+        print(line, file=stream, flush=True)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def quiet_numpy() -> None:
@@ -48,7 +77,7 @@ def quiet_numpy() -> None:
 
 def show_warning(message: Warning | str, *_: Any, **__: Any) -> None:
     """Print what a warning says, not where in the program it arose."""
-    print(f"warning: {message}", file=sys.stderr)
+    say(f"warning: {message}", sys.stderr)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -73,6 +102,7 @@ def run(options: argparse.Namespace) -> int:
         Wanted,
         begin_results,
         check_choice,
+        remove_report,
         result_folder,
         samples_left,
         write_summary,
@@ -82,9 +112,8 @@ def run(options: argparse.Namespace) -> int:
     from blemish.runtime.runtime import Runtime
     from blemish.types import Failure
     from blemish.utils.atomic import output_errors
+    from blemish.utils.paths import shown
 
-    if options.threads < 0:
-        raise SettingsError("--threads of 0 (all cores) or more", str(options.threads), "give the number of threads")
     runtime = Runtime(options.bundle, options.threads)
     samples = find_inspection(options.paths).samples
     check_choice(options.restart, options.append)
@@ -95,6 +124,7 @@ def run(options: argparse.Namespace) -> int:
         options.output.mkdir(parents=True, exist_ok=True)
     with result_folder(options.output) as out:
         kept = begin_results(out, origin, samples, wanted, lambda row, _: verdicts.update([row["verdict"]]))
+        remove_report(out)
         write_summary(out, origin.to_dict())
         left = samples_left(samples, kept.identities)
         with ResultWriter(out, wanted.overlays, wanted.maps, iter(kept.names)) as results:
@@ -103,13 +133,14 @@ def run(options: argparse.Namespace) -> int:
                 if isinstance(found, Failure):
                     results.write_failure(found.file, found.error)
                     verdicts["unreadable"] += 1
-                    print(f"{found.file}: {found.error}", file=sys.stderr)
+                    say(f"{found.file}: {found.error}", sys.stderr)
                 else:
                     prediction, image = found
                     results.write(prediction, image, identity)
                     verdicts[prediction.verdict] += 1
-    print(", ".join(f"{count} {name}" for name, count in sorted(verdicts.items())) or "nothing to inspect")
-    print(f"Results in {options.output}")
+    counts = ", ".join(f"{count} {name}" for name, count in sorted(verdicts.items()))
+    say(counts or "nothing to inspect", sys.stdout)
+    say(f"Results in {shown(options.output)}", sys.stdout)
     if verdicts["unreadable"]:
         return UNREADABLE
     return NOT_GOOD if options.fail_on_defect and verdicts.total() > verdicts["good"] else 0

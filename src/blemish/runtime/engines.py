@@ -71,7 +71,7 @@ def load_engine(name: EngineName, path: Path, threads: int = 0, precision: str =
         version = getattr(engine_package(name), "__version__", "?")
         raise ModelError(
             f"a graph that {PACKAGES[name]} {version} can run, '{path.name}'",
-            str(error).splitlines()[0][:200],
+            first_line(error),
             f"install the {PACKAGES[name]} that the bundle's README names, or export with a lower --opset",
         ) from error
 
@@ -84,5 +84,10 @@ def engine_package(name: EngineName) -> Any:
         raise ModelError(
             f"the engine {PACKAGES[name]}, which this bundle was exported for",
             f"none installed ({error})",
-            f"pip install 'blemish-runtime[{name}]'",
+            f"pip install {PACKAGES[name]}",
         ) from error
+
+
+def first_line(error: BaseException) -> str:
+    """What an error says, in one line of at most 200 characters; its type where it says nothing."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0][:200]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 import warnings
 from collections.abc import Generator, Iterable
@@ -15,7 +16,7 @@ import numpy as np
 from blemish.data.content import content_warnings
 from blemish.data.loading import ImageInput, as_sample
 from blemish.data.samples import image_of
-from blemish.errors import BlemishError, DataWarning, ImageError, ModelError
+from blemish.errors import BlemishError, DataWarning, ImageError, ModelError, SettingsError
 from blemish.numeric.pooling import judged_scores
 from blemish.numeric.raster import ignored_patches
 from blemish.preprocessing.framing import Frame
@@ -42,16 +43,19 @@ class Opened:
 class Runtime:
     """Inspects images with the bundle in a folder.
 
-    `threads` is how many the engine uses (0: as many as there are cores). Graphs are loaded when their size of frame
-    first comes. Raises ModelError for a folder that is no whole bundle, or where its engine is missing.
+    `threads` is how many the engine uses, at most as many as there are cores (0: all of them). Graphs are loaded when
+    their size of frame first comes. Raises ModelError for a folder that is no whole bundle, or where its engine is
+    missing, SettingsError for `threads` below 0.
 
     One object serves any number of threads that call it at the same time, as in a web service: each gets the results
     of its own images. ONNX Runtime runs them side by side, OpenVINO one after the other.
     """
 
     def __init__(self, folder: str | Path, threads: int = 0) -> None:
+        if threads < 0:
+            raise SettingsError("threads of 0 (all cores) or more", str(threads), "give the number of threads")
         self.bundle = Bundle.read(folder)
-        self.threads = threads
+        self.threads = min(threads, os.cpu_count() or 1)  # engines start as many as they are told, which may take hours
         self._engines: dict[tuple[int, int], Engine] = {}
         self._loading = Lock()
         self.engine(next(iter(self.bundle.graphs)))  # a missing engine shows now
