@@ -351,6 +351,25 @@ def test_calibrate_takes_pictures_of_unknown_state(blemish: Blemish, disc_model:
     assert blemish("calibrate", model, line, "--unlabelled", "--replace").exit_code == 2
 
 
+def test_a_share_of_defects_is_one_of_unsorted_pictures(blemish: Blemish, disc_model: Path, parts: Path) -> None:
+    good = parts / "disc" / "test" / "good"
+    forgotten = blemish("calibrate", disc_model, good, "--expected-defects", "0.1")
+    assert forgotten.exit_code == 2
+    assert "--expected-defects together with --unlabelled" in forgotten.stderr
+    impossible = blemish("calibrate", disc_model, good, "--unlabelled", "--expected-defects", "7")
+    assert impossible.exit_code == 2
+    assert "share of defects from 0 to" in impossible.stderr
+
+
+def test_a_misspelt_unit_is_refused_whatever_is_inspected(
+    blemish: Blemish, disc_model: Path, parts: Path, tmp_path: Path
+) -> None:
+    result = blemish("inspect", disc_model, parts / "disc" / "test" / "good", "-o", tmp_path / "out", "--units", "yd")
+    assert result.exit_code == 2
+    assert "units of points: m, cm" in result.stderr
+    assert not (tmp_path / "out").exists()
+
+
 def test_alarms_of_a_batch_are_marked(blemish: Blemish, parts: Path, disc_model: Path, tmp_path: Path) -> None:
     broken = tmp_path / "broken.png"
     broken.write_bytes(b"no picture")

@@ -31,6 +31,18 @@ def test_files_and_folders_together_each_image_once(tmp_path: Path, write: Write
     assert [s.image for s in inspection_samples([str(b), tmp_path / "x", a])] == [b, a]
 
 
+@pytest.mark.parametrize("find", [find_normal, find_inspection])
+def test_one_path_written_in_two_ways_is_one(
+    tmp_path: Path, write: Write, find: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(tmp_path / "x" / "a.png")
+    (tmp_path / "x" / "notes.txt").touch()
+    monkeypatch.chdir(tmp_path)
+    found = find(["x", "x/../x/a.png", "./x", tmp_path / "x" / "a.png", tmp_path / "x"])
+    assert len(found.samples) == 1
+    assert found.contents.ignored == {".txt": 1}
+
+
 def test_a_category_gives_its_good_images_alone(mvtec_root: Path) -> None:
     samples = normal_samples(mvtec_root / "nut")
     assert len(samples) == 3

@@ -245,7 +245,14 @@ def test_unknown_settings_name_the_valid_ones(toy: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"false_alarm_rate": 0}, {"image_size": 0}, {"framing": "none"}, {"false_alarm_rate": 1.5}]
+    "wrong",
+    [
+        {"false_alarm_rate": 0},
+        {"image_size": 0},
+        {"image_size": 51_200},
+        {"framing": "none"},
+        {"false_alarm_rate": 1.5},
+    ],
 )
 def test_impossible_settings_are_refused(toy: str, wrong: dict[str, Any]) -> None:
     with pytest.raises(SettingsError):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -43,9 +43,11 @@ def calibrate(
         typer.Option("--unlabelled", help="The pictures are of unknown state; most of them show good parts."),
     ] = False,
     expected_defects: Annotated[
-        float,
-        typer.Option("--expected-defects", metavar="D", help="With --unlabelled: the share of defects to expect."),
-    ] = 0.1,
+        float | None,
+        typer.Option(
+            "--expected-defects", metavar="D", help="With --unlabelled: the share of defective pictures; 0.1 if unset."
+        ),
+    ] = None,
     replace: Annotated[
         bool,
         typer.Option("--replace", help="Let the new pictures take the place of all that the limit rests on so far."),
@@ -74,10 +76,19 @@ def calibrate(
     from blemish.errors import SettingsError
     from blemish.model.inspector import Inspector
     from blemish.model.model_folder import read_settings
+    from blemish.scoring.unlabelled import check_expected
     from blemish.utils.atomic import check_writable
 
     if unlabelled and replace:
         raise SettingsError("--unlabelled or --replace", "both", "give --replace with good pictures alone")
+    if expected_defects is not None:
+        if not unlabelled:
+            raise SettingsError(
+                "--expected-defects together with --unlabelled",
+                "--expected-defects",
+                "leave it out, or add --unlabelled where some of the pictures may be defective",
+            )
+        check_expected(expected_defects)  # before any picture is scored
     loaded = read_settings(model)["settings_sha256"]
     check_writable(model)  # before any picture is scored
     with collected_warnings() as warnings:
@@ -88,12 +99,11 @@ def calibrate(
             found = find_normal(listed, assume_good=assume_good, pages=pages, category=category)
         inspector = Inspector.load(model, device=device.value, encoder=encoder)
         before = inspector.false_alarm_rate
-        rates = {"false_alarm_rate": false_alarm_rate, "unsure_rate": unsure_rate}
+        share = {} if expected_defects is None else {"expected_defects": expected_defects}
+        rates: dict[str, Any] = {"false_alarm_rate": false_alarm_rate, "unsure_rate": unsure_rate}
         with progress_bar("inspecting pictures", len(found.samples)) as progress:
             if unlabelled:
-                change = inspector.calibrate_unlabelled(
-                    found.samples, category, expected_defects, progress=progress, **rates
-                )
+                change = inspector.calibrate_unlabelled(found.samples, category, progress=progress, **share, **rates)
             else:
                 change = inspector.calibrate(found.samples, category, progress=progress, replace=replace, **rates)
     refuse_changed(model, loaded)

@@ -164,6 +164,7 @@ def inspect(
     from blemish.cli.scan_options import parse_pixel, refuse_without_model, scan_geometry
     from blemish.scoring.describe import count_in_words
     from blemish.scoring.false_discovery import benjamini_hochberg
+    from blemish.types import check_units
 
     check_choice(restart, append)
     if false_discovery_rate is not None:
@@ -176,6 +177,7 @@ def inspect(
         false_alarm_rate=false_alarm_rate,
         unsure_rate=unsure_rate,
     )
+    check_units(units)  # only scans are measured by them, but a mistake is one whatever comes
     pixel, steps = parse_pixel(mm_per_pixel)
     geometry = scan_geometry(intrinsics, depth_scale, steps, grid)
     reasons = {

@@ -271,8 +271,9 @@ def _listed(paths: Paths) -> list[Path]:
     listed = [paths] if isinstance(paths, (str, Path)) else list(paths)
     if not listed:
         raise DatasetError("at least one path", "none", "name a picture or a folder")
-    return [stated_path(path) for path in listed]
+    return list({os.path.abspath(path): path for path in map(stated_path, listed)}.values())
 
 
 def _unique(samples: Iterable[Sample]) -> list[Sample]:
-    return list({sample.name: sample for sample in samples}.values())
+    """Each image once, however its path is written: good/1.png is good/../good/1.png."""
+    return list({os.path.abspath(sample.name): sample for sample in samples}.values())

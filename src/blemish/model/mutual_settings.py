@@ -14,7 +14,7 @@ from blemish.encoders.precision import Precision, check_precision
 from blemish.errors import SettingsError
 from blemish.numeric.mutual_scoring import MIN_IMAGES, NEIGHBOURHOODS, RANKS
 from blemish.numeric.pooling import pooled_counts
-from blemish.preprocessing.framing import FRAMINGS
+from blemish.preprocessing.framing import FRAMINGS, check_image_size
 from blemish.scoring.calibration import check_rates
 from blemish.scoring.unlabelled import check_expected
 from blemish.types import POINTS, RGB
@@ -57,8 +57,7 @@ class MutualSettings:
         check_expected(self.expected_defects)
         check_precision(self.precision)
         pooled_counts(self.pooling, 1)
-        if self.image_size < 1:
-            raise SettingsError("an image_size of at least 1 pixel", str(self.image_size), "raise it")
+        check_image_size(self.image_size)
         if self.framing not in FRAMINGS or self.framing == SCAN:
             usable = ", ".join(name for name in FRAMINGS if name != SCAN)
             raise SettingsError(f"a framing of pictures: {usable}", repr(self.framing), "choose one of them")

@@ -15,7 +15,7 @@ from blemish.encoders.base import Encoder, text_tower
 from blemish.encoders.factory import absolute_name, check_encoder_name
 from blemish.encoders.precision import Precision, check_precision
 from blemish.errors import SettingsError
-from blemish.preprocessing.framing import FRAMINGS, Framing, PlainFraming, build_framing
+from blemish.preprocessing.framing import FRAMINGS, Framing, PlainFraming, build_framing, check_image_size
 from blemish.scoring.calibration import check_rates
 from blemish.types import POINTS, RGB, Sample, ScanGeometry, check_units
 
@@ -54,8 +54,7 @@ class ModelSettings:
         check_rates(self.false_alarm_rate, self.unsure_rate)
         check_precision(self.precision)
         check_units(self.units)
-        if self.image_size < 1:
-            raise SettingsError("an image_size of at least 1 pixel", str(self.image_size), "raise it")
+        check_image_size(self.image_size)
         if self.framing not in FRAMINGS:
             raise SettingsError(f"a framing: {', '.join(FRAMINGS)}", repr(self.framing), "choose one of them")
 
@@ -77,8 +76,8 @@ class ModelSettings:
         if isinstance(encoder, (str, Path)):
             check_encoder_name(encoder)
         chosen = absolute_name(encoder) if isinstance(encoder, (str, Path)) else encoder
-        if image_size is not None and image_size < 1:
-            raise SettingsError("an image_size of at least 1 pixel", str(image_size), "raise it")
+        if image_size is not None:
+            check_image_size(image_size)
         if isinstance(detector, str):
             name = automatic_detector(chosen) if detector == "auto" else detector
             offered = {"seed": seed} | ({} if image_size is None else {"image_size": image_size})

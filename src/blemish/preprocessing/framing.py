@@ -16,8 +16,11 @@ import numpy as np
 from PIL import Image
 
 from blemish.data.images import fit_size, resize_image
+from blemish.data.readers.base import MAX_PIXELS
+from blemish.errors import SettingsError
 from blemish.registry import resolve
 
+MOST_IMAGE_SIZE = math.isqrt(MAX_PIXELS)  # no image of `MAX_PIXELS` is larger on its short side
 MOST_IMAGES = 32  # normal images that a framing is fitted on, at most
 SAME_SIZE = 0.02  # relative difference of image sides, and of aspect ratios, up to which they count as one; by eye
 OTHER_SHAPE = 1.1  # ratio of aspect ratios from which an image is named; cuts of one line differ by 4 % (kos)
@@ -203,6 +206,13 @@ FRAMINGS: dict[str, str] = {
     "part": "blemish.preprocessing.crop_to_part:PartFraming",
     "scan": "blemish.preprocessing.scan:ScanFraming",
 }
+
+
+def check_image_size(size: int) -> None:
+    """Raise SettingsError for a short side in pixels that no encoder can be shown."""
+    if not 1 <= size <= MOST_IMAGE_SIZE:
+        do = "raise it" if size < 1 else "lower it"
+        raise SettingsError(f"an image_size of at least 1 pixel and at most {MOST_IMAGE_SIZE}", str(size), do)
 
 
 def build_framing(name: str, **settings: Any) -> Framing:
