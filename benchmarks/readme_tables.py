@@ -1,12 +1,12 @@
 """Writes the tables of README and docs from measured results: `python benchmarks/readme_tables.py [--check]`
 
 `results/accuracy.csv` and `results/verdicts.csv` are what `blemish evaluate` writes, several files of it one below the
-other if need be; `results/musc.csv` is what `benchmarks/musc.py sets` writes; `results/unlabelled.csv` what
+other if need be; `results/peers_accuracy.csv` is what `benchmarks/peers_accuracy.py` writes, shown beside the rows of
+`auto` in `verdicts.csv`; `results/musc.csv` is what `benchmarks/musc.py sets` writes; `results/unlabelled.csv` what
 `benchmarks/unlabelled.py table` writes, and goes into docs/methods/calibration.md; `results/reasons.csv` what
 `benchmarks/reasons.py` writes, and goes into docs/methods/reasons.md, `results/drift.csv` what `benchmarks/drift.py`
-writes, and goes into docs/monitoring.md. A table stands between the markers
-`<!-- table:NAME -->`, where NAME is that of its file, and `<!-- /table -->`; `--check` only tells whether they are
-current.
+writes, and goes into docs/monitoring.md. A table stands between the markers `<!-- table:NAME -->`, where NAME is that
+of its file, and `<!-- /table -->`; `--check` only tells whether they are current.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ VERDICTS = {
     "unsure_rate": "unsure",
 }
 MEASURES = ("image_auroc", "aupro_30")
+PEERS = {"patchcore": "PatchCore", "anomalydino": "AnomalyDINO"}
 CAUSES = {"darker": "darker", "blurred": "less_sharp", "moved": "left"}  # what each change of drift.csv is
 METHOD = ("detector", "encoder", "image_size", "pooled")
 
@@ -130,6 +131,40 @@ def mean_of_categories(rows: Sequence[Row], measure: str) -> float:
     return fmean(fmean(numbers([row for row in rows if row["category"] == name], measure)) for name in names)
 
 
+def peers_table(rows: Sequence[Row], own: Sequence[Row]) -> str:
+    """Products × `auto` and the methods of anomalib, on the shots and seeds that all of them have, and the means."""
+    place = ("dataset", "category", "shots", "seed")
+    columns = {"`auto`": {tuple(row[name] for name in place): row for row in own}}
+    for row in rows:
+        name = f"anomalib's {PEERS[row['method']]}"
+        columns.setdefault(name, {})[tuple(row[name] for name in place)] = row
+    tables = []
+    for shots in dict.fromkeys(row["shots"] for row in rows):
+        shared = [key for key in columns["`auto`"] if key[2] == shots and all(key in one for one in columns.values())]
+        lines = [["", *columns], ["---"] * (1 + len(columns))]
+        cells: dict[str, list[list[float | None]]] = {name: [] for name in columns}
+        for kind in dict.fromkeys(key[:2] for key in shared):
+            for name, found in columns.items():
+                some = [found[key] for key in shared if key[:2] == kind]
+                cells[name].append([mean_of(some, measure) for measure in MEASURES])
+            lines.append([kind[1], *(" / ".join(map(short_or_dash, cells[name][-1])) for name in columns)])
+        means = [
+            " / ".join(
+                short(fmean(value for value in column if value is not None)) for column in zip(*found, strict=True)
+            )
+            for found in cells.values()
+        ]
+        lines.append(["**mean**", *means])
+        good = f"{shots} good picture{'s' * (shots != '1')}, picture AUROC / AUPRO@30 %, mean over the draws"
+        tables.append("\n".join([f"{good}\n", *(f"| {' | '.join(line)} |" for line in lines)]))
+    return "\n\n".join(tables)
+
+
+def short_or_dash(value: float | None) -> str:
+    """As `short`; a dash for what was not measured."""
+    return "–" if value is None else short(value)
+
+
 def unlabelled_table(rows: Sequence[Row]) -> str:
     """Numbers of images × shares of defective ones: false alarms / misses beyond hindsight's, mean over products."""
     expected = "0.1"
@@ -196,8 +231,7 @@ def musc_table(rows: Sequence[Row]) -> str:
 
 def musc_cell(rows: Sequence[Row]) -> str:
     """Both measures of some rows, a dash for what was not measured."""
-    found = [mean_of(rows, measure) for measure in MEASURES]
-    return " / ".join("–" if value is None else short(value) for value in found) if rows else "–"
+    return " / ".join(short_or_dash(mean_of(rows, measure)) for measure in MEASURES) if rows else "–"
 
 
 def mean_of(rows: Sequence[Row], measure: str) -> float | None:
@@ -277,6 +311,11 @@ def main() -> None:
     tables = (
         (arguments.readme, "accuracy", lambda path: accuracy_tables(runs_in(path))),
         (arguments.readme, "verdicts", lambda path: verdict_tables(runs_in(path))),
+        (
+            arguments.readme,
+            "peers_accuracy",
+            lambda path: peers_table(read_rows(path), runs_in(path.with_name("verdicts.csv"))),
+        ),
         (arguments.readme, "musc", lambda path: musc_table(read_rows(path))),
         (arguments.reasons, "reasons", lambda path: reasons_tables(read_rows(path))),
         (arguments.monitoring, "drift", lambda path: drift_table(read_rows(path))),
