@@ -92,13 +92,14 @@ def test_a_folder_without_a_model_and_one_with_other_files_are_refused(
     assert (model / "settings.json").exists()
 
 
-def test_a_model_that_saw_no_good_picture_is_to_be_calibrated_first(blemish: Blemish, tmp_path: Path) -> None:
+def test_a_detector_of_sentences_is_refused_at_once_not_sent_to_be_calibrated(blemish: Blemish, tmp_path: Path) -> None:
     encoder = write_model(tmp_path / "clip")
     options = ["--encoder", encoder, "--image-size", 40, "--device", "cpu"]
     assert blemish("fit", "--zero-shot", "metal disc", "-o", tmp_path / "model", *options).exit_code == 0
     refused = blemish("export", tmp_path / "model", "-o", tmp_path / "bundle")
     assert refused.exit_code == 2
-    assert "calibrate it first" in refused.output
+    assert "expected a detector that can be exported; got 'winclip'" in refused.output
+    assert "calibrate" not in refused.output
 
 
 def scans() -> list[Sample]:

@@ -240,9 +240,9 @@ def test_a_file_that_may_not_be_read_is_named(bundle: Path, monkeypatch: pytest.
             raise PermissionError(errno.EACCES, "Permission denied", str(path))
         return read_before(path)
 
-    read_before = reading.file_sha256
+    read_before, bytes_before = reading.file_sha256, Path.read_bytes
     monkeypatch.setattr(reading, "file_sha256", read)
-    monkeypatch.setattr(Path, "read_bytes", lambda path: read(path) and path.open("rb").read())
+    monkeypatch.setattr(Path, "read_bytes", lambda path: read(path) and bytes_before(path))
     with pytest.raises(ModelError, match=rf"{name}.*Permission denied; mend the permissions"):
         Runtime(bundle)
 
