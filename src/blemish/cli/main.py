@@ -7,7 +7,6 @@ Exit codes: 0 all done; 1 a picture is not good (only with --fail-on-defect); 2 
 from __future__ import annotations
 
 import errno
-import io
 import os
 import signal
 import sys
@@ -34,6 +33,7 @@ from blemish.cli.pretrain import pretrain
 from blemish.cli.serve import serve
 from blemish.errors import BlemishError
 from blemish.utils.paths import shown
+from blemish.utils.streams import discard, replace_unencodable
 
 _OF_THE_SYSTEM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.EMFILE})
 WRONG_USAGE, FAULT, INTERRUPTED, TERMINATED = 2, 70, 130, 143
@@ -57,7 +57,7 @@ class Commands(TyperGroup):
         except KeyboardInterrupt as error:
             raise reported(ctx, "interrupted; nothing half-written is left", INTERRUPTED, error) from error
         except BrokenPipeError as error:  # the reader left, as `head` does: there is nobody to write to
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            discard(sys.stdout)
             raise typer.Exit(0) from error
         except OSError as error:
             if error.filename is None and error.errno not in _OF_THE_SYSTEM:
@@ -160,13 +160,8 @@ for name, command in COMMANDS.items():
 
 
 def main() -> None:
-    """The entry point: a polite kill ends like Ctrl-C does, so that temporary files are cleared away.
-
-    What the encoding of a terminal or of a log cannot hold, as many a file's name, is written as "?".
-    """
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):  # None for a program without a console
-            stream.reconfigure(errors="replace")
+    """The entry point: a polite kill ends like Ctrl-C does, so that temporary files are cleared away."""
+    replace_unencodable()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(TERMINATED))
     # Torch's threads spin long while they wait, which slows all programs where cores are few; a thirtieth is enough
     # (benchmarks/waiting_threads.py).

@@ -62,9 +62,7 @@ def statistics_of(image: np.ndarray) -> ImageStatistics:
     sampled = image[::step, ::step].reshape(-1, 3).astype(np.float32)  # (N, 3)
     grey = sampled @ LUMA  # (N,)
     mean, std = float(grey.mean()), float(grey.std())
-    red, green, blue = (
-        float(value) + 1 for value in sampled.mean(axis=0, dtype=np.float64)
-    )  # + 1: black has no colour
+    red, green, blue = (sampled.mean(axis=0, dtype=np.float64) + 1).tolist()  # + 1: black has no colour
     part = find_part(image)
     x, y, size = (None, None, None) if part is None else _place(part)
     return ImageStatistics(

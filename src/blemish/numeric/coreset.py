@@ -79,9 +79,9 @@ def _round(distance: Tensor, rows: Tensor, squares: Tensor, length: int, wanted:
         best = int(top.argmax())
         if top[best] < 0 or (fresh and top[best] < beyond):
             break
-        fresh.append(int(listed[best]))
-        torch.minimum(top, square + square[best] - 2 * (near @ near[best]), out=top)
-        top[top <= same] = -1
+        if top[best] > same[best]:
+            fresh.append(int(listed[best]))
+            torch.minimum(top, square + square[best] - 2 * (near @ near[best]), out=top)
         top[best] = -1
     return fresh
 

@@ -7,7 +7,6 @@ could not be read (this goes before 1); 70 a fault of blemish-run itself; 130 in
 from __future__ import annotations
 
 import argparse
-import io
 import os
 import sys
 import traceback
@@ -18,6 +17,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from blemish.errors import BlemishError, DataWarning
+from blemish.utils.streams import discard, replace_unencodable
 
 NOT_GOOD, WRONG_USAGE, UNREADABLE, FAULT, INTERRUPTED = 1, 2, 3, 70, 130
 
@@ -27,13 +27,8 @@ NO_MEMORY = (
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the program; returns its exit code.
-
-    What the encoding of a terminal or of a log cannot hold, as many a file's name, is written as "?".
-    """
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):  # None for a program without a console
-            stream.reconfigure(errors="replace")
+    """Run the program; returns its exit code."""
+    replace_unencodable()
     options = parser().parse_args(arguments)
     quiet_numpy()
     try:
@@ -63,7 +58,7 @@ def say(line: str, stream: TextIO) -> None:
     try:
         print(line, file=stream, flush=True)
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+        discard(stream)
 
 
 def quiet_numpy() -> None:

@@ -139,8 +139,9 @@ class TextGuided(CrossmodalDetector[TextGuidedNetwork]):
     @property
     def needs(self) -> Needs:
         prompts = self.prompts if self.text else None
-        needs = replace(super().needs, prompts=prompts, synthetic_anomalies=self._is_contrastive)
-        return replace(needs, score_spread=SCORE_SPREAD)
+        return replace(
+            super().needs, prompts=prompts, synthetic_anomalies=self._is_contrastive, score_spread=SCORE_SPREAD
+        )
 
     @property
     def _is_contrastive(self) -> bool:
