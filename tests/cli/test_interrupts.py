@@ -24,7 +24,7 @@ def test_ctrl_c_is_heard_when_the_block_has_ended() -> None:
 
 def write_while_interrupted(done: list[str]) -> None:
     with deferred_interrupts():
-        os.kill(os.getpid(), signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)  # to this thread, at once
         done.append("written")
 
 
@@ -32,7 +32,7 @@ def test_signals_that_are_ignored_stay_so() -> None:
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         with deferred_interrupts():
-            os.kill(os.getpid(), signal.SIGINT)
+            signal.raise_signal(signal.SIGINT)  # to this thread, at once
         assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
     finally:
         signal.signal(signal.SIGINT, before)
