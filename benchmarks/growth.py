@@ -55,10 +55,11 @@ NAMES = {
     "pictures": "pictures in one command",
 }
 SMALL = {"encoder": "efficientnet-lite2", "detector": "patchcore", "image_size": 224}
+SHOWN = {"cpu_ms": ("ms a picture", 1.0), "peak_mb": ("GB at most", 1e-3)}  # column: what it is called, and its unit
 PAGE = """{% extends "base.html" %}{% import "parts.html" as ui %}
 {% block head %}<h1>{{ title }}</h1><p class="lead">{{ lead }}</p>{% endblock %}
-{% block body %}{% for one in parts %}<section><h2>{{ one.name }}</h2>{{ one.time }}{{ one.memory }}
-{{ ui.table(one.table) }}</section>{% endfor %}{% endblock %}"""
+{% block body %}{% for name, charts, table in parts %}<section><h2>{{ name }}</h2>
+{{ ui.table(table) }}{{ ui.charts(charts) }}</section>{% endfor %}{% endblock %}"""
 
 
 def inspected(inspector: Inspector, images: list[Any]) -> float:
@@ -141,28 +142,31 @@ def page(out: Path) -> None:
             continue
         x = np.log2([float(row["size"]) for row in rows])
         names = {float(place): f"{int(row['size']):,}" for place, row in zip(x, rows, strict=True)}
-        charts = {}
-        for column, label in (("cpu_ms", "ms a picture"), ("peak_mb", "MB at most")):
-            y = np.array([float(row[column]) for row in rows])
-            charts[column] = curve_chart(
+        found = {
+            label: unit * np.array([float(row[column]) for row in rows]) for column, (label, unit) in SHOWN.items()
+        }
+        charts = [
+            curve_chart(
                 [Line(label, x, y)],
                 title=f"{label} over {name}",
                 x_label=name,
                 y_label=label,
-                x_range=(float(x.min()), float(x.max())),
+                x_range=(float(x.min()), float(x.max()) + 0.05 * float(np.ptp(x))),  # room for the last name
                 y_range=(0.0, 1.1 * float(y.max())),
                 x_names=names,
             )
+            for label, y in found.items()
+        ]
         table = Table(
-            (name, "ms a picture", "MB at most"),
-            [(f"{int(row['size']):,}", row["cpu_ms"], row["peak_mb"]) for row in rows],
+            (name, *found),
+            [
+                (f"{int(row['size']):,}", *(f"{value:.3g}" for value in values))
+                for row, *values in zip(rows, *found.values(), strict=True)
+            ],
             f"Processor time and memory over {name}",
             frozenset({1, 2}),
         )
-        parts.append(
-            {"name": name[0].upper() + name[1:], "time": charts["cpu_ms"], "memory": charts["peak_mb"]}
-            | {"table": table}
-        )
+        parts.append((name[0].upper() + name[1:], charts, table))
     lead = "Each point is a process of its own on one thread: processor time a picture, and the most memory it held."
     text = (
         environment()
