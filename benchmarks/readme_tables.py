@@ -1,8 +1,9 @@
 """Writes the tables of README and docs from measured results: `python benchmarks/readme_tables.py [--check]`
 
-`results/accuracy.csv` and `results/verdicts.csv` are what `blemish evaluate` writes, several files of it one below the
-other if need be; `results/peers_accuracy.csv` is what `benchmarks/peers_accuracy.py` writes, shown beside the rows of
-`auto` in `verdicts.csv`; `results/musc.csv` is what `benchmarks/musc.py sets` writes; `results/unlabelled.csv` what
+`results/verdicts.csv` (the default), `results/verdicts_others.csv` (other detectors) and `results/foundad.csv` (goes into
+docs/methods/foundad.md) are what `blemish evaluate` writes, several files of it one below the other if need be;
+`results/peers_accuracy.csv` is what `benchmarks/peers_accuracy.py` writes, shown beside the rows of both verdicts files;
+`results/musc.csv` is what `benchmarks/musc.py sets` writes; `results/unlabelled.csv` what
 `benchmarks/unlabelled.py table` writes, and goes into docs/methods/calibration.md; `results/reasons.csv` what
 `benchmarks/reasons.py` writes, and goes into docs/methods/reasons.md, `results/drift.csv` what `benchmarks/drift.py`
 writes, and goes into docs/monitoring.md. A table stands between the markers `<!-- table:NAME -->`, where NAME is that
@@ -31,6 +32,7 @@ VERDICTS = {
     "unsure_rate": "unsure",
 }
 MEASURES = ("image_auroc", "aupro_30")
+DETECTORS = ("anomalydino", "patchcore", "padim")  # columns beside `auto`, where there are rows of them
 PEERS = {"patchcore": "PatchCore", "anomalydino": "AnomalyDINO"}
 CAUSES = {"darker": "darker", "blurred": "less_sharp", "moved": "left"}  # what each change of drift.csv is
 METHOD = ("detector", "encoder", "image_size", "pooled")
@@ -131,16 +133,23 @@ def mean_of_categories(rows: Sequence[Row], measure: str) -> float:
     return fmean(fmean(numbers([row for row in rows if row["category"] == name], measure)) for name in names)
 
 
-def peers_table(rows: Sequence[Row], own: Sequence[Row]) -> str:
-    """Products × `auto` and the methods of anomalib, on the shots and seeds that all of them have, and the means."""
+def methods_table(peers: Sequence[Row], default: Sequence[Row], others: Sequence[Row]) -> str:
+    """For each number of shots products × `auto`, further detectors and anomalib's, and the means over products.
+
+    On the products and seeds that all methods of a table have.
+    """
     place = ("dataset", "category", "shots", "seed")
-    columns = {"`auto`": {tuple(row[name] for name in place): row for row in own}}
-    for row in rows:
-        name = f"anomalib's {PEERS[row['method']]}"
-        columns.setdefault(name, {})[tuple(row[name] for name in place)] = row
+    methods: dict[str, dict[tuple[str, ...], Row]] = {}
+    for name, rows in (
+        ("`auto`", default),
+        *((f"`{name}`", [row for row in others if row["detector"] == name]) for name in DETECTORS),
+        *((f"anomalib's {name}", [row for row in peers if row["method"] == key]) for key, name in PEERS.items()),
+    ):
+        methods[name] = {tuple(row[column] for column in place): row for row in rows}
     tables = []
-    for shots in dict.fromkeys(row["shots"] for row in rows):
-        shared = [key for key in columns["`auto`"] if key[2] == shots and all(key in one for one in columns.values())]
+    for shots in sorted({row["shots"] for row in (*peers, *others)}, reverse=True):
+        columns = {name: found for name, found in methods.items() if any(key[2] == shots for key in found)}
+        shared = [key for key in methods["`auto`"] if key[2] == shots and all(key in one for one in columns.values())]
         lines = [["", *columns], ["---"] * (1 + len(columns))]
         cells: dict[str, list[list[float | None]]] = {name: [] for name in columns}
         for kind in dict.fromkeys(key[:2] for key in shared):
@@ -289,7 +298,7 @@ def drift_cell(row: Row) -> str:
     return row["parts_median"] + ("" if row["found"] == row["streams"] else f" ({row['found']} of {row['streams']})")
 
 
-def replaced(text: str, content: str, name: str = "accuracy") -> str:
+def replaced(text: str, content: str, name: str) -> str:
     """`text` with `content` between the markers of the table of that name."""
     marker = f"<!-- table:{name} -->"
     head, begin, rest = text.partition(marker)
@@ -305,16 +314,21 @@ def main() -> None:
     parser.add_argument("--readme", type=Path, default=ROOT / "README.md")
     parser.add_argument("--calibration", type=Path, default=ROOT / "docs" / "methods" / "calibration.md")
     parser.add_argument("--reasons", type=Path, default=ROOT / "docs" / "methods" / "reasons.md")
+    parser.add_argument("--foundad", type=Path, default=ROOT / "docs" / "methods" / "foundad.md")
     parser.add_argument("--monitoring", type=Path, default=ROOT / "docs" / "monitoring.md")
     parser.add_argument("--check", action="store_true", help="write nothing; exit with 1 when a table is outdated")
     arguments = parser.parse_args()
     tables = (
-        (arguments.readme, "accuracy", lambda path: accuracy_tables(runs_in(path))),
+        (arguments.foundad, "foundad", lambda path: accuracy_tables(runs_in(path))),
         (arguments.readme, "verdicts", lambda path: verdict_tables(runs_in(path))),
         (
             arguments.readme,
             "peers_accuracy",
-            lambda path: peers_table(read_rows(path), runs_in(path.with_name("verdicts.csv"))),
+            lambda path: methods_table(
+                read_rows(path),
+                runs_in(path.with_name("verdicts.csv")),
+                runs_in(path.with_name("verdicts_others.csv")),
+            ),
         ),
         (arguments.readme, "musc", lambda path: musc_table(read_rows(path))),
         (arguments.reasons, "reasons", lambda path: reasons_tables(read_rows(path))),

@@ -78,7 +78,7 @@ def tables(*arguments: object) -> subprocess.CompletedProcess[str]:
 
 def test_the_table_states_mean_and_spread_over_seeds(tmp_path: Path) -> None:
     results(
-        tmp_path / "accuracy.csv",
+        tmp_path / "foundad.csv",
         [
             "d,nut,one,e,224,1,0,false,0.9,0.8,100",
             "d,nut,one,e,224,1,1,false,0.7,0.6,100",
@@ -88,9 +88,9 @@ def test_the_table_states_mean_and_spread_over_seeds(tmp_path: Path) -> None:
         ],
     )
     readme = tmp_path / "README.md"
-    readme.write_text("before\n<!-- table:accuracy -->\nold\n<!-- /table -->\nafter\n", encoding="utf-8")
-    assert tables("--results", tmp_path, "--readme", readme, "--check").returncode == 1
-    assert tables("--results", tmp_path, "--readme", readme).returncode == 0
+    readme.write_text("before\n<!-- table:foundad -->\nold\n<!-- /table -->\nafter\n", encoding="utf-8")
+    assert tables("--results", tmp_path, "--foundad", readme, "--check").returncode == 1
+    assert tables("--results", tmp_path, "--foundad", readme).returncode == 0
     text = readme.read_text(encoding="utf-8")
     assert "| nut | .800 ± .141 / .700 ± .141 | 1.000 / .900 |" in text
     assert "| screw | .750 ± .354 / – | – / – |" in text  # one seed has no AUPRO, two never saw a screw
@@ -98,7 +98,7 @@ def test_the_table_states_mean_and_spread_over_seeds(tmp_path: Path) -> None:
     assert "| ms a picture (median) | 150 | 50 |" in text
     assert text.startswith("before\n")
     assert text.endswith("<!-- /table -->\nafter\n")
-    assert tables("--results", tmp_path, "--readme", readme, "--check").returncode == 0
+    assert tables("--results", tmp_path, "--foundad", readme, "--check").returncode == 0
 
 
 def test_the_table_of_verdicts_has_a_row_for_each_product_and_their_mean(tmp_path: Path) -> None:
@@ -115,12 +115,15 @@ def test_the_table_of_verdicts_has_a_row_for_each_product_and_their_mean(tmp_pat
     assert "| **mean** | .650 |" in text  # every product counts once, however often it was drawn
 
 
-def test_the_table_of_peers_compares_what_all_have_and_means_every_product_once(tmp_path: Path) -> None:
+def test_the_table_of_methods_compares_what_all_have_and_means_every_product_once(tmp_path: Path) -> None:
     rates = "false_alarm_rate,miss_rate,oracle_miss_rate,unsure_rate"
-    head = f"{rates},dataset,category,shots,seed,image_auroc,aupro_30"
+    head = f"{rates},detector,dataset,category,shots,seed,image_auroc,aupro_30"
     own = ["d,nut,4,0,1.0,0.9", "d,nut,4,1,0.8,0.7", "d,screw,4,0,0.6,", "d,nut,1,0,0.1,0.1"]
-    own = [f"0,0,0,0,{row}" for row in own]
+    own = [f"0,0,0,0,hybrid,{row}" for row in own]
+    others = ["padim,d,nut,4,0,0.2,0.1", "padim,d,screw,4,0,0.4,0.3", "anomalydino,d,nut,1,0,0.3,0.2"]
+    others = [f"0,0,0,0,{row}" for row in others]
     (tmp_path / "verdicts.csv").write_text("\n".join([head, *own]) + "\n", encoding="utf-8")
+    (tmp_path / "verdicts_others.csv").write_text("\n".join([head, *others]) + "\n", encoding="utf-8")
     head = "dataset,category,method,shots,seed,image_auroc,aupro_30"
     peers = ["d,nut,patchcore,4,0,0.5,0.4", "d,screw,patchcore,4,0,0.7,", "d,bolt,patchcore,4,0,0.9,0.9"]
     (tmp_path / "peers_accuracy.csv").write_text("\n".join([head, *peers]) + "\n", encoding="utf-8")
@@ -128,9 +131,12 @@ def test_the_table_of_peers_compares_what_all_have_and_means_every_product_once(
     readme.write_text("<!-- table:verdicts -->\n<!-- /table -->\n<!-- table:peers_accuracy -->\n<!-- /table -->\n")
     outcome = tables("--results", tmp_path, "--readme", readme)
     text = readme.read_text(encoding="utf-8")
-    assert "| nut | 1.000 / .900 | .500 / .400 |" in text, outcome.stderr  # seed 1 and one picture: `auto` alone
-    assert "| screw | .600 / – | .700 / – |" in text
-    assert "| **mean** | .800 / .900 | .600 / .400 |" in text
+    assert "|  | `auto` | `padim` | anomalib's PatchCore |" in text, outcome.stderr
+    assert "| nut | 1.000 / .900 | .200 / .100 | .500 / .400 |" in text  # seed 1: `auto` alone
+    assert "| screw | .600 / – | .400 / .300 | .700 / – |" in text
+    assert "| **mean** | .800 / .900 | .300 / .200 | .600 / .400 |" in text
+    assert "|  | `auto` | `anomalydino` |" in text  # one picture
+    assert "| nut | .100 / .100 | .300 / .200 |" in text
     assert "bolt" not in text
 
 

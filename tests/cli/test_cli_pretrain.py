@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 from pathlib import Path
 
 import numpy as np
@@ -37,7 +38,10 @@ def test_it_writes_an_encoder_and_replaces_it(blemish: Blemish, scans: Path, tmp
         )
         assert result.exit_code == 0, result.output
         assert "2 of 2 scans in 2 steps" in result.stdout
-        assert sorted(p.name for p in out.iterdir()) == ["point_mae.safetensors", "settings.json"]
+        assert sorted(p.name for p in out.iterdir()) == ["loss.csv", "point_mae.safetensors", "settings.json"]
+        with (out / "loss.csv").open(newline="", encoding="utf-8") as file:
+            losses = [(row["step"], float(row["loss"]) > 0) for row in csv.DictReader(file)]
+        assert losses == [("1", True), ("2", True)]
     points = np.stack([np.load(scans / "0.npy")])
     assert build(str(out)).encode_points(points).valid["points"].all()  # type: ignore[attr-defined]
 

@@ -153,6 +153,17 @@ def test_rows_that_fill_all_directions_are_compared_whole() -> None:
     assert [way for way, _ in search._levels(1000)] == [False] * len(search.precisions)
 
 
+def test_many_small_searches_are_worth_a_projection_as_one_large_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    bank, queries = rows(600, 0), rows(30, 1)
+    monkeypatch.setattr(neighbours, "_PAIRS", 3 * len(bank) * len(queries))
+    search = Neighbours(bank)
+    first, second, third = (search.search(queries) for _ in range(3))
+    assert {way for way, _ in search._banks} == {False, True}  # the third by projected rows
+    for one in (second, third):
+        assert torch.equal(one[0], first[0])
+        assert torch.equal(one[1], first[1])
+
+
 @pytest.mark.parametrize("metric", ["l2", "cosine"])
 def test_as_operations_of_a_graph_it_finds_the_same(metric: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(neighbours, "DENSE_ROWS", 70)

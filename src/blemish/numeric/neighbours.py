@@ -42,8 +42,8 @@ DENSE_ROWS = 4096  # of the bank that a graph compares at once: bounds what it h
 _BLOCK = 128  # bank columns whose maximum is taken at once
 _CANDIDATES = 128  # a row with more goes on to the next precision
 _SPARE = 8  # candidates beyond k that a k > 1 search looks at
-# What principal components may leave of the bank's variance, the rows that they are fitted on, and the least number of
-# pairs and part of the columns saved from which they pay (benchmarks/neighbours_speed.py).
+# What principal components may leave of the bank's variance, the rows that they are fitted on, and how many pairs were
+# compared, of all queries so far, and what part of the columns they save before they pay (benchmarks/neighbours_speed.py).
 _RESIDUAL, _FITTED_ON, _PAIRS, _SAVED = 0.03, 4096, 1 << 22, 0.4
 _SAMPLE = 1024  # rows that the median distance between rows is taken over, at least
 _TRUE = 1e-5  # relative error of a distance measured by differences, generously
@@ -74,6 +74,7 @@ class Neighbours:
         if precision == "bfloat16" or (precision == "auto" and multiplies_bf16(bank.device)):
             self.precisions.insert(0, torch.bfloat16)
         self._banks: dict[tuple[bool, torch.dtype], tuple[Tensor, float, float]] = {}
+        self._compared = 0  # pairs of a query and a row, of all searches so far
         self._basis: Tensor | None = None  # (D, k) once it was asked for; k = 0 where it saves too little
         self._neighbourhoods: dict[int, Tensor] = {}
 
@@ -185,7 +186,8 @@ class Neighbours:
         Projected rows that are too many at the first precision are too many at the next as well: it is what the
         projection leaves out, and not the rounding, that keeps them apart too little.
         """
-        projected = queries * len(self) >= _PAIRS and self._principal_components().shape[1] > 0
+        self._compared += queries * len(self)
+        projected = self._compared >= _PAIRS and self._principal_components().shape[1] > 0
         whole = [(False, dtype) for dtype in self.precisions]
         return [(True, self.precisions[0]), *whole] if projected else whole
 

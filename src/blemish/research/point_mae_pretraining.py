@@ -34,6 +34,7 @@ from blemish.numeric.training import Training, seeded
 from blemish.utils.progress import Progress
 from blemish.utils.validation import check, is_number, whole
 
+LOSS = "loss.csv"  # the loss of every step, beside the weights
 KEPT = 8192  # points kept of each scan; every step draws some of them anew
 SCALES, SHIFT = (2 / 3, 3 / 2), 0.2  # augmentation: each axis scaled and moved by chance, as published
 
@@ -140,9 +141,11 @@ class Pretrained:
         return float(self.losses[:tenth].mean()), float(self.losses[-tenth:].mean())
 
     def save(self, folder: Path) -> None:
-        """Write a folder that `encoders.build` reads, with the published names, into the existing `folder`."""
+        """Write a folder that `encoders.build` reads, with the published names, and LOSS, into the existing `folder`."""
         facts: dict[str, Any] = {"format_version": 1, "encoder": "point-mae", "scans": self.scans, "loss": self.loss}
         write_folder(folder, published_names(self.network.cpu().state_dict()), facts | {"learned": asdict(self.how)})
+        rows = (f"{step},{loss:.6g}\n" for step, loss in enumerate(self.losses.tolist(), start=1))
+        (folder / LOSS).write_text("step,loss\n" + "".join(rows), encoding="utf-8")
 
 
 def pretraining_of(settings: Mapping[str, Any]) -> Pretraining:

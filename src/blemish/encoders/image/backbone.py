@@ -184,12 +184,13 @@ def _vision_half(config: Any) -> tuple[Any, Any]:
     import transformers
 
     halves = {
-        "clip": transformers.CLIPVisionModel,
-        "clip_vision_model": transformers.CLIPVisionModel,
-        "siglip": transformers.SiglipVisionModel,
-        "siglip_vision_model": transformers.SiglipVisionModel,
+        "clip": "CLIPVisionModel",
+        "clip_vision_model": "CLIPVisionModel",
+        "siglip": "SiglipVisionModel",
+        "siglip_vision_model": "SiglipVisionModel",
     }
-    return halves.get(config.model_type, transformers.AutoModel), getattr(config, "vision_config", config)
+    model = getattr(transformers, halves.get(config.model_type, "AutoModel"))  # imported when it is asked for: seconds
+    return model, getattr(config, "vision_config", config)
 
 
 def find_blocks(model: nn.Module, depth: int) -> nn.ModuleList:
