@@ -4,12 +4,12 @@
 
 Each program gets an environment of its own, made by this script where it does not exist (anomalib brings several
 gigabytes). Both run PatchCore on the second and third stage of a ResNet-18 of random weights, 3 × 3 neighbourhoods and
-a tenth of the patches kept (blemish without turned copies): accuracy is not compared, work is. Both learn from 20 generated pictures of 256 px and
-inspect 20 others from files, one at a time and by 20. Programs take turns, each run in a process of its own; the least
-of `--repeats` counts. `install_mb` is everything that the environment holds beside pip, `without_torch_mb` the same
-without torch and what a GPU build of it brings (nvidia, triton): the builds differ. `export_s` of
-blemish includes a process of its own and the comparison of the bundle with the model; `export_mb` is the ONNX file
-with its weights.
+a tenth of the patches kept (blemish without turned copies): accuracy is not compared, work is. Both learn from 20
+generated pictures of 256 px and inspect 20 others from files, one at a time and by 20. Programs take turns, each run in
+a process of its own; the least of `--repeats` counts. `install_mb` is everything that the environment holds beside pip,
+`without_torch_mb` the same without torch and what a GPU build of it brings (nvidia, triton): the builds differ.
+`export_s` of blemish includes a process of its own and the comparison of the bundle with the model; `export_mb` is the
+ONNX file with its weights.
 
 Both run with large blocks given back to the system at once (`ALLOCATOR`): with glibc's own rule, anomalib's coreset
 filled 24 GB of memory and did not end.

@@ -1,9 +1,9 @@
 """Writes the tables of README and docs from measured results: `python benchmarks/readme_tables.py [--check]`
 
-`results/verdicts.csv` (the default), `results/verdicts_others.csv` (other detectors) and `results/foundad.csv` (goes into
-docs/methods/foundad.md) are what `blemish evaluate` writes, several files of it one below the other if need be;
-`results/peers_accuracy.csv` is what `benchmarks/peers_accuracy.py` writes, shown beside the rows of both verdicts files;
-`results/musc.csv` is what `benchmarks/musc.py sets` writes; `results/unlabelled.csv` what
+`results/verdicts.csv` (the default), `results/verdicts_others.csv` (other detectors) and `results/foundad.csv` (goes
+into docs/methods/foundad.md) are what `blemish evaluate` writes, several files of it one below the other if need be;
+`results/peers_accuracy.csv` is what `benchmarks/peers_accuracy.py` writes, shown beside the rows of both verdicts
+files; `results/musc.csv` is what `benchmarks/musc.py sets` writes; `results/unlabelled.csv` what
 `benchmarks/unlabelled.py table` writes, and goes into docs/methods/calibration.md; `results/reasons.csv` what
 `benchmarks/reasons.py` writes, and goes into docs/methods/reasons.md, `results/drift.csv` what `benchmarks/drift.py`
 writes, and goes into docs/monitoring.md. A table stands between the markers `<!-- table:NAME -->`, where NAME is that

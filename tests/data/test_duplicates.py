@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from blemish.data.duplicates import fingerprint, near_duplicates, signature
+from blemish.data.duplicates import _BLOCK, _CLOSEST, _close_pairs, fingerprint, near_duplicates, signature
 from blemish.types import Scan
 
 
@@ -90,3 +90,16 @@ def test_real_parts_count_and_their_copies_do_not(data: Path, category: str) -> 
     assert duplicates(images) == list(range(len(images)))
     copies = [resaved(image, quality) for image in images[:4] for quality in (95, 90, 85, 80, 75, 60, 50)]
     assert duplicates(images[:4] + copies) == [0, 1, 2, 3] + [i for i in range(4) for _ in range(7)]
+
+
+def test_close_thumbnails_come_in_parts_that_do_not_grow_with_their_number() -> None:
+    # 1.245 levels apart on the mean: about as many pairs are close as are not.
+    thumbnails = np.random.default_rng(0).normal(0, 0.88, (300, 32 * 32 * 3)).astype(np.float32)
+    parts = list(_close_pairs(thumbnails))
+    assert len(parts) == 6  # 3 blocks with one another and with themselves
+    assert max(map(len, parts)) <= _BLOCK**2
+    distance = np.sqrt(((thumbnails[:, None] - thumbnails[None]) ** 2).mean(axis=2))
+    expected = {(i, j) for i, j in np.argwhere(distance <= _CLOSEST).tolist() if i < j}
+    assert 0 < len(expected) < 300 * 299 / 2
+    assert {pair for part in parts for pair in part} == expected
+    assert sum(map(len, parts)) == len(expected)

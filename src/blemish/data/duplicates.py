@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -30,8 +30,7 @@ _LEAST_CORRELATION = 0.4
 _LEAST_NOISE_CORRELATION, _LEAST_NOISE = 0.05, 0.6
 _WINDOWS, _WINDOW = 5, 32  # detail is compared in 5 x 5 windows of 32 pixels a side
 
-_CHUNK = 1024  # rows of the distance matrix at once: 4 MB for each thousand images
-_BLOCK = 128  # images whose detail is compared with that of as many others at once: 100 MB
+_BLOCK = 128  # images that are compared with as many others at once: 100 MB of detail
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,39 +76,43 @@ def near_duplicates(signatures: Sequence[Signature | None]) -> list[int]:
         return found
     thumbnails = np.stack([one.thumbnail for one in signatures if one is not None]) - 128  # (N, D)
     given = [one for one in signatures if one is not None]
-    for i, j in _repeating(given, _close_pairs(thumbnails)):
-        _join(found, known[i], known[j])
+    for pairs in _close_pairs(thumbnails):
+        for i, j in _repeating(given, pairs):
+            _join(found, known[i], known[j])
     return [_first(found, i) for i in range(len(found))]
 
 
-def _close_pairs(thumbnails: np.ndarray) -> list[tuple[int, int]]:
-    """Pairs i < j of thumbnails `(N, D)` float32 whose root mean square difference is at most `_CLOSEST`."""
+def _close_pairs(thumbnails: np.ndarray) -> Iterator[list[tuple[int, int]]]:
+    """Pairs i < j of thumbnails `(N, D)` float32 whose root mean square difference is at most `_CLOSEST`.
+
+    In parts of at most `_BLOCK` rows by as many others: where a fixture holds parts alike, all are close to all.
+    """
     norms = (thumbnails**2).sum(axis=1)  # (N,)
     limit = _CLOSEST**2 * thumbnails.shape[1]
-    pairs: list[tuple[int, int]] = []
-    for start in range(0, len(thumbnails), _CHUNK):
-        rows = thumbnails[start : start + _CHUNK]
-        squared = norms[start : start + len(rows), None] + norms - 2 * rows @ thumbnails.T  # (rows, N)
-        pairs += [(start + int(i), int(j)) for i, j in np.argwhere(squared <= limit) if start + i < j]
-    return pairs
+    for top in range(0, len(thumbnails), _BLOCK):
+        rows = thumbnails[top : top + _BLOCK]
+        squared = norms[top : top + len(rows), None] + norms[top:] - 2 * rows @ thumbnails[top:].T  # (rows, N - top)
+        for left in range(top, len(thumbnails), _BLOCK):
+            close = squared[:, left - top : left - top + _BLOCK] <= limit
+            pairs = [(top + int(i), left + int(j)) for i, j in np.argwhere(close) if top + i < left + j]
+            if pairs:
+                yield pairs
 
 
 def _repeating(signatures: Sequence[Signature], pairs: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
     """Those of the `pairs` of close thumbnails whose detail is the same, too."""
     repeating: list[tuple[int, int]] = []
-    blocks: dict[tuple[int, int], list[tuple[int, int]]] = defaultdict(list)
+    alike: dict[tuple[int, int], list[tuple[int, int]]] = defaultdict(list)  # by the shape of both
     for i, j in pairs:
         if signatures[i].shape == signatures[j].shape:
-            blocks[i // _BLOCK, j // _BLOCK].append((i, j))
+            alike[signatures[i].shape].append((i, j))
         elif _same_aspect(signatures[i].shape, signatures[j].shape):  # detail of other sizes cannot be compared
             repeating.append((i, j))
-    for members in blocks.values():
-        for shape in {signatures[i].shape for i, _ in members}:
-            same_shape = [(i, j) for i, j in members if signatures[i].shape == shape]
-            rows, columns = sorted({i for i, _ in same_shape}), sorted({j for _, j in same_shape})
-            same = _same_detail(*([signatures[k].detail for k in side] for side in (rows, columns)))
-            row, column = ({k: at for at, k in enumerate(side)} for side in (rows, columns))
-            repeating += [(i, j) for i, j in same_shape if same[row[i], column[j]]]
+    for same_shape in alike.values():
+        rows, columns = sorted({i for i, _ in same_shape}), sorted({j for _, j in same_shape})
+        same = _same_detail(*([signatures[k].detail for k in side] for side in (rows, columns)))
+        row, column = ({k: at for at, k in enumerate(side)} for side in (rows, columns))
+        repeating += [(i, j) for i, j in same_shape if same[row[i], column[j]]]
     return repeating
 
 

@@ -42,8 +42,8 @@ DENSE_ROWS = 4096  # of the bank that a graph compares at once: bounds what it h
 _BLOCK = 128  # bank columns whose maximum is taken at once
 _CANDIDATES = 128  # a row with more goes on to the next precision
 _SPARE = 8  # candidates beyond k that a k > 1 search looks at
-# What principal components may leave of the bank's variance, the rows that they are fitted on, and how many pairs were
-# compared, of all queries so far, and what part of the columns they save before they pay (benchmarks/neighbours_speed.py).
+# What principal components may leave of the bank's variance, the rows that they are fitted on, and how many pairs all
+# searches so far compared and what part of the columns is saved before they pay (benchmarks/neighbours_speed.py).
 _RESIDUAL, _FITTED_ON, _PAIRS, _SAVED = 0.03, 4096, 1 << 22, 0.4
 _SAMPLE = 1024  # rows that the median distance between rows is taken over, at least
 _TRUE = 1e-5  # relative error of a distance measured by differences, generously

@@ -141,7 +141,7 @@ class Pretrained:
         return float(self.losses[:tenth].mean()), float(self.losses[-tenth:].mean())
 
     def save(self, folder: Path) -> None:
-        """Write a folder that `encoders.build` reads, with the published names, and LOSS, into the existing `folder`."""
+        """Write what `encoders.build` reads, with the published names, and the losses into the existing `folder`."""
         facts: dict[str, Any] = {"format_version": 1, "encoder": "point-mae", "scans": self.scans, "loss": self.loss}
         write_folder(folder, published_names(self.network.cpu().state_dict()), facts | {"learned": asdict(self.how)})
         rows = (f"{step},{loss:.6g}\n" for step, loss in enumerate(self.losses.tolist(), start=1))
