@@ -235,8 +235,13 @@ def compare(out: Path, environments: Path, repeats: int) -> None:
         table.writerow(HEAD)
         for name in FIGURES:
             own, other = (best[program][name] for program in PROGRAMS)
-            table.writerow((name, f"{own:.3g}", f"{other:.3g}", f"{other / own:.2f}"))
-            print(f"{name:18} {own:10.3g} {other:10.3g}   {other / own:.1f} x")
+            table.writerow((name, readable(own), readable(other), f"{other / own:.2f}"))
+            print(f"{name:18} {readable(own):>8} {readable(other):>8}   {other / own:.1f} x")
+
+
+def readable(value: float) -> str:
+    """Three digits, or all before the point."""
+    return f"{value:.0f}" if value >= 100 else f"{value:.3g}"
 
 
 def main() -> None:

@@ -3,11 +3,12 @@
 `results/verdicts.csv` (the default), `results/verdicts_others.csv` (other detectors) and `results/foundad.csv` (goes
 into docs/methods/foundad.md) are what `blemish evaluate` writes, several files of it one below the other if need be;
 `results/peers_accuracy.csv` is what `benchmarks/peers_accuracy.py` writes, shown beside the rows of both verdicts
-files; `results/musc.csv` is what `benchmarks/musc.py sets` writes; `results/unlabelled.csv` what
-`benchmarks/unlabelled.py table` writes, and goes into docs/methods/calibration.md; `results/reasons.csv` what
-`benchmarks/reasons.py` writes, and goes into docs/methods/reasons.md, `results/drift.csv` what `benchmarks/drift.py`
-writes, and goes into docs/monitoring.md. A table stands between the markers `<!-- table:NAME -->`, where NAME is that
-of its file, and `<!-- /table -->`; `--check` only tells whether they are current.
+files; `results/peers.csv` is what `benchmarks/peers.py` writes; `results/musc.csv` is what `benchmarks/musc.py sets`
+writes; `results/unlabelled.csv` what `benchmarks/unlabelled.py table` writes, and goes into
+docs/methods/calibration.md; `results/reasons.csv` what `benchmarks/reasons.py` writes, and goes into
+docs/methods/reasons.md, `results/drift.csv` what `benchmarks/drift.py` writes, and goes into docs/monitoring.md. A
+table stands between the markers `<!-- table:NAME -->`, where NAME is that of its file, and `<!-- /table -->`;
+`--check` only tells whether they are current.
 """
 
 from __future__ import annotations
@@ -34,6 +35,14 @@ VERDICTS = {
 MEASURES = ("image_auroc", "aupro_30")
 DETECTORS = ("anomalydino", "patchcore", "padim")  # columns beside `auto`, where there are rows of them
 PEERS = {"patchcore": "PatchCore", "anomalydino": "AnomalyDINO"}
+COSTS = {
+    "install_mb": "packages, MB",
+    "import_s": "import, s",
+    "fit_s": "learning from 20 pictures, s",
+    "inspect_one_ms": "a picture, one at a time, ms",
+    "inspect_batch_ms": "a picture, 20 at a time, ms",
+    "peak_mb": "memory at most, MB",
+}
 CAUSES = {"darker": "darker", "blurred": "less_sharp", "moved": "left"}  # what each change of drift.csv is
 METHOD = ("detector", "encoder", "image_size", "pooled")
 
@@ -167,6 +176,16 @@ def methods_table(peers: Sequence[Row], default: Sequence[Row], others: Sequence
         good = f"{shots} good picture{'s' * (shots != '1')}, picture AUROC / AUPRO@30 %, mean over the draws"
         tables.append("\n".join([f"{good}\n", *(f"| {' | '.join(line)} |" for line in lines)]))
     return "\n\n".join(tables)
+
+
+def costs_table(rows: Sequence[Row]) -> str:
+    """What PatchCore costs here and in anomalib, and how many times as much there."""
+    lines = [["", "blemish", "anomalib", "times"], ["---"] * 4]
+    by_name = {row["figure"]: row for row in rows}
+    for name, words in COSTS.items():
+        own, other = (by_name[name][program] for program in ("blemish", "anomalib"))
+        lines.append([words, own, other, f"{float(other) / float(own):.1f}"])
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def short_or_dash(value: float | None) -> str:
@@ -330,6 +349,7 @@ def main() -> None:
                 runs_in(path.with_name("verdicts_others.csv")),
             ),
         ),
+        (arguments.readme, "peers", lambda path: costs_table(read_rows(path))),
         (arguments.readme, "musc", lambda path: musc_table(read_rows(path))),
         (arguments.reasons, "reasons", lambda path: reasons_tables(read_rows(path))),
         (arguments.monitoring, "drift", lambda path: drift_table(read_rows(path))),

@@ -140,6 +140,18 @@ def test_the_table_of_methods_compares_what_all_have_and_means_every_product_onc
     assert "bolt" not in text
 
 
+def test_the_table_of_costs_divides_what_anomalib_takes_by_what_is_taken_here(tmp_path: Path) -> None:
+    names = ("install_mb", "import_s", "fit_s", "inspect_one_ms", "inspect_batch_ms", "peak_mb")
+    rows = [f"{name},2.5,{10 + number},0" for number, name in enumerate(names)]
+    (tmp_path / "peers.csv").write_text("\n".join(["figure,blemish,anomalib,ratio", *rows]) + "\n", encoding="utf-8")
+    readme = tmp_path / "README.md"
+    readme.write_text("<!-- table:peers -->\n<!-- /table -->\n", encoding="utf-8")
+    outcome = tables("--results", tmp_path, "--readme", readme)
+    text = readme.read_text(encoding="utf-8")
+    assert "| packages, MB | 2.5 | 10 | 4.0 |" in text, outcome.stderr
+    assert "| memory at most, MB | 2.5 | 15 | 6.0 |" in text
+
+
 def test_the_table_of_unlabelled_images_goes_into_its_page(tmp_path: Path) -> None:
     head = "product,draw,images,defects,expected,false_alarm_rate,miss_rate,oracle_miss_rate,uniform"
     rows = ["nut,0,0,0,0.1,0.2,0.4,0.1,0", "nut,0,50,0,0.1,0.05,0.2,0.1,1", "nut,1,50,0,0.1,0.03,0.1,0.1,0.5"]
