@@ -113,6 +113,27 @@ def test_results_come_in_order_and_a_failure_holds_back_all_of_its_webhook(
         assert eventually(lambda: service.webhooks.waiting()[0]["last_error"] is None)
 
 
+def test_a_receiver_that_takes_its_time_holds_up_no_other(
+    toy: str, tmp_path: Path, receiver: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url, bodies, _ = receiver
+    is_let_go = threading.Event()
+    with Service.open(tmp_path) as service:
+        taught(service)
+        send = service.webhooks._send
+
+        def slowly(address: str, body: str, number: int) -> str:
+            return send(address, body, number) if address == url else str(is_let_go.wait(30) or "let go")
+
+        monkeypatch.setattr(service.webhooks, "_send", slowly)
+        service.webhooks.add("http://127.0.0.1:9/slow", [], "", "test")
+        service.webhooks.add(url, [], "", "test")
+        sent = [service.line.inspect("disc", good_png(60 + i)).id for i in range(3)]
+        assert eventually(lambda: len(bodies) == 3)
+        is_let_go.set()
+    assert [body["part"]["id"] for body in bodies] == sent
+
+
 def test_a_clock_that_is_set_back_holds_nothing_up(toy: str, tmp_path: Path, receiver: Any) -> None:
     url, bodies, statuses = receiver
     with Service.open(tmp_path) as service:

@@ -1,4 +1,4 @@
-"""Results sent to other programs, at least once and in order: an outbox in the database, and a thread that empties it.
+"""Results sent to other programs, at least once and in order: an outbox in the database, and threads that empty it.
 
 By HTTP to webhooks, and by MQTT to the topics that are named when the service starts (mqtt.py).
 """
@@ -12,7 +12,8 @@ import threading
 import time
 import urllib.parse
 import urllib.request
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from blemish.errors import SettingsError
@@ -23,7 +24,8 @@ from blemish.serve.records import PartRecord, Webhook
 from blemish.types import VERDICTS
 
 SCHEMA = 1  # of the body; grows when a field changes its meaning
-TIMEOUT = 5.0  # seconds for one delivery
+TIMEOUT = 5.0  # seconds for one delivery, and after which a webhook's turn ends
+SENDERS = 8  # webhooks that are sent to at once
 MQTT = ("mqtt://", "mqtts://")
 LONGEST_WAIT = 3600.0  # seconds between two tries
 MOST_WAITING = 100_000  # deliveries of one webhook; beyond that the oldest are dropped
@@ -45,6 +47,9 @@ class Webhooks:
         self._opener = urllib.request.build_opener(NoRedirects)
         self._topics: dict[str, MqttSender] = {}  # by the address that their rows hold
         self._wake, self._stop = threading.Event(), threading.Event()
+        self._senders = ThreadPoolExecutor(SENDERS, thread_name_prefix="blemish-webhook")
+        self._busy: set[str] = set()  # webhooks whose turn has not ended
+        self._busy_lock = threading.Lock()
         with core.store.transaction() as connection:  # a start tries at once: what was in the way may be mended
             connection.execute("UPDATE webhooks SET next_at = 0")
         self._thread = threading.Thread(target=self._run, name="blemish-webhooks", daemon=True)
@@ -132,41 +137,62 @@ class Webhooks:
         while not self._stop.is_set():
             self._wake.wait(timeout=1.0)
             self._wake.clear()
-            try:
-                while not self._stop.is_set() and self.deliver():
-                    pass
-            except (sqlite3.Error, ConflictError):  # busy or closing: what waits is sent later
-                self._stop.wait(1.0)
-            except Exception:  # this thread ends with the service alone
-                logging.getLogger(__name__).exception("Results that wait are sent again in a second.")
-                self._stop.wait(1.0)
+            self._guarded(self.deliver)
+
+    def _guarded(self, work: Callable[[], object]) -> None:
+        """Do some of the work; what fails is done again when its turn comes."""
+        try:
+            work()
+        except (sqlite3.Error, ConflictError):  # busy or closing: what waits is sent later
+            self._stop.wait(1.0)
+        except Exception:  # its thread ends with the service alone
+            logging.getLogger(__name__).exception("Results that wait are sent again in a second.")
+            self._stop.wait(1.0)
 
     def deliver(self) -> int:
-        """Send the oldest delivery of each webhook whose time has come. Gives how many were sent.
+        """Begin to send what waits for each webhook whose time has come. Gives how many these are.
 
-        What comes later waits behind it, so that each webhook has them in order; none waits for another's failures.
-        A time that is further off than any wait was written before the clock was set back: it has come.
+        Each webhook has them in order, and what comes after a failure waits behind it; none waits for another's
+        failures, nor, while fewer than `SENDERS` take their time, for these. A time that is further off than any wait
+        was written before the clock was set back: it has come.
         """
         now = time.time()
         rows = self._core.store.rows(
-            "SELECT w.id, w.url, w.attempts, o.seq, o.body FROM webhooks w "
-            "JOIN outbox o ON o.seq = (SELECT MIN(seq) FROM outbox WHERE webhook = w.id) "
-            "WHERE w.next_at <= ? OR w.next_at > ? ORDER BY o.seq",
+            "SELECT id, url, attempts FROM webhooks WHERE (next_at <= ? OR next_at > ?) "
+            "AND EXISTS (SELECT 1 FROM outbox WHERE webhook = webhooks.id) ORDER BY created_at",
             (now, now + LONGEST_WAIT),
         )
-        sent = 0
-        for row in rows:
-            if self._stop.is_set():
+        # The start of the service may not have named the topic of a row yet.
+        due = [row for row in rows if not row["url"].startswith(MQTT) or row["url"] in self._topics]
+        with self._busy_lock:
+            due = [row for row in due if row["id"] not in self._busy]
+            self._busy |= {row["id"] for row in due}
+        for row in due:
+            self._senders.submit(self._take_turn, row["id"], row["url"], row["attempts"])
+        return len(due)
+
+    def _take_turn(self, webhook: str, url: str, attempts: int) -> None:
+        """Send what waits for one webhook, until one delivery fails or others may want this thread."""
+        try:
+            self._guarded(lambda: self._deliver_to(webhook, url, attempts))
+        finally:
+            with self._busy_lock:
+                self._busy.remove(webhook)
+            self._wake.set()  # what came after the last look is sent now
+
+    def _deliver_to(self, webhook: str, url: str, attempts: int) -> None:
+        """Send what waits for one webhook, the oldest first, for `TIMEOUT` seconds or until one fails."""
+        until = time.monotonic() + TIMEOUT
+        while not self._stop.is_set() and time.monotonic() < until:
+            oldest = "SELECT seq, body FROM outbox WHERE webhook = ? ORDER BY seq LIMIT 1"
+            row = self._core.store.row(oldest, (webhook,))
+            if row is None:
                 break
-            if row["url"].startswith(MQTT) and row["url"] not in self._topics:
-                continue  # the start of the service has not named its topics yet
-            error = self._send(row["url"], row["body"], row["seq"])
-            if error:
-                self._postpone(row["id"], row["attempts"], error)
-            else:
-                self._tick_off(row["id"], row["seq"])
-                sent += 1
-        return sent
+            if error := self._send(url, row["body"], row["seq"]):
+                self._postpone(webhook, attempts, error)
+                break
+            self._tick_off(webhook, row["seq"])
+            attempts = 0
 
     def _tick_off(self, webhook: str, seq: int) -> None:
         """Forget a delivery that arrived, and the failures before it."""
@@ -202,6 +228,7 @@ class Webhooks:
         self._stop.set()
         self._wake.set()
         self._thread.join(TIMEOUT + 1)
+        self._senders.shutdown(cancel_futures=True)
         for topic in self._topics.values():
             topic.close()
 
