@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from cli_parts import METHOD, Blemish, Process, command, write_category
+from cli_parts import METHOD, Blemish, Process, command, part, write_category
 
 from blemish import Inspector
 from blemish.cli.fit import fast_image_size
@@ -346,11 +346,42 @@ def test_a_full_disk_is_reported_and_leaves_what_was_there(
 
 
 def test_the_unit_of_points_reaches_the_model(blemish: Blemish, tmp_path: Path) -> None:
-    good = write_category(tmp_path / "product", "disc") / "train"
-    wrong = blemish("fit", good, "-o", tmp_path / "model", "--units", "miles", *METHOD)
+    for i in range(4):  # their colours are the pictures
+        picture, depth = part("disc", i)[0], np.full((64, 80), 500.0)
+        rows, columns = np.mgrid[:64, :80]
+        np.savez(tmp_path / f"{i}.npz", xyz=np.stack([columns, rows, depth], axis=-1), rgb=picture)
+    arguments = ("fit", *sorted(tmp_path.glob("*.npz")), "-o", tmp_path / "model", *METHOD)
+    wrong = blemish(*arguments, "--units", "miles")
     assert (wrong.exit_code, "m, cm, mm, um, in" in wrong.output) == (2, True)
-    assert blemish("fit", good, "-o", tmp_path / "model", "--units", "mm", *METHOD).exit_code == 0
+    result = blemish(*arguments, "--units", "mm")
+    assert result.exit_code == 0, result.output
     assert json.loads((tmp_path / "model" / "settings.json").read_text())["units"] == "mm"
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [("--units", "mm"), ("--grid", "80x64"), ("--intrinsics", "500,500,40,32"), ("--depth-scale", "0.001")],
+)
+def test_what_is_said_of_points_is_refused_where_none_are_looked_at(
+    blemish: Blemish, parts: Path, disc_model: Path, tmp_path: Path, option: str, value: str
+) -> None:
+    for arguments in (
+        ("fit", parts / "disc", "-o", tmp_path / "out", *METHOD),
+        ("inspect", disc_model, parts / "disc" / "test", "-o", tmp_path / "out"),
+    ):
+        result = blemish(*arguments, option, value)
+        assert result.exit_code == 2
+        assert f"got {option} with one that looks at pictures alone" in " ".join(result.stderr.split())
+        assert not (tmp_path / "out").exists()
+
+
+def test_the_steps_of_height_maps_say_how_large_a_pixel_is(blemish: Blemish, parts: Path, tmp_path: Path) -> None:
+    """To inspect pictures alone by them is no mistake; to learn from pictures alone is."""
+    steps, model = ("--mm-per-pixel", "0.1,0.1,0.01"), tmp_path / "model"
+    refused = blemish("fit", parts / "disc", "-o", model, *METHOD, *steps)
+    assert (refused.exit_code, "--mm-per-pixel with one" in " ".join(refused.stderr.split())) == (2, True)
+    assert blemish("fit", parts / "disc", "-o", model, *METHOD).exit_code == 0
+    assert blemish("inspect", model, parts / "disc" / "test", "-o", tmp_path / "out", *steps).exit_code == 0
 
 
 def test_what_is_ignored_is_told_drawn_and_written(blemish: Blemish, tmp_path: Path) -> None:

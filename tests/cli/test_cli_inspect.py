@@ -322,6 +322,21 @@ def test_calibrate_renews_the_limit_and_keeps_what_was_learned(
     assert blemish("inspect", model, new, "-o", tmp_path / "out").exit_code == 0
 
 
+def test_results_of_a_model_from_before_its_limits_changed_may_be_its_own(
+    blemish: Blemish, parts: Path, disc_model: Path, tmp_path: Path
+) -> None:
+    model = shutil.copytree(disc_model, tmp_path / "model")
+    inspect = ("inspect", model, parts / "disc" / "test" / "good", "-o", tmp_path / "out")
+    assert blemish(*inspect).exit_code == 0
+    new = write_category(tmp_path / "new" / "disc", "disc", train=0, test=8) / "test" / "good"
+    assert blemish("calibrate", model, new).exit_code == 0
+    refused = blemish(*inspect)
+    assert refused.exit_code == 2
+    assert "those of another one, or of this one before its limits changed (model)" in refused.stderr
+    assert "add --restart" in refused.stderr
+    assert blemish(*inspect, "--restart").exit_code == 0
+
+
 def test_calibrate_takes_pictures_of_unknown_state(blemish: Blemish, disc_model: Path, tmp_path: Path) -> None:
     model = shutil.copytree(disc_model, tmp_path / "model")
     new = write_category(tmp_path / "new", "disc", train=0, test=27) / "test"

@@ -234,10 +234,13 @@ def test_append_keeps_the_results_of_other_files(
 
 
 def test_results_of_scans_that_were_measured_otherwise_are_refused(
-    blemish: Blemish, disc_model: Path, incoming: Path, tmp_path: Path
+    blemish: Blemish, disc_model: Path, tmp_path: Path
 ) -> None:
-    out, camera = tmp_path / "out", ("--intrinsics", "500,500,32,24")
-    one = ("inspect", disc_model, incoming / "0.png", "-o", out)
+    out, camera = tmp_path / "out", ("--intrinsics", "500,500,40,32")
+    picture = part("disc", 0)[0]
+    scan = tmp_path / "scan.npz"  # its colours are the picture
+    np.savez(scan, depth=np.full(picture.shape[:2], 500, dtype=np.uint16), rgb=picture)
+    one = ("inspect", disc_model, scan, "-o", out)
     assert blemish(*one, *camera, "--depth-scale", 0.001, "--units", "m").exit_code == 0
     assert summary_of(out)["geometry"]["depth_scale"] == 0.001
     again = blemish(*one, *camera, "--depth-scale", 0.001, "--units", "m")
@@ -250,7 +253,7 @@ def test_results_of_scans_that_were_measured_otherwise_are_refused(
         result = blemish(*one, *options)
         assert result.exit_code == 2
         assert words in " ".join(result.stderr.split())
-    assert blemish(*one, "--restart").exit_code == 0
+    assert blemish(*one, "--restart", *camera, "--depth-scale", 0.002).exit_code == 0
 
 
 def test_overlays_and_maps_that_are_missing_are_made(

@@ -46,6 +46,14 @@ def test_it_writes_an_encoder_and_replaces_it(blemish: Blemish, scans: Path, tmp
     assert build(str(out)).encode_points(points).valid["points"].all()  # type: ignore[attr-defined]
 
 
+def test_scans_of_too_few_points_are_counted(blemish: Blemish, scans: Path, tmp_path: Path) -> None:
+    np.save(scans / "small.npy", np.zeros((7, 9, 3), np.float32))
+    result = blemish("pretrain", "point-mae", scans, "-o", tmp_path / "own", "--steps", 1, "--device", "cpu", *SETTINGS)
+    assert result.exit_code == 0, result.output
+    assert "2 of 3 scans in 1 step; loss" in result.stdout
+    assert "Left out: 1 scan with fewer measured points on the part than points=64." in result.stdout
+
+
 def test_an_interrupted_run_leaves_nothing(
     blemish: Blemish, scans: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

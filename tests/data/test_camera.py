@@ -67,7 +67,7 @@ def test_opencvs_yaml(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("facts", "message"),
     [
-        ({}, "got none.*fx,fy,cx,cy"),
+        ({}, "got none; give.*fx,fy,cx,cy"),
         ([1, 2], "got none"),
         ({"fx": 600, "fy": 610}, "none called ppx, ppy"),
         (FACTS | {"fx": 0}, "fx and fy above 0"),
@@ -92,6 +92,8 @@ def test_text_that_is_no_camera() -> None:
         read_camera("1,2,3")
     with pytest.raises(SettingsError, match="check the path"):
         read_camera("/nowhere/camera.json")
+    with pytest.raises(SettingsError, match=r"empty text.*variable of your script"):
+        read_camera(" ")
 
 
 def test_unprojecting_is_the_pinhole_formula() -> None:

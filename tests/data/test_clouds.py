@@ -72,6 +72,8 @@ def test_a_cloud_without_a_grid_is_refused_or_seen_by_its_camera(expected: tuple
         load_points(file)
     with pytest.raises(ImageError, match=r"no grid of 12x9"):
         load_points(file, geometry=GRID)
+    with pytest.raises(ImageError, match=r"a camera without width and height; state it: --grid"):
+        load_points(file, geometry=ScanGeometry(camera=read_camera("50,51,5,4")))
     camera = read_camera(FIXTURES / "open3d_intrinsic.json")
     seen = load_surface(file, units="m", geometry=ScanGeometry(camera=camera))
     assert np.allclose(seen.points, expected[0], rtol=0, atol=1e-7, equal_nan=True)
@@ -194,11 +196,21 @@ def test_an_archive_is_judged_by_its_headers(tmp_path: Path) -> None:
     with pytest.raises(ImageError, match=r"xyz, points or depth.*scan\.npz.*other"):
         load_points(file)
     np.savez(file, xyz=np.array([{}], dtype=object))
-    with pytest.raises(ImageError, match=r"as numbers.*scan\.npz"):
+    with pytest.raises(ImageError, match=r"as numbers.*scan\.npz.*one scan"):
         load_points(file)
     np.savez(file, xyz=np.ones((4, 5, 3)), rgb=np.zeros((4, 6, 3), np.uint8))
     with pytest.raises(ImageError, match="grid of the points"):
         load_points(file)
+    np.savez(file, xyz=np.zeros((3, 9, 12), np.float32))
+    with pytest.raises(ImageError, match=r"float32 \(3, 9, 12\); put.*moveaxis"):
+        load_points(file)
+
+
+def test_a_cloud_without_a_point_is_said_to_be_one(tmp_path: Path) -> None:
+    head = "ply\nformat ascii 1.0\nelement vertex 0\n"
+    (tmp_path / "a.ply").write_text(head + "".join(f"property float {axis}\n" for axis in "xyz") + "end_header\n")
+    with pytest.raises(ImageError, match=r"points in '.*a\.ply'; got a cloud without any"):
+        load_points(tmp_path / "a.ply")
 
 
 @pytest.mark.parametrize(

@@ -63,7 +63,7 @@ def test_a_hole_in_one_coordinate_is_a_hole(points: np.ndarray) -> None:
 def test_wrong_shapes_are_refused(points: np.ndarray, tmp_path: Path) -> None:
     with pytest.raises(ImageError, match=r"shape \(3, 16, 20\).*moveaxis"):
         load_points(np.moveaxis(points, -1, 0))
-    with pytest.raises(ImageError, match=r"shape \(320, 3\).*lost its grid"):
+    with pytest.raises(ImageError, match=r"shape \(320, 3\).*lost its grid: state --grid"):
         load_points(points.reshape(-1, 3))
     with pytest.raises(ImageError, match=r"deep\.tiff.*shape \(16, 20\)"):
         load_points(write_tiff(tmp_path / "deep.tiff", points[..., 2]))
@@ -154,6 +154,9 @@ def test_damaged_and_absent_files_are_named(points: np.ndarray, tmp_path: Path) 
     (tmp_path / "cut.npy").write_bytes((tmp_path / "cut.npy").read_bytes()[:-8])
     with pytest.raises(ImageError, match=r"cut\.npy.*damaged"):
         load_points(tmp_path / "cut.npy")
+    (tmp_path / "text.npy").write_text("1 2 3")
+    with pytest.raises(ImageError, match=r"text\.npy'; got bytes of no \.npy file; save it again"):
+        load_points(tmp_path / "text.npy")
     (tmp_path / "none.tiff").touch()
     with pytest.raises(ImageError, match=r"none\.tiff.*0 bytes"):
         load_points(tmp_path / "none.tiff")

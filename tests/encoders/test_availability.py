@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 
@@ -31,6 +32,19 @@ def test_a_downloaded_encoder_loads(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     snapshot = cached(tmp_path, FROM_HUB)
     assert encoders.availability(FROM_HUB).loads
     assert hub_snapshot(ENCODERS[FROM_HUB].hub) == snapshot
+
+
+def test_a_download_in_shards_loads_once_all_are_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
+    snapshot = cached(tmp_path, FROM_HUB)
+    (snapshot / "model.safetensors").unlink()
+    shards = [f"model-0000{i}-of-00002.safetensors" for i in (1, 2)]
+    for content in ("", "[]", '{"weight_map": {}}', json.dumps({"weight_map": {"a": shards[0], "b": shards[1]}})):
+        (snapshot / "model.safetensors.index.json").write_text(content)
+        assert not encoders.availability(FROM_HUB).loads
+    for shard, loads in zip(shards, (False, True), strict=True):
+        (snapshot / shard).touch()
+        assert encoders.availability(FROM_HUB).loads == loads
 
 
 def test_a_link_to_what_was_deleted_is_no_download(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,6 +6,7 @@ import errno
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
@@ -283,6 +284,55 @@ def test_an_engine_that_says_nothing_is_an_error_too(bundle: Path, monkeypatch: 
     monkeypatch.setattr(engines, "OnnxEngine", fail)
     with pytest.raises(ModelError, match="MemoryError"):
         Runtime(bundle)
+
+
+def linked(bundle: Path, tmp_path: Path) -> Path:
+    """A bundle whose files are links, each into a folder of its own."""
+    folder = tmp_path / "linked"
+    folder.mkdir()
+    for path in bundle.iterdir():
+        (tmp_path / "store" / path.name).mkdir(parents=True)
+        (folder / path.name).symlink_to(shutil.copy(path, tmp_path / "store" / path.name) if path.is_file() else path)
+    return folder
+
+
+@pytest.mark.skipif(os.name == "nt", reason="links")
+def test_weights_behind_links_are_said_to_be_in_the_way(
+    bundle: Path, openvino_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "openvino").mkdir()
+    assert Runtime(linked(openvino_bundle, tmp_path / "openvino")).inspect(part(1)).score > 0
+
+    def fail(*_: object) -> None:  # as new versions of ONNX Runtime do; old ones read them
+        raise RuntimeError("External data path escapes model directory")
+
+    monkeypatch.setattr(engines, "OnnxEngine", fail)
+    with pytest.raises(ModelError, match=r"linked/graph-64x64\.onnx'; got External data.*; copy .*cp -rL"):
+        Runtime(linked(bundle, tmp_path))
+    with pytest.raises(ModelError, match="the bundle's README names"):
+        Runtime(bundle)
+
+
+@pytest.mark.parametrize(("kind", "engine"), [("bundle", "OnnxEngine"), ("openvino_bundle", "OpenVinoEngine")])
+def test_an_engine_that_fails_names_the_bundle_and_the_picture(
+    kind: str, engine: str, request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    picture = tmp_path / "part.png"
+    Image.fromarray(part(1)).save(picture)
+    folder = request.getfixturevalue(kind)
+    runtime, of = Runtime(folder), getattr(engines, engine)
+    run = of.run
+    monkeypatch.setattr(of, "run", lambda self, images: run(self, images[:, :7]))
+    with pytest.raises(ModelError, match=rf"bundle '{folder}' on '{picture}'; got {engine}: .*; check the memory"):
+        runtime.inspect(picture)
+    assert main([str(folder), str(picture), "-o", str(tmp_path / "out")]) == 2
+
+    def exhausted(*_: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(of, "run", exhausted)
+    with pytest.raises(MemoryError):
+        runtime.inspect(picture)
 
 
 def test_threads_are_at_most_the_cores(bundle: Path) -> None:
@@ -576,6 +626,50 @@ def test_nobody_who_reads_and_a_narrow_encoding_change_nothing(bundle: Path, tmp
         if stream == subprocess.PIPE:
             assert done.stdout.endswith("?ne\n")
     os.close(writer)
+
+
+STOPPED = """
+import signal, sys, time
+from blemish.cli.results import ResultWriter
+from blemish.runtime.cli import program
+
+signal.signal(signal.SIGINT, signal.default_int_handler)
+put = ResultWriter._put
+
+
+def slowly(self, row):
+    print("here", flush=True)
+    time.sleep(1)
+    return put(self, row)
+
+
+ResultWriter._put = slowly
+sys.exit(program())
+"""
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals")
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_program_that_is_stopped_ends_the_row_that_it_writes(
+    bundle: Path, tmp_path: Path, number: signal.Signals, code: int
+) -> None:
+    for seed in range(3):
+        Image.fromarray(part(seed)).save(tmp_path / f"{seed}.png")
+    out = tmp_path / "out"
+    arguments = [str(bundle), *(str(tmp_path / f"{seed}.png") for seed in range(3)), "-o", str(out)]
+    with subprocess.Popen(
+        [sys.executable, "-c", STOPPED, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as running:
+        assert running.stdout is not None
+        assert running.stdout.readline() == "here\n"
+        running.send_signal(number)
+        _, words = running.communicate(timeout=300)
+    assert (running.returncode, words) == (code, "error: interrupted; the same command goes on where it stopped\n")
+    rows = (out / "results.jsonl").read_text().splitlines()
+    assert [(out / json.loads(row)["overlay"]).is_file() for row in rows] == [True]
+    assert len((out / "results.csv").read_text().splitlines()) == 2
+    assert main(arguments) == 0
+    assert len((out / "results.jsonl").read_text().splitlines()) == 3
 
 
 BLAS = """

@@ -252,6 +252,8 @@ def test_unknown_settings_name_the_valid_ones(toy: str) -> None:
         {"image_size": 51_200},
         {"framing": "none"},
         {"false_alarm_rate": 1.5},
+        {"seed": -1},
+        {"seed": 2**80},
     ],
 )
 def test_impossible_settings_are_refused(toy: str, wrong: dict[str, Any]) -> None:

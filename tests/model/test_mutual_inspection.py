@@ -285,6 +285,7 @@ def test_progress_names_the_steps_and_ends_at_the_whole(part: Draw) -> None:
         {"pooling": "least"},
         {"detector": "patchcore"},
         {"false_alarm_rate": 1.5},
+        {"seed": 2**80},
     ],
 )
 def test_impossible_settings_are_refused(wrong: dict[str, Any]) -> None:

@@ -14,6 +14,7 @@ from blemish import encoders
 from blemish.encoders.points.point_mae_weights import SETTINGS, WEIGHTS, fill, published_names, read_tensors, renamed
 from blemish.errors import DatasetError, SettingsError
 from blemish.research.point_mae_pretraining import (
+    LOSS,
     MaskedAutoencoder,
     Pretraining,
     drawn,
@@ -45,7 +46,7 @@ def test_the_seed_decides_all() -> None:
 def test_what_was_learned_is_an_encoder(tmp_path: Path) -> None:
     learned = pretrain([surface(0)], pretraining_of({**vars(TINY), "steps": 2}))
     learned.save(tmp_path)
-    assert sorted(p.name for p in tmp_path.iterdir()) == sorted([WEIGHTS, SETTINGS])
+    assert sorted(p.name for p in tmp_path.iterdir()) == sorted([LOSS, WEIGHTS, SETTINGS])
     facts = json.loads((tmp_path / SETTINGS).read_text())
     assert (facts["scans"], facts["learned"]["groups"]) == (1, 16)
     tensors = renamed(read_tensors(tmp_path / WEIGHTS), tmp_path)

@@ -163,6 +163,12 @@ def test_what_does_not_exist_is_refused_in_three_facts(line: Served, method: str
     assert found.json()["error"].keys() == {"expected", "got", "do"}
 
 
+def test_a_body_that_is_no_json_is_named_as_a_whole(line: Served) -> None:
+    found = line[1].post("/api/products", content=b'{"name":', headers={"Content-Type": "application/json"})
+    assert found.status_code == 422
+    assert found.json()["error"]["expected"].endswith("with a valid body")
+
+
 def test_broken_and_oversize_pictures_are_refused(line: Served) -> None:
     client = line[1]
     broken = client.post("/api/inspect?part_id=b", content=good_png(0)[:200])

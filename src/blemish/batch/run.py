@@ -261,7 +261,7 @@ def _run_facts(settings: BatchSettings, origin: Origin, facts: InputFacts) -> di
 
 
 _SHARED = {  # what must be the same in every run of one folder, and what a user calls it
-    "model_sha256": "model",
+    "model_sha256": "model (with its limits)",
     "input_sha256": "pictures",
     "engine": "--engine",
     "overlays": "--no-overlays",

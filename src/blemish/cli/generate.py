@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from blemish.cli.options import given_path
-from blemish.errors import OutputError
 
 if TYPE_CHECKING:
     from blemish.research.synthetic_scans import ScanSetSpec
@@ -43,10 +42,11 @@ def generate(
     from blemish.research.synthetic_scans import ScanSetSpec, write_scans
     from blemish.scoring.describe import count_in_words
     from blemish.utils.atomic import atomic_update
+    from blemish.utils.paths import check_empty
 
     plan = ScanSetSpec(classes, seed, size, train, validation, good, defective)
     count = len(plan.scans())
-    refuse_full_folder(out)
+    check_empty(out)
     with atomic_update(out, durable=False) as stage:
         with progress_bar("rendering", count) as progress:
             write_scans(stage, plan, workers, progress=progress)
@@ -60,15 +60,6 @@ def generate(
         )
     say(f"{count_in_words(count, 'scan')} of {count_in_words(classes, 'class', 'classes')}")
     say_where("Look at", out / "index.html")
-
-
-def refuse_full_folder(out: Path) -> None:
-    """Raise OutputError when `out` is anything but a new or empty folder."""
-    if out.is_dir() and not any(out.iterdir()):
-        return
-    if out.exists():
-        got = "a folder with something in it" if out.is_dir() else "a file"
-        raise OutputError(f"a new or empty folder at {out}", got, "name another folder")
 
 
 def shown_scans(folder: Path, plan: ScanSetSpec) -> dict[str, list[Sample]]:

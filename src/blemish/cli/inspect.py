@@ -262,12 +262,13 @@ def inspect_by_model(
     from blemish.cli.console import say
     from blemish.cli.inspection import Job, inspect_into
     from blemish.cli.result_folder import Origin
-    from blemish.cli.scan_options import check_stated, measured_in_words
+    from blemish.cli.scan_options import check_stated, measured_in_words, refuse_for_pictures
     from blemish.data.data_warnings import collected_warnings
     from blemish.data.folder import find_inspection
     from blemish.data.path_lists import expand_lists
     from blemish.model.inspector import Inspector
     from blemish.model.model_folder import read_settings
+    from blemish.types import ScanGeometry
 
     if not paths:
         raise SettingsError(
@@ -279,6 +280,9 @@ def inspect_by_model(
         inspector = Inspector.load(model, device=device, encoder=encoder)
         inspector.model_.check_category(category)
         check_stated(inspector, units, geometry)
+        own = geometry or ScanGeometry()  # its steps of pixels say how large regions are, too
+        of_points = {"--units": units, "--intrinsics": own.camera, "--depth-scale": own.depth_scale, "--grid": own.grid}
+        refuse_for_pictures(of_points, inspector.model_.modalities, found.samples)
         for line in measured_in_words(inspector, found.samples):
             say(line, err=True)
         inspector = inspector.with_reasons(**{name: value for name, value in reasons.items() if value is not None})

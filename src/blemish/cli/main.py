@@ -1,7 +1,7 @@
 """The program `blemish`: one command a file, one place that turns errors into messages and exit codes.
 
 Exit codes: 0 all done; 1 a picture is not good (only with --fail-on-defect); 2 wrong usage, settings or files;
-3 some images could not be read; 70 a fault of blemish itself; 130 interrupted.
+3 some images could not be read; 70 a fault of blemish itself; 130 interrupted; 143 terminated.
 """
 
 from __future__ import annotations

@@ -40,7 +40,7 @@ def pretrain(
         list[Path],
         typer.Argument(
             metavar="GOOD",
-            help="Scans of good parts: .tiff or .npy files, folders, or whole datasets.",
+            help="Scans of good parts: files of points or depth, folders, or whole datasets.",
             parser=given_path,
         ),
     ],
@@ -70,6 +70,7 @@ def pretrain(
     from blemish.cli.scan_options import scan_geometry
     from blemish.cli.settings import parse_settings
     from blemish.data.points_files import good_points
+    from blemish.scoring.describe import count_in_words
     from blemish.utils.atomic import atomic_update
 
     chosen = parse_settings(settings or []) | ({} if steps is None else {"steps": steps})
@@ -87,7 +88,10 @@ def pretrain(
             learned = learn(surfaces, how, progress=progress)
         learned.save(stage)
     first, last = learned.loss
-    say(f"Learned from {learned.scans} of {len(files)} scans in {how.steps} steps; loss {first:.3g} → {last:.3g}.")
+    steps_done = count_in_words(how.steps, "step")
+    say(f"Learned from {learned.scans} of {len(files)} scans in {steps_done}; loss {first:.3g} → {last:.3g}.")
+    if few := len(files) - learned.scans:
+        say(f"Left out: {count_in_words(few, 'scan')} with fewer measured points on the part than points={how.points}.")
     say_where("Saved", out)
 
 

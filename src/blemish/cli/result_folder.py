@@ -167,12 +167,14 @@ def refuse_other_origin(out: Path, origin: Origin, append: bool = False) -> None
             found = found or DEFAULT_LANGUAGE  # earlier versions named no default
         if found != value:
             what = _ORIGIN_WORDS[name]
-            got = summary.get("model") if name == "model_sha256" else found
-            if name == "geometry" and found is not None:
-                got = ScanGeometry.from_dict(found).words()
+            others, there = "those of another one", found
+            if name == "model_sha256":
+                others, there = f"{others}, or of this one before its limits changed", summary.get("model")
+            elif name == "geometry" and found is not None:
+                there = ScanGeometry.from_dict(found).words()
             raise OutputError(
                 f"results of the same {what} in '{shown(out)}'",
-                f"those of another one ({got or 'none'})",
+                f"{others} ({there or 'none'})",
                 "name another folder with -o" + ("" if append else ", or add --restart, which removes the old results"),
             )
 

@@ -6,7 +6,7 @@ import re
 from typing import TYPE_CHECKING
 
 from blemish.errors import SettingsError
-from blemish.types import RGB, ScanGeometry
+from blemish.types import POINTS, RGB, ScanGeometry
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -68,6 +68,22 @@ def refuse_without_model(stated: Mapping[str, object]) -> None:
     for option, value in stated.items():
         if value is not None:
             raise SettingsError(f"{option} with a model", "--no-model", "leave it out: points are not looked at")
+
+
+def refuse_for_pictures(stated: Mapping[str, object], modalities: Sequence[str], samples: Sequence[Sample]) -> None:
+    """Raise SettingsError for what is `stated` about points where none are looked at.
+
+    A model of pictures alone reads points, too, where their file's colours are the picture.
+    """
+    if POINTS in modalities or not samples or any(sample.image is None for sample in samples):
+        return
+    for option, value in stated.items():
+        if value is not None:
+            raise SettingsError(
+                f"{option} with a detector of pictures and points",
+                f"{option} with one that looks at pictures alone",
+                f"leave {option} out, or fit with a detector of scans, such as --detector cfm",
+            )
 
 
 def measured_in_words(inspector: Inspector, samples: Sequence[Sample]) -> list[str]:

@@ -31,6 +31,7 @@ _KINDS = (
     "fx, fy, cx, cy; camera_matrix (OpenCV, ROS); intrinsic_matrix (Open3D); ppx, ppy (RealSense); "
     "area_scan_division (HALCON)"
 )
+_FORMS = "fx,fy,cx,cy in pixels, or a JSON or YAML file of them"
 _LARGEST_FILE = 1 << 20  # bytes of a camera file
 _MATRICES = ("camera_matrix", "intrinsic_matrix", "cameraMatrix", "K", "k")
 _DISTORTIONS = ("distortion_coefficients", "dist_coeffs", "distCoeffs", "dist", "coeffs", "D", "d")
@@ -44,6 +45,10 @@ _SETTLED = 1e-12  # largest step that ends it: nothing beside a pixel's directio
 def read_camera(given: str | Path) -> Camera:
     """The camera that "fx,fy,cx,cy" states, or a JSON or YAML file does. Raises SettingsError, which names the file."""
     text = str(given).strip()
+    if not text:
+        raise SettingsError(
+            f"intrinsics as {_FORMS}", "an empty text", "write them (is a variable of your script unset?)"
+        )
     numbers = text.split(",")
     if len(numbers) > 1 and not os.path.exists(expanded(text)):
         return _from_numbers(text, numbers)
@@ -59,7 +64,9 @@ def read_camera(given: str | Path) -> Camera:
         raise SettingsError(
             f"one camera in '{shown(path)}' ({_KINDS})",
             f"{len(found)}: {', '.join(found)}" if found else "none",
-            "keep the depth camera alone in the file" if found else "or give --intrinsics fx,fy,cx,cy in pixels",
+            "keep the depth camera alone in the file"
+            if found
+            else "give the camera's own file, or --intrinsics fx,fy,cx,cy",
         )
     return next(iter(found.values()))
 
@@ -215,9 +222,7 @@ def _from_numbers(text: str, numbers: Sequence[str]) -> Camera:
     try:
         fx, fy, cx, cy = map(float, numbers)
     except ValueError as error:
-        raise SettingsError(
-            "intrinsics as fx,fy,cx,cy in pixels, or a JSON or YAML file of them", repr(text), "write four numbers"
-        ) from error
+        raise SettingsError(f"intrinsics as {_FORMS}", repr(text), "write four numbers") from error
     return Camera(fx=fx, fy=fy, cx=cx, cy=cy)
 
 

@@ -78,6 +78,8 @@ def has_colours(path: Path) -> bool:
 def on_grid(cloud: Cloud, geometry: ScanGeometry | None, name: str) -> Layers:
     """A cloud on its own grid, on the one stated, or as the camera stated sees it. Raises ImageError."""
     count = len(cloud.points)
+    if not count:
+        raise ImageError(f"points in '{name}'", "a cloud without any", "export or record it again")
     stated = geometry or ScanGeometry()
     own = cloud.grid if cloud.grid is not None and cloud.grid[0] * cloud.grid[1] == count else None
     given = None if stated.grid is None else (stated.grid[1], stated.grid[0])
@@ -90,12 +92,19 @@ def on_grid(cloud: Cloud, geometry: ScanGeometry | None, name: str) -> Layers:
     if grid is not None:
         colours = cloud.colours
         return Layers(cloud.points.reshape(*grid, 3), rgb=None if colours is None else colours.reshape(*grid, 3).copy())
+    if camera is not None and given is None:
+        raise ImageError(
+            f"the size of the camera's pictures, to lay the cloud in '{name}' on its pixels",
+            f"{count:,} points that are no grid, and a camera without width and height",
+            "state it: --grid WIDTHxHEIGHT, or width and height in the file of --intrinsics",
+        )
     if camera is None or given is None:
         raise ImageError(
             f"an organised cloud, one point for each pixel, in '{name}'",
             f"{count:,} points that are no grid" + ("" if given is None else f" of {_size(given)}"),
             "export it organised (ordered), with its empty points; or state its size, --grid WIDTHxHEIGHT, if its"
-            " points lie row by row; or add its camera, --intrinsics FILE or fx,fy,cx,cy, to lay it on its pixels",
+            " points lie row by row; or add its camera, --intrinsics FILE, or fx,fy,cx,cy beside --grid, to lay it on"
+            " its pixels",
         )
     return _as_seen(cloud, stated, given, name)
 

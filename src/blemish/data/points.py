@@ -23,6 +23,7 @@ from blemish.data.depth_images import DEPTH_SUFFIXES, check_depth_scale, points_
 from blemish.data.files import shown
 from blemish.data.readers.base import check_pixels, reading
 from blemish.data.readers.cloud import Cloud
+from blemish.data.readers.npy import MAGIC as NPY_MAGIC
 from blemish.errors import ImageError
 from blemish.types import UNITS, ScanGeometry, check_units
 from blemish.utils.optional import need
@@ -172,6 +173,9 @@ def _read_tiff(path: Path, max_pixels: int | None) -> np.ndarray:
 
 def _read_npy(path: Path, max_pixels: int | None) -> np.ndarray:
     with reading(path, "points"):
+        with path.open("rb") as file:
+            if file.read(len(NPY_MAGIC)) != NPY_MAGIC:  # numpy would take it for a pickle, and say how to run it
+                raise ImageError(f"an array of numpy in '{shown(path)}'", "bytes of no .npy file", "save it again")
         stored = np.load(path, mmap_mode="r", allow_pickle=False)  # only its header, until its size is known
         _check_size(stored.shape, path, max_pixels)
         return np.array(stored)
@@ -191,7 +195,8 @@ def _checked(array: np.ndarray, name: str, units: str | None) -> np.ndarray:
             f"shape {array.shape}",
             "put x, y, z last: numpy.moveaxis(array, 0, -1)"
             if first
-            else "give one point (x, y, z) for each pixel of the picture; a bare list of points has lost its grid",
+            else "give one point (x, y, z) for each pixel of the picture; a bare list of points has lost its grid:"
+            " state --grid WIDTHxHEIGHT where it lies row by row",
         )
     if not (np.issubdtype(array.dtype, np.floating) or np.issubdtype(array.dtype, np.integer)):
         raise ImageError(f"points of a float type in '{name}'", str(array.dtype), "convert: array.astype('float32')")

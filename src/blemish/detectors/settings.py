@@ -20,7 +20,7 @@ from typing import Annotated, Any, Literal
 
 from blemish.errors import SettingsError
 from blemish.numeric.pooling import pooled_counts
-from blemish.utils.validation import Interval, Rule, check_fields
+from blemish.utils.validation import SEED, Interval, Rule, check_fields, is_seed
 
 
 def _is_pooling(value: str) -> bool:
@@ -33,7 +33,7 @@ def _is_pooling(value: str) -> bool:
 
 Count = Annotated[int, Interval(1)]
 CountOrZero = Annotated[int, Interval(0)]  # 0: none, or no limit
-Seed = Annotated[int, Interval(0)]
+Seed = Annotated[int, Rule(SEED, is_seed)]
 Odd = Annotated[int, Rule("an odd number ≥ 1", lambda value: value >= 1 and value % 2 == 1)]
 Positive = Annotated[float, Interval(0, closed="neither")]
 NotNegative = Annotated[float, Interval(0)]

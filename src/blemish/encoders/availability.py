@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -133,11 +134,22 @@ def _snapshot(hub_id: str) -> Path | None:
     folders = [folder for folder in snapshots.iterdir() if folder.is_dir()]  # no links to what was deleted
     for folder in sorted(folders, key=lambda f: f.stat().st_mtime, reverse=True):
         if any(
-            (folder / config).is_file() and any((folder / name).is_file() for name in weights)
+            (folder / config).is_file() and any(_has_weights(folder / name) for name in weights)
             for config, weights in _SNAPSHOTS.items()
         ):
             return folder
     return None
+
+
+def _has_weights(file: Path) -> bool:
+    """Whether a file of weights is there, and, where it is an index of several, all that it names."""
+    if not file.is_file() or file.suffix != ".json":
+        return file.is_file()
+    try:
+        shards = set(json.loads(file.read_bytes())["weight_map"].values())
+        return bool(shards) and all((file.parent / shard).is_file() for shard in shards)
+    except (ValueError, LookupError, TypeError, AttributeError):  # no index
+        return False
 
 
 def revision_of(folder: Path) -> str:

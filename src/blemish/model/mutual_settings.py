@@ -18,6 +18,7 @@ from blemish.preprocessing.framing import FRAMINGS, check_image_size
 from blemish.scoring.calibration import check_rates
 from blemish.scoring.unlabelled import check_expected
 from blemish.types import POINTS, RGB
+from blemish.utils.validation import check_seed
 
 SCAN = "scan"  # the framing of scans, whose points are not compared
 
@@ -58,6 +59,7 @@ class MutualSettings:
         check_precision(self.precision)
         pooled_counts(self.pooling, 1)
         check_image_size(self.image_size)
+        check_seed(self.seed)
         if self.framing not in FRAMINGS or self.framing == SCAN:
             usable = ", ".join(name for name in FRAMINGS if name != SCAN)
             raise SettingsError(f"a framing of pictures: {usable}", repr(self.framing), "choose one of them")

@@ -26,9 +26,9 @@ from blemish.encoders.image_text.text_tower import clip_text_tower
 from blemish.errors import DatasetError, SettingsError
 from blemish.numeric.segmentation_loss import dice_loss, focal_loss
 from blemish.numeric.training import Training, seeded
-from blemish.preprocessing.framing import PlainFraming
+from blemish.preprocessing.framing import PlainFraming, check_image_size
 from blemish.types import ALIGNED, WHOLE, Sample
-from blemish.utils.validation import check, whole
+from blemish.utils.validation import check, check_seed, whole
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,9 +43,11 @@ class PromptTraining:
     seed: int = 111
 
     def __post_init__(self) -> None:
-        check(self, *whole(self, 1, "epochs", "batch_size", "image_size"), *whole(self, 0, "seed"))
+        check(self, *whole(self, 1, "epochs", "batch_size", "image_size"))
+        check_seed(self.seed)
         positive = [(name, "a number above 0", getattr(self, name) > 0) for name in ("learning_rate", "temperature")]
         check(self, *positive)
+        check_image_size(self.image_size)
 
 
 @dataclass(frozen=True, eq=False)

@@ -18,6 +18,7 @@ from blemish.errors import SettingsError
 from blemish.preprocessing.framing import FRAMINGS, Framing, PlainFraming, build_framing, check_image_size
 from blemish.scoring.calibration import check_rates
 from blemish.types import POINTS, RGB, Sample, ScanGeometry, check_units
+from blemish.utils.validation import check_seed
 
 SCAN = "scan"  # the framing of scans
 SHARED_FRAMINGS = ("plain", SCAN)  # they show all of an image, so that its category can be recognised in any of them
@@ -75,6 +76,7 @@ class ModelSettings:
         """
         if isinstance(encoder, (str, Path)):
             check_encoder_name(encoder)
+        check_seed(seed)
         chosen = absolute_name(encoder) if isinstance(encoder, (str, Path)) else encoder
         if image_size is not None:
             check_image_size(image_size)

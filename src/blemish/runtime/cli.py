@@ -1,13 +1,14 @@
 """`blemish-run`: inspect pictures with a bundle, into the same results as `blemish inspect`.
 
 Exit codes: 0 all done; 1 a picture is not good (only with --fail-on-defect); 2 wrong usage or bundle; 3 some pictures
-could not be read (this goes before 1); 70 a fault of blemish-run itself; 130 interrupted.
+could not be read (this goes before 1); 70 a fault of blemish-run itself; 130 interrupted; 143 terminated.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
+import signal
 import sys
 import traceback
 import warnings
@@ -19,11 +20,17 @@ from typing import Any, TextIO
 from blemish.errors import BlemishError, DataWarning
 from blemish.utils.streams import discard, replace_unencodable
 
-NOT_GOOD, WRONG_USAGE, UNREADABLE, FAULT, INTERRUPTED = 1, 2, 3, 70, 130
+NOT_GOOD, WRONG_USAGE, UNREADABLE, FAULT, INTERRUPTED, TERMINATED = 1, 2, 3, 70, 130, 143
 
 NO_MEMORY = (
     "expected enough memory for pictures and bundle; got too little; close other programs, or give smaller pictures"
 )
+
+
+def program() -> int:
+    """The entry point: a polite kill, as of systemd or docker stop, ends like Ctrl-C does."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(TERMINATED))
+    return main()
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -39,9 +46,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BlemishError as error:
         say(f"error: {error}", sys.stderr)
         return WRONG_USAGE
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, SystemExit) as error:  # Ctrl-C, or a polite kill
         say("error: interrupted; the same command goes on where it stopped", sys.stderr)
-        return INTERRUPTED
+        return TERMINATED if isinstance(error, SystemExit) else INTERRUPTED
     except MemoryError:
         say(f"error: {NO_MEMORY}", sys.stderr)
         return WRONG_USAGE
@@ -92,6 +99,7 @@ def parser() -> argparse.ArgumentParser:
 
 def run(options: argparse.Namespace) -> int:
     """Inspect what the `options` name; returns the exit code."""
+    from blemish.cli.interrupts import deferred_interrupts
     from blemish.cli.result_folder import (
         Origin,
         Wanted,
@@ -125,14 +133,15 @@ def run(options: argparse.Namespace) -> int:
         with ResultWriter(out, wanted.overlays, wanted.maps, iter(kept.names)) as results:
             stream = runtime.inspect_stream(sample for sample, _ in left)
             for found, (_, identity) in zip(stream, left, strict=True):
-                if isinstance(found, Failure):
-                    results.write_failure(found.file, found.error)
-                    verdicts["unreadable"] += 1
-                    say(f"{found.file}: {found.error}", sys.stderr)
-                else:
-                    prediction, image = found
-                    results.write(prediction, image, identity)
-                    verdicts[prediction.verdict] += 1
+                with deferred_interrupts():  # the row of a picture is written whole
+                    if isinstance(found, Failure):
+                        results.write_failure(found.file, found.error)
+                        verdicts["unreadable"] += 1
+                        say(f"{found.file}: {found.error}", sys.stderr)
+                    else:
+                        prediction, image = found
+                        results.write(prediction, image, identity)
+                        verdicts[prediction.verdict] += 1
     counts = ", ".join(f"{count} {name}" for name, count in sorted(verdicts.items()))
     say(counts or "nothing to inspect", sys.stdout)
     say(f"Results in {shown(options.output)}", sys.stdout)
@@ -142,4 +151,4 @@ def run(options: argparse.Namespace) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(program())

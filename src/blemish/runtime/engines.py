@@ -11,7 +11,8 @@ from typing import Any, Protocol
 import numpy as np
 
 from blemish.errors import BlemishError, ModelError
-from blemish.runtime.bundle import EngineName
+from blemish.runtime.bundle import WEIGHTS, EngineName
+from blemish.utils.paths import shown
 
 INPUT = "images"
 PACKAGES = {"onnx": "onnxruntime", "openvino": "openvino"}
@@ -69,10 +70,25 @@ def load_engine(name: EngineName, path: Path, threads: int = 0, precision: str =
         raise
     except Exception as error:  # the engines' own errors share no type
         version = getattr(engine_package(name), "__version__", "?")
+        do = f"install the {PACKAGES[name]} that the bundle's README names, or export with a lower --opset"
+        if name == "onnx" and (path.parent / WEIGHTS).resolve().parent != path.resolve().parent:
+            do = f"copy the bundle with its files themselves (cp -rL): {PACKAGES[name]} reads no weights behind links"
         raise ModelError(
-            f"a graph that {PACKAGES[name]} {version} can run, '{path.name}'",
-            first_line(error),
-            f"install the {PACKAGES[name]} that the bundle's README names, or export with a lower --opset",
+            f"a graph that {PACKAGES[name]} {version} can run, '{shown(path)}'", first_line(error), do
+        ) from error
+
+
+def run_engine(engine: Engine, images: np.ndarray, of: str) -> Mapping[str, np.ndarray]:
+    """The outputs about framed `images`. Raises ModelError, which says what they are `of`, where the engine cannot."""
+    try:
+        return engine.run(images)
+    except MemoryError:
+        raise
+    except Exception as error:  # the engines' own errors share no type
+        raise ModelError(
+            f"an engine that runs {of}",
+            f"{type(engine).__name__}: {first_line(error)}",
+            "check the memory that is free, and the version of the engine against the bundle's README",
         ) from error
 
 

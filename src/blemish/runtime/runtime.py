@@ -22,9 +22,10 @@ from blemish.numeric.raster import ignored_patches
 from blemish.preprocessing.framing import Frame
 from blemish.preprocessing.ignored_area import fill_ignored, ignored_pixels
 from blemish.runtime.bundle import Bundle
-from blemish.runtime.engines import Engine, load_engine
+from blemish.runtime.engines import Engine, load_engine, run_engine
 from blemish.scoring.image_prediction import image_prediction
 from blemish.types import Failure, Prediction, Sample
+from blemish.utils.paths import shown
 from blemish.utils.read_ahead import ReadAhead
 
 AHEAD = 2  # decoded images that wait, at most
@@ -64,7 +65,7 @@ class Runtime:
         """The prediction about one image: a path, an `(H, W, 3)` uint8 array, a PIL picture, bytes.
 
         Raises ImageError for what cannot be read, or frames to a size that the bundle has no graph for; ModelError
-        where such a graph must be loaded, and the folder is not the one any more that was read.
+        where such a graph must be loaded, and the folder is not the one any more that was read, or the engine fails.
         """
         return self.inspect_sample(as_sample(image))[0]
 
@@ -99,8 +100,9 @@ class Runtime:
         return replace(found, seconds=seconds, source=opened.sample.name)
 
     def predict(self, frame: Frame, name: str = "array") -> Prediction:
-        """The prediction about a framed image."""
-        outputs = self.engine(frame.input_size, name).run(frame.encoder_input[None])
+        """The prediction about a framed image. Raises ImageError and ModelError as `inspect` does."""
+        engine, of = self.engine(frame.input_size, name), f"the bundle '{shown(self.bundle.folder)}' on '{name}'"
+        outputs = run_engine(engine, frame.encoder_input[None], of)
         patches = np.asarray(outputs["patch_scores"], dtype=np.float32)  # (1, h, w)
         if not np.isfinite(patches).all():
             raise ImageError("finite scores", f"others for '{name}'", "export the model again")

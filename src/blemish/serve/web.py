@@ -174,7 +174,8 @@ def handle_errors(app: FastAPI) -> None:
     @app.exception_handler(RequestValidationError)
     async def invalid(request: Request, error: RequestValidationError) -> JSONResponse:
         first = error.errors()[0]
-        place = ".".join(str(part) for part in first["loc"])
+        loc = first["loc"][:1] if first["type"] == "json_invalid" else first["loc"]  # no JSON: then counts letters
+        place = ".".join(str(part) for part in loc)
         return error_response(
             request.url.path, 422, f"a request as /api/openapi.json says, with a valid {place}", first["msg"], "mend it"
         )

@@ -14,6 +14,7 @@ from blemish.errors import SettingsError
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
+SEED = "a whole number from 0 to 2**64 - 1"
 Check = tuple[str, str, bool]  # an attribute's name, what it is expected to be, whether it is
 
 
@@ -32,6 +33,17 @@ def whole(owner: object, least: int, *names: str) -> list[Check]:
 def is_whole(value: object, least: int = 1) -> bool:
     """Whether it is a whole number of at least `least`; true and false are none."""
     return isinstance(value, int) and not isinstance(value, bool) and value >= least
+
+
+def is_seed(value: object) -> bool:
+    """Whether torch and numpy take it to draw random numbers from."""
+    return isinstance(value, int) and is_whole(value, 0) and value < 2**64
+
+
+def check_seed(seed: int) -> None:
+    """Raise SettingsError for a seed that torch or numpy would refuse."""
+    if not is_seed(seed):
+        raise SettingsError(f"seed to be {SEED}", repr(seed), "correct this setting")
 
 
 def is_number(value: object) -> bool:

@@ -52,6 +52,9 @@ def test_what_is_no_dataset_or_has_nothing_to_learn_from(mvtec_root: Path, tmp_p
     (tmp_path / "empty").mkdir()
     with pytest.raises(DatasetError, match="train/good"):
         load_dataset(tmp_path / "empty")
+    (tmp_path / "bare").mkdir()
+    with pytest.raises(DatasetError, match="got no folders in it"):
+        load_dataset(tmp_path / "bare")
     with pytest.raises(DatasetError, match="nothing there"):
         load_dataset(tmp_path / "absent")
     shutil.rmtree(mvtec_root / "nut" / "train")

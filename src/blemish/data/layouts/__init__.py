@@ -45,10 +45,11 @@ def load_dataset(path: Path | str, categories: Sequence[str] | None = None) -> D
     path = existing_folder(path)
     folders = category_folders(path)
     if not folders:
+        inside = ", ".join(folder.name for folder in subfolders(path)[:8])
         raise DatasetError(
             f"a dataset at '{shown(path)}'"
             " (category folders with train/good, train/ok, train/data or Data/Images/Normal)",
-            f"folders {', '.join(f.name for f in subfolders(path)[:8]) or 'none'}",
+            f"folders {inside}" if inside else "no folders in it",
             "give the folder that holds the categories, or one category",
         )
     unknown = [name for name in categories or () if name not in folders]

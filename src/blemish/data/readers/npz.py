@@ -67,8 +67,13 @@ def _read(archive: zipfile.ZipFile, member: str, name: str, check_count: Callabl
         header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
         shape, _, dtype = header(file)
     if len(shape) not in (2, 3) or (len(shape) == 3 and shape[2] not in (1, 3, 4)) or dtype.kind not in "buif":
+        is_first = len(shape) == 3 and shape[0] == 3 and dtype.kind in "buif"
         raise ImageError(
-            f"'{member}' as numbers (H, W, 3) or (H, W) in '{name}'", f"{dtype} {shape}", "save one scan in a file"
+            f"'{member}' as numbers (H, W, 3) or (H, W) in '{name}'",
+            f"{dtype} {shape}",
+            "put the three numbers of a pixel last: numpy.moveaxis(array, 0, -1)"
+            if is_first
+            else "save one scan in a file",
         )
     check_count(int(shape[0]) if len(shape) == 2 and shape[1] == 3 else int(shape[0]) * int(shape[1]))
     with archive.open(member) as file:
