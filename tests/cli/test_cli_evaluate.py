@@ -172,6 +172,8 @@ def test_finished_rows_survive_a_report_that_cannot_be_written(
         ("--seeds", ""),
         ("--shots", ","),
         ("--category", ","),
+        ("--units", "mm"),
+        ("--depth-scale", "0.001"),
     ],
 )
 def test_impossible_settings_are_refused(

@@ -55,3 +55,17 @@ def test_what_the_model_learned_may_be_repeated_but_not_contradicted() -> None:
     for other in (scan_geometry(CAMERA, 0.002), scan_geometry("1,2,3,4"), scan_geometry(mm_per_pixel="1,1,1")):
         with pytest.raises(SettingsError, match=r"fx 600, fy 601.*; got .*; leave it out, or fit a new model"):
             check_stated(model, None, other)
+
+
+def test_what_one_side_states_must_agree_with_what_the_other_means() -> None:
+    """A model of depth in mm has learned that a level is one; its camera alone says that it learned depth images."""
+    camera, steps = scan_geometry(CAMERA), scan_geometry(mm_per_pixel="1,1,1")
+    for units, learned, now, given in (
+        ("mm", camera, None, scan_geometry(depth_scale=0.1)),
+        (None, scan_geometry(CAMERA, 0.001), "mm", camera),
+        (None, steps, None, scan_geometry(depth_scale=0.1)),
+    ):
+        with pytest.raises(SettingsError, match="leave it out, or fit a new model"):
+            check_stated(inspector(units, learned), now, given)
+    check_stated(inspector("mm", camera), None, scan_geometry(depth_scale=1))
+    check_stated(inspector(None, camera), None, scan_geometry(depth_scale=0.001))  # floats in metres, now levels

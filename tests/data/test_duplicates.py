@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from blemish.data.duplicates import _BLOCK, _CLOSEST, _close_pairs, fingerprint, near_duplicates, signature
+from blemish.data.duplicates import _CLOSEST, _COLUMNS, _ROWS, _close_pairs, fingerprint, near_duplicates, signature
 from blemish.types import Scan
 
 
@@ -46,6 +46,14 @@ def test_jpeg_copies_count_once() -> None:
 @pytest.mark.parametrize("noise", [1.5, 2.0, 4.0])
 def test_photographs_of_a_part_in_a_fixture_all_count(noise: float) -> None:
     assert duplicates(photograph(seed, noise) for seed in range(6)) == list(range(6))
+
+
+def test_many_photographs_of_a_part_in_a_fixture_all_count() -> None:
+    """Edges coincide, so that noise alone tells them apart: of 20,000 pairs some come near by chance."""
+    edges = np.random.default_rng(0).integers(60, 200, (8, 8, 1)).repeat(40, 0).repeat(40, 1)
+    noise = (np.random.default_rng(seed).normal(0, 4, (320, 320, 3)) for seed in range(1, 201))
+    images = [(edges + one).clip(0, 255).astype(np.uint8) for one in noise]
+    assert duplicates([*images, resaved(images[7], 90)]) == [*range(200), 7]
 
 
 def test_photographs_kept_as_jpeg_all_count_where_parts_lie_a_little_apart() -> None:
@@ -94,12 +102,12 @@ def test_real_parts_count_and_their_copies_do_not(data: Path, category: str) -> 
 
 def test_close_thumbnails_come_in_parts_that_do_not_grow_with_their_number() -> None:
     # 1.245 levels apart on the mean: about as many pairs are close as are not.
-    thumbnails = np.random.default_rng(0).normal(0, 0.88, (300, 32 * 32 * 3)).astype(np.float32)
+    thumbnails = np.random.default_rng(0).normal(0, 0.88, (350, 32 * 32 * 3)).astype(np.float32)
     parts = list(_close_pairs(thumbnails))
-    assert len(parts) == 6  # 3 blocks with one another and with themselves
-    assert max(map(len, parts)) <= _BLOCK**2
+    assert len(parts) == 7  # 350 rows: 6 blocks of columns for the first 320, 1 for the rest
+    assert max(map(len, parts)) <= _ROWS * _COLUMNS
     distance = np.sqrt(((thumbnails[:, None] - thumbnails[None]) ** 2).mean(axis=2))
     expected = {(i, j) for i, j in np.argwhere(distance <= _CLOSEST).tolist() if i < j}
-    assert 0 < len(expected) < 300 * 299 / 2
+    assert 0 < len(expected) < 350 * 349 / 2
     assert {pair for part in parts for pair in part} == expected
     assert sum(map(len, parts)) == len(expected)

@@ -286,6 +286,18 @@ def test_an_engine_that_says_nothing_is_an_error_too(bundle: Path, monkeypatch: 
         Runtime(bundle)
 
 
+def test_openvino_says_what_is_wrong_and_not_where_in_its_sources(
+    openvino_bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runtime = Runtime(openvino_bundle)
+    run = engines.OpenVinoEngine.run
+    monkeypatch.setattr(engines.OpenVinoEngine, "run", lambda self, images: run(self, images[:, :7]))
+    with pytest.raises(ModelError, match="got OpenVinoEngine: Can't set the input tensor"):
+        runtime.inspect(part(1))
+    assert engines.first_line(RuntimeError("Exception from src/a.cpp:8:\n\n")) == "Exception from src/a.cpp:8:"
+    assert engines.first_line(RuntimeError(" ")) == "RuntimeError"
+
+
 def linked(bundle: Path, tmp_path: Path) -> Path:
     """A bundle whose files are links, each into a folder of its own."""
     folder = tmp_path / "linked"

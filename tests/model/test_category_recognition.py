@@ -119,6 +119,45 @@ def test_scans_are_recognised_by_all_there_is() -> None:
     assert not recognisers.recognise(scan(9, 9, 50)).is_known
 
 
+def measured(size: float, seed: int, step: int = 1, width: int = 40) -> Scan:
+    """Points of a wavy square, `size` metres from edge to edge, on `width` columns of which every `step`-th counts."""
+    y, x = np.mgrid[:width:step, :width:step] * (size / width)
+    height = 0.05 * size * np.sin(x * 20 / size) + 1e-4 * size * np.random.default_rng(seed).normal(size=x.shape)
+    return Scan(xyz=np.stack([x, y, size + height], axis=-1).astype(np.float32))
+
+
+def test_a_scan_of_another_unit_is_unknown_and_one_that_is_cut_or_coarse_is_not() -> None:
+    """Descriptors in distances of neighbours do not see it."""
+    names, sizes = ["small"] * 3 + ["large"] * 3, [0.01, 0.012, 0.011, 0.2, 0.2, 0.25]
+    kinds = {"small": 0, "large": 1}
+    recognisers = CategoryRecognisers().fit(
+        names,
+        [measured(size, seed) for seed, size in enumerate(sizes)],
+        lambda index: scan(kinds[names[index]], 5, index),
+        lambda index, copy: scan(kinds[names[index]], 5, 1000 + index),
+        scans=True,
+    )
+    back = CategoryRecognisers().load_state(recognisers.state())
+    for category, size in (("small", 0.01), ("large", 0.2)):
+        features = scan(kinds[category], 5, 50)
+        for image in (
+            measured(size, 9),
+            measured(2 * size, 9),
+            measured(size, 9, step=5),
+            measured(size / 5, 9, width=8),
+            None,
+            Scan(np.zeros((8, 8, 3), np.uint8)),
+        ):
+            assert back.recognise(features, image=image).is_known
+        for factor in (10, 0.1):
+            for given in (None, category):
+                found = back.recognise(features, given, measured(factor * size, 9))
+                assert (found.category, found.is_known) == (category, False)
+        assert "good scans" in found.note
+        state = {name: array for name, array in recognisers.state().items() if name != "lengths"}  # an earlier model
+        assert CategoryRecognisers().load_state(state).recognise(features, image=measured(10 * size, 9)).is_known
+
+
 def test_what_lies_around_a_part_does_not_lead_astray() -> None:
     """Parts whose points are alike, each learned on a ground of its own, and then seen on the other's."""
 

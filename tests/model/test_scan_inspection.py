@@ -253,6 +253,14 @@ def test_a_missing_modality_is_done_without(pooled: Inspector) -> None:
     assert [seen(one).verdict for one in found] == ["defective", "unknown", "good"]
 
 
+def test_a_scan_ten_times_as_large_is_unknown_and_named(pooled: Inspector) -> None:
+    whole = scan_sample(seed=63)
+    assert isinstance(whole.points, np.ndarray)
+    with pytest.warns(DataWarning, match=r"extends .* mm, good scans .* mm: check its unit and its camera"):
+        found = pooled.inspect(replace(whole, points=10 * whole.points, units="m"))
+    assert found.verdict == "unknown"
+
+
 def test_save_and_load_give_bit_identical_answers(pooled: Inspector, tmp_path: Path) -> None:
     back = Inspector.load(pooled.save(tmp_path / "model"), device="cpu")
     surface = scan_sample("block", 62, "surface")

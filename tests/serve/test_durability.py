@@ -422,6 +422,32 @@ def test_a_cancelled_run_leaves_nothing(toy: str, tmp_path: Path) -> None:
         assert service.core.product("disc").active_version == ""
 
 
+def test_a_model_that_loads_holds_up_no_other(toy: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with Service.open(tmp_path) as service:
+        other, product = (taught(service, name, count=4) for name in ("other", "disc"))
+    with Service.open(tmp_path) as service, ThreadPoolExecutor(3) as threads:
+        models = service.models
+        other, product = (models.active(service.core.product(one.id)) for one in (other, product))
+        known = models.inspector(product)
+        begun, hold, loads = threading.Event(), threading.Event(), []
+
+        def slow(folder: Path, load: Any = Inspector.load) -> Inspector:
+            loads.append(folder.name)
+            begun.set()
+            assert hold.wait(60)
+            return load(folder)
+
+        monkeypatch.setattr(Inspector, "load", slow)
+        waiting = [threads.submit(models.inspector, other) for _ in range(2)]
+        try:
+            assert begun.wait(60)
+            assert threads.submit(models.inspector, product).result(10) is known
+        finally:
+            hold.set()
+        assert waiting[0].result() is waiting[1].result()
+        assert loads == [other.id]
+
+
 def test_a_folder_is_open_once(tmp_path: Path) -> None:
     with Service.open(tmp_path), pytest.raises(OutputError):
         Service.open(tmp_path)

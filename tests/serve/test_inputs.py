@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from contextlib import closing, suppress
 from pathlib import Path
+from types import SimpleNamespace
 
 import httpx
 import numpy as np
@@ -29,7 +30,7 @@ from blemish.serve.housekeeping import Housekeeping
 from blemish.serve.inputs import Inputs
 from blemish.serve.lookout_manifest import read_manifest
 from blemish.serve.parts import PartQuery
-from blemish.serve.retention import Limits
+from blemish.serve.retention import DAY, Limits
 from blemish.serve.service import Service
 from blemish.serve.sources import camera as camera_module
 from blemish.serve.sources.watched_folder import WatchSettings
@@ -280,6 +281,37 @@ def test_pictures_that_limits_rest_on_stay_and_a_limit_that_cannot_be_kept_is_sa
         page = client.get("/settings").text
         assert f"{len(drawn)} pictures too old" in page
         assert "GB too much" in page
+
+
+def test_a_clock_that_jumps_ahead_deletes_nothing_for_a_day(
+    toy: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither while it runs nor where it was wrong at the start; limits of another kind are kept all the same."""
+    clock = SimpleNamespace(now=time.time(), ran=0.0, time=lambda: clock.now, monotonic=lambda: clock.ran)
+
+    def pass_time(seconds: float, jump: float = 0.0) -> None:
+        clock.now, clock.ran = clock.now + seconds + jump, clock.ran + seconds
+
+    with Service.open(tmp_path) as service:
+        service.catalog.change(taught(service), "test", audit_share=0.0)
+        for i in range(3):
+            service.line.inspect("disc", good_png(100 + i))
+        monkeypatch.setattr("blemish.serve.housekeeping.time", clock)
+        running = Housekeeping(service, Limits(days=30))
+        assert running.tidy() == 0
+        pass_time(600, jump=365 * DAY)
+        for housekeeping in (running, Housekeeping(service, Limits(days=30))):
+            assert housekeeping.tidy() == 0
+            assert service.retention is not None
+            assert "the clock is far ahead" in service.retention.error
+        assert Housekeeping(service, Limits(days=30, count=2)).tidy() == 1
+        pass_time(600, jump=-365 * DAY)
+        assert running.tidy() == 0
+        pass_time(29 * DAY)
+        assert running.tidy() == 0
+        assert service.retention.error == ""
+        pass_time(2 * DAY)
+        assert running.tidy() == 2
 
 
 def test_tidying_that_fails_is_said(toy: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,6 +17,7 @@ from blemish.cli.options import (
     Out,
     given_path,
 )
+from blemish.errors import OutputError
 
 
 def diagnose(
@@ -34,6 +35,9 @@ def diagnose(
     seed: Annotated[int, typer.Option("--seed", metavar="S", min=0, help="Decides the made-up defects.")] = 0,
     device: DeviceName = Device.auto,
     encoder: ModelEncoder = None,
+    restart: Annotated[
+        bool, typer.Option("--restart", help="Replace the results of an earlier diagnosis that are in OUT.")
+    ] = False,
 ) -> None:
     """Look for ways in which the model fails without telling; no defective picture is needed.
 
@@ -55,6 +59,8 @@ def diagnose(
     from blemish.utils.atomic import atomic_update, check_writable
 
     refuse_pictures_and_models(out)
+    if not restart:
+        refuse_earlier_results(out)
     check_writable(out / "report.html")  # before anything is measured
     samples = normal_samples(paths) if paths else []
     inspector = Inspector.load(model, device=device.value, encoder=encoder)
@@ -82,3 +88,16 @@ def diagnose(
     say_where("Report", out / "report.html")
     if found.failures:
         raise typer.Exit(SOME_UNREADABLE)
+
+
+def refuse_earlier_results(out: Path) -> None:
+    """Raise OutputError where `out` holds a diagnosis, or another page, that a new one would replace."""
+    from blemish.utils.paths import shown
+
+    for name in ("diagnosis.json", "report.html"):
+        if (out / name).exists():
+            raise OutputError(
+                f"a folder without earlier results at '{shown(out)}'",
+                f"one that holds {name}",
+                "name another folder with -o, or add --restart, which replaces them",
+            )

@@ -98,9 +98,10 @@ def evaluate(
     """
     from blemish.cli.console import say, say_where, show, table_width
     from blemish.cli.result_folder import refuse_pictures_and_models
-    from blemish.cli.scan_options import scan_geometry
+    from blemish.cli.scan_options import refuse_for_pictures, scan_geometry
     from blemish.cli.settings import parse_settings
     from blemish.evaluation import plan_runs
+    from blemish.evaluation.runs import build_inspector
     from blemish.utils.executors import executor_of
     from blemish.utils.locking import exclusive
 
@@ -128,6 +129,10 @@ def evaluate(
                 given_category=given_category,
             )
         ]
+        of_points = {"--units": units, "--intrinsics": intrinsics, "--depth-scale": depth_scale}
+        of_points |= {"--mm-per-pixel": mm_per_pixel, "--grid": grid}
+        looked_at = [one for run in runs for one in build_inspector(run).detector.needs.modalities]
+        refuse_for_pictures(of_points, looked_at, [sample for category in measured for sample in category.train])
         details = evaluate_into(out, runs, aupro_thresholds, cache, executor_of(engine.value, workers))
     show(means_table([detail.row for detail in details], table_width()))
     if (found := [detail.recognised_right for detail in details if detail.recognised_right]) and not given_category:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
+from math import isclose
 from typing import TYPE_CHECKING
 
 from blemish.errors import SettingsError
-from blemish.types import POINTS, RGB, ScanGeometry
+from blemish.types import POINTS, RGB, UNITS, ScanGeometry
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -91,12 +92,13 @@ def measured_in_words(inspector: Inspector, samples: Sequence[Sample]) -> list[s
     settings = inspector.model_.settings
     if not any(sample.points is not None for sample in samples) or inspector.model_.modalities == (RGB,):
         return []
-    facts = [
-        "" if settings.units is None else f"in {settings.units}",
-        "" if settings.geometry is None else settings.geometry.words(),
-    ]
-    stated = "; ".join(filter(None, facts))
+    stated = stated_in_words(settings.units, settings.geometry)
     return [f"Points are taken as the model learned them: {stated}"] if stated else []
+
+
+def stated_in_words(units: str | None, geometry: ScanGeometry | None) -> str:
+    """How points are stated to have been measured; "" where nothing is."""
+    return "; ".join(filter(None, [f"in {units}" if units else "", geometry.words() if geometry else ""]))
 
 
 def parse_grid(text: str) -> tuple[int, int]:
@@ -116,11 +118,25 @@ def check_stated(inspector: Inspector, units: str | None, geometry: ScanGeometry
         )
     if geometry is None or settings.geometry is None:
         return
-    kinds = [(own.camera is not None, own.mm_per_pixel is not None) for own in (geometry, settings.geometry)]
+    kinds = [
+        (own.camera is not None or own.depth_scale is not None, own.mm_per_pixel is not None)
+        for own in (geometry, settings.geometry)
+    ]
     is_other = sorted(kinds) == [(False, True), (True, False)]
+    if not is_other:  # what is not stated now is as the model learned it
+        learned = metres_a_level(settings.units, settings.geometry)
+        level = metres_a_level(units or settings.units, geometry.or_else(settings.geometry))
+        is_other = learned is not None and level is not None and not isclose(level, learned)
     if is_other or geometry.contradictions(settings.geometry):
         raise SettingsError(
-            f"scans measured as those that the model learned ({settings.geometry.words()})",
-            geometry.words(),
+            f"scans measured as those that the model learned ({stated_in_words(settings.units, settings.geometry)})",
+            stated_in_words(units, geometry),
             "leave it out, or fit a new model for the other camera",
         )
+
+
+def metres_a_level(units: str | None, geometry: ScanGeometry) -> float | None:
+    """What one level of a depth image is, in metres; None where that is not stated."""
+    if geometry.camera is None or (units is None and geometry.depth_scale is None):
+        return None
+    return (1.0 if geometry.depth_scale is None else geometry.depth_scale) * UNITS[units or "m"]

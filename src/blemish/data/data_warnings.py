@@ -17,6 +17,7 @@ _SUMMARIES = {
     "constant": ("picture is of one single colour", "pictures are of one single colour"),
     "two-level": ("picture has two levels alone, as a mask has", "pictures have two levels alone, as masks have"),
     "resolution": ("picture is of another resolution or shape", "pictures are of another resolution or shape"),
+    "size": ("scan is of another size than the good ones", "scans are of another size than the good ones"),
     "pages": ("file has more pages than the one looked at", "files have more pages than the one looked at"),
     "incomplete": ("scan lacks its picture or its points", "scans lack their picture or their points"),
     "near-duplicate": ("picture is nearly the same as another", "pictures are nearly the same as others"),

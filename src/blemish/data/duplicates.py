@@ -8,9 +8,11 @@ Lukáš, Fridrich, Goljan: Digital camera identification from sensor pattern noi
 from __future__ import annotations
 
 import hashlib
+import math
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache, partial
 
 import numpy as np
 from PIL import Image
@@ -25,12 +27,19 @@ _THUMBNAIL = 32  # pixels a side
 _CLOSEST = 1.25  # root mean square difference of thumbnails, in levels of 255
 # Correlation of detail: copies of quality 75 have 0.6 at least, of 50 0.44; different parts 0.5 where edges coincide.
 _LEAST_CORRELATION = 0.4
-# Correlation of noise where the image is flat, and how many levels of it both need for a judgement. Independent noise
-# has 0 ± 0.03; copies of quality 90 that keep so much of it 0.15 at least.
+# Correlation of noise where the image is flat, and how many levels of it both need for a judgement. That of independent
+# noise has this standard deviation, more in images of fewer pixels than the windows (made-up parts, 32 to 1,200 pixels
+# a side); copies of quality 90 that keep so much noise have 0.15 at least.
 _LEAST_NOISE_CORRELATION, _LEAST_NOISE = 0.05, 0.6
+_CHANCE_STD = 0.018
 _WINDOWS, _WINDOW = 5, 32  # detail is compared in 5 x 5 windows of 32 pixels a side
 
-_BLOCK = 128  # images that are compared with as many others at once: 100 MB of detail
+# Images that are compared with so many others at once: 100 MB of detail. Detail is split once for the rows, and for the
+# columns as often as there are blocks of rows; splitting is what takes the time.
+_ROWS, _COLUMNS = 320, 64
+_LEAST_SIDE = 5  # pixels of an image that has detail
+
+Split = tuple[np.ndarray, np.ndarray, np.ndarray]  # what `_split` gives
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,7 +77,9 @@ def signature(image: ImageOrScan) -> Signature | None:
 def near_duplicates(signatures: Sequence[Signature | None]) -> list[int]:
     """For each image the index of the first one that it repeats, by way of others where need be; else its own index.
 
-    `kept = [i for i, first in enumerate(found) if i == first]` are the images that count.
+    `kept = [i for i, first in enumerate(found) if i == first]` are the images that count. Where a fixture makes all
+    thumbnails close the time grows with the square of their number: a thousand images take ten seconds on one core, ten
+    thousand a quarter of an hour, less than to encode them.
     """
     found = list(range(len(signatures)))
     known = [i for i, one in enumerate(signatures) if one is not None]
@@ -76,8 +87,9 @@ def near_duplicates(signatures: Sequence[Signature | None]) -> list[int]:
         return found
     thumbnails = np.stack([one.thumbnail for one in signatures if one is not None]) - 128  # (N, D)
     given = [one for one in signatures if one is not None]
+    split_rows = lru_cache(maxsize=1)(partial(_split_of, given))
     for pairs in _close_pairs(thumbnails):
-        for i, j in _repeating(given, pairs):
+        for i, j in _repeating(given, pairs, split_rows):
             _join(found, known[i], known[j])
     return [_first(found, i) for i in range(len(found))]
 
@@ -85,22 +97,27 @@ def near_duplicates(signatures: Sequence[Signature | None]) -> list[int]:
 def _close_pairs(thumbnails: np.ndarray) -> Iterator[list[tuple[int, int]]]:
     """Pairs i < j of thumbnails `(N, D)` float32 whose root mean square difference is at most `_CLOSEST`.
 
-    In parts of at most `_BLOCK` rows by as many others: where a fixture holds parts alike, all are close to all.
+    In parts of at most `_ROWS` by `_COLUMNS`: where a fixture holds parts alike, all are close to all.
     """
     norms = (thumbnails**2).sum(axis=1)  # (N,)
     limit = _CLOSEST**2 * thumbnails.shape[1]
-    for top in range(0, len(thumbnails), _BLOCK):
-        rows = thumbnails[top : top + _BLOCK]
+    for top in range(0, len(thumbnails), _ROWS):
+        rows = thumbnails[top : top + _ROWS]
         squared = norms[top : top + len(rows), None] + norms[top:] - 2 * rows @ thumbnails[top:].T  # (rows, N - top)
-        for left in range(top, len(thumbnails), _BLOCK):
-            close = squared[:, left - top : left - top + _BLOCK] <= limit
+        for left in range(top, len(thumbnails), _COLUMNS):
+            close = squared[:, left - top : left - top + _COLUMNS] <= limit
             pairs = [(top + int(i), left + int(j)) for i, j in np.argwhere(close) if top + i < left + j]
             if pairs:
                 yield pairs
 
 
-def _repeating(signatures: Sequence[Signature], pairs: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
-    """Those of the `pairs` of close thumbnails whose detail is the same, too."""
+def _repeating(
+    signatures: Sequence[Signature], pairs: Sequence[tuple[int, int]], split_rows: Callable[[tuple[int, ...]], Split]
+) -> list[tuple[int, int]]:
+    """Those of the `pairs` of close thumbnails whose detail is the same, too.
+
+    `split_rows` is `_split_of` these signatures, and remembers the last: many columns meet the same rows.
+    """
     repeating: list[tuple[int, int]] = []
     alike: dict[tuple[int, int], list[tuple[int, int]]] = defaultdict(list)  # by the shape of both
     for i, j in pairs:
@@ -108,23 +125,33 @@ def _repeating(signatures: Sequence[Signature], pairs: Sequence[tuple[int, int]]
             alike[signatures[i].shape].append((i, j))
         elif _same_aspect(signatures[i].shape, signatures[j].shape):  # detail of other sizes cannot be compared
             repeating.append((i, j))
-    for same_shape in alike.values():
-        rows, columns = sorted({i for i, _ in same_shape}), sorted({j for _, j in same_shape})
-        same = _same_detail(*([signatures[k].detail for k in side] for side in (rows, columns)))
+    for shape, same_shape in alike.items():
+        if min(shape) < _LEAST_SIDE:  # too small to have any detail
+            repeating += same_shape
+            continue
+        rows, columns = (tuple(sorted(set(side))) for side in zip(*same_shape, strict=True))
+        least = _least_noise_correlation(len(signatures), shape)
+        same = _same_detail(split_rows(rows), _split_of(signatures, columns), least)
         row, column = ({k: at for at, k in enumerate(side)} for side in (rows, columns))
         repeating += [(i, j) for i, j in same_shape if same[row[i], column[j]]]
     return repeating
 
 
-def _same_detail(details: Sequence[np.ndarray], others: Sequence[np.ndarray]) -> np.ndarray:
+def _least_noise_correlation(count: int, shape: tuple[int, int]) -> float:
+    """From where on two of `count` images of this `shape` (height, width) are taken to share their noise.
+
+    The more pairs there are, the higher one of them comes by chance: that happens in about one set of ten.
+    """
+    seen = min(shape[0] * shape[1] / (_WINDOWS * min(_WINDOW, *shape)) ** 2, 1.0)  # pixels of the windows, each once
+    return max(_LEAST_NOISE_CORRELATION, _CHANCE_STD * math.sqrt(2 * math.log(count * (count - 1) / 2) / seen))
+
+
+def _same_detail(split: Split, others: Split, least_noise_correlation: float) -> np.ndarray:
     """Whether each of a images has the detail of each of b others, noise included where both have any: `(a, b)` bool.
 
-    Each detail is `(n, s, s)` uint8, of the same n and s.
+    All are given as `_split` gives them, of one size.
     """
-    if min(details[0].shape[1:]) < 5:  # too small to have any
-        return np.ones((len(details), len(others)), bool)
-    fine_a, noise_a, flat_a = _split(np.stack(details))  # each (a, n * (s - 2) * (s - 2))
-    fine_b, noise_b, flat_b = _split(np.stack(others))
+    (fine_a, noise_a, flat_a), (fine_b, noise_b, flat_b) = split, others  # each (a, d) and (b, d)
     # Images without any detail are drawn, not photographed: their thumbnails say all.
     drawn_a, drawn_b = (np.abs(fine).max(axis=1) < _LEAST_NOISE for fine in (fine_a, fine_b))
     lengths = np.sqrt(np.outer((fine_a**2).sum(axis=1), (fine_b**2).sum(axis=1)))
@@ -133,11 +160,18 @@ def _same_detail(details: Sequence[np.ndarray], others: Sequence[np.ndarray]) ->
     count = np.maximum(flat_a @ flat_b.T, 1)
     power_a, power_b = noise_a**2 @ flat_b.T, flat_a @ (noise_b**2).T
     has_noise = np.minimum(power_a, power_b) >= _LEAST_NOISE**2 * count
-    shares_noise = noise_a @ noise_b.T >= _LEAST_NOISE_CORRELATION * np.sqrt(power_a * power_b)
+    shares_noise = noise_a @ noise_b.T >= least_noise_correlation * np.sqrt(power_a * power_b)
     return np.outer(drawn_a, drawn_b) | (is_alike & (~has_noise | shares_noise))
 
 
-def _split(details: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _split_of(signatures: Sequence[Signature], images: tuple[int, ...]) -> Split:
+    """The details of the signatures of `images`, split a few at a time."""
+    few = [images[start : start + _COLUMNS] for start in range(0, len(images), _COLUMNS)]
+    fine, noise, flat = zip(*(_split(np.stack([signatures[i].detail for i in part])) for part in few), strict=True)
+    return np.concatenate(fine), np.concatenate(noise), np.concatenate(flat)
+
+
+def _split(details: np.ndarray) -> Split:
     """Fine detail, noise where the image is flat, and where that is, of images `(a, n, s, s)`: each `(a, d)` float32.
 
     Fine detail is what a 3 x 3 mean takes away. Noise is a second difference both ways, which no slope and no edge

@@ -222,7 +222,7 @@ def _check_unit(points: np.ndarray, known: np.ndarray, name: str, units: str | N
     Percentiles and medians: a few points that fly far off do not count.
     """
     found = points[known]  # (N, 3)
-    low, middle, high = np.percentile(found[:: max(1, len(found) // _LOOKED_AT)], (2, 50, 98), axis=0)
+    low, middle, high = _percentiles(found)
     extent, away = float((high - low).max()), float(np.abs(middle).max())
     if units not in (None, "m") and 0 < extent < SMALLEST:
         raise ImageError(
@@ -250,6 +250,20 @@ def _doubted(name: str, units: str | None, found: str) -> ImageError:
         "state the unit: units='mm' (--units mm)"
         + (", or units='m' (--units m) where it is metres" if units is None else ""),
     )
+
+
+def _percentiles(found: np.ndarray) -> np.ndarray:
+    """The 2nd, the 50th and the 98th along each axis of measured points `(N, 3)`: `(3, 3)`."""
+    return np.asarray(np.percentile(found[:: max(1, len(found) // _LOOKED_AT)], (2, 50, 98), axis=0))
+
+
+def spacing_and_extent(points: np.ndarray) -> np.ndarray:
+    """How far neighbours, and the edges, of the `points` `(H, W, 3)` are apart, in their unit: `(2,)`.
+
+    Some must be measured; the distance is 0 where no two neighbours were.
+    """
+    low, _, high = _percentiles(points[measured(points)])
+    return np.array([spacing_and_noise(points)[0], (high - low).max()])
 
 
 def spacing_and_noise(points: np.ndarray) -> tuple[float, float]:

@@ -145,11 +145,16 @@ def _has_weights(file: Path) -> bool:
     """Whether a file of weights is there, and, where it is an index of several, all that it names."""
     if not file.is_file() or file.suffix != ".json":
         return file.is_file()
+    return absent_shards(file) == []
+
+
+def absent_shards(index: Path) -> list[str] | None:
+    """The files that an index of weights names and that do not lie beside it, sorted; None where it is no index."""
     try:
-        shards = set(json.loads(file.read_bytes())["weight_map"].values())
-        return bool(shards) and all((file.parent / shard).is_file() for shard in shards)
-    except (ValueError, LookupError, TypeError, AttributeError):  # no index
-        return False
+        shards = sorted(set(json.loads(index.read_bytes())["weight_map"].values()))
+        return [shard for shard in shards if not (index.parent / shard).is_file()] if shards else None
+    except (ValueError, LookupError, TypeError, AttributeError):
+        return None
 
 
 def revision_of(folder: Path) -> str:

@@ -12,15 +12,16 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Self
 
 import numpy as np
 
 from blemish.augmentation.perturb import slight_copies
+from blemish.data.points import spacing_and_extent
 from blemish.detectors.base import add_prefix, strip_prefix
 from blemish.errors import NotFittedError
-from blemish.types import POINTS, RGB, Features, ImageOrScan
+from blemish.types import POINTS, RGB, Features, ImageOrScan, Scan
 from blemish.utils.indices import evenly_spaced, group_indices
 
 # Chosen by hand, for time and the size of saved models.
@@ -32,16 +33,24 @@ TOLERANCE = 2.5  # how many times as far as perturbed copies of normal images an
 HALF_TOLERANCE = 1.75  # the same for normal images measured by the patches of others, which lie further away already
 FITTED_ON = 64  # normal images of a category that its recogniser is fitted on, at most
 PART = "part"  # as a source of patches: the image where there are points
+MEASURED = 16  # normal scans of a category whose size is looked at, at most
+# How many times as far apart neighbours and edges of a scan must both be as those of normal scans, or the reverse, for
+# it to be of another unit, which is ten times as large at least. Chosen by hand.
+OTHER_SIZE = 3.0
 COPIES = 4  # perturbed copies of normal images that a recogniser is fitted on
 
 
 @dataclass(frozen=True)
 class Recognised:
-    """The category of an image ("" is the unnamed one), its distance to it, and whether that is below the threshold."""
+    """The category of an image ("" is the unnamed one), its distance to it, and whether that is below the threshold.
+
+    `note` says, in words that follow the name of a scan, why its size makes it unknown; empty for others.
+    """
 
     category: str
     distance: float
     is_known: bool
+    note: str = ""
 
 
 def recognition_patches(features: Features, source: str = RGB) -> list[np.ndarray]:
@@ -161,8 +170,12 @@ class CategoryRecognisers:
     """Recognises the category of an image or scan; `fit` sets `by_source_`, one `CategoryRecogniser` for each source.
 
     For images there is one. For scans there are also one for the points and one for the part, which decide together
-    where both modalities are available; where only one is, its own recogniser decides.
+    where both modalities are available; where only one is, its own recogniser decides. Descriptors of points do not
+    see how large a part is, so that of some normal scans `lengths_` keeps, by category, the least and largest
+    `spacing_and_extent` `(2, 2)`: a scan of another unit or camera is unknown.
     """
+
+    lengths_: Mapping[str, np.ndarray] = {}
 
     def fit(
         self,
@@ -192,6 +205,11 @@ class CategoryRecognisers:
             for source, patches in patches_by_source(perturbed, sources).items():
                 own[source][name], copies[source][name] = whole[source], patches
         self.by_source_ = {source: CategoryRecogniser().fit(own[source], copies[source]) for source in sources}
+        if scans:
+            self.lengths_ = {
+                name: lengths_of(images[members[i]] for i in evenly_spaced(len(members), MEASURED))
+                for name, members in group_indices(names).items()
+            }
         return self
 
     @classmethod
@@ -207,8 +225,13 @@ class CategoryRecognisers:
         self.by_source_ = {RGB: only}
         return self
 
-    def recognise(self, features: Features, category: str | None = None) -> Recognised:
-        """The category of one encoded image or scan, or how near it is to the `category` given."""
+    def recognise(
+        self, features: Features, category: str | None = None, image: ImageOrScan | None = None
+    ) -> Recognised:
+        """The category of one encoded `image` or scan, or how near it is to the `category` given.
+
+        Without the scan itself nobody sees whether it is of another size.
+        """
         if not hasattr(self, "by_source_"):
             raise NotFittedError("a fitted recogniser", "one that is not", "call fit first")
         sources = [source for source in sources_of(features) if source in self.by_source_] or [RGB]
@@ -222,13 +245,27 @@ class CategoryRecognisers:
             for source, each, mean in zip(sources, apart, means, strict=True)
         ]
         thresholds = np.sum([one.distance_thresholds_ for one in asked], axis=0)
-        return nearest(np.sum(ranking, axis=0), np.sum(means, axis=0), asked[0].names_, thresholds, category)
+        found = nearest(np.sum(ranking, axis=0), np.sum(means, axis=0), asked[0].names_, thresholds, category)
+        note = self._size_in_words(found.category, image) if isinstance(image, Scan) else ""
+        return replace(found, is_known=False, note=note) if note else found
+
+    def _size_in_words(self, category: str, scan: Scan) -> str:
+        """`Recognised.note` of a scan of this category."""
+        if category not in self.lengths_ or scan.xyz is None or POINTS not in scan.available:
+            return ""
+        lengths, (least, largest) = spacing_and_extent(scan.xyz), self.lengths_[category]  # (2,) each
+        if not ((lengths > OTHER_SIZE * largest).all() or (OTHER_SIZE * lengths < least).all()):  # NaN: not known
+            return ""
+        measures = [f"{1000 * extent:.3g}" for extent in (lengths[1], least[1], largest[1])]
+        return f"extends {measures[0]} mm, good scans {measures[1]} to {measures[2]} mm: check its unit and its camera"
 
     def state(self) -> dict[str, np.ndarray]:
         """All that was fitted: the image's recogniser under plain names, each other one under that of its source."""
         found: dict[str, np.ndarray] = {}
         for source, own in self.by_source_.items():
             found |= own.state() if source == RGB else add_prefix(own.state(), source)
+        if self.lengths_:
+            found["lengths"] = np.stack([self.lengths_[name] for name in self.by_source_[RGB].names_])  # (C, 2, 2)
         return found
 
     def load_state(self, state: Mapping[str, np.ndarray]) -> Self:
@@ -237,7 +274,19 @@ class CategoryRecognisers:
         for source in (POINTS, PART):
             if others := strip_prefix(state, source):
                 self.by_source_[source] = CategoryRecogniser().load_state(others)
+        if "lengths" in state:  # not in models of earlier versions
+            self.lengths_ = dict(zip(self.by_source_[RGB].names_, state["lengths"], strict=True))
         return self
+
+
+def lengths_of(images: Iterable[ImageOrScan]) -> np.ndarray:
+    """The least and the largest `spacing_and_extent` of scans, `(2, 2)`; NaN where none has points."""
+    found = [
+        spacing_and_extent(one.xyz)
+        for one in images
+        if isinstance(one, Scan) and one.xyz is not None and POINTS in one.available
+    ]
+    return np.array([np.min(found, axis=0), np.max(found, axis=0)]) if found else np.full((2, 2), np.nan)
 
 
 def sources_of(features: Features) -> tuple[str, ...]:

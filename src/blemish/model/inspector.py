@@ -204,8 +204,9 @@ class Inspector:
         """Renew the thresholds with good images that were not learned from, without learning again.
 
         Their scores are pooled with those that the thresholds rest on already; with `replace` they take their place.
-        Images that were learned from, or given before, do not count again. Images of no named category count for the
-        one they are recognised as, those of unknown parts for none. A category without new images keeps its held-out
+        Images that were learned from, or given before, do not count again; what nearly repeats another, as a JPEG copy
+        does, is recognised among the images of one call alone. Images of no named category count for the one they are
+        recognised as, those of unknown parts for none. A category without new images keeps its held-out
         scores, and of scans each modality alone keeps its own unless scans with nothing else are among them.
 
         What has changed is returned, and holds from now on. Raises DatasetError when there are no new images, or most

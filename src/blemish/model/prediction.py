@@ -169,6 +169,8 @@ def predict(model: FittedModel, batch: Sequence[Opened]) -> list[Prediction]:
         started = time.perf_counter()
         if one.frame.note:
             warnings.warn(DataWarning("resolution", opened.sample.name, one.frame.note), stacklevel=2)
+        if one.recognised.note:
+            warnings.warn(DataWarning("size", opened.sample.name, one.recognised.note), stacklevel=2)
         calibration = model.calibrations[one.recognised.category or None].for_modalities(one.features.available)
         prediction = prediction_of(one, float(scores[0]), patches[0], model.detector, calibration)
         prediction = explained(model, one, prediction)
@@ -200,7 +202,10 @@ def encode_and_recognise(model: FittedModel, batch: Sequence[Opened]) -> list[En
 
 def recognised_in(model: FittedModel, batch: Sequence[Opened], features: Sequence[Features]) -> list[Recognised]:
     """The category of each opened image, given or recognised by its `features` `(1, h, w, D)`."""
-    return [model.recogniser.recognise(one, opened.category) for opened, one in zip(batch, features, strict=True)]
+    return [
+        model.recogniser.recognise(one, opened.category, opened.image)
+        for opened, one in zip(batch, features, strict=True)
+    ]
 
 
 def framed_as_recognised(

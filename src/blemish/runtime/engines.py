@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from threading import Lock
@@ -16,6 +17,7 @@ from blemish.utils.paths import shown
 
 INPUT = "images"
 PACKAGES = {"onnx": "onnxruntime", "openvino": "openvino"}
+_IN_SOURCES = re.compile(r"Exception from \S+:\d+:\s*$|Check '.*' failed at \S+:\d+:\s*$")
 
 
 class Engine(Protocol):
@@ -105,5 +107,10 @@ def engine_package(name: EngineName) -> Any:
 
 
 def first_line(error: BaseException) -> str:
-    """What an error says, in one line of at most 200 characters; its type where it says nothing."""
-    return (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+    """What an error says, in one line of at most 200 characters; its type where it says nothing.
+
+    OpenVINO first says where in its sources it was raised.
+    """
+    lines = [line for line in str(error).splitlines() if line.strip()]
+    told = [line for line in lines if not _IN_SOURCES.match(line)]
+    return ([*told, *lines, type(error).__name__][0]).strip()[:200]

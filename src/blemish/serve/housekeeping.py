@@ -16,10 +16,11 @@ from dataclasses import replace
 from blemish.errors import BlemishError
 from blemish.serve.core import record_change
 from blemish.serve.parts import STATES
-from blemish.serve.retention import Limits, Retention, StoredPart, carry_out, plan_deletions
+from blemish.serve.retention import DAY, Limits, Retention, StoredPart, carry_out, plan_deletions
 from blemish.serve.service import Service
 
 EVERY = 600.0  # seconds between two looks
+HELD = "the clock is far ahead of the last part, or has jumped: nothing goes for its age before a day has passed"
 
 
 class Housekeeping:
@@ -28,6 +29,8 @@ class Housekeeping:
     def __init__(self, service: Service, limits: Limits) -> None:
         self._core, self._limits = service.core, limits
         self._service = service
+        self._last_look: tuple[float, float] | None = None  # the time, and the seconds run
+        self._held_until = float("-inf")  # seconds run
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="blemish-housekeeping", daemon=True)
 
@@ -59,19 +62,38 @@ class Housekeeping:
         """
         left = self._left()
         stored = self._stored()
-        plan = plan_deletions(stored, self._limits, time.time())
+        now = time.time()
+        is_held = self._is_held(stored, now)
+        plan = plan_deletions(stored, replace(self._limits, days=None) if is_held else self._limits, now)
         to_go = [*left, *plan.part_ids]
         gone = carry_out(to_go, self._mark, self._delete, self._forget)
         self._service.retention = Retention(
             self._limits,
             sum(one.bytes for one in stored) - plan.bytes,
             plan,
-            f"{len(to_go) - gone} pictures could not be deleted" if gone < len(to_go) else "",
+            f"{len(to_go) - gone} pictures could not be deleted" if gone < len(to_go) else HELD if is_held else "",
         )
         if gone:
             with self._core.store.transaction() as connection:
                 record_change(connection, "blemish", "deleted old pictures", change={"parts": gone})
         return gone
+
+    def _is_held(self, stored: Sequence[StoredPart], now: float) -> bool:
+        """Whether nothing may go for its age: for a day after the time has run ahead, so that a person can set it.
+
+        Of what ran while nobody looked the latest part tells; where all are too old, the line may have stood still.
+        """
+        if self._limits.days is None:
+            return False
+        ran = time.monotonic()
+        if self._last_look is None:
+            likely = max((one.time for one in stored), default=now) + max(self._limits.days, 1) * DAY
+        else:
+            likely = self._last_look[0] + ran - self._last_look[1] + DAY
+        self._last_look = now, ran
+        if now > likely:
+            self._held_until = ran + DAY
+        return ran < self._held_until
 
     def _left(self) -> list[str]:
         return [row["id"] for row in self._core.store.rows("SELECT id FROM parts WHERE is_deleting = 1")]

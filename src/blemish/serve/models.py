@@ -34,7 +34,8 @@ class Models:
     def __init__(self, core: Core) -> None:
         self._core = core
         self._folder = core.folder / "models"
-        self._lock = threading.Lock()
+        self._lock = threading.Lock()  # held for moments: what is in memory waits for nothing
+        self._loading = threading.Lock()
         self._loaded: OrderedDict[str, Inspector] = OrderedDict()
         self._remove_unpublished()
 
@@ -73,16 +74,26 @@ class Models:
 
     def inspector(self, version: Version) -> Inspector:
         """The model of a version, loaded if need be. Raises ModelError or WeightsError where it cannot be."""
-        with self._lock:  # also so that two requests do not load it twice
-            if version.id not in self._loaded:
-                self._keep(version.id, Inspector.load(self._folder / version.id))
-            self._loaded.move_to_end(version.id)
-            return self._loaded[version.id]
+        if found := self._in_memory(version.id):
+            return found
+        with self._loading:  # one after the other: two requests load none twice, and transformers loads in one thread
+            found = self._in_memory(version.id)
+            if found is None:
+                found = Inspector.load(self._folder / version.id)
+                self._keep(version.id, found)
+            return found
+
+    def _in_memory(self, version: str) -> Inspector | None:
+        with self._lock:
+            if version in self._loaded:
+                self._loaded.move_to_end(version)
+            return self._loaded.get(version)
 
     def _keep(self, version: str, inspector: Inspector) -> None:
-        self._loaded[version] = inspector
-        while len(self._loaded) > self._core.settings.models_in_memory:
-            self._loaded.popitem(last=False)
+        with self._lock:
+            self._loaded[version] = inspector
+            while len(self._loaded) > self._core.settings.models_in_memory:
+                self._loaded.popitem(last=False)
 
     def publish(
         self,
@@ -134,8 +145,7 @@ class Models:
             with suppress(sqlite3.Error, BlemishError):  # a full disk: the note stays for the next start
                 self._remove(identity)
             raise
-        with self._lock:
-            self._keep(identity, inspector)
+        self._keep(identity, inspector)
         version = self._core.version(identity)
         self._core.events.publish("version", version.to_dict())
         return version

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from blemish.encoders.availability import hub_snapshot
+from blemish.encoders.availability import absent_shards, hub_snapshot
 from blemish.encoders.image.frozen import IMAGENET_MEAN, IMAGENET_STD
 from blemish.encoders.weights import missing
 from blemish.errors import WeightsError
@@ -42,7 +42,8 @@ def find_model(name: str, source: str) -> Path:
 
 
 def weight_files(folder: Path) -> list[Path]:
-    """The weight files of a model folder, sorted; `WeightsError` when the config or the weights are not there."""
+    """The weight files of a model folder, sorted; `WeightsError` when the config or the weights are not all there."""
+    _check_shards(folder)
     files = sorted(folder.glob("model*.safetensors")) or sorted(folder.glob("pytorch_model*.bin"))
     for needed, found in (("config.json", (folder / "config.json").is_file()), ("model.safetensors", bool(files))):
         if not found:
@@ -52,6 +53,22 @@ def weight_files(folder: Path) -> list[Path]:
                 "give a folder written by save_pretrained or `hf download`",
             )
     return files
+
+
+def _check_shards(folder: Path) -> None:
+    """Raise `WeightsError` where weights lie in several files, and some that their index names are not there."""
+    for name in ("model.safetensors", "pytorch_model.bin"):  # the order in which transformers looks for them
+        if (folder / name).is_file():
+            return
+        if (index := folder / f"{name}.index.json").is_file():
+            absent = absent_shards(index)
+            if absent == []:
+                return
+            raise WeightsError(
+                f"all files of weights that {index.name} names, in {folder}",
+                "an index that cannot be read" if absent is None else f"none of the name {', '.join(absent)}",
+                "copy or download the rest as well",
+            )
 
 
 def normalisation(folder: Path, model_type: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
