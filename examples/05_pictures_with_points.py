@@ -8,7 +8,7 @@ from blemish.research.synthetic_scans import scan_set
 
 if len(sys.argv) > 1:  # folders in the layout of MVTec 3D-AD, as `blemish generate` writes them
     sets = load_dataset(sys.argv[1]).categories
-else:
+else:  # so few scans and steps show how it is called, not what it finds: docs/methods/text-guided.md has the figures
     sets = scan_set(["washer"], seed=1, size=96, train=3, good=1, defective=1)
 
 good = [scan for category in sets.values() for scan in category.train]

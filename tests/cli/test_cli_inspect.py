@@ -195,6 +195,18 @@ def test_a_folder_of_somebody_elses_overlays_is_not_replaced(
     assert (tmp_path / "overlays" / "painting.png").read_bytes() == b"mine"
 
 
+@pytest.mark.parametrize("name", ["report.html", "results.csv"])
+def test_the_page_and_table_of_an_evaluation_are_not_replaced(
+    blemish: Blemish, parts: Path, disc_model: Path, tmp_path: Path, name: str
+) -> None:
+    (tmp_path / name).write_text("of an evaluation")
+    result = blemish("inspect", disc_model, parts / "disc" / "test" / "good", "-o", tmp_path, "--restart")
+    assert result.exit_code == 2
+    assert name in result.stderr
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+    assert (tmp_path / name).read_text() == "of an evaluation"
+
+
 def test_a_pooled_model_names_what_it_sees(blemish: Blemish, parts: Path, pooled_model: Path, tmp_path: Path) -> None:
     assert blemish("inspect", pooled_model, parts, "-o", tmp_path / "out").exit_code == 0
     for row in rows_of(tmp_path / "out"):

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from blemish.cli.results import MAPS, OVERLAYS, ROWS, Row, read_rows, written_anew
+from blemish.cli.results import MAPS, OVERLAYS, ROWS, TABLE, Row, read_rows, written_anew
 from blemish.data.decoding import split_page
 from blemish.data.files import files_in, is_image_file, is_model, is_output
 from blemish.errors import OutputError, SettingsError
@@ -139,16 +139,17 @@ def refuse_pictures_and_models(out: Path) -> None:
 
 
 def refuse_foreign(out: Path) -> None:
-    """Raise OutputError when a sub-folder that is to be filled holds something that no earlier run wrote."""
+    """Raise OutputError when a page, a table or a sub-folder that is to be filled holds what no earlier run wrote."""
     if (out / ROWS).exists() or _is_ours(read_summary(out)):
         return
-    for name in (OVERLAYS, MAPS):
+    for name in (REPORT, TABLE, OVERLAYS, MAPS):
+        path = out / name
         with output_errors(out):
-            foreign = (out / name).is_dir() and any((out / name).iterdir())
-        if foreign:
+            is_foreign = any(path.iterdir()) if path.is_dir() else path.exists()
+        if is_foreign:
             raise OutputError(
                 "an output folder that is new, or of an earlier run",
-                f"{shown(out / name)}, which holds files of another origin",
+                f"{shown(path)}, which is of another origin, as of an evaluation",
                 "name another folder with -o",
             )
 
