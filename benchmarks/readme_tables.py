@@ -143,7 +143,7 @@ def mean_of_categories(rows: Sequence[Row], measure: str) -> float:
 
 
 def methods_table(peers: Sequence[Row], default: Sequence[Row], others: Sequence[Row]) -> str:
-    """For each number of shots products × `auto`, further detectors and anomalib's, and the means over products.
+    """For each number of shots products × `auto`, `--fast`, other detectors and anomalib's, and means over products.
 
     On the products and seeds that all methods of a table have.
     """
@@ -151,6 +151,7 @@ def methods_table(peers: Sequence[Row], default: Sequence[Row], others: Sequence
     methods: dict[str, dict[tuple[str, ...], Row]] = {}
     for name, rows in (
         ("`auto`", default),
+        ("`fit --fast`", [row for row in others if row["detector"] == "hybrid"]),
         *((f"`{name}`", [row for row in others if row["detector"] == name]) for name in DETECTORS),
         *((f"anomalib's {name}", [row for row in peers if row["method"] == key]) for key, name in PEERS.items()),
     ):

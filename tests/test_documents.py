@@ -121,6 +121,7 @@ def test_the_table_of_methods_compares_what_all_have_and_means_every_product_onc
     own = ["d,nut,4,0,1.0,0.9", "d,nut,4,1,0.8,0.7", "d,screw,4,0,0.6,", "d,nut,1,0,0.1,0.1"]
     own = [f"0,0,0,0,hybrid,{row}" for row in own]
     others = ["padim,d,nut,4,0,0.2,0.1", "padim,d,screw,4,0,0.4,0.3", "anomalydino,d,nut,1,0,0.3,0.2"]
+    others += ["hybrid,d,nut,4,0,0.95,0.85", "hybrid,d,screw,4,0,0.55,"]  # at a smaller size
     others = [f"0,0,0,0,{row}" for row in others]
     (tmp_path / "verdicts.csv").write_text("\n".join([head, *own]) + "\n", encoding="utf-8")
     (tmp_path / "verdicts_others.csv").write_text("\n".join([head, *others]) + "\n", encoding="utf-8")
@@ -131,10 +132,10 @@ def test_the_table_of_methods_compares_what_all_have_and_means_every_product_onc
     readme.write_text("<!-- table:verdicts -->\n<!-- /table -->\n<!-- table:peers_accuracy -->\n<!-- /table -->\n")
     outcome = tables("--results", tmp_path, "--readme", readme)
     text = readme.read_text(encoding="utf-8")
-    assert "|  | `auto` | `padim` | anomalib's PatchCore |" in text, outcome.stderr
-    assert "| nut | 1.000 / .900 | .200 / .100 | .500 / .400 |" in text  # seed 1: `auto` alone
-    assert "| screw | .600 / – | .400 / .300 | .700 / – |" in text
-    assert "| **mean** | .800 / .900 | .300 / .200 | .600 / .400 |" in text
+    assert "|  | `auto` | `fit --fast` | `padim` | anomalib's PatchCore |" in text, outcome.stderr
+    assert "| nut | 1.000 / .900 | .950 / .850 | .200 / .100 | .500 / .400 |" in text  # seed 1: `auto` alone
+    assert "| screw | .600 / – | .550 / – | .400 / .300 | .700 / – |" in text
+    assert "| **mean** | .800 / .900 | .750 / .850 | .300 / .200 | .600 / .400 |" in text
     assert "|  | `auto` | `anomalydino` |" in text  # one picture
     assert "| nut | .100 / .100 | .300 / .200 |" in text
     assert "bolt" not in text
