@@ -99,13 +99,13 @@ class Kept:
 
 
 @contextmanager
-def result_folder(out: Path) -> Iterator[Path]:
+def result_folder(out: Path, writes_page: bool = True) -> Iterator[Path]:
     """Keep other runs out of `out` while the block lasts, and remove what killed ones left.
 
-    Raises OutputError, also for a folder of pictures or of a model.
+    Raises OutputError, also for a folder of pictures, of a model, or of another command's results.
     """
     refuse_pictures_and_models(out)
-    refuse_foreign(out)
+    refuse_foreign(out, (*([REPORT] if writes_page else []), TABLE, OVERLAYS, MAPS))
     with exclusive(out):
         remove_leftovers(out)
         for path in out.iterdir():
@@ -138,11 +138,11 @@ def refuse_pictures_and_models(out: Path) -> None:
     raise OutputError(f"a folder for results at '{shown(out)}'", found, "name another folder with -o")
 
 
-def refuse_foreign(out: Path) -> None:
-    """Raise OutputError when a page, a table or a sub-folder that is to be filled holds what no earlier run wrote."""
+def refuse_foreign(out: Path, names: Iterable[str]) -> None:
+    """Raise OutputError when a file or sub-folder of these `names`, to be written, holds what no earlier run wrote."""
     if (out / ROWS).exists() or _is_ours(read_summary(out)):
         return
-    for name in (REPORT, TABLE, OVERLAYS, MAPS):
+    for name in names:
         path = out / name
         with output_errors(out):
             is_foreign = any(path.iterdir()) if path.is_dir() else path.exists()

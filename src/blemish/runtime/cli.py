@@ -125,7 +125,7 @@ def run(options: argparse.Namespace) -> int:
     verdicts: Counter[str] = Counter()
     with output_errors(options.output):
         options.output.mkdir(parents=True, exist_ok=True)
-    with result_folder(options.output) as out:
+    with result_folder(options.output, writes_page=False) as out:
         kept = begin_results(out, origin, samples, wanted, lambda row, _: verdicts.update([row["verdict"]]))
         remove_report(out)
         write_summary(out, origin.to_dict())
