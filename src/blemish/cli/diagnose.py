@@ -17,7 +17,6 @@ from blemish.cli.options import (
     Out,
     given_path,
 )
-from blemish.errors import OutputError
 
 
 def diagnose(
@@ -92,12 +91,8 @@ def diagnose(
 
 def refuse_earlier_results(out: Path) -> None:
     """Raise OutputError where `out` holds a diagnosis, or another page, that a new one would replace."""
-    from blemish.utils.paths import shown
+    from blemish.cli.result_folder import earlier_results_error
 
     for name in ("diagnosis.json", "report.html"):
         if (out / name).exists():
-            raise OutputError(
-                f"a folder without earlier results at '{shown(out)}'",
-                f"one that holds {name}",
-                "name another folder with -o, or add --restart, which replaces them",
-            )
+            raise earlier_results_error(out, f"one that holds {name}")

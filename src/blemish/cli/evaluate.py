@@ -33,7 +33,7 @@ from blemish.cli.options import (
     Units,
     given_path,
 )
-from blemish.errors import DatasetError, OutputError, SettingsError
+from blemish.errors import DatasetError, SettingsError
 from blemish.registry import ENCODERS
 
 if TYPE_CHECKING:
@@ -98,7 +98,7 @@ def evaluate(
     """
     from blemish.cli.console import say, say_where, show, table_width
     from blemish.cli.result_folder import refuse_pictures_and_models
-    from blemish.cli.scan_options import refuse_for_pictures, scan_geometry
+    from blemish.cli.scan_options import refuse_for_pictures, scan_geometry, stated_of_points
     from blemish.cli.settings import parse_settings
     from blemish.evaluation import plan_runs
     from blemish.evaluation.runs import build_inspector
@@ -129,10 +129,10 @@ def evaluate(
                 given_category=given_category,
             )
         ]
-        of_points = {"--units": units, "--intrinsics": intrinsics, "--depth-scale": depth_scale}
-        of_points |= {"--mm-per-pixel": mm_per_pixel, "--grid": grid}
-        looked_at = [one for run in runs for one in build_inspector(run).detector.needs.modalities]
-        refuse_for_pictures(of_points, looked_at, [sample for category in measured for sample in category.train])
+        of_points = stated_of_points(units, intrinsics, depth_scale, mm_per_pixel, grid)
+        if any(value is not None for value in of_points.values()):
+            looked_at = [one for run in runs for one in build_inspector(run).detector.needs.modalities]
+            refuse_for_pictures(of_points, looked_at, [sample for category in measured for sample in category.train])
         details = evaluate_into(out, runs, aupro_thresholds, cache, executor_of(engine.value, workers))
     show(means_table([detail.row for detail in details], table_width()))
     if (found := [detail.recognised_right for detail in details if detail.recognised_right]) and not given_category:
@@ -152,6 +152,7 @@ def evaluate(
 
 def refuse_earlier_results(out: Path) -> None:
     """Raise OutputError where an earlier evaluation has left its rows in `out`: a new one would replace them."""
+    from blemish.cli.result_folder import earlier_results_error
     from blemish.scoring.describe import count_in_words
     from blemish.utils.atomic import output_errors
     from blemish.utils.paths import shown
@@ -161,11 +162,7 @@ def refuse_earlier_results(out: Path) -> None:
         return
     with output_errors(table), table.open(encoding="utf-8", errors="replace", newline="") as file:
         count = sum(1 for _ in csv.reader(file)) - 1
-    raise OutputError(
-        f"a folder without earlier results at '{shown(out)}'",
-        f"{count_in_words(max(count, 0), 'row')} in {shown(table)}",
-        "name another folder with -o, or add --restart, which replaces them",
-    )
+    raise earlier_results_error(out, f"{count_in_words(max(count, 0), 'row')} in {shown(table)}")
 
 
 def comma_separated(texts: Sequence[str], option: str) -> list[str]:

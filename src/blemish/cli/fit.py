@@ -107,7 +107,7 @@ def fit(
     """
     from blemish.cli.console import say, say_where
     from blemish.cli.progress import progress_bar
-    from blemish.cli.scan_options import refuse_for_pictures, scan_geometry
+    from blemish.cli.scan_options import refuse_for_pictures, scan_geometry, stated_of_points
     from blemish.cli.settings import parse_ignored, parse_settings
     from blemish.cli.summaries import model_in_words, set_aside_in_words, standing_out_in_words
     from blemish.data import draw_shots
@@ -154,8 +154,7 @@ def fit(
             **chosen,
         )
         check_readers(inspector, prompts, text_encoder)
-        of_points = {"--units": units, "--intrinsics": intrinsics, "--depth-scale": depth_scale}
-        of_points |= {"--mm-per-pixel": mm_per_pixel, "--grid": grid}
+        of_points = stated_of_points(units, intrinsics, depth_scale, mm_per_pixel, grid)
         refuse_for_pictures(of_points, inspector.detector.needs.modalities, samples)
         if zero_shot is not None:
             inspector.fit_zero_shot(zero_shot)

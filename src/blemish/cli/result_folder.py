@@ -105,7 +105,8 @@ def result_folder(out: Path, writes_page: bool = True) -> Iterator[Path]:
     Raises OutputError, also for a folder of pictures, of a model, or of another command's results.
     """
     refuse_pictures_and_models(out)
-    refuse_foreign(out, (*([REPORT] if writes_page else []), TABLE, OVERLAYS, MAPS))
+    names = (TABLE, OVERLAYS, MAPS)
+    refuse_foreign(out, (REPORT, *names) if writes_page else names)
     with exclusive(out):
         remove_leftovers(out)
         for path in out.iterdir():
@@ -136,6 +137,15 @@ def refuse_pictures_and_models(out: Path) -> None:
         else:
             return
     raise OutputError(f"a folder for results at '{shown(out)}'", found, "name another folder with -o")
+
+
+def earlier_results_error(out: Path, found: str) -> OutputError:
+    """The error of a command that would replace results in `out`, unless it is to; `found` says which are there."""
+    return OutputError(
+        f"a folder without earlier results at '{shown(out)}'",
+        found,
+        "name another folder with -o, or add --restart, which replaces them",
+    )
 
 
 def refuse_foreign(out: Path, names: Iterable[str]) -> None:

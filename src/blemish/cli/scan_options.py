@@ -71,6 +71,19 @@ def refuse_without_model(stated: Mapping[str, object]) -> None:
             raise SettingsError(f"{option} with a model", "--no-model", "leave it out: points are not looked at")
 
 
+def stated_of_points(
+    units: str | None, intrinsics: str | None, depth_scale: float | None, mm_per_pixel: str | None, grid: str | None
+) -> dict[str, object]:
+    """What `refuse_for_pictures` looks at, of a command all of whose options of this kind are about points."""
+    return {
+        "--units": units,
+        "--intrinsics": intrinsics,
+        "--depth-scale": depth_scale,
+        "--mm-per-pixel": mm_per_pixel,
+        "--grid": grid,
+    }
+
+
 def refuse_for_pictures(stated: Mapping[str, object], modalities: Sequence[str], samples: Sequence[Sample]) -> None:
     """Raise SettingsError for what is `stated` about points where none are looked at.
 

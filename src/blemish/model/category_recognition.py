@@ -18,7 +18,7 @@ from typing import Self
 import numpy as np
 
 from blemish.augmentation.perturb import slight_copies
-from blemish.data.points import spacing_and_extent
+from blemish.data.points import spacing_and_extent, spacing_and_noise
 from blemish.detectors.base import add_prefix, strip_prefix
 from blemish.errors import NotFittedError
 from blemish.types import POINTS, RGB, Features, ImageOrScan, Scan
@@ -253,7 +253,11 @@ class CategoryRecognisers:
         """`Recognised.note` of a scan of this category."""
         if category not in self.lengths_ or scan.xyz is None or POINTS not in scan.available:
             return ""
-        lengths, (least, largest) = spacing_and_extent(scan.xyz), self.lengths_[category]  # (2,) each
+        least, largest = self.lengths_[category]  # (2,) each
+        spacing, _ = spacing_and_noise(scan.xyz)
+        if spacing <= OTHER_SIZE * largest[0] and OTHER_SIZE * spacing >= least[0]:
+            return ""  # whatever its extent, for which all points have to be looked at
+        lengths = spacing_and_extent(scan.xyz)  # (2,)
         if not ((lengths > OTHER_SIZE * largest).all() or (OTHER_SIZE * lengths < least).all()):  # NaN: not known
             return ""
         measures = [f"{1000 * extent:.3g}" for extent in (lengths[1], least[1], largest[1])]
