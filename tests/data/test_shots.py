@@ -49,6 +49,9 @@ def test_impossible_counts() -> None:
         draw_shots(samples, 2)
     with pytest.raises(SettingsError):
         draw_shots(samples, 0)
+    with pytest.raises(SettingsError, match="seed"):
+        draw_shots(samples, 1, 2**32)
+    assert draw_shots(samples, None, 2**32) == samples  # nothing is drawn
     for n, count in ((3, 4), (3, 1), (1, 2)):
         with pytest.raises(SettingsError):
             folds(n, count)

@@ -225,8 +225,8 @@ def test_wrong_use_is_explained(batches):
     for use in (lambda d: d.score(batches[0].features), lambda d: d.state()):
         with pytest.raises(NotFittedError):
             use(Dinomaly())
-    with pytest.raises(SettingsError, match="heads"):
-        Dinomaly(**{**BRIEF, "width": 10}).fit(batches)
+    with pytest.raises(SettingsError, match="heads"):  # before anything is encoded
+        Dinomaly(**{**BRIEF, "width": 10})
     with pytest.raises(SettingsError, match="max_grad_norm"):
         Dinomaly(**BRIEF, max_grad_norm=-1.0).fit(batches)
 

@@ -146,8 +146,8 @@ def test_wrong_use_is_explained(batches):
         FoundAD().state()
     with pytest.raises(SettingsError, match="made-up"):
         FoundAD(**SMALL).fit([Batch(batches[0].features)])
-    with pytest.raises(SettingsError, match="heads"):
-        FoundAD(**{**SMALL, "width": 10}).fit(batches)
+    with pytest.raises(SettingsError, match="heads"):  # before anything is encoded
+        FoundAD(**{**SMALL, "width": 10})
 
 
 def test_standardising_changes_the_start_and_not_the_functions():

@@ -9,6 +9,7 @@ from evaluation_parts import toy_run, write_category
 from PIL import Image
 from sklearn.metrics import average_precision_score, roc_auc_score
 
+from blemish.errors import SettingsError
 from blemish.evaluation import (
     COLUMNS,
     MEASURES,
@@ -39,6 +40,13 @@ def test_a_run_fills_every_column(tmp_path: Path, part, toy: str) -> None:  # ty
     assert len(detail.images) == 6
     assert {image.defect for image in detail.images if image.label} == {"square"}
     assert "good picture" in detail.threshold_source
+
+
+def test_products_of_one_name_are_never_learned_as_one(tmp_path: Path, part, toy: str) -> None:  # type: ignore[no-untyped-def]
+    one = write_category(tmp_path, part)
+    other = CategoryData("another", one.name, one.train, one.test)
+    with pytest.raises(SettingsError, match="disc, disc"):
+        next(evaluate([one, other], ["toy"], [2], [0], pooled=True, encoder="pixels"))
 
 
 def test_measures_agree_with_scikit_learn(tmp_path: Path, part, toy: str) -> None:  # type: ignore[no-untyped-def]

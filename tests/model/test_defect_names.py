@@ -114,9 +114,10 @@ def test_a_real_tower_of_random_weights_names_and_abstains(tmp_path: Path) -> No
         (["a" * 300], "300 letters"),
         (["one two three four"], "4 words"),
         (["Dent", "dent"], "twice"),
+        ("dent", "a list of names"),
     ],
 )
-def test_names_that_cannot_be_are_refused(names: list[str], words: str) -> None:
+def test_names_that_cannot_be_are_refused(names: Sequence[str], words: str) -> None:
     with pytest.raises(SettingsError, match=words):
         checked_names(names)
 

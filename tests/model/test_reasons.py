@@ -19,6 +19,7 @@ from blemish.preprocessing.framing import Frame
 from blemish.research.known_defects import KNOWN_DEFECTS, KnownDefect, Stage
 from blemish.scoring.anomaly_map import regions
 from blemish.scoring.naming import differences_of
+from blemish.scoring.part_outline import PartOutline
 from blemish.scoring.region_attributes import Crops
 from blemish.scoring.sentences import MOST_WORDS
 from blemish.types import Attributes, Features, Region, Scan
@@ -180,6 +181,41 @@ def test_without_kept_images_there_are_fewer_attributes() -> None:
     assert region.attributes.elongation > 1.5
     assert "of the picture" in region.words
     assert "nothing learned" not in region.words
+
+
+@pytest.mark.parametrize("shape", [(16, 1600), (1600, 16), (24, 800), (16, 16)])
+@pytest.mark.parametrize("where", ["all", "first", "last", "across", "along"])
+def test_places_lie_in_pictures_of_any_shape(shape: tuple[int, int], where: str) -> None:
+    height, width = shape
+    left, top, right, bottom = {
+        "all": (0, 0, width, height),
+        "first": (0, 0, 1, 1),
+        "last": (width - 1, height - 1, width, height),
+        "across": (0, 0, width, 1),
+        "along": (0, 0, 1, height),
+    }[where]
+    image = np.random.default_rng(0).integers(118, 123, (height, width, 3), dtype=np.uint8)  # no part stands out
+    mask = np.zeros(shape, np.float32)
+    mask[top:bottom, left:right] = 1
+    kept = ReferenceImages.fit(["0.png"], [image], [features_of(image)])
+    region = Region((left, top, right, bottom), int(mask.sum()), 1.0, 1.0, ((left + right) / 2, (top + bottom) / 2))
+    facts = InspectedFrame(Frame(image, shape), features_of(image), mask, 0.3, kept, ReasonSettings())
+    found = with_reasons([region], facts)[0].attributes
+    assert found is not None
+    assert 0 <= found.centre[0] <= width
+    assert 0 <= found.centre[1] <= height
+    assert not found.is_of_part
+    assert 0 < found.area_share <= 1
+
+
+def test_the_outline_of_a_part_in_a_strip() -> None:
+    image = np.full((32, 4000, 3), 240, np.uint8)
+    image[8:24, 500:3500] = 60
+    for pixels, box in ((image, (500, 8, 3500, 24)), (image.transpose(1, 0, 2), (8, 500, 24, 3500))):
+        part = PartOutline.of_image(np.ascontiguousarray(pixels), np.eye(2, 3))
+        assert part is not None
+        assert part.box == pytest.approx(box, abs=4)
+        assert part.area == pytest.approx(16 * 3000, rel=0.05)
 
 
 def test_sizes_in_mm_follow_the_scale(references: ReferenceImages) -> None:

@@ -109,6 +109,13 @@ def test_a_tiny_model_writes_the_same_each_time_and_not_much(tmp_path: Path, mon
     assert isinstance(Describer(vlm, "en").sentence(swapped, FOUND, "Dark spot"), str)
 
 
+def test_a_model_that_takes_no_two_pictures_is_named(tmp_path: Path) -> None:
+    folder = write_llava(tmp_path)
+    (folder / "chat_template.jinja").write_text("{% for m in messages %}<image> the picture{% endfor %}")
+    with pytest.raises(SettingsError, match=r"takes two pictures and a question; got .*leave --vlm out"):
+        LocalVlm(folder).write(PAIR, "the picture")
+
+
 def test_what_is_missing_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(WeightsError, match="hf download no/such"):
         find_vlm("no/such")

@@ -18,7 +18,7 @@ from blemish.report.charts import (
     precision_recall_chart,
     roc_chart,
 )
-from blemish.report.svg import nice_ticks, tag
+from blemish.report.svg import RIGHT, nice_ticks, tag
 
 SVG = "{http://www.w3.org/2000/svg}"
 RANDOM = np.random.default_rng(3)
@@ -52,6 +52,13 @@ def test_a_histogram_holds_every_score_once(spread):
     chart = histogram([Group("good", good, "good"), Group("defective", bad, "defect")], title="T", threshold=0.5)
     assert counts(chart) == {"good": 57, "defective": 23}
     assert ("≥" in chart) == (spread > 3)  # more than six times the limit share the last bar
+
+
+def test_the_name_of_the_last_bar_stands_inside_the_chart() -> None:
+    chart = drawing(histogram([Group("g", np.array([1.0, 99.0]))], title="T", threshold=10.460831, width=480))
+    [last] = [one for one in chart.iter(f"{SVG}text") if (one.text or "").startswith("≥")]
+    assert last.text == "≥ 62.8"
+    assert (last.get("text-anchor"), float(last.get("x"))) == ("end", 480 - RIGHT)
 
 
 @pytest.mark.parametrize("values", [[], [0.0], [1.0, 1.0], [-2.0, 5.0], [float("nan"), float("inf"), 1.0]])

@@ -162,10 +162,32 @@ def test_every_verdict_has_its_group_and_counts_add_up_to_the_files(write, predi
 def test_a_score_over_the_limit_does_not_make_an_unknown_part_defective(write, predict):
     predictions = [predict("odd.png", 2.0, (0, 0, 9, 9), is_known=False), predict("fine.png")]
     found, _, _ = write(predictions, labels={"odd.png": 1, "fine.png": 0})
-    assert "No defect in 2 pictures" in found.text
+    assert "No defect in 2 pictures, but 1 unknown part" in found.text
     assert "Defective pictures" not in found.text
     assert "Missed" not in found.text
     assert tile_counts(found)["unknown part"] == 1
+
+
+def test_what_was_not_decided_stands_beside_no_defect(write, predict):
+    unsure = [replace(predict(f"{i}.png"), verdict="unsure") for i in range(3)]
+    unknown = [predict(f"odd {i}.png", is_known=False) for i in range(2)]
+    assert "No defect in 5 pictures, but 3 unsure and 2 unknown parts" in write([*unsure, *unknown])[0].text
+
+
+def test_nothing_is_said_of_good_parts_where_none_was_seen(write, predict):
+    facts = CalibrationFacts(None, np.zeros(0), 1.0, 0.05, 0, "No limit yet.")
+    unsure = replace(predict("a.png", 0.4), verdict="unsure", p_value=1.0, threshold=1.0)
+    found, _, _ = write([unsure], calibration=[facts])
+    assert "there is no good score yet to compare it with" in found.text
+    assert "100 % of good parts" not in found.text
+
+
+def test_a_category_may_have_any_name(write, predict):
+    predictions = [predict(f"{name}.png", 1.6, category=name) for name in ("nut|bolt", "cap")]
+    found, _, _ = write(predictions, labels={"cap.png": 1})
+    buttons = {a["data-show"] for a in found.all("button") if a.get("data-show")}
+    assert buttons == {"nut|bolt", "cap", "found"}
+    assert {tag for a in found.all("article", "part") for tag in a["data-tags"].split("\n")} == buttons
 
 
 def report(**more) -> InspectionReport:

@@ -38,6 +38,8 @@ ROUND = replace(DARK_LINE, noun="bright_spot", elongation=1.1, lightness=20.0, y
         ("There is a dent of the part", replace(ROUND, height_mm=-0.5), "en"),
         ("A piece of the rim is missing", replace(ROUND, presence="missing", edge_distance=0.05), "en"),
         ("There is a mark at the centre", replace(ROUND, place="centre"), "en"),
+        ("A line of reduced contrast is in the part", replace(DARK_LINE, redness=-5.0), "en"),
+        ("Der Fehler ist eine dunkle Linie auf der rechteckigen Fläche", DARK_LINE, "de"),
     ],
 )
 def test_what_agrees_is_kept(sentence: str, found: Attributes, language: str) -> None:
@@ -62,6 +64,8 @@ def test_what_agrees_is_kept(sentence: str, found: Attributes, language: str) ->
         ("The area is darker", ROUND, "en", "darker"),
         ("The area is brighter", DARK_LINE, "en", "brighter"),
         ("The area is redder", DARK_LINE, "en", "redder"),
+        ("The area is red.", replace(ROUND, redness=-3.0), "en", "redder"),
+        ("The red, round area of the part", replace(ROUND, redness=-3.0), "en", "redder"),
         ("The area is greener", ROUND, "en", "greener"),
         ("The area is yellower", ROUND, "en", "yellower"),
         ("The area is bluer", DARK_LINE, "en", "bluer"),
@@ -70,6 +74,10 @@ def test_what_agrees_is_kept(sentence: str, found: Attributes, language: str) ->
         ("The area is smoother", ROUND, "en", "smoother"),
         ("There is a mark at the edge", ROUND, "en", "edge"),
         ("There is no defect in the first picture", ROUND, "en", "nothing"),
+        ("Das ist kein Defekt", ROUND, "de", "nothing"),
+        ("Der Bereich ist fehlerfrei", ROUND, "de", "nothing"),
+        ("Auf dem Teil fehlt ein Stück", ROUND, "de", "missing"),
+        ("Der Bereich ist auf der rechten Seite", ROUND, "de", "place right"),
         ("A mark at the lower left", ROUND, "en", "place lower"),
         ("A mark at the right", ROUND, "en", "place right"),
         ("There are two scratches on the part", DARK_LINE, "en", "count"),

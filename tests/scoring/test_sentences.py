@@ -137,6 +137,14 @@ def test_what_all_good_parts_have_in_common_is_said_with_its_place() -> None:
     )
     area = replace(THREE, quantity="area", low=0.018, high=0.023, found=0.0)
     assert "component 2 covers 0 %, usually 1.8–2.3 %;" in sentence_of(region(replace(counted, rule=area)))
+    near = replace(area, found=0.1164, low=0.1192, high=1.04)  # the end of a rule may lie above all there is
+    assert "component 2 covers 11.6 %, usually 11.9–100.0 %;" in sentence_of(region(replace(counted, rule=near)))
+
+
+def test_no_size_reads_as_nothing() -> None:
+    small = replace(PLAIN, length_mm=0.0034, width_mm=0.00096)
+    assert "0.0034 × 0.00096 mm" in sentence_of(region(small))
+    assert "0,0034 mm lang" in sentence_of(region(replace(small, noun="line")), "de")
 
 
 def test_unknown_languages_and_regions_without_attributes_are_refused() -> None:

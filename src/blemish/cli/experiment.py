@@ -118,7 +118,7 @@ def experiment(
         if runner.finished:
             say(f"{runner.finished} of {len(runner.cells)} cells are there already", err=True)
         measure(runner, out, made, executor_of(engine.value, workers))
-    for sentence in made.verdict(runner.store.rows).sentences:
+    for sentence in made.verdict(runner.rows).sentences:
         say(sentence)
     say_where("Report", out / "report.html")
 
@@ -190,10 +190,10 @@ def measure(runner: ExperimentRunner, out: Path, made: Experiment, executor: Exe
         with progress_bar(runner.name, len(runner.cells)) as progress:
             runner.run(progress, executor)
     except BaseException:
-        if runner.store.rows:
+        if runner.rows:
             say(f"{runner.finished} of {len(runner.cells)} cells are finished; the same command goes on", err=True)
         raise
     finally:
-        if rows := runner.store.rows:
+        if rows := runner.rows:
             page = out / "report.html"
             write_experiment_report(page, runner.name, made, rows, missing=len(runner.waiting), command=command)

@@ -9,6 +9,8 @@ import numpy as np
 from blemish.errors import DatasetError, SettingsError
 from blemish.types import Sample
 
+LARGEST_SEED = 2**32 - 1  # that RandomState takes
+
 
 def draw_shots(samples: Sequence[Sample], k: int | None, seed: int = 0) -> list[Sample]:
     """`k` of `samples` in drawn order, or all of them, sorted by path, for None.
@@ -16,10 +18,12 @@ def draw_shots(samples: Sequence[Sample], k: int | None, seed: int = 0) -> list[
     The draw is `numpy.random.RandomState(seed).permutation(n)[:k]` over the samples sorted by path. Samples of several
     categories are drawn category by category, `k` of each with the same seed, as if each stood alone.
 
-    Raises SettingsError for k < 1 and DatasetError when a category has fewer than k.
+    Raises SettingsError for k < 1 or a seed that numpy would refuse, and DatasetError when a category has fewer than k.
     """
     if k is not None and k < 1:
         raise SettingsError("at least 1 shot, or none for all good pictures", str(k), "raise it")
+    if k is not None and not 0 <= seed <= LARGEST_SEED:
+        raise SettingsError(f"a seed from 0 to {LARGEST_SEED} to draw pictures by", str(seed), "choose one of these")
     drawn: list[Sample] = []
     for category in sorted({sample.category or "" for sample in samples}):
         members = sorted((s for s in samples if (s.category or "") == category), key=_place)

@@ -192,6 +192,10 @@ class Dinomaly(BatchTrainedDetector[NoisyDecoder]):
     image_size: Count = 336
     framing: ImageFraming = "part"
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_heads(self.width or self.heads, self.heads, "change width or heads, or leave width unset")
+
     @property
     def needs(self) -> Needs:
         return Needs(
@@ -207,9 +211,7 @@ class Dinomaly(BatchTrainedDetector[NoisyDecoder]):
         )
 
     def build_network(self, dims: Sequence[int]) -> NoisyDecoder:
-        """A decoder of layers of widths `dims`. Raises SettingsError where `heads` do not divide `width`."""
         width = self.width or -(-fused_width(dims) // self.heads) * self.heads
-        check_heads(width, self.heads, "change width or heads, or leave width unset")
         return NoisyDecoder(dims, width, self.depth, self.heads, self.groups, self.dropout, self.attention)
 
     def widths(self, batch: Batch) -> tuple[int, ...]:

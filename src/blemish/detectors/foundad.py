@@ -101,6 +101,11 @@ class FoundAD(BatchTrainedDetector[Projector]):
     image_size: Count = 336
     framing: ImageFraming = "part"
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.projector == "vit":
+            check_heads(self.width or self.heads, self.heads, "change width or heads, or leave width unset")
+
     @property
     def needs(self) -> Needs:
         return Needs(
@@ -116,11 +121,9 @@ class FoundAD(BatchTrainedDetector[Projector]):
         )
 
     def build_network(self, dims: Sequence[int]) -> Projector:
-        """A projector for features of all `dims` joined. Raises SettingsError where `heads` must divide `width`."""
+        """A projector for features of all `dims` joined."""
         dim = sum(dims)
         width = self.width or -(-dim // 2 // self.heads) * self.heads
-        if self.projector == "vit":
-            check_heads(width, self.heads, "change width or heads, or leave width unset")
         return Projector(dim, width, self.depth, self.heads, self.projector)
 
     def widths(self, batch: Batch) -> tuple[int, ...]:

@@ -1,4 +1,4 @@
-"""Does a fitted model fail silently? Identity mapping, over-fitting, domain gap, and cost that grows with the data."""
+"""Does a fitted model fail silently? Five signs of failure, see `diagnose`."""
 
 from blemish.diagnosis.diagnose import diagnose
 from blemish.diagnosis.signs import Diagnosis, InspectedImage, Measure, Sign, Thresholds

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from blemish.errors import DatasetError
 from blemish.evaluation.probes import TIMED_IMAGES, FitTimer, PeakMemory, milliseconds_per_image
 from blemish.evaluation.results import RunDetail, TestResults
-from blemish.evaluation.runs import CategoryData, Run, build_inspector, plan_runs, training_samples
+from blemish.evaluation.runs import CategoryData, Run, build_inspector, check_runs, plan_runs, training_samples
 from blemish.evaluation.shared_encoders import SharedEncoders
 from blemish.evaluation.table import COLUMNS
 from blemish.types import Sample
@@ -37,9 +37,14 @@ def evaluate(
     cache: Path | None = None,
     **common: Any,
 ) -> Iterator[RunDetail]:
-    """All of `plan_runs`, one after the other; the details come as they are ready. `cache`: see `SharedEncoders`."""
+    """All of `plan_runs`, one after the other; the details come as they are ready. `cache`: see `SharedEncoders`.
+
+    Raises before the first run what would end a later one (see `check_runs`).
+    """
+    runs = plan_runs(categories, detectors, shots, seeds, pooled, **common)
+    check_runs(runs)
     with SharedEncoders(cache=cache) as encoders:
-        for run in plan_runs(categories, detectors, shots, seeds, pooled, **common):
+        for run in runs:
             yield from evaluate_run(run, aupro_thresholds, encoders)
 
 

@@ -33,8 +33,10 @@ SHARE = 0.25  # of the shorter side, that a normal crop is wide
 
 def checked_names(names: Sequence[str]) -> tuple[str, ...]:
     """The names without blanks around them. Raises SettingsError for none, one too long, and one that comes twice."""
-    found = tuple(" ".join(name.split()) for name in names)
     expected = "names of defects such as scratch,dent,stain"
+    if isinstance(names, str):  # a sequence of letters
+        raise SettingsError(f"a list of {expected}", repr(names), "put it in brackets")
+    found = tuple(" ".join(name.split()) for name in names)
     if not found or not all(found):
         raise SettingsError(expected, "an empty one" if found else "an empty list", "name at least one kind of defect")
     for name in found:

@@ -27,6 +27,7 @@ from blemish.errors import DatasetError, SettingsError
 from blemish.numeric.segmentation_loss import dice_loss, focal_loss
 from blemish.numeric.training import Training, seeded
 from blemish.preprocessing.framing import PlainFraming, check_image_size
+from blemish.scoring.describe import count_in_words
 from blemish.types import ALIGNED, WHOLE, Sample
 from blemish.utils.validation import check, check_seed, whole
 
@@ -71,7 +72,7 @@ def fit_prompts(
     if {sample.label for sample in known} != {0, 1}:
         raise DatasetError(
             "good and defective pictures of other products, to learn prompts from",
-            f"{len(known)} pictures of one kind" if known else "none",
+            f"{count_in_words(len(known), 'picture')} of one kind" if known else "none",
             "give a dataset with labels, such as MVTec AD",
         )
     if getattr(encoder, "alignment", None) != "v-v-layers":

@@ -264,7 +264,7 @@ class Window:
         y0, y1 = (float(np.clip(v, 0, height)) for v in (ys.min() - margin, ys.max() + margin))
         x0, y0 = math.floor(min(x0, width - 2)), math.floor(min(y0, height - 2))
         scale = max(1.0, max(x1 - x0, y1 - y0) / SIDE)
-        return cls(x0, y0, max(2, round((y1 - y0) / scale)), max(2, round((x1 - x0) / scale)), scale)
+        return cls(x0, y0, max(1, round((y1 - y0) / scale)), max(1, round((x1 - x0) / scale)), scale)
 
     @property
     def to_frame(self) -> np.ndarray:
@@ -431,7 +431,7 @@ def attributes_of(
     sides = max(right - left, 1.0), max(bottom - top, 1.0)
     on_part = on_part_of(shape.centre, inspected, part)
     extent = (region.box[2] - region.box[0]) / sides[0], (region.box[3] - region.box[1]) / sides[1]
-    area_share = shape.area / (height * width if part is None else max(part.area, 1.0))
+    area_share = min(1.0, shape.area / (height * width)) if part is None else shape.area / max(part.area, 1.0)
     strength = region.peak / inspected.threshold if inspected.threshold > 0 else region.peak
     scale = inspected.settings.mm_per_pixel or (None if crops is None else mm_per_pixel(crops))
     found = Attributes(

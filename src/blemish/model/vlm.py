@@ -75,13 +75,20 @@ class LocalVlm:
     def write(self, pair: CropPair, prompt: str) -> str:
         """Greedy, so that the same crops give the same words; one thread at a time.
 
-        Raises MissingPackageError, WeightsError.
+        Raises MissingPackageError, WeightsError, SettingsError for a model that cannot take two pictures.
         """
         with self._lock:
-            return self._written(pair, prompt)
+            model, processor = self._load()
+            try:
+                return self._written(model, processor, pair, prompt)
+            except Exception as error:  # every kind of model refuses what it is not made for in its own way
+                raise SettingsError(
+                    "a vision-language model that takes two pictures and a question",
+                    f"{self.name!r}: {type(error).__name__}: {(str(error).splitlines() or ['no message'])[0]}",
+                    "name another, or leave --vlm out: regions are described without it, too",
+                ) from error
 
-    def _written(self, pair: CropPair, prompt: str) -> str:
-        model, processor = self._load()
+    def _written(self, model: Any, processor: Any, pair: CropPair, prompt: str) -> str:
         content = [{"type": "image"}, {"type": "image"}, {"type": "text", "text": prompt}]
         text = processor.apply_chat_template(
             [{"role": "user", "content": content}], add_generation_prompt=True, tokenize=False

@@ -159,6 +159,8 @@ def rarity(prediction: Prediction, calibration: Sequence[CalibrationFacts]) -> s
     """The p-value in words; the smallest value the evidence allows is said to be just that."""
     for known in calibration:
         same = known.category in (None, prediction.category)
+        if same and not len(known.scores) and prediction.p_value >= 1:
+            return "there is no good score yet to compare it with"
         if same and len(known.scores) and prediction.score > np.max(known.scores):
             return f"higher than all {count_in_words(len(known.scores), 'good score')} it was compared with"
     return rarity_in_words(prediction.p_value)

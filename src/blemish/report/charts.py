@@ -98,7 +98,7 @@ def histogram(
     bottom = TOP + 8 + len(shown) * row_height
     ticks = svg.nice_ticks(low, high)
     if cut:
-        ticks = [*(t for t in ticks if t < low + 0.92 * (high - low)), high]
+        ticks = [*(t for t in ticks if t < low + 0.85 * (high - low)), high]
     parts.append(svg.x_axis(ticks, scale, bottom, x_label, "≥ " if cut else ""))
     if threshold is not None and math.isfinite(threshold):
         parts.append(_threshold_line(scale(threshold), bottom, number(threshold), right))

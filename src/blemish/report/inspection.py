@@ -161,7 +161,10 @@ class InspectionReport:
         if not inspected:
             return "No picture was inspected"
         if not defective:
-            return f"No defect in {count_in_words(inspected, 'picture')}"
+            unsure, unknown = self.counts["unsure"], self.counts["unknown"]
+            said = [f"{unsure:,} unsure"] * bool(unsure) + [count_in_words(unknown, "unknown part")] * bool(unknown)
+            but = f", but {' and '.join(said)}" if said else ""
+            return f"No defect in {count_in_words(inspected, 'picture')}{but}"
         return f"{defective:,} of {inspected:,} defective"
 
     def _tiles(self) -> list[Tile]:

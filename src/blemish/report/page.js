@@ -10,7 +10,7 @@
       button.addEventListener("click", () => {
         for (const other of tools.querySelectorAll("button")) other.setAttribute("aria-pressed", String(other === button));
         for (const item of items) {
-          item.hidden = button.dataset.show !== "" && !(item.dataset.tags || "").split("|").includes(button.dataset.show);
+          item.hidden = button.dataset.show !== "" && !(item.dataset.tags || "").split("\n").includes(button.dataset.show);
         }
       });
     }

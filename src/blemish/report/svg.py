@@ -7,6 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 
 from markupsafe import Markup, escape
 
+from blemish.scoring.describe import number
+
 LEFT, RIGHT, TOP, BOTTOM = 46, 14, 12, 38  # room for ticks and axis names, pixels
 
 Scale = Callable[[float], float]  # a value → its place in pixels
@@ -75,10 +77,10 @@ def x_axis(
     left, right = scale(-math.inf), scale(math.inf)
     parts = [line(left, y, right, y, "axis")]
     for i, tick in enumerate(ticks):
-        prefix = last_prefix if i == len(ticks) - 1 else ""
+        prefix = last_prefix if i == len(ticks) - 1 else ""  # before a number that is not round
         parts.append(line(scale(tick), y, scale(tick), y + 4, "axis"))
-        words = names[tick] if names else prefix + f"{tick:,.6g}"
-        parts.append(text(scale(tick), y + 16, words, "middle", "tick"))
+        words = names[tick] if names else prefix + number(tick) if prefix else f"{tick:,.6g}"
+        parts.append(text(scale(tick), y + 16, words, "end" if prefix else "middle", "tick"))
     return join(*parts, text((left + right) / 2, y + 33, label, "middle", "label"))
 
 

@@ -13,10 +13,10 @@ from scipy import ndimage
 
 from blemish.numeric.cielab import lab_of
 from blemish.numeric.raster import binary_dilation
-from blemish.preprocessing.foreground import find_part
+from blemish.preprocessing.foreground import LEAST_CELLS, find_part
 from blemish.scoring.region_attributes import Background
 
-_SIDE = 112  # pixels, the longer side that an outline is found on: a place is told to about 1 % of the part
+_SIDE = 112  # pixels, the longer side that an outline is found on, more in strips: a place to about 1 % of the part
 _FEWEST = 25  # pixels of background that its colour is learned from
 
 
@@ -36,8 +36,8 @@ class PartOutline:
     def of_image(cls, pixels: np.ndarray, to_image: np.ndarray) -> Self | None:
         """The part in the encoder's input `(h, w, 3)` uint8, where one is expected; None where none is found."""
         height, width = pixels.shape[:2]
-        shrink = max(1.0, max(height, width) / _SIDE)
-        size = max(8, round(width / shrink)), max(8, round(height / shrink))
+        shrink = max(1.0, min(max(height, width) / _SIDE, min(height, width) / LEAST_CELLS))  # as `find_part` does
+        size = max(LEAST_CELLS, round(width / shrink)), max(LEAST_CELLS, round(height / shrink))
         small = np.asarray(Image.fromarray(pixels).resize(size, Image.Resampling.BOX))
         part = find_part(small, side=_SIDE, expected=True)
         if part is None or not part.mask.any():

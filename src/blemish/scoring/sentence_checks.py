@@ -1,7 +1,8 @@
 """Whether a sentence that a model wrote about a region agrees with what was measured of it; a stated list of checks.
 
-Words are those of the language's file, under `sentence_checks`; a word counts with whatever ending follows it. What was
-not measured contradicts nothing, but for heights, which are told from measured points alone.
+Words are those of the language's file, under `sentence_checks`; a word counts with whatever ending follows it, and one
+with a blank behind it alone. What was not measured contradicts nothing, but for heights, which are told from measured
+points alone.
 """
 
 from __future__ import annotations
@@ -63,18 +64,18 @@ def refusal(sentence: str, found: Attributes, language: str) -> str:
         return "another language"
     known: Mapping[str, list[str]] = phrases_of(language)["sentence_checks"]
     for claim, holds in CLAIMS.items():
-        if _uses(sentence, known[claim]) and not holds(found):
+        if _uses(words, known[claim]) and not holds(found):
             return claim
     parts = set(found.place.split("_"))
     allowed = parts if len(parts) > 1 or found.place == "all_over" else parts | {"centre"}
     for place in PLACES:
-        if place not in allowed and _uses(sentence, known[place]):
+        if place not in allowed and _uses(words, known[place]):
             return f"place {place}"
     return "" if _counts(words, language) <= _stated(found) else "count"
 
 
-def _uses(sentence: str, stems: list[str]) -> bool:
-    return any(re.search(rf"\b{re.escape(stem)}", sentence.lower()) for stem in stems)
+def _uses(words: list[str], stems: list[str]) -> bool:
+    return any(f" {stem}" in f" {' '.join(words)} " for stem in stems)
 
 
 def _is_in(words: list[str], language: str) -> bool:

@@ -7,6 +7,7 @@ are left out, the least telling first.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from functools import cache
 from importlib import resources
@@ -88,10 +89,13 @@ def _rule_sentence(found: Attributes, rule: StatedRule, phrases: Phrases) -> str
 
 def _rule(rule: StatedRule, phrases: Phrases) -> str:
     if rule.quantity == "area":
-        found, low, high = (
-            _number(value, phrases) if value >= 0.01 else "0"
-            for value in (100 * rule.found, 100 * rule.low, 100 * rule.high)
-        )
+        for more in range(4):  # digits, until what was found reads as none of the two ends
+            found, low, high = (
+                _number(100 * min(1.0, value), phrases, more) if value >= 1e-4 else "0"
+                for value in (rule.found, rule.low, rule.high)
+            )
+            if found not in (low, high):
+                break
         return str(phrases["rule_area"].format(component=rule.component, found=found, low=low, high=high))
     counts = phrases["counts"]
     found, low, high = (
@@ -157,7 +161,9 @@ def _strength(found: Attributes, phrases: Phrases) -> str:
     return str(phrases["strength"].format(strength=ratio_in_words(found.strength).replace(".", phrases["decimal"])))
 
 
-def _number(value: float, phrases: Phrases) -> str:
-    """Two or three digits, with the language's decimal sign; no exponent."""
+def _number(value: float, phrases: Phrases, more: int = 0) -> str:
+    """Two or three digits, or some `more`, with the language's decimal sign; no exponent, and 0 for 0 alone."""
     digits = 2 if value < 1 else 1 if value < 10 else 0
-    return f"{value:.{digits}f}".replace(".", phrases["decimal"])
+    if 0 < value < 0.01:
+        digits = 1 - math.floor(math.log10(value))
+    return f"{value:.{digits + more}f}".replace(".", phrases["decimal"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from torch.nn.functional import gelu, layer_norm, linear, multi_head_attention_f
 from blemish import encoders
 from blemish.encoders.base import Encoder, text_tower
 from blemish.encoders.image_text.open_clip import clip_state
+from blemish.encoders.image_text.patch_alignment import PatchFeatures
 from blemish.encoders.text.factory import TextEncoder
 from blemish.errors import SettingsError, WeightsError
 from blemish.types import ALIGNED, RGB, WHOLE, WINDOWS
@@ -187,6 +189,13 @@ def test_aligned_patches_follow_their_paper(alignment: Any, folder_of: Folder, s
                 path = path + layer.mlp(layer.layer_norm2(path))
         expected = model.visual_projection(vision.post_layernorm(path[:, 1:])).unflatten(1, (5, 5))
     torch.testing.assert_close(encoder.encode(square).layers[ALIGNED][0], expected, rtol=1e-5, atol=1e-5)
+
+
+def test_the_paths_of_v_v_begin_where_their_papers_say() -> None:
+    """CLIP Surgery: beside the last six of twelve blocks; PromptAD: all; AnomalyCLIP: blocks 6 to 24 of 24."""
+    for alignment, depth, start in (("v-v", 12, 6), ("v-v-all", 12, 0), ("v-v-layers", 24, 5)):
+        tower: Any = SimpleNamespace(blocks=range(depth))
+        assert PatchFeatures(tower, (depth - 1,), alignment).start == start  # type: ignore[arg-type]
 
 
 def mixed(layer: Any, tokens: torch.Tensor, alignment: str) -> torch.Tensor:

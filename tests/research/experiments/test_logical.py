@@ -17,7 +17,7 @@ def test_it_brings_generated_kits(tmp_path: Path) -> None:
 def test_the_verdict_names_each_kind_and_compares_over_all() -> None:
     values = {("count", "hybrid"): 0.5, ("count", "components"): 1.0, ("scratch", "hybrid"): 1.0}
     values |= {("scratch", "components"): 0.99}
-    facts = {"dataset": "generated", "category": "kits", "shots": 16, "seed": 0}
+    facts = {"dataset": "generated", "category": "kits", "shots": 16, "seed": 0, "learned": "generated/kits"}
     rows = [{**facts, "defect": d, "variant": v, "image_auroc": a} for (d, v), a in values.items()]
     sentences = Logical().verdict(rows).sentences
     assert sentences[0] == "kits, count: components 1.000, hybrid 0.500."

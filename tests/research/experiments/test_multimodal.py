@@ -45,7 +45,14 @@ def row(
     variant: str, values: tuple[float, float, float] = (0.9, 0.9, 0.4), seed: int = 0, **more: Any
 ) -> dict[str, Any]:
     facts = {"dataset": "d", "category": "bolt", "variant": variant, "encoder": "e", "shots": 4, "seed": seed}
-    rest = {"defect": "", "view": FUSED, "pooled": True, "ms_per_picture": 100.0, "fit_seconds": 5.0}
+    rest = {
+        "learned": "d/bolt",
+        "defect": "",
+        "view": FUSED,
+        "pooled": True,
+        "ms_per_picture": 100.0,
+        "fit_seconds": 5.0,
+    }
     return {**facts, **rest, **dict(zip(SHOWN, values, strict=True)), **more}
 
 

@@ -120,6 +120,22 @@ def test_seeds_draw_test_images_where_there_are_more(tmp_path: Path) -> None:
     assert drawn(category, None, 0) is category
 
 
+def test_no_mean_is_over_encoders() -> None:
+    """One encoder separates well, the other not at all: their mean would say that sentences separate the product."""
+    facts = {"dataset": "made", "category": "nut", "variant": GENERIC, "seed": 0}
+    rows = [
+        {**facts, "encoder": e, "image_auroc": a, "pixel_auroc": a, "aupro_30": a, "separation": s, "similarity_gap": s}
+        for e, a, s in (("one", 0.9, 1.5), ("other", 0.5, -0.2))
+    ]
+    made = ZeroShotPrompts()
+    sentences = made.verdict(rows).sentences
+    assert f"Sentences of the kind '{GENERIC}' do not separate nut of other." in sentences
+    assert [s for s in sentences if "AUROC of one" in s and "0.900" in s]
+    assert made.tables(rows)[0].cells == {("nut of one", GENERIC): (0.9,), ("nut of other", GENERIC): (0.5,)}
+    assert [chart.bars for chart in made.charts(rows)[:2]] == [{GENERIC: (0.9,)}, {GENERIC: (0.5,)}]  # type: ignore[union-attr]
+    assert made.tables(rows[:1])[0].cells == {("nut", GENERIC): (0.9,)}
+
+
 def test_the_verdict_compares_kinds_and_names_what_is_not_separated() -> None:
     facts = {"dataset": "made", "encoder": "e", "seed": 0}
     values = {

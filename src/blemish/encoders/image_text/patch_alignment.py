@@ -5,7 +5,7 @@ Ordinary attention moves what a patch shows to other patches; only the image as 
     value  x + W_o V, then the MLP                      Zhou et al., "Extract Free Dense Labels from CLIP" (MaskCLIP),
                                                         ECCV 2022 (arXiv 2112.01071)
     v-v    p ← p + W_o softmax(VVᵀ/√d) V beside the     Li et al., "A Closer Look at the Explainability of Contrastive
-           last 7 blocks, no MLP on that path           Language-Image Pre-training" (CLIP Surgery), 2023 (2304.05653)
+           last 6 blocks, no MLP on that path           Language-Image Pre-training" (CLIP Surgery), 2023 (2304.05653)
     q-q    W_o softmax(QQᵀ/√d) V alone                  Lan et al., "ClearCLIP", ECCV 2024 (arXiv 2407.12442)
     k-k    W_o softmax(KKᵀ/√d + nearness) V alone       Hajimiri et al., "Pay Attention to Your Neighbours" (NACLIP),
                                                         WACV 2025 (arXiv 2404.08181)
@@ -26,7 +26,7 @@ from blemish.encoders.image_text.blocks import Block
 from blemish.encoders.image_text.image_towers import ImageTower
 from blemish.encoders.layers import quarter_ends
 
-PATH_BLOCKS = 7  # blocks beside which the path of v-v runs (CLIP Surgery)
+PATH_BLOCKS = 6  # blocks beside which the path of v-v runs (CLIP Surgery: from the seventh of twelve on)
 NEARNESS = 5.0  # standard deviation of the Gaussian of k-k, in patches (NACLIP)
 
 

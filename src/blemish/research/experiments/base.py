@@ -13,6 +13,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
+from blemish.data.shots import LARGEST_SEED
 from blemish.errors import SettingsError
 from blemish.evaluation import CategoryData, SharedEncoders
 from blemish.utils.progress import Progress
@@ -125,6 +126,8 @@ class Experiment:
     def check(self) -> None:
         """Raise SettingsError for options that cannot be."""
         at_least("seeds", self.seeds, 0)
+        if any(seed > LARGEST_SEED for seed in self.seeds):
+            raise SettingsError(f"seeds of at most {LARGEST_SEED}", ", ".join(map(str, self.seeds)), "lower them")
         for name in (each.name for each in fields(self)):
             if getattr(self, name) == () and name not in self.may_be_empty:
                 raise SettingsError(f"at least one of {name}", "none", "name one, or leave the option out")
@@ -185,7 +188,7 @@ def _fitting(name: str, value: Any, annotation: str) -> Any:
 
 def at_least(name: str, values: Sequence[Any], least: float) -> None:
     """Raise SettingsError when one of the numbers (None: no limit) lies below `least`."""
-    wrong = [value for value in values if value is not None and (not isinstance(value, int | float) or value < least)]
+    wrong = [one for one in values if one is not None and not (isinstance(one, int | float) and one >= least)]
     if wrong:
         raise SettingsError(f"{name} of at least {least:g}", ", ".join(map(str, wrong)), "raise it")
 

@@ -17,6 +17,7 @@ from typing import Any, ClassVar
 from blemish.detectors.base import Detector
 from blemish.errors import DatasetError, SettingsError
 from blemish.evaluation import COLUMNS, CategoryData, Run, RunDetail, build_inspector, evaluate_run
+from blemish.evaluation.runs import check_names
 from blemish.metrics import auroc
 from blemish.research.experiments.base import (
     BarChart,
@@ -37,7 +38,7 @@ from blemish.research.experiments.verdicts import RULE, Paired, compared, paired
 
 MEASURES = COLUMNS[COLUMNS.index("n_train") :]
 TIMED = 5  # test images that a time is measured on: experiments have many cells
-PAIR = ("dataset", "category", "shots", "seed")  # what two rows share that are compared
+PAIR = ("dataset", "category", "shots", "seed", "learned")  # what two rows share that are compared
 AUROC, AUPRO, AUPRO_1 = "image_auroc", "aupro_30", "aupro_01"
 WORDS = {AUROC: "picture AUROC", AUPRO: "AUPRO at 30 %", AUPRO_1: "AUPRO at 1 %"}
 
@@ -83,7 +84,9 @@ class Comparison(Experiment):
 
     def cells(self, categories: Sequence[CategoryData]) -> list[Cell]:
         tested = [limited(category, self.most_test) for category in categories]
-        planned = [cell for group, pooled in self.groups(tested) for cell in self._cells_of(group, pooled)]
+        groups = self.groups(tested)
+        check_names([Run(group, "") for group, _ in groups])
+        planned = [cell for group, pooled in groups for cell in self._cells_of(group, pooled)]
         if not planned:
             raise DatasetError(
                 f"at least {min(k for k in self.shots if k)} good pictures of each category",
@@ -188,6 +191,12 @@ class Comparison(Experiment):
             sentences.append(f"At most {self.most_test} good and as many defective test pictures of each category.")
         if not gathered(rows, AUPRO, "variant"):
             sentences.append("These pictures come without masks, so that AUPRO is not known.")
+        sets = {str(row["learned"]) for row in rows if row.get("pooled")}
+        if len(sets) > 1:
+            sentences.append(
+                f"Means are over models of {len(sets)} different sets of categories (column learned), which no "
+                "standard deviation over seeds tells apart: name another folder with -o for each set."
+            )
         return sentences
 
 

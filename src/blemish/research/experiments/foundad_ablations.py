@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import Any, ClassVar
 
-from blemish.errors import DatasetError, SettingsError
+from blemish.errors import SettingsError
 from blemish.evaluation import Run, fit_run, inspect_test_images
 from blemish.research.experiments.base import (
     Chart,
@@ -189,7 +189,7 @@ class FoundadLayersAndK(FoundadAblation):
     def verdict(self, rows: Sequence[Row]) -> Verdict:
         values = gathered(rows, AUROC, "variant", "top")
         if not values:
-            raise DatasetError("rows with picture AUROC", "none", "give data with good and defective test pictures")
+            return Verdict((f"No row has {WORDS[AUROC]}.",), RULE)
         means = {key: fmean(found) for key, found in values.items()}
         best = max(means, key=lambda key: means[key])
         near = [f"{name} with K = {top}" for (name, top), mean in means.items() if mean >= means[best] - LEAST]

@@ -42,7 +42,7 @@ RECOGNISED, MODEL, SPEED, MEMORY = "recognised", "model_mb", "scans_per_second",
 WITHIN = 0.02  # one model for all may lose so much against one a category
 RIGHT = 0.98  # of the categories must be recognised
 ALL, EACH = "one model for all", "one a category"
-PAIR = ("dataset", "category", "shots", "seed")
+TESTED = ("dataset", "category", "shots", "seed")  # what rows share of models that learned from other categories
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,6 @@ class MultimodalCost(Multimodal):
     `timed` test scans are inspected one by one for time and memory, in a process of their own or not (`own_process`).
     """
 
-    KEY: ClassVar[tuple[str, ...]] = Multimodal.KEY
     MEASURES: ClassVar[tuple[str, ...]] = (*Multimodal.MEASURES, SPEED, MODEL, RECOGNISED, *GIVEN.values())
     QUESTION: ClassVar[str] = "What do memory and time buy, and what does one model for all categories lose?"
     SOURCE: ClassVar[str] = (
@@ -220,7 +219,7 @@ def _costs(name: str, rows: Sequence[Row]) -> list[str]:
 def _unified(name: str, named: Sequence[Row]) -> list[str]:
     sentences = []
     for measure in SHOWN:
-        found = paired(named, measure, _is(f"{name}, {ALL}"), _is(f"{name}, {EACH}"), PAIR)
+        found = paired(named, measure, _is(f"{name}, {ALL}"), _is(f"{name}, {EACH}"), TESTED)
         if found.pairs:
             far = "is within" if abs(found.mean) <= WITHIN else f"{'gains' if found.mean > 0 else 'loses'} more than"
             sentences.append(f"{found.mean:+.3f} {WORDS[measure]} ({far} {WITHIN:g})")

@@ -13,7 +13,7 @@ from blemish.research.experiments.base import Row
 from blemish.research.experiments.comparisons import Variant
 from blemish.research.experiments.multimodal import TEXTUAL, Multimodal
 
-# What each set of prompts (`Needs.text`) is called in the published table; None: no sentences at all.
+# What each set of prompts (`Needs.prompts`) is called in the published table; None: no sentences at all.
 NAMES = {
     None: "no sentences",
     "object": "object-conditioned",

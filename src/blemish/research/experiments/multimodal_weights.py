@@ -26,11 +26,9 @@ from blemish.research.experiments.base import (
     gathered,
     places,
 )
-from blemish.research.experiments.comparisons import AUPRO, AUPRO_1, AUROC, WORDS, Variant, with_settings
+from blemish.research.experiments.comparisons import AUPRO, AUPRO_1, AUROC, PAIR, WORDS, Variant, with_settings
 from blemish.research.experiments.multimodal import FUSED, SHOWN, TEXTUAL, Multimodal, View, published_table
 from blemish.research.experiments.verdicts import LEAST, RULE, compared, paired
-
-PAIR = ("dataset", "category", "shots", "seed")
 
 
 @dataclass(frozen=True, kw_only=True)

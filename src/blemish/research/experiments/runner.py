@@ -11,7 +11,8 @@ from typing import Any
 
 from blemish import __version__
 from blemish.errors import SettingsError
-from blemish.evaluation import CategoryData, SharedEncoders
+from blemish.evaluation import CategoryData, Run, SharedEncoders
+from blemish.evaluation.runs import check_names
 from blemish.registry import EXPERIMENTS, lookup, resolve
 from blemish.research.experiments.base import Cell, Experiment, Row, Tools
 from blemish.research.experiments.row_store import RowStore, key_text
@@ -41,6 +42,7 @@ class ExperimentRunner:
         settings = {**experiment.common, "blemish": __version__}
         self.store = RowStore(folder, name, experiment.KEY, experiment.MEASURES, settings).open()
         given = [*categories, *experiment.own_categories(folder, categories)]
+        check_names([Run((category,), "") for category in given])
         planned: dict[str, Cell] = {}  # several options may mean the same cell: more shots than there are pictures
         for cell in experiment.cells(given):
             planned.setdefault(key_text(cell.key), cell)
@@ -53,6 +55,11 @@ class ExperimentRunner:
     def finished(self) -> int:
         """Planned cells whose rows are there."""
         return len(self.cells) - len(self.waiting)
+
+    @property
+    def rows(self) -> list[Row]:
+        """All finished rows, as a page shows them; see `told_apart`."""
+        return told_apart(self.store.rows)
 
     def run(self, progress: Progress, executor: Executor | None = None) -> None:
         """Measure the cells that wait, several at a time by an `executor`, else one by one.
@@ -93,14 +100,18 @@ class ExperimentRunner:
             raise
 
     def _refuse_other_encoders(self) -> None:
-        """Raise SettingsError where a variant has rows by another encoder than "auto" means now."""
-        named = [cell.key for cell in self.cells if "variant" in cell.key]
+        """Raise SettingsError where a method has rows by another encoder than "auto" means now.
+
+        An experiment that compares encoders without naming variants after them has rows of each.
+        """
+        compares = hasattr(self.experiment, "encoders")
+        named = [cell.key for cell in self.cells if "variant" in cell.key or not compares]
         before = [json.loads(key) for key in self.store.alike(named, {"encoder", "image_size", "data"})]
-        meant = {(key["variant"], key["seed"]): key["encoder"] for key in named}
+        meant = {(method_of(key), key["seed"]): key["encoder"] for key in named}
         for key in before:
-            if key["encoder"] != (now := meant[key["variant"], key["seed"]]):
+            if key["encoder"] != (now := meant[method_of(key), key["seed"]]):
                 raise SettingsError(
-                    f"{key['variant']} by the encoder {key['encoder']}, as in the rows in {shown(self.folder)}",
+                    f"{method_of(key)} by the encoder {key['encoder']}, as in the rows in {shown(self.folder)}",
                     f"by {now}",
                     "bring that encoder back, or name another folder with -o",
                 )
@@ -114,6 +125,22 @@ def rows_of(cell: Cell) -> list[Row]:
     """The rows of a cell, measured by a process that shares nothing with others."""
     with SharedEncoders() as encoders:
         return list(cell.compute(Tools(encoders, lambda done, total, facts: None)))
+
+
+def told_apart(rows: Sequence[Row]) -> list[Row]:
+    """The rows, with the dataset in the name of a category that several datasets have: means are over seeds alone."""
+    datasets: dict[str, set[str]] = {}
+    for row in rows:
+        datasets.setdefault(str(row["category"]), set()).add(str(row["dataset"]))
+    return [
+        {**row, "category": f"{row['dataset']}/{row['category']}"} if len(datasets[str(row["category"])]) > 1 else row
+        for row in rows
+    ]
+
+
+def method_of(key: Mapping[str, Any]) -> str:
+    """What of a cell's key names its method."""
+    return str(key.get("variant", key.get("detector")))
 
 
 def name_of(cell: Cell) -> str:

@@ -181,11 +181,12 @@ class ZeroShotPrompts(Experiment):
 
     def verdict(self, rows: Sequence[Row]) -> Verdict:
         sentences = []
-        values = {key[0]: found for key, found in gathered(rows, "image_auroc", "variant").items()}
-        if values:
-            sentences.append(f"By mean picture AUROC: {ranked(values)}.")
+        for words, own in by_encoder(rows).items():
+            if values := {key[0]: found for key, found in gathered(own, "image_auroc", "variant").items()}:
+                sentences.append(f"By mean picture AUROC{words}: {ranked(values)}.")
+        kinds = {str(row["variant"]) for row in rows}
         for measure, words in WORDS.items():
-            for kind in [name for name in (NAMED, OWN) if name in values]:
+            for kind in [name for name in (NAMED, OWN) if name in kinds]:
                 found = paired(
                     rows,
                     measure,
@@ -194,7 +195,7 @@ class ZeroShotPrompts(Experiment):
                     PAIR,
                 )
                 sentences.append(compared(kind, GENERIC, found, words))
-        for kind, means in by_variant(rows, "separation").items():
+        for kind, means in by_variant(with_encoders(rows), "separation").items():
             failing = [name for name, value in means.items() if value < SEPARATES]
             told = f"do not separate {', '.join(failing)}" if failing else "separate every product"
             sentences.append(f"Sentences of the kind '{kind}' {told}.")
@@ -205,6 +206,7 @@ class ZeroShotPrompts(Experiment):
         return Verdict(tuple(sentences), rule)
 
     def tables(self, rows: Sequence[Row]) -> list[Matrix]:
+        rows = with_encoders(rows)
         found = [
             matrix(rows, "image_auroc", "category", "variant", "Picture AUROC"),
             matrix(rows, "pixel_auroc", "category", "variant", "Pixel AUROC"),
@@ -216,9 +218,10 @@ class ZeroShotPrompts(Experiment):
 
     def charts(self, rows: Sequence[Row]) -> list[Chart]:
         return [
-            BarChart(words, {key[0]: values for key, values in gathered(rows, measure, "variant").items()})
+            BarChart(f"{words}{encoder}", {key[0]: values for key, values in found.items()})
             for measure, words in (*WORDS.items(), ("pixel_auroc", "pixel AUROC"))
-            if gathered(rows, measure, "variant")
+            for encoder, own in by_encoder(rows).items()
+            if (found := gathered(own, measure, "variant"))
         ]
 
     def notes(self, rows: Sequence[Row]) -> list[str]:
@@ -234,6 +237,17 @@ class ZeroShotPrompts(Experiment):
         if not gathered(rows, "pixel_auroc", "variant"):
             sentences.append("These pictures come without masks, so that nothing is known of patches on defects.")
         return sentences
+
+
+def by_encoder(rows: Sequence[Row]) -> dict[str, list[Row]]:
+    """The rows of each encoder, by the words that name it beside others; by none where there is one."""
+    names = list(dict.fromkeys(str(row["encoder"]) for row in rows))
+    return {f" of {name}" if names[1:] else "": [row for row in rows if row["encoder"] == name] for name in names}
+
+
+def with_encoders(rows: Sequence[Row]) -> list[Row]:
+    """The rows, with the encoder in the name of the category where there are several: no mean is over encoders."""
+    return [{**row, "category": f"{row['category']}{words}"} for words, own in by_encoder(rows).items() for row in own]
 
 
 def by_variant(rows: Sequence[Row], measure: str) -> dict[str, dict[str, float]]:
