@@ -16,6 +16,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from blemish.detectors.hybrid import Hybrid
+
 ROOT = Path(__file__).resolve().parent.parent
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
 BLOCK = re.compile(r"^```python[^\n]*\n(.*?)^```", re.MULTILINE | re.DOTALL)
@@ -47,7 +49,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 # Small stand-ins for packages that are not installed: they check what they are called with (tests/stubs).
 STUBS = [str(folder) for folder in sorted((ROOT / "tests" / "stubs").iterdir()) if find_spec(folder.name) is None]
 QUICK = str(ROOT / "tests" / "small_default")
-ON_THEIR_OWN_PICTURES = ("01", "03", "05")  # the others take as long, and are given a folder below
+ON_THEIR_OWN_PICTURES = ("01", "05")  # the others take as long, and are given a folder below
 
 
 def run(example: Path, *arguments: object) -> str:
@@ -104,7 +106,15 @@ def test_examples_run_on_the_solar_cells(example: Path) -> None:
     assert run(example)
 
 
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In this process what `QUICK` is in others."""
+    monkeypatch.setattr(Hybrid, "image_size", 224)
+    monkeypatch.setitem(Hybrid.__init__.__kwdefaults__, "image_size", 224)
+
+
 @pytest.mark.slow
+@pytest.mark.usefixtures("quick")
 @pytest.mark.parametrize(
     ("number", "arguments", "words"),
     [
@@ -114,11 +124,28 @@ def test_examples_run_on_the_solar_cells(example: Path) -> None:
         ("04", ("good", "more"), "after: limit"),
         ("06", ("good", "bad.png"), "outlier -"),
         ("07", ("good", "bad.png"), "200 defective\n422 expected"),
-        ("08", ("good", "bad.png", "missing.png"), "bad.png defective"),
-        ("11", ("good", "bad.png"), "0 defective"),
     ],
 )
-def test_examples_run_on_a_folder_of_yours(folder: Path, number: str, arguments: tuple[str, ...], words: str) -> None:
+def test_examples_run_on_a_folder_of_yours(
+    folder: Path,
+    number: str,
+    arguments: tuple[str, ...],
+    words: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    globals_of(monkeypatch, number, *(folder / argument for argument in arguments))
+    assert words in capsys.readouterr().out
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("number", "arguments", "words"),
+    [("08", ("good", "bad.png", "missing.png"), "bad.png defective"), ("11", ("good", "bad.png"), "0 defective")],
+)
+def test_examples_run_beside_packages_that_may_be_stubs(
+    folder: Path, number: str, arguments: tuple[str, ...], words: str
+) -> None:
     (example,) = (path for path in EXAMPLES if path.name.startswith(number))
     assert words in run(example, *(folder / argument for argument in arguments))
 
@@ -131,6 +158,7 @@ def globals_of(monkeypatch: pytest.MonkeyPatch, number: str, *arguments: object)
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("quick")
 def test_regions_are_fields_of_detections(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As supervision checks them: one row, mask and value for each, and what is called data as long as they are."""
     made = globals_of(monkeypatch, "09", folder / "good", folder / "bad.png")
@@ -148,6 +176,7 @@ def test_regions_are_fields_of_detections(folder: Path, monkeypatch: pytest.Monk
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("quick")
 def test_samples_of_fiftyone_hold_relative_boxes_and_an_image_of_the_map(
     folder: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

@@ -69,7 +69,7 @@ def test_image_score_is_equation_7() -> None:
     other = features(3, seed=1)
     scores = detector.score(other)
     bank = detector.patches_[""].double().numpy()
-    for image, got in zip(detector._patches(other).double().numpy(), scores.images, strict=True):
+    for image, got in zip(detector.patches(other).double().numpy(), scores.images, strict=True):
         patches = image.reshape(-1, image.shape[-1])
         distances = np.array([[math.dist(p, m) for m in bank] for p in patches])
         test = int(distances.min(1).argmax())

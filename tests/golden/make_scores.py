@@ -42,11 +42,11 @@ ENCODERS = {
     "text-guided": f"{TRANSFORMER}+points-surface",
 }
 SCANS = ("btf", "cfm", "ast", "m3dm", "text-guided")
-LONG = ("components", "dinomaly", "foundad", "uniad")  # detectors that take long to learn
+LONG = ("anomalydino", "closeup-vit", "components", "dinomaly", "foundad", "subspace", "uniad")  # slow to learn
 GOOD = {"components": 10}  # good images of each kind, where a detector needs more than three
-QUICK = {"steps": 8}  # learning by gradient is cut short; every other setting is the default
+QUICK = {"steps": 4}  # learning by gradient is cut short; every other setting is the default
 PRECISION = "fp32"  # of encoders and of learning: by "auto" machines with instructions for bfloat16 answer otherwise
-SIZE, SCAN_SIZE, SMALL = 98, 84, 70  # pixels of images, of scans, and of images for those of LONG
+SIZE, SCAN_SIZE, SMALL = 98, 56, 56  # pixels of images, of scans, and of images for those of LONG
 ACROSS, RADIUS = 0.2, 0.06  # metres that a scan covers, of its dome
 
 

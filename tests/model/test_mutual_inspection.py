@@ -13,9 +13,14 @@ from PIL import Image
 
 import blemish
 from blemish import Failure, Prediction, Sample, Scan, inspect_mutually
+from blemish.detectors.hybrid import Hybrid, power_mean
+from blemish.encoders import automatic_encoder, build
 from blemish.errors import DatasetError, SettingsError
 from blemish.model import mutual_inspection
 from blemish.model.mutual_inspection import MutualInspection, learned_framing
+from blemish.model.mutual_settings import MutualSettings
+from blemish.numeric.pooling import SEVERAL_SHARES, image_score
+from blemish.numeric.standardise import STD_OFFSET
 from blemish.preprocessing.crop_to_part import PartFraming
 from blemish.types import Region
 
@@ -296,3 +301,42 @@ def test_impossible_settings_are_refused(wrong: dict[str, Any]) -> None:
 def test_it_is_public_and_lazily_loaded() -> None:
     assert blemish.inspect_mutually is inspect_mutually
     assert "MutualInspection" in dir(blemish)
+
+
+def test_two_encoders_compare_images_as_hybrid_compares_patches(part: Draw) -> None:
+    """Against plain loops; distances are of float32 cosines near 1."""
+    images = [part("stripes", seed=i, defective=i == 4) for i in range(8)]
+    found = judged(images, encoder="pixels+patches", framing="plain")
+    encoder, hybrid = found.encoder, Hybrid()
+    inputs = [found.framings[""].frame(image).encoder_input for image in images]
+    features = [hybrid.patches(encoder.encode(one[None])) for one in inputs]
+    halves = []
+    for half in ("local", "context"):
+        rows = [one[half][0].half().double() for one in features]  # (h, w, D) each
+        if half == "local":
+            std = torch.cat([one.flatten(0, 1) for one in rows]).std(0, correction=0)
+            rows = [one / (std + STD_OFFSET) for one in rows]
+        units = [torch.nn.functional.normalize(one, dim=-1) for one in rows]
+        maps = []
+        for i, one in enumerate(units):
+            others = [torch.cdist(one.flatten(0, 1), units[j].flatten(0, 1)).amin(1) for j in range(8) if j != i]
+            maps.append(torch.stack(others).sort(0).values[:2].mean(0).view(one.shape[:2]))
+        unit = np.median([image_score(one.numpy(), SEVERAL_SHARES) for one in maps])
+        halves.append([one / unit for one in maps])
+    for i, (local, context) in enumerate(zip(*halves, strict=True)):
+        expected = power_mean([local[None], context[None]])[0].numpy()
+        np.testing.assert_allclose(found.scores[i].patches, expected, rtol=2e-3)
+        assert found.scores[i].score == pytest.approx(image_score(expected, SEVERAL_SHARES), rel=2e-3)
+    assert max(range(8), key=lambda i: found.scores[i].score) == 4
+
+
+def test_steps_are_the_papers_or_those_of_two_encoders_but_for_what_is_given() -> None:
+    one, two = MutualSettings.of({"encoder": "pixels"}), MutualSettings.of({"encoder": "pixels+patches"})
+    assert (one.image_size, one.neighbourhoods, one.pooling, one.ranks) == (336, (1, 3, 5), "max", (1, 2, 3))
+    assert (two.image_size, two.neighbourhoods, two.ranks) == (512, (1,), ())
+    assert two.pooling == Hybrid().pooling
+    given = MutualSettings.of({"encoder": "pixels+patches", "image_size": 96, "ranks": (1, 2)})
+    assert (given.image_size, given.neighbourhoods, given.ranks) == (96, (1,), (1, 2))
+    as_object = MutualSettings.of({"encoder": build("pixels+patches", device="cpu")})
+    assert as_object.ranks == ()
+    assert MutualSettings().encoder_name == automatic_encoder()

@@ -123,6 +123,10 @@ class Hybrid(Configurable):
         """As `score`, by products with both whole banks."""
         return self._joined(features, lambda bank, own: bank.graph_scores(own, category), (category,))
 
+    def patches(self, features: Features) -> dict[str, Tensor]:
+        """As `PatchCore`, `(B, h, w, D)` of either half on its own grid."""
+        return {half: bank.patches(as_rgb_features(features, half)) for half, bank in self._banks.items()}
+
     def can_leave_out(self, category: str) -> bool:
         """As `PatchCore`, of both banks."""
         return all(bank.can_leave_out(category) for bank in self._banks.values())
@@ -147,9 +151,8 @@ class Hybrid(Configurable):
         for half, bank in self._banks.items():
             distances = score(bank, as_rgb_features(features, half)).patches  # (B, h, w)
             units = distances.new_tensor([self.units_[half][name] for name in names])  # (B,) or (1,)
-            scaled.append((distances / units[:, None, None])[..., None])  # (B, h, w, 1)
-        both = torch.cat(resize_to_finest(scaled), dim=-1)  # (B, h, w, 2)
-        return PatchScores(both.pow(EXPONENT).mean(-1).pow(1 / EXPONENT))
+            scaled.append(distances / units[:, None, None])  # (B, h, w)
+        return PatchScores(power_mean(scaled))
 
     def _scores_of_left_out(self, batches: Iterable[Batch]) -> dict[tuple[str, str], list[float]]:
         """Scores by half and category of up to `MEASURED_ON` normal images, each by a bank without it.
@@ -207,6 +210,12 @@ class Hybrid(Configurable):
     def _check_fitted(self) -> None:
         if not hasattr(self, "units_"):
             raise NotFittedError("banks that have learned", "empty ones", "call fit first")
+
+
+def power_mean(scaled: Sequence[Tensor]) -> Tensor:
+    """Distances of both halves, each `(B, h, w)` on its own grid and in its own unit, as one on the finer grid."""
+    both = torch.cat(resize_to_finest([one[..., None] for one in scaled]), dim=-1)  # (B, h, w, 2)
+    return both.pow(EXPONENT).mean(-1).pow(1 / EXPONENT)
 
 
 def has_turned(rows: BankRows) -> bool:

@@ -113,7 +113,7 @@ class PatchCore(Configurable):
         collected: dict[str, CollectedPatches] = {}
         images: dict[str, list[Tensor]] = {}  # patches (h, w, D) that the background is learned from
         for batch, shown, originals in numbered(batches):
-            every = self._patches(batch.features)  # (B, h, w, D)
+            every = self.patches(batch.features)  # (B, h, w, D)
             judged = judged_patches(every, batch.features)  # (N, D) each
             for name, patches, rows, image, is_original in zip(
                 categories_of(batch.features), every, judged, shown, originals, strict=True
@@ -151,7 +151,7 @@ class PatchCore(Configurable):
         """As `score`, by products with the whole bank (see numeric/dense_neighbours.py)."""
         category = self.category_for(category)
         bank = self.banks_[category]
-        patches = self._patches(features)  # (B, h, w, D)
+        patches = self.patches(features)  # (B, h, w, D)
         rows = self._scaled(category, patches.flatten(0, 2))  # (B·h·w, D)
         distance, index = nearest_distances(bank, rows)  # (B·h·w, 1) each
         grid = distance.view(patches.shape[:3])  # (B, h, w)
@@ -205,7 +205,7 @@ class PatchCore(Configurable):
 
     def _score(self, features: Features, bank_of: Callable[[str, torch.device], Neighbours]) -> PatchScores:
         scores, images = [], []
-        every = self._patches(features)  # (B, h, w, D)
+        every = self.patches(features)  # (B, h, w, D)
         ignored = features.ignored_on(every.shape[1:3])  # (B, h, w)
         for i, (name, patches) in enumerate(zip(categories_of(features), every, strict=True)):  # (h, w, D)
             category = self.category_for(name)
@@ -244,8 +244,8 @@ class PatchCore(Configurable):
         self._check_fitted()
         return matching_category(name, self.banks_)
 
-    def _patches(self, features: Features) -> Tensor:
-        """Patches `(B, h, w, D)` on one grid."""
+    def patches(self, features: Features) -> Tensor:
+        """What a bank holds of images before channels are standardised: patches `(B, h, w, D)` on one grid."""
         return concatenate_layers(features.layers[RGB], self.neighbourhood_size, self.grid, self.unit_layers)
 
     def _scaled(self, category: str, rows: Tensor) -> Tensor:

@@ -24,6 +24,7 @@ from blemish.data.duplicates import fingerprint
 from blemish.data.full_scale import FullScale, learn_full_scale
 from blemish.data.loading import ImageInputs, samples_of
 from blemish.data.samples import as_rgb, batch_of
+from blemish.detectors.hybrid import Hybrid, power_mean
 from blemish.encoders.base import Encoder
 from blemish.errors import BlemishError, DatasetError, DataWarning, WeightsError
 from blemish.model.category_recognition import Recognised
@@ -40,6 +41,7 @@ from blemish.numeric.mutual_scoring import (
     reranked,
 )
 from blemish.numeric.pooling import image_scores
+from blemish.numeric.standardise import channel_scale
 from blemish.preprocessing.crop_to_part import PartFraming, box
 from blemish.preprocessing.foreground import find_part
 from blemish.preprocessing.framing import MOST_IMAGES, Framing, build_framing
@@ -330,16 +332,20 @@ def scored(
             for i in own:
                 encoded.add(as_rgb(images[i]))
                 steps.add("encoding pictures", 0.4, 1)
-            patches = mutual_patch_scores(
-                encoded.grids,
-                encoded.layer_of,
-                settings.neighbourhoods,
-                device=str(getattr(encoder, "device", "cpu")),
-                progress=comparing(steps, len(own)),
-            )
+            compared = [
+                mutual_patch_scores(
+                    encoded.grids(half),
+                    partial(encoded.layer_of, half),
+                    settings.neighbourhoods,
+                    device=str(getattr(encoder, "device", "cpu")),
+                    progress=comparing(steps, len(own) / len(encoded.halves)),
+                )
+                for half in encoded.halves
+            ]
+        patches = compared[0] if len(compared) == 1 else joined(compared, settings.pooling)
         if not all(np.isfinite(one).all() for one in patches):
             raise WeightsError("finite patch scores", "NaN or infinite ones", "check the encoder's weights")
-        raw = np.array([image_scores(one[None], settings.pooling)[0] for one in patches])  # (n,)
+        raw = pooled(patches, settings.pooling)  # (n,)
         scores = reranked(raw, np.stack(encoded.whole), settings.ranks)
         seconds = (time.perf_counter() - started) / len(own)
         for i, score, own_patches, size in zip(own, scores, patches, encoded.input_sizes, strict=True):
@@ -347,7 +353,25 @@ def scored(
     return found
 
 
-def comparing(steps: Steps, images: int) -> Callable[[float], None]:
+def joined(compared: Sequence[Sequence[np.ndarray]], pooling: str) -> list[np.ndarray]:
+    """Patch scores `(h, w)` of the halves of two joined encoders, n images each, joined as `Hybrid` joins distances.
+
+    The unit of a half is what its median image scores.
+    """
+    units = [max(float(np.median(pooled(half, pooling))), 1e-12) for half in compared]
+    images = zip(*compared, strict=True)
+    return [
+        power_mean([torch.from_numpy(one)[None] / unit for one, unit in zip(image, units, strict=True)])[0].numpy()
+        for image in images
+    ]
+
+
+def pooled(patches: Sequence[np.ndarray], pooling: str) -> np.ndarray:
+    """The image scores `(n,)` of patch scores `(h, w)` each."""
+    return np.array([image_scores(one[None], pooling)[0] for one in patches])
+
+
+def comparing(steps: Steps, images: float) -> Callable[[float], None]:
     """What turns the share of compared pairs of a group into progress; rarely, as pairs are many."""
     told = 0.0
 
@@ -361,30 +385,60 @@ def comparing(steps: Steps, images: int) -> Callable[[float], None]:
 
 
 class EncodedGroup:
-    """The images of a group as their encoder's normalised layers, in float16 in a store.
+    """The images of a group as layers of patches, in float16 in a store.
 
-    `grids` are each image's layers' (height, width); `whole` one vector `(D,)` for each image as a whole: what the
-    encoder says of it, or else the mean of its deepest layer; `input_sizes` what the encoder saw, (height, width).
+    The layers of one encoder are normalised and compared one by one. Two joined encoders are compared as `Hybrid` does:
+    each gives one layer, a half, and the channels of the first are standardised over the group. `halves` are the layers
+    that are compared on one scale; `whole` is one vector `(D,)` for each image: what the encoder says of it as a whole,
+    or else the mean of its deepest layer; `input_sizes` are what the encoder saw, (height, width).
     """
 
     def __init__(self, encoder: Encoder, framing: Framing, store: ArrayStore) -> None:
         self.encoder, self.framing, self.store = encoder, framing, store
-        self.grids: list[list[tuple[int, int]]] = []
+        self.hybrid = Hybrid() if CONTEXT in encoder.modalities else None
         self.whole: list[np.ndarray] = []
         self.input_sizes: list[tuple[int, int]] = []
+        self._grids: list[list[tuple[int, int]]] = []
 
     def add(self, image: np.ndarray) -> None:
         """Frame and encode one more image `(H, W, 3)` uint8."""
         pixels = self.framing.frame(image).encoder_input
         features = self.encoder.encode(batch_of([pixels]))
-        layers = [layer[0] for name in (RGB, CONTEXT) for layer in features.layers.get(name, ())]  # (h, w, D) each
+        if self.hybrid is None:
+            layers = [layer_normalised(layer[0]) for layer in features.layers[RGB]]  # (h, w, D) each
+        else:
+            layers = [patches[0] for patches in self.hybrid.patches(features).values()]
         for layer in layers:
-            self.store.add(layer_normalised(layer).half().cpu().numpy())
-        self.grids.append([(layer.shape[0], layer.shape[1]) for layer in layers])
+            self.store.add(layer.half().cpu().numpy())
+        self._grids.append([(layer.shape[0], layer.shape[1]) for layer in layers])
         described = features.layers[WHOLE][0] if WHOLE in features.layers else features.layers[RGB][-1]
         self.whole.append(described[0].float().mean(dim=(0, 1)).cpu().numpy())
         self.input_sizes.append((pixels.shape[0], pixels.shape[1]))
 
-    def layer_of(self, image: int, layer: int) -> Tensor:
+    @property
+    def halves(self) -> list[range]:
+        """The layers that are compared on one scale: all of one encoder, or one of each of two."""
+        layers = len(self._grids[0])
+        return [range(layers)] if self.hybrid is None else [range(i, i + 1) for i in range(layers)]
+
+    def grids(self, half: range) -> list[list[tuple[int, int]]]:
+        """Each image's layers' (height, width), in patches."""
+        return [[own[layer] for layer in half] for own in self._grids]
+
+    def layer_of(self, half: range, image: int, layer: int) -> Tensor:
         """One layer `(h, w, D)` float32 of one image; all images have as many layers."""
-        return torch.from_numpy(self.store[image * len(self.grids[0]) + layer]).float()
+        found = self._stored(image, half[layer])
+        return found / self._scale if self.hybrid is not None and half[layer] == 0 else found
+
+    def _stored(self, image: int, layer: int) -> Tensor:
+        return torch.from_numpy(self.store[image * len(self._grids[0]) + layer]).float()
+
+    @cached_property
+    def _scale(self) -> Tensor:
+        """What the channels of the first half are divided by, `(D,)`."""
+        count, total, squares = 0, torch.zeros(1), torch.zeros(1)
+        for image in range(len(self._grids)):
+            rows = self._stored(image, 0).flatten(0, 1).double()  # (h·w, D)
+            count, total, squares = count + len(rows), total + rows.sum(0), squares + rows.square().sum(0)
+        variance = squares / count - (total / count).square()  # (D,)
+        return channel_scale(variance.clamp_min(0).sqrt()).float()
