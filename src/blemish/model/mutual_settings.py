@@ -26,9 +26,9 @@ SCAN = "scan"  # the framing of scans, whose points are not compared
 # What two joined encoders have instead of the paper's steps: what `hybrid` has. With small defects made up on good
 # training images of nine products they rank better by .1 (benchmarks/musc.py choose).
 OF_TWO: Mapping[str, Any] = {
-    "image_size": Hybrid().image_size,
+    "image_size": Hybrid.image_size,
     "neighbourhoods": (1,),
-    "pooling": Hybrid().pooling,
+    "pooling": Hybrid.pooling,
     "ranks": (),
 }
 
