@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import json
 import os
+import warnings
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from batch_parts import light, write_files
+from PIL import Image
 
 from blemish.batch import run_batch, unique
 from blemish.batch.files import filesystem_of, local_path, uri_of
-from blemish.batch.source import InputReader, entries_of, write_input
+from blemish.batch.inspecting import sample_of
+from blemish.batch.source import Entry, InputReader, entries_of, write_input
 from blemish.batch.unique import UniqueTexts
-from blemish.errors import BlemishError, DatasetError
+from blemish.data.samples import image_of
+from blemish.errors import BlemishError, DatasetError, DataWarning
+from blemish.types import Sample
 
 
 def png(path: Path) -> None:
@@ -60,6 +66,49 @@ def test_a_pattern_passes_over_results_and_takes_each_picture_once(tmp_path: Pat
         assert {"1.png", "gone.png"} <= {one[0] for one in entries_of(source)}
     overlays = list(entries_of(f"{tmp_path}/results/_overlays/**/*.jpg"))  # they are asked for
     assert [one[0] for one in overlays] == ["000000/1.jpg"]
+
+
+def test_a_pattern_reads_each_folder_once_as_a_folder_does(tmp_path: Path) -> None:
+    """Links in a circle would name a picture forty times over, and two circles never end."""
+    for name in ("line/a/1.png", "line/b/2.png", "line/.trash/3.png", "elsewhere/4.png"):
+        png(tmp_path / name)
+    (tmp_path / "line/a/up").symlink_to("..")
+    (tmp_path / "line/b/up").symlink_to("..")
+    (tmp_path / "line/linked").symlink_to(tmp_path / "elsewhere")
+    wanted = ["a/1.png", "b/2.png", "linked/4.png"]
+    for source in ("line", "line/**", "line/**/*.png"):
+        assert [one[0] for one in entries_of(str(tmp_path / source))] == wanted
+    assert [one[0] for one in entries_of(f"{tmp_path}/li?e/**/[12].png")] == ["line/a/1.png", "line/b/2.png"]
+
+
+def test_points_without_a_picture_are_counted(tmp_path: Path) -> None:
+    png(tmp_path / "line" / "a.png")
+    for name in ("line/points.npz", "rest/xyz/points.npz"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        np.savez(tmp_path / name, xyz=np.full((6, 5, 3), 0.1, np.float32), rgb=np.zeros((6, 5, 3), np.uint8))
+    png(tmp_path / "rest" / "rgb" / "b.png")
+    notes: list[str] = []
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DataWarning)
+        assert [one[0] for one in entries_of(str(tmp_path), None, notes)] == ["line/a.png", "rest/rgb/b.png"]
+    assert any("1 without a picture, of points alone, was left out" in note for note in notes)
+
+
+def test_a_uri_names_the_page_of_a_file(tmp_path: Path) -> None:
+    memory = pytest.importorskip("fsspec").filesystem("memory")
+    first, *rest = (Image.new("L", (4, 3), level) for level in (10, 20))
+    first.save(tmp_path / "a b.tif", save_all=True, append_images=rest)
+    memory.pipe("/stacks/a b.tif", (tmp_path / "a b.tif").read_bytes())
+    for uri in (str(tmp_path / "a b.tif"), (tmp_path / "a b.tif").as_uri(), "memory://stacks/a%20b.tif"):
+        sample = sample_of(Entry(0, "a", f"{uri}#2"))
+        assert isinstance(sample, Sample)
+        assert image_of(sample)[0, 0].tolist() == [20, 20, 20]
+
+
+def test_a_category_of_a_list_may_be_the_number_0(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text('{"uri": "a.png", "category": 0, "id": 0}\n{"uri": "b.png", "category": ""}\n')
+    found = list(entries_of(str(tmp_path / "a.jsonl")))
+    assert [(one[0], one[2]) for one in found] == [("0", "0"), ("b.png", None)]
 
 
 def test_the_category_of_a_dataset_is_recognised_as_when_it_is_inspected(tmp_path: Path) -> None:

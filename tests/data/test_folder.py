@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from blemish.data import inspection_samples, load_dataset, normal_samples
+from blemish.data.files import existing_folder
 from blemish.data.folder import find_inspection, find_normal
 from blemish.errors import DatasetError
 
@@ -231,6 +232,33 @@ def test_each_page_of_a_tiff_can_be_a_sample(tmp_path: Path, write: Write) -> No
         str(tmp_path / "part" / "b.png"),
     ]
     assert len(inspection_samples(tmp_path / "part")) == 2
+    damaged = tmp_path / "part" / "c.tif"  # it is for loading to say what is wrong with it
+    damaged.write_bytes(b"II*\0" + b"no picture" * 9)
+    assert [s.name for s in find_inspection(tmp_path / "part", pages=True).samples][-1] == str(damaged)
+
+
+def test_what_a_user_puts_into_a_category_is_a_folder_like_any_other(tmp_path: Path, write: Write) -> None:
+    for name in ("train/good", "test/bent"):
+        write(tmp_path / "nut" / name / "rgb" / "0.png")
+    for name in ("flat/1.png", "flat/1_mask.png", "new/rgb/2.png", "3.png"):
+        write(tmp_path / "nut" / name)
+    (tmp_path / "nut/new/xyz").mkdir()
+    points = tmp_path / "nut/new/xyz/2.npy"
+    np.save(points, np.full((6, 5, 3), 0.1, np.float32))
+    assert [s.image for s in inspection_samples(tmp_path / "nut/flat")] == [tmp_path / "nut/flat/1.png"]
+    assert [s.points for s in inspection_samples(tmp_path / "nut/new")] == [points]
+    assert [s.image for s in inspection_samples(tmp_path / "nut/3.png")] == [tmp_path / "nut/3.png"]
+    with pytest.raises(DatasetError, match="masks of defects beside them"):
+        normal_samples(tmp_path / "nut/flat")
+
+
+def test_a_folder_that_may_not_be_read_is_not_called_absent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(path: Path, **_: object) -> None:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr("blemish.data.files.os.stat", refuse)
+    with pytest.raises(DatasetError, match="permission denied; give this user the right"):
+        existing_folder(tmp_path)
 
 
 def test_an_empty_path_is_an_error_everywhere(tmp_path: Path, write: Write, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import struct
 import subprocess
 import sys
@@ -13,7 +14,7 @@ import pytest
 from PIL import Image, ImageOps
 
 from blemish.data.images import fit_size, load_image, load_mask, resize_image
-from blemish.data.readers.base import MAX_PIXELS, pixel_limit
+from blemish.data.readers.base import MAX_PIXELS, check_file, pixel_limit
 from blemish.errors import ImageError, SettingsError
 
 
@@ -259,6 +260,15 @@ def test_truncated_files_are_refused_by_name(tmp_path: Path, suffix: str, share:
         load_mask(path)
 
 
+def test_a_disk_that_fails_is_not_called_an_absent_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(path: Path) -> None:
+        raise OSError(errno.EIO, "Input/output error", str(path))
+
+    monkeypatch.setattr("blemish.data.readers.base.os.stat", fail)
+    with pytest.raises(ImageError, match=r"a\.png'; got Input/output error; check the disk"):
+        check_file(tmp_path / "a.png")
+
+
 def test_other_unreadable_files_are_refused_by_name(tmp_path: Path) -> None:
     (tmp_path / "empty.png").write_bytes(b"")
     (tmp_path / "text.png").write_text("not a picture at all\n" * 9)
@@ -448,6 +458,15 @@ def test_masks_are_what_is_not_black(tmp_path: Path) -> None:
         np.testing.assert_array_equal(mask, expected, err_msg=name)
     for array in (levels, expected, levels[..., None], np.dstack([levels] * 3)):
         np.testing.assert_array_equal(load_mask(array), expected)
+
+
+@pytest.mark.parametrize("kind", [np.uint8, np.uint16])
+def test_a_mask_in_a_file_whose_zero_is_white(tmp_path: Path, kind: type) -> None:
+    tifffile = pytest.importorskip("tifffile")
+    levels = np.zeros((4, 5), kind)
+    levels[1, 2], levels[3, 4] = 1, np.iinfo(kind).max
+    tifffile.imwrite(tmp_path / "a.tif", np.iinfo(kind).max - levels, photometric="miniswhite")
+    np.testing.assert_array_equal(load_mask(tmp_path / "a.tif"), levels > 0)
 
 
 def test_the_ringing_of_jpeg_is_no_defect(tmp_path: Path) -> None:

@@ -23,6 +23,12 @@ def test_a_mask_is_found_by_any_usual_name(name: str) -> None:
     assert mask_for(Path("00.jpg"), by_stem) is None
 
 
+def test_names_that_differ_in_case_alone_have_masks_of_their_own() -> None:
+    by_stem = masks_by_stem([Path("A_mask.png"), Path("a_mask.png"), Path("b_MASK.png")], Path())
+    found = [mask_for(Path(name), by_stem) for name in ("A.png", "a.png", "B.png")]
+    assert found == [Path("A_mask.png"), Path("a_mask.png"), Path("b_MASK.png")]
+
+
 def test_an_image_whose_own_name_ends_like_a_mask_keeps_its_own() -> None:
     files = [Path("a_label.png"), Path("a_label_mask.png"), Path("a.png")]
     by_stem = masks_by_stem(files, Path())

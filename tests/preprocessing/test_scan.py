@@ -1,14 +1,17 @@
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 import pytest
+from PIL import Image
 from scan_parts import heights, points_of, same
 
 from blemish.data.points import measured, resize_points
 from blemish.errors import ImageError, SettingsError
 from blemish.numeric.organised_points import spacing
 from blemish.preprocessing.ground_removal import keep_clusters, pad_square, remove_plane
-from blemish.preprocessing.scan import ScanFraming
+from blemish.preprocessing.scan import ScanFraming, _square_image, _square_points
 from blemish.scoring.anomaly_map import full_map
 from blemish.types import LEAST_MEASURED, Scan
 
@@ -321,3 +324,24 @@ def test_models_of_earlier_versions_frame_as_they_did() -> None:
     plain = ScanFraming(image_size=120, multiple=4, turn=False)
     assert same(again.frame(wedge(33)).encoder_input, new.frame(wedge(33)).encoder_input)
     assert same(earlier.frame(wedge(33)).encoder_input, plain.frame(wedge(33)).encoder_input)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 50), (300, 7), (7, 700), (64, 64), (90, 90), (40, 64)])
+def test_a_strip_is_padded_as_a_whole_square_would_be(size: tuple[int, int]) -> None:
+    rng = np.random.default_rng(0)
+    image = rng.integers(0, 256, (*size, 3), dtype=np.uint8)
+    points = rng.random((*size, 3), dtype=np.float32)
+    whole = Image.fromarray(pad_square(image)).resize((64, 64), Image.Resampling.BICUBIC)
+    np.testing.assert_array_equal(_square_image(image, 64), np.asarray(whole))
+    holes = resize_points(pad_square(points, fill=np.nan), (64, 64))
+    np.testing.assert_array_equal(_square_points(points, 64), holes)
+
+
+def test_the_memory_for_a_strip_grows_with_its_length_alone() -> None:
+    strip = Scan(np.zeros((16_000, 8, 3), np.uint8), np.ones((16_000, 8, 3), np.float32))
+    tracemalloc.start()
+    try:
+        ScanFraming(plane=False, clusters=False).frame(strip)
+        assert tracemalloc.get_traced_memory()[1] < 200e6  # a square of it has 3.8 GB
+    finally:
+        tracemalloc.stop()

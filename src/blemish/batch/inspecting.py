@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from blemish.batch.files import local_path, read_remote
+from blemish.batch.files import local_path, page_in, read_remote
 from blemish.batch.rows import Origin, Row, failure_row, row_of
 from blemish.batch.source import Entry
 from blemish.errors import BlemishError, ImageError, ModelError, OutputError, SettingsError
@@ -172,7 +172,7 @@ def sample_of(entry: Entry, full_scale: FullScale | None = None) -> Sample | Ble
     if path is not None:
         return Sample(path)
     try:
-        return Sample(load_image(read_remote(entry.uri), full_scale=full_scale))
+        return Sample(load_image(read_remote(entry.uri), full_scale=full_scale, page=page_in(entry.uri)))
     except BlemishError as error:
         return error
 

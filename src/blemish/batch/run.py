@@ -281,7 +281,7 @@ def _refuse_other(out: Path, old: Mapping[str, Any], new: Mapping[str, Any], ori
 
 
 def _refuse_foreign(out: Path) -> None:
-    """Raise OutputError for Parquet files that no run of ours wrote: they would be read as rows of the table."""
+    """Raise OutputError for anything that no run of ours wrote: readers would take a Parquet file for rows of it."""
     with output_errors(out):
         foreign = next((path for path in sorted(out.iterdir()) if not path.name.startswith((".", "_"))), None)
     if foreign is not None:

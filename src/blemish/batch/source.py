@@ -179,6 +179,8 @@ def _folder(path: Path, leave_out: Path | None, notes: list[str]) -> Iterator[Fo
     found = find_inspection(path)
     notes += found.contents.words()
     root = path if path.is_dir() else path.parent
+    if without := sum(sample.image is None for sample in found.samples):
+        notes.append(f"{without} without a picture, of points alone, {'was' if without == 1 else 'were'} left out")
     for sample in found.samples:
         if isinstance(sample.image, Path) and not _is_inside(sample.image, leave_out):
             yield id_of(Path(os.path.relpath(sample.image, root))), uri_of(sample.image), None
@@ -186,21 +188,42 @@ def _folder(path: Path, leave_out: Path | None, notes: list[str]) -> Iterator[Fo
 
 def _globbed(pattern: Path, leave_out: Path | None, notes: list[str]) -> Iterator[Found]:
     """The images that a pattern of local paths means ("**" stands for folders at any depth)."""
-    from blemish.data.files import FolderContents, is_image_file, is_image_name, is_output
-
-    def is_image(path: Path) -> bool:  # a broken link, too, as in a folder: it is reported, not lost
-        return is_image_file(path) if path.is_file() else path.is_symlink() and is_image_name(path.name)
+    from blemish.data.files import FolderContents, is_output
 
     fixed = Path(*_fixed_parts(pattern.parts))
-    found = sorted(set(glob.iglob(str(pattern), recursive=True)))  # several "**" come upon a file in several ways
-    paths = [path for path in map(Path, found) if not path.is_dir() and is_image(path)]
+    found, left_out = _matching(pattern)
+    paths = [Path(path) for path in sorted({str(path) for path in found})]
     folders = {path.parent for path in paths}
     below = {parent for folder in folders for parent in (folder, *folder.parents) if fixed in parent.parents}
-    left_out = {folder for folder in below if is_output(folder)}
+    left_out |= {folder for folder in below if is_output(folder)}
     notes += FolderContents(left_out=sorted(one for one in left_out if not _is_inside(one, leave_out))).words()
     for path in paths:
         if left_out.isdisjoint(path.parents) and not _is_inside(path, leave_out):
             yield id_of(Path(os.path.relpath(path, fixed))), uri_of(path), None
+
+
+def _matching(pattern: Path) -> tuple[list[Path], set[Path]]:
+    """The images that a pattern means, and the folders of models and results that were passed over on the way.
+
+    What "**" stands for is read as a folder is, each real folder once: links may lead in a circle.
+    """
+    from blemish.data.files import is_image_file, is_image_name, list_folder
+
+    def is_image(path: Path) -> bool:  # a broken link, too, as in a folder: it is reported, not lost
+        return is_image_file(path) if path.is_file() else path.is_symlink() and is_image_name(path.name)
+
+    if "**" not in pattern.parts:
+        return [path for path in map(Path, glob.iglob(str(pattern))) if not path.is_dir() and is_image(path)], set()
+    deep = pattern.parts.index("**")
+    wanted = _matcher("/".join(pattern.parts[deep:]))
+    found: list[Path] = []
+    left_out: set[Path] = set()
+    for root in map(Path, glob.iglob(str(Path(*pattern.parts[:deep])))):
+        if root.is_dir():
+            contents = list_folder(root)
+            found += [image for image in contents.images if wanted.fullmatch(image.relative_to(root).as_posix())]
+            left_out.update(contents.left_out)
+    return found, left_out
 
 
 def _remote_images(uri: str) -> Iterator[Found]:
@@ -258,20 +281,20 @@ def _manifest(source: str) -> Iterator[Found]:
     for rows in _rows_of(source):
         for row in rows:
             number += 1
-            uri = row.get("uri")
-            if uri is None or str(uri) == "":
+            uri = _text(row.get("uri"))
+            if uri is None:
                 raise DatasetError(
                     f"a uri in every row of '{shown(source)}'", f"none in row {number:,}", "fill the column uri"
                 )
-            place = str(uri)
+            place = uri
             if not is_uri(place) and not os.path.isabs(os.path.expanduser(place)):
                 place = f"{folder}/{quote(place)}" if is_elsewhere else os.path.join(folder, place)
-            identity, category = row.get("id"), row.get("category")
-            yield (
-                str(uri) if identity is None or str(identity) == "" else str(identity),
-                place,
-                str(category) if category else None,
-            )
+            yield _text(row.get("id")) or uri, place, _text(row.get("category"))
+
+
+def _text(value: object) -> str | None:
+    """What a cell of a manifest says, None where it is empty."""
+    return None if value is None else str(value) or None
 
 
 def _rows_of(source: str) -> Iterator[Sequence[Mapping[str, Any]]]:

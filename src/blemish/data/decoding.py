@@ -82,14 +82,14 @@ def pages_of(path: Path | str) -> list[Path]:
     if page is not None:
         return [Path(f"{path}#{page}")]
 
-    def count() -> int:
+    def numbers() -> list[int]:
         with path.open("rb") as file:
             is_tiff = file.read(4) in tiff.MAGIC
             file.seek(0)
-            return tiff.count_pages(file) if is_tiff else 1
+            return tiff.page_numbers(file) if is_tiff else [1]
 
-    found = guarded(shown(path), count)
-    return [path] if found == 1 else [Path(f"{path}#{page}") for page in range(1, found + 1)]
+    found = guarded(shown(path), numbers)
+    return [path] if found == [1] else [Path(f"{path}#{page}") for page in found]
 
 
 def _decode_path(source: Path | str, limit: int, page: int | None) -> Decoded:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import BinaryIO
+from typing import IO
 
 import numpy as np
 
@@ -118,7 +118,7 @@ def is_image_file(path: Path | str) -> bool:
             head = file.read(132)
             if head.startswith(b"\x93NUMPY"):
                 file.seek(0)
-                return _is_image_shape(*_npy_header(file))
+                return _is_image_shape(*npy_header(file))
     except Exception:  # numpy raises anything for a damaged header
         return False
     if suffix == ".npy":
@@ -196,8 +196,13 @@ def existing_folder(folder: Path | str, wanted: str = "a folder of pictures") ->
     `wanted` says in the error what may be there.
     """
     path = stated_path(folder)
-    if not os.path.exists(path):
-        raise DatasetError(f"{wanted} at '{shown(path)}'", "nothing there", "check the path")
+    try:
+        os.stat(path)
+    except PermissionError as error:
+        do = "give this user the right to read the folders above it"
+        raise DatasetError(f"{wanted} at '{shown(path)}'", "permission denied", do) from error
+    except (OSError, ValueError) as error:  # ValueError: a zero byte in the name
+        raise DatasetError(f"{wanted} at '{shown(path)}'", "nothing there", "check the path") from error
     if not os.path.isdir(path):
         raise DatasetError(f"a folder of pictures at '{shown(path)}'", "a file", "give the folder that holds it")
     return path
@@ -253,7 +258,8 @@ def _is_output(names: set[str]) -> bool:
     return any(marks <= names for marks in _OUTPUTS)
 
 
-def _npy_header(file: BinaryIO) -> tuple[tuple[int, ...], np.dtype]:
+def npy_header(file: IO[bytes]) -> tuple[tuple[int, ...], np.dtype]:
+    """The shape and number format that the header of an open .npy file states."""
     version = np.lib.format.read_magic(file)
     read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
     shape, _, dtype = read(file)

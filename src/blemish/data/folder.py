@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -15,10 +16,10 @@ from blemish.data.category import Category
 from blemish.data.clouds import is_cloud_name
 from blemish.data.decoding import pages_of, split_page
 from blemish.data.files import FolderContents, existing_folder, is_output, list_folder, shown, stated_path
-from blemish.data.layouts import LAYOUTS, category_folders, layout_of, load_dataset
+from blemish.data.layouts import LAYOUTS, OWN_FOLDERS, category_folders, layout_of, load_dataset
 from blemish.data.names import check_names, masks_beside, meaning_of
 from blemish.data.pairing import FoldersRead, loose_scans, scan_of
-from blemish.errors import DatasetError
+from blemish.errors import DatasetError, ImageError, MissingPackageError
 from blemish.types import Sample
 
 Paths = Path | str | Sequence[Path | str]
@@ -47,14 +48,20 @@ class _Around:
         self.defective_in = cache(self._defective_in)
 
     def category_around(self, path: Path) -> Path | None:
-        """The category folder that `path` is or lies in."""
+        """The category folder that `path` is, or in whose own folders it lies; what a user put beside them is plain."""
         place = path.resolve()
-        return self._category_of(place if os.path.isdir(place) else place.parent)
+        if os.path.isdir(place):
+            return self._category_of(place)
+        folder = self._category_of(place.parent)
+        return None if folder == place.parent else folder
 
     def _look_up(self, place: Path) -> Path | None:
         if layout_of(place):
             return place
-        return None if place == place.parent else self._category_of(place.parent)
+        if place == place.parent:
+            return None
+        folder = self._category_of(place.parent)
+        return None if folder == place.parent and place.name not in OWN_FOLDERS else folder
 
     def _known_in(self, folder: Path) -> dict[Path | np.ndarray, Sample]:
         """The samples of a category folder by their source."""
@@ -199,11 +206,14 @@ def _leave_out_masks(found: FolderContents, path: Path) -> None:
 def _with_pages(images: Sequence[Path], pages: bool) -> list[Path]:
     if not pages:
         return list(images)
-    return [page for image in images for page in (pages_of(image) if _is_tiff(image) else [image])]
+    return [page for image in images for page in _pages(image)]
 
 
-def _is_tiff(image: Path) -> bool:
-    return image.suffix.lower() in _TIFF_SUFFIXES
+def _pages(image: Path) -> list[Path]:
+    if image.suffix.lower() in _TIFF_SUFFIXES:
+        with suppress(ImageError, MissingPackageError):  # loading it says why it cannot be read
+            return pages_of(image)
+    return [image]
 
 
 def _check_apart(samples: Sequence[Sample], path: Path, places: dict[str, Path]) -> None:

@@ -19,7 +19,7 @@ from blemish.data.data_warnings import warn
 from blemish.data.decoding import decode, split_page
 from blemish.data.readers import npy, tiff
 from blemish.data.readers.base import FORMATS
-from blemish.data.readers.pillow import BITS_TAG, is_deep_png, is_wide, without_pillows_limit
+from blemish.data.readers.pillow import BITS_TAG, is_wide, without_pillows_limit
 from blemish.errors import ImageError, SettingsError
 from blemish.types import Sample
 from blemish.utils.indices import evenly_spaced
@@ -206,7 +206,7 @@ def _may_be_wide(image: Path | np.ndarray) -> bool:
             with without_pillows_limit():
                 pil_image = Image.open(file, formats=FORMATS)
             tags = getattr(pil_image, "tag_v2", {})
-            return is_wide(pil_image) or is_deep_png(pil_image) or max(tags.get(BITS_TAG, (8,))) > LEAST_BITS
+            return is_wide(pil_image) or max(tags.get(BITS_TAG, (8,))) > LEAST_BITS
     except Exception:  # loading it will say what is wrong with it; a TIFF that Pillow does not know is worth a look
         return head.startswith(tiff.MAGIC) if "head" in locals() else False
 

@@ -158,7 +158,10 @@ def _union_of_masks(folder: Path, size: tuple[int, int] | None, max_pixels: int 
 def _mask_levels(decoded: Decoded) -> np.ndarray:
     """A decoded file as an array of its own levels, unscaled, so that the level 1 of 16 bits stays above zero."""
     if decoded.levels is not None:
-        return decoded.levels
+        levels = decoded.levels
+        if decoded.white_is_zero and levels.dtype.kind == "u":
+            return (1 << (decoded.bits or 8 * levels.dtype.itemsize)) - 1 - levels
+        return levels
     pil_image = decoded.pil_image
     assert pil_image is not None  # a reader gives one of the two
     if pil_image.mode not in ("1", "L", "RGB"):

@@ -24,19 +24,21 @@ _UPRIGHT = 1
 
 
 def masks_by_stem(masks: Iterable[Path], folder: Path) -> dict[str, Path]:
-    """Masks by their path in `folder` without its suffix, in lower case, for `mask_for`."""
-    return {str(mask.relative_to(folder).with_suffix("")).lower(): mask for mask in masks}
+    """Masks by their path in `folder` without its suffix, as written and in lower case, for `mask_for`."""
+    written = {str(mask.relative_to(folder).with_suffix("")): mask for mask in masks}
+    return {stem.lower(): mask for stem, mask in written.items()} | written
 
 
 def mask_for(image: Path, by_stem: Mapping[str, Path]) -> Path | None:
     """The mask of an image, given by its path below the folder of its kind: "000.png" has "000_mask.png" or others.
 
-    Any suffix will do, and any case; "mask_000.png" and "gt_000.png" are understood, too.
+    Any suffix will do, and any case, the image's own before another; "mask_000.png" and "gt_000.png" are understood,
+    too.
     """
     stem = image.with_suffix("")
-    names = [str(stem.with_name(stem.name + ending)).lower() for ending in ENDINGS]
-    names += [str(stem.with_name(start + stem.name)).lower() for start in BEGINNINGS]
-    return next((by_stem[name] for name in names if name in by_stem), None)
+    names = [stem.name + ending for ending in ENDINGS] + [start + stem.name for start in BEGINNINGS]
+    written = [str(stem.with_name(name)) for name in names]
+    return next((by_stem[key] for name in written for key in (name, name.lower()) if key in by_stem), None)
 
 
 def defect_masks(sample: Sample) -> list[tuple[np.ndarray, float]]:

@@ -18,8 +18,8 @@ def expand_lists(arguments: Sequence[str], stdin: BinaryIO | None = None) -> lis
     """Paths in which "@list.txt" and "-" stand for the paths that a file or standard input lists, in their order.
 
     One path a line, or ended by a zero byte, as `find -print0` writes them; empty lines are skipped. Lists in UTF-16,
-    as PowerShell's ">" writes them, are known by their byte order mark. Relative paths
-    are relative to the current folder. A file whose own name begins with "@" is that file.
+    as PowerShell's ">" writes them, are known by their byte order mark. Relative paths are relative to the current
+    folder. A file whose own name begins with "@" is that file.
 
     Raises DatasetError for a list that cannot be read or names nothing, and for standard input asked for twice.
     """

@@ -34,6 +34,7 @@ LOPSIDED = 0.05  # skewness of the points along it from which one end is told fr
 PREFERRED_ANGLE = math.radians(20)
 AT_BORDER = 0.02  # share of the border up to which points there are noise; chosen by eye
 UNEQUAL = 0.1  # by which a step along columns may differ from one along rows for pixels to count as square
+_ROWS = 256  # of a picture that are padded at a time
 LEAST_POINTS = 16  # of a part whose direction is looked for
 
 
@@ -102,10 +103,7 @@ class ScanFraming:
         height, width = scan.shape
         side = self._side(max(height, width))
         scan = _without_stray_points(Scan(scan.image, None if scan.xyz is None else self._part_of(scan.xyz)))
-        square = scan.map(
-            rgb=lambda rgb: _bicubic(pad_square(rgb), side),  # (S, S, 3) uint8
-            xyz=lambda xyz: resize_points(pad_square(xyz, fill=np.nan), (side, side)),  # (S, S, 3)
-        )
+        square = scan.map(rgb=lambda rgb: _square_image(rgb, side), xyz=lambda xyz: _square_points(xyz, side))
         part = _part_in(square) if self.turn and _can_be_turned(scan) else None
         angle = None if part is None else direction(part)
         if part is not None and angle is not None:
@@ -282,8 +280,33 @@ def _to_image(size: tuple[int, int], side: int, to_square: np.ndarray) -> np.nda
     return to_image
 
 
-def _bicubic(image: np.ndarray, side: int) -> np.ndarray:
-    """The square `image` `(S, S, 3)` uint8 with another `side`."""
-    if image.shape[0] == side:
-        return image
-    return np.asarray(Image.fromarray(np.ascontiguousarray(image)).resize((side, side), Image.Resampling.BICUBIC))
+def _square_image(image: np.ndarray, side: int) -> np.ndarray:
+    """`image` `(H, W, 3)` uint8 padded to a square, then scaled bicubically to `(side, side, 3)`.
+
+    Pillow scales rows, then columns. Here each is padded just before, so that no strip of a profiler, a hundred times
+    as long as wide, is ever a whole square of its own length.
+    """
+    if max(image.shape[:2]) == side:
+        return pad_square(image)
+    (above, below), (left, right) = square_margins(*image.shape[:2])
+    parts = [image[top : top + _ROWS] for top in range(0, len(image), _ROWS)]
+    padded = (np.pad(part, ((0, 0), (left, right), (0, 0)), mode="edge") for part in parts)
+    rows = np.concatenate([_bicubic(part, (side, len(part))) for part in padded])  # (H, side, 3)
+    return _bicubic(np.pad(rows, ((above, below), (0, 0), (0, 0)), mode="edge"), (side, side))
+
+
+def _bicubic(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """`image` `(H, W, 3)` uint8 at another `size` (width, height)."""
+    return np.asarray(Image.fromarray(np.ascontiguousarray(image)).resize(size, Image.Resampling.BICUBIC))
+
+
+def _square_points(points: np.ndarray, side: int) -> np.ndarray:
+    """`points` `(H, W, 3)` in the middle of a square of holes, at `(side, side, 3)`, each place by its nearest."""
+    height, width = points.shape[:2]
+    places = ((np.arange(side) + 0.5) * max(height, width) / side).astype(np.int64)
+    (above, _), (left, _) = square_margins(height, width)
+    rows, columns = places - above, places - left
+    is_row, is_column = (rows >= 0) & (rows < height), (columns >= 0) & (columns < width)
+    square = np.full((side, side, 3), np.nan, points.dtype)
+    square[np.ix_(is_row, is_column)] = points[rows[is_row][:, None], columns[is_column]]
+    return square

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import sys
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -101,10 +102,13 @@ def test_pages_are_named_from_1(tmp_path: Path) -> None:
         np.testing.assert_array_equal(load_image(page), frame)
         np.testing.assert_array_equal(load_image(tmp_path / "a.tif", page=i + 1), frame)
     assert decode(pages[1]).name.endswith("a.tif#2")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # nobody is told that the first page was taken
+        np.testing.assert_array_equal(load_image((tmp_path / "a.tif").read_bytes(), page=3), frames[2])
     with pytest.warns(DataWarning, match="3 pages, of which the first"):
         np.testing.assert_array_equal(load_image(tmp_path / "a.tif"), frames[0])
-    for absent in ("#4", "#0"):
-        with pytest.raises(ImageError, match=r"a\.tif"):
+    for absent, said in (("#4", r"a\.tif#4.* a file of 3"), ("#9", "a file of 3"), ("#0", r"a\.tif#0")):
+        with pytest.raises(ImageError, match=said):
             load_image(f"{tmp_path / 'a.tif'}{absent}")
 
 
@@ -118,6 +122,22 @@ def test_pages_of_16_bit_colours_in_planes(tmp_path: Path) -> None:
         load_image(f"{tmp_path / 'a.tif'}#3")
 
 
+def test_pages_of_a_kind_that_pillow_does_not_know(tmp_path: Path) -> None:
+    frames = [np.full((6, 8, 3), level, np.float32) for level in (0.2, 0.6)]
+    with tifffile.TiffWriter(tmp_path / "a.tif") as tiff:
+        for frame in frames:
+            tiff.write(frame, photometric="rgb")
+    pages = pages_of(tmp_path / "a.tif")
+    assert [load_image(page)[0, 0, 0] for page in pages] == [51, 153]
+
+
+def test_many_channels_are_refused_before_they_are_decoded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tifffile.imwrite(tmp_path / "a.tif", np.zeros((6, 8, 64), np.uint16), photometric="minisblack", planarconfig=1)
+    monkeypatch.delattr(tifffile.TiffPage, "asarray")
+    with pytest.raises(ImageError, match=r"a\.tif.*64 channels"):
+        load_image(tmp_path / "a.tif")
+
+
 def test_smaller_copies_are_no_pages_and_a_name_with_a_number_sign_is_a_file(tmp_path: Path) -> None:
     whole, small = np.zeros((20, 30), np.uint8), np.zeros((10, 15), np.uint8)
     tifffile.imwrite(tmp_path / "a.tif", whole)
@@ -126,5 +146,14 @@ def test_smaller_copies_are_no_pages_and_a_name_with_a_number_sign_is_a_file(tmp
         tiff.write(small)
     for name in ("a.tif", "two.tif"):
         assert pages_of(tmp_path / name) == [tmp_path / name]
+    with tifffile.TiffWriter(tmp_path / "each.tif") as tiff:
+        for _ in range(2):
+            tiff.write(whole)
+            tiff.write(small, subfiletype=1)
+    assert [page.name for page in pages_of(tmp_path / "each.tif")] == ["each.tif#1", "each.tif#3"]
+    with tifffile.TiffWriter(tmp_path / "one.tif") as tiff:
+        tiff.write(whole)
+        tiff.write(small, subfiletype=1)
+    assert pages_of(tmp_path / "one.tif") == [tmp_path / "one.tif"]
     Image.new("RGB", (2, 3), (1, 2, 3)).save(tmp_path / "a.tif#1", format="PNG")
     assert load_image(tmp_path / "a.tif#1").shape == (3, 2, 3)

@@ -23,6 +23,11 @@ LAYOUTS: dict[str, ModuleType] = {
     "eyecandies": eyecandies,
 }
 
+# What the folders of a category are called in which a layout has images, points and masks; beside them lie a user's.
+OWN_FOLDERS = frozenset(
+    {"train", "validation", "val", "test", "test_public", "test_private", "ground_truth", visa.NORMAL.parts[0]}
+)
+
 
 def layout_of(folder: Path) -> str | None:
     """The name of the layout in which `folder` is one category, or None."""

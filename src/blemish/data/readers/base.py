@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -42,7 +43,8 @@ class Decoded:
 
     `levels` are as stored, `(H, W)`, `(H, W, 3)` or, with straight alpha, `(H, W, 4)`, of any number format. `bits` is
     the depth that the header declares for them, None where it declares none or that of their number format.
-    `orientation` is EXIF's: neither of the two is upright yet. `pages` counts the pages of a TIFF.
+    `orientation` is EXIF's: neither of the two is upright yet. `pages` counts the pages of a TIFF of which none was
+    named.
     """
 
     name: str
@@ -98,7 +100,9 @@ def check_file(path: Path) -> None:
     except PermissionError as error:
         raise ImageError(f"a picture at '{name}'", "permission denied", _GIVE_THE_RIGHT) from error
     except (OSError, ValueError) as error:  # ValueError: a zero byte in the name
-        raise ImageError(f"a picture at '{name}'", "nothing there", "check the path") from error
+        if isinstance(error, ValueError) or error.errno in _ABSENT:
+            raise ImageError(f"a picture at '{name}'", "nothing there", "check the path") from error
+        raise ImageError(f"a picture at '{name}'", error.strerror or str(error), "check the disk or network") from error
     if not os.path.isfile(path):
         raise ImageError(f"a picture at '{name}'", "a folder or device", "give a picture file")
     if size == 0:
@@ -151,6 +155,7 @@ def no_page(name: str, pages: int) -> ImageError:
 
 
 _SAMPLES, _SAMPLE_FORMAT = 277, 339  # tags of TIFF
+_ABSENT = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG)
 _GIVE_THE_RIGHT = "give this user the right to read it"
 
 

@@ -6,6 +6,7 @@ from typing import BinaryIO
 
 import numpy as np
 
+from blemish.data.files import npy_header
 from blemish.data.readers.base import Decoded, check_pixels, no_page
 from blemish.errors import ImageError
 
@@ -16,9 +17,7 @@ def read_npy(file: BinaryIO, name: str, limit: int, page: int | None = None) -> 
     """Decode an open .npy file from its beginning: levels `(H, W)`, `(H, W, 1)`, `(H, W, 3)` or `(H, W, 4)`."""
     if page not in (None, 1):
         raise no_page(name, 1)
-    version = np.lib.format.read_magic(file)
-    read_header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-    shape, _, dtype = read_header(file)
+    shape, dtype = npy_header(file)
     if dtype.hasobject:
         raise ImageError(f"an array of numbers in '{name}'", "Python objects", "save it with a number format")
     if len(shape) in (2, 3):

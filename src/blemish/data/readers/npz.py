@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from blemish.data.files import npy_header
 from blemish.errors import ImageError
 
 MAGIC = (b"PK\x03\x04",)
@@ -63,9 +64,7 @@ def _key_of(keys: dict[str, str], known: Sequence[str]) -> str | None:
 def _read(archive: zipfile.ZipFile, member: str, name: str, check_count: Callable[[int], None]) -> np.ndarray:
     """One array, read where its header says that it may be one of a scan."""
     with archive.open(member) as file:
-        version = np.lib.format.read_magic(file)
-        header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-        shape, _, dtype = header(file)
+        shape, dtype = npy_header(file)
     if len(shape) not in (2, 3) or (len(shape) == 3 and shape[2] not in (1, 3, 4)) or dtype.kind not in "buif":
         is_first = len(shape) == 3 and shape[0] == 3 and dtype.kind in "buif"
         raise ImageError(

@@ -28,8 +28,8 @@ def read_with_pillow(
         turn_to(pil_image, name, page)
         if usual is not None and pil_image.width * pil_image.height > usual:
             # Inside, because some of Pillow's decoders ask for its limit again.
-            return load(pil_image, name, limit, file)
-    return load(pil_image, name, limit, file)
+            return load(pil_image, name, limit, file, page)
+    return load(pil_image, name, limit, file, page)
 
 
 @contextmanager
@@ -50,17 +50,24 @@ def turn_to(pil_image: Image.Image, name: str, page: int | None) -> None:
     try:
         pil_image.seek(page - 1)
     except EOFError as error:
-        raise no_page(name, getattr(pil_image, "n_frames", 1)) from error
+        file: Any = pil_image.fp  # type: ignore[attr-defined]
+        file.seek(0)  # opened again, because Pillow counts a TIFF wrong after a page that is not there
+        raise no_page(name, getattr(Image.open(file, formats=(pil_image.format or "",)), "n_frames", 1)) from error
 
 
-def load(pil_image: Image.Image, name: str, limit: int, file: BinaryIO | None = None) -> Decoded:
-    """Decode `pil_image`, of which only the header was read, unless it has more than `limit` pixels."""
+def load(
+    pil_image: Image.Image, name: str, limit: int, file: BinaryIO | None = None, page: int | None = None
+) -> Decoded:
+    """Decode `pil_image`, of which only the header was read, unless it has more than `limit` pixels.
+
+    Pages are counted where no `page` was named.
+    """
     check_pixels(pil_image.height, pil_image.width, name, limit)
     tags: Mapping[int, Any] = getattr(pil_image, "tag_v2", {})
     is_jpeg = pil_image.format in ("JPEG", "MPO")
     white_is_zero = tags.get(PHOTOMETRIC_TAG) == WHITE_IS_ZERO
     bits = 12 if tuple(tags.get(BITS_TAG, ())) == (12,) else None
-    pages = getattr(pil_image, "n_frames", 1) if pil_image.format == "TIFF" else 1
+    pages = getattr(pil_image, "n_frames", 1) if pil_image.format == "TIFF" and page is None else 1
     low = None if file is None else _low_bytes(pil_image, file)
     pil_image.load()
     try:

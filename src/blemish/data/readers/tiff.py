@@ -53,7 +53,7 @@ def read_tiff(file: BinaryIO, name: str, limit: int, page: int | None = None) ->
     try:
         with without_pillows_limit():
             pil_image = Image.open(file, formats=("TIFF",))
-            pages = int(getattr(pil_image, "n_frames", 1))
+            pages = int(getattr(pil_image, "n_frames", 1)) if page is None else 1  # to count, all headers are read
             turn_to(pil_image, name, page)
             kind = _kind_of(pil_image.tag_v2, is_big_endian=pil_image.tag_v2.prefix == b"MM")  # type: ignore[attr-defined]
     except ImageError:
@@ -74,16 +74,36 @@ def read_tiff(file: BinaryIO, name: str, limit: int, page: int | None = None) ->
     return read_with_pillow(file, name, limit, page, ("TIFF",))
 
 
-def count_pages(file: BinaryIO) -> int:
-    """How many equal pages an open TIFF has; smaller copies of a page and masks of one are none. Reads headers."""
+def page_numbers(file: BinaryIO) -> list[int]:
+    """The numbers, from 1, of the equal pages of an open TIFF; 1 alone where they differ. Reads headers.
+
+    Smaller copies of a page and masks of one are none.
+    """
+    try:
+        pages = _pages_by_pillow(file)
+    except Exception:  # a kind of TIFF that Pillow does not know, or a damaged one
+        file.seek(0)
+        pages = _pages_by_tifffile(file)
+    whole = {i: kind for i, (subfile, kind) in enumerate(pages, start=1) if not subfile & _SMALLER_OR_MASK}
+    return list(whole) if len(set(whole.values())) == 1 else [1]
+
+
+def _pages_by_pillow(file: BinaryIO) -> list[tuple[int, object]]:
+    """The subfile tag of each page, and its size and kind of pixels."""
+    found: list[tuple[int, object]] = []
     with without_pillows_limit():
         pil_image = Image.open(file, formats=("TIFF",))
-        facts = set()
         for index in range(int(getattr(pil_image, "n_frames", 1))):
             pil_image.seek(index)
-            if not int(pil_image.tag_v2.get(_SUBFILE_TAG, 0)) & _SMALLER_OR_MASK:  # type: ignore[attr-defined]
-                facts.add((pil_image.size, pil_image.mode))
-        return index + 1 if len(facts) == 1 else 1
+            subfile = int(pil_image.tag_v2.get(_SUBFILE_TAG, 0))  # type: ignore[attr-defined]
+            found.append((subfile, (pil_image.size, pil_image.mode)))
+    return found
+
+
+def _pages_by_tifffile(file: BinaryIO) -> list[tuple[int, object]]:
+    tifffile = need("tifffile", "tiff", "this kind of TIFF")
+    with tifffile.TiffFile(file) as tiff:
+        return [(int(page.subfiletype), (page.shape, page.dtype)) for page in tiff.pages]
 
 
 def _kind_of(tags: Mapping[int, Any], is_big_endian: bool) -> _Kind:
@@ -115,28 +135,33 @@ def _read_with_tifffile(file: BinaryIO, name: str, limit: int, page: int | None)
             raise ValueError(f"colours of kind {photometric}")
         if int(at.bitspersample) < 8 and samples > 1:
             raise ValueError("several channels of less than 8 bits")  # tifffile unpacks them wrong
+        extra = [int(value) for value in at.extrasamples]
+        _check_channels(samples, extra, name)
         levels = np.asarray(at.asarray())
         if samples > 1 and int(at.planarconfig) == 2:
             levels = np.moveaxis(levels, 0, -1)  # (S, H, W) to (H, W, S)
         levels = levels.reshape(at.imagelength, at.imagewidth, samples)
-        extra = [int(value) for value in at.extrasamples]
         orientation = at.tags.valueof(ORIENTATION_TAG, 1)
         bits = int(at.bitspersample) if at.bitspersample not in (8, 16, 32, 64) else None
     return Decoded(
         name,
-        levels=_with_alpha(levels, extra, name),
+        levels=_with_alpha(levels, extra),
         orientation=int(orientation),
         bits=bits,
         white_is_zero=photometric == WHITE_IS_ZERO,
     )
 
 
-def _with_alpha(levels: np.ndarray, extra: list[int], name: str) -> np.ndarray:
+def _check_channels(samples: int, extra: list[int], name: str) -> None:
+    """Refuse, before it is decoded, a picture of more channels than colours and alpha."""
+    if samples > 4 or (samples == 2 and not extra):
+        raise ImageError(f"a picture of 1, 3 or 4 channels in '{name}'", f"{samples} channels", "choose three of them")
+
+
+def _with_alpha(levels: np.ndarray, extra: list[int]) -> np.ndarray:
     """Levels `(H, W, S)` as `(H, W)`, `(H, W, 3)` or, with straight alpha, `(H, W, 4)`."""
     samples = levels.shape[2]
     colours = 1 if samples < 3 else 3
-    if samples > colours + 1 or (samples > colours and extra[:1] == [] and samples != 4):
-        raise ImageError(f"a picture of 1, 3 or 4 channels in '{name}'", f"{samples} channels", "choose three of them")
     kind = None if samples == colours else (extra or [2])[0]
     # Laid on black, premultiplied colours are what they are; an extra sample of unknown meaning is no alpha.
     if kind in (None, _UNSPECIFIED, _PREMULTIPLIED):
