@@ -12,6 +12,7 @@ from blemish.detectors import components
 from blemish.detectors.components import MEASURED_ON, MIN_IMAGES, Components, distant_rows, place_of
 from blemish.errors import DatasetError, NotFittedError, SettingsError
 from blemish.numeric.compositions import cells_along, composition
+from blemish.numeric.pooling import image_score
 from blemish.scoring.detector_scores import detector_scores
 from blemish.types import CONTEXT, RGB, Batch, Features
 
@@ -85,6 +86,33 @@ def test_a_structural_defect_is_found_where_it_lies(fitted: Components) -> None:
         found = fitted.score(features(patches))
         assert float(found.images[0]) > scores(fitted, GOOD).max()
         assert min(divmod(int(found.patches[0].argmax()), SIDE)) >= 13
+
+
+def test_a_usual_composition_leaves_the_bank_its_scores_and_map(fitted: Components) -> None:
+    """New normal images lie a little further from the nearest composition than those learned from: that is nothing."""
+    unit, as_bank = fitted.units_[""], 0
+    for seed in range(300, 324):
+        found, bank = fitted.score(features(image(GOOD, seed))), fitted._bank.score(features(image(GOOD, seed)))
+        own = (bank.patches / unit.score).float()
+        pooled = image_score(bank.patches[0].numpy(), fitted.pooling) / unit.score
+        assert float(found.images[0]) >= pooled * (1 - 1e-6)
+        if torch.equal(found.patches, own):
+            assert float(found.images[0]) <= max(pooled, 1.0) * (1 + 1e-6)
+            as_bank += 1
+    assert as_bank >= 20
+
+
+def test_models_of_earlier_versions_keep_their_scores(fitted: Components) -> None:
+    """They learned no margin, and their limits were made without one."""
+    state = fitted.state()
+    earlier = Components(**ONE).load_state(state | {"unit": state["unit"][:3]})
+    assert earlier.units_[""].margin == 0
+    assert Components(**ONE).load_state(state).units_ == fitted.units_
+    for parts in (GOOD, WRONG["extra"]):
+        assert (scores(earlier, parts) >= scores(fitted, parts)).all()
+    std, margin = fitted.units_[""].std, fitted.units_[""].margin
+    wrong = scores(fitted, WRONG["swapped"])  # far beyond what the bank finds
+    np.testing.assert_allclose(np.log(scores(earlier, WRONG["swapped"])) - np.log(wrong), std * margin, rtol=1e-3)
 
 
 def test_the_map_shows_the_part_that_is_extra_or_on_the_wrong_side(fitted: Components) -> None:

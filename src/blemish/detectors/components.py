@@ -55,6 +55,9 @@ NEIGHBOURHOOD = 3  # side of the square of patches over which the first encoder'
 PRIOR_STD, PRIOR_IMAGES = 0.1, 4.0
 TINY = 1e-9
 MAX_LOG = 20.0  # of a score of compositions; above, float32 could overflow
+# Standard deviations from which on a composition counts. The largest of a new normal image's, over all vocabularies and
+# levels, is 1.2 to 1.7 on the mean: without a margin, compositions would outrank small defects (docs).
+MARGIN = 2.0
 PatchDetector = Hybrid | CloseUp
 BANKS: Mapping[str, type[Hybrid] | type[CloseUp]] = {"hybrid": Hybrid, "closeup": CloseUp, "closeup-vit": CloseUpViT}
 _SHARED = ("rotations", "max_copies", "pooling", "image_size", "framing", "seed")
@@ -63,11 +66,13 @@ _SHARED = ("rotations", "max_copies", "pooling", "image_size", "framing", "seed"
 @dataclass(frozen=True)
 class Unit:
     """What the bank gives left-out normal images: the geometric mean `score`, the standard deviation `std` of its
-    logarithm, and how many times that the largest patch that is judged is, `peak`."""
+    logarithm, and how many times that the largest patch that is judged is, `peak`; and from which z on compositions
+    count, `margin`, which models of earlier versions do not have."""
 
     score: float
     std: float
     peak: float
+    margin: float = 0.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -122,7 +127,7 @@ class Components(Configurable):
     With p the pooled score of the bank, u and s the geometric mean and the standard deviation of the logarithm of
     what left-out normal images get, and z_l how many standard deviations the composition at level l (`LEVELS`) of a
     vocabulary lies further from the nearest normal one than normal ones do, the image's score is
-    max(p / u, exp(s · max_l z_l)), over all vocabularies.
+    max(p / u, exp(s · (max_l z_l − `MARGIN`))), over all vocabularies.
     `rotations`, `max_copies`, `pooling`, `image_size`, `framing`, `seed`: as in the bank; words are counted in images
     as they are, never in turned copies.
 
@@ -199,11 +204,12 @@ class Components(Configurable):
                 continue
             z, place = self._deviation(name, own_patches, judged, left_out)
             structural = pooled[i] / unit.score
-            logical = math.exp(min(unit.std * z, MAX_LOG))
-            here = interpolate(place[None, None], own.shape, mode="bilinear", align_corners=False)[0, 0]  # (h, w)
+            logical = math.exp(min(unit.std * (z - unit.margin), MAX_LOG))
             # What single patches show by themselves changes the composition, too, and is then no place of its own.
-            shown = unit.peak * logical / min(logical, max(1.0, structural))
-            scores.append(torch.maximum(own, shown * here))
+            if logical > (shown := max(1.0, structural)):
+                here = interpolate(place[None, None], own.shape, mode="bilinear", align_corners=False)[0, 0]  # (h, w)
+                own = torch.maximum(own, unit.peak * logical / shown * here)
+            scores.append(own)
             images.append(max(structural, logical))
         return PatchScores(torch.stack(scores).float(), patches.new_tensor(images))
 
@@ -312,11 +318,11 @@ class Components(Configurable):
             logs = torch.tensor(own, dtype=torch.float64).clamp_min(TINY).log().numpy()  # (n,)
             std = shrunk_variance(logs, PRIOR_STD * self.needs.score_exponent, PRIOR_IMAGES) ** 0.5
             score = geometric_mean(own)
-            units[name] = Unit(score, std, max(1.0, geometric_mean(peaks[name]) / score))
+            units[name] = Unit(score, std, max(1.0, geometric_mean(peaks[name]) / score), MARGIN)
         return units
 
     def state(self) -> dict[str, Tensor]:
-        """The bank under `bank.…`; for each category `scale/…` `(D,)`, `rules/…` `(R, 11)` and `unit/…` `(3,)`; for
+        """The bank under `bank.…`; for each category `scale/…` `(D,)`, `rules/…` `(R, 11)` and `unit/…` `(4,)`; for
         each vocabulary, V = 0, 1, …, `wordsV/…` `(k, D)`, `widthV/…` `(1,)`, `usualV/…` `(k, h, w)` and, for each
         level, `LEVELV/…` `(n, F)`, `LEVEL_noiseV/…` `(F,)` and `LEVEL_logsV/…` `(2,)`."""
         self._check_fitted()
