@@ -25,7 +25,7 @@ from blemish.utils.validation import check_seed
 SCAN = "scan"  # the framing of scans, whose points are not compared
 # What two joined encoders have instead of the paper's steps: what `hybrid` has. With small defects made up on good
 # training images of nine products they rank better by .18 (benchmarks/musc.py choose).
-OF_TWO: Mapping[str, Any] = {
+JOINT_STEPS: Mapping[str, Any] = {
     "image_size": Hybrid.image_size,
     "neighbourhoods": (1,),
     "pooling": Hybrid.pooling,
@@ -44,7 +44,7 @@ class MutualSettings:
     `neighbourhoods` are the sides, in patches, of the squares that are averaged before patches are compared (LNAMD).
     `pooling` makes an image score of patch scores (see numeric/pooling.py); the paper takes the largest. `ranks` are
     the numbers of images that look alike over which image scores are averaged (RsCIN); none leaves them as they are.
-    The defaults are the paper's; of two joined encoders `of` takes `OF_TWO`.
+    The defaults are the paper's; of two joined encoders `of` takes `JOINT_STEPS`.
     More than `group_size` images of a category are divided at random, by `seed`, into groups that judge one another:
     time and memory grow with the square of a group.
     """
@@ -92,8 +92,8 @@ class MutualSettings:
         settings = cls(**given)
         if isinstance(settings.encoder, (str, Path)):
             settings = replace(settings, encoder=absolute_name(settings.encoder))
-        if settings.sees_with_two:
-            settings = replace(settings, **{name: value for name, value in OF_TWO.items() if name not in given})
+        if settings.is_joint:
+            settings = replace(settings, **{name: value for name, value in JOINT_STEPS.items() if name not in given})
         return settings
 
     @property
@@ -104,7 +104,7 @@ class MutualSettings:
         return encoders.automatic_encoder() if self.encoder == "auto" else self.encoder
 
     @property
-    def sees_with_two(self) -> bool:
+    def is_joint(self) -> bool:
         """Whether two encoders are joined, so that images are compared as `hybrid` compares them."""
         if not isinstance(self.encoder, str):
             return CONTEXT in self.encoder.modalities
@@ -117,7 +117,7 @@ class MutualSettings:
         if isinstance(encoder, str):
             encoder = encoders.build(
                 self.encoder_name,
-                role=Hybrid().needs.layers if self.sees_with_two else "quarters",
+                role=Hybrid().needs.layers if self.is_joint else "quarters",
                 layers=self.layers,
                 device=self.device,
                 precision=self.precision,
