@@ -14,19 +14,24 @@ from blemish.registry import DETECTORS, ENCODERS, TEXT_ENCODERS
 COMMANDS = ("fit", "inspect", "evaluate", "experiment", "calibrate", "diagnose", "generate", "list", "doctor", "demo")
 
 
-def processor_seconds(code: str) -> float:
-    """The least processor time of three runs of some Python, which other work on the machine hardly changes."""
-    times = []
-    for _ in range(3):
+def processor_seconds(code: str, enough: float) -> float:
+    """The least processor time of ten runs of some Python, or of fewer once it is below `enough`.
+
+    Other work on the machine slows some of them down by half.
+    """
+    least = float("inf")
+    for _ in range(10):
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
         subprocess.run([sys.executable, "-c", code], check=True, stdout=subprocess.DEVNULL, timeout=60)
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
-        times.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
-    return min(times)
+        least = min(least, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
+        if least < enough:
+            break
+    return least
 
 
 def test_importing_loads_no_torch_and_is_quick() -> None:
-    assert processor_seconds("import blemish, sys; assert 'torch' not in sys.modules") < 0.2
+    assert processor_seconds("import blemish, sys; assert 'torch' not in sys.modules", enough=0.2) < 0.2
 
 
 def test_help_loads_neither_torch_nor_numpy_and_is_quick() -> None:
@@ -38,7 +43,7 @@ try:
 finally:
     assert not {"torch", "numpy", "PIL", "transformers"} & sys.modules.keys()
 """
-    assert processor_seconds(code) < 0.6
+    assert processor_seconds(code, enough=0.6) < 0.6
 
 
 def test_help_names_every_command(process: Process) -> None:
