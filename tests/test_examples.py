@@ -49,7 +49,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 # Small stand-ins for packages that are not installed: they check what they are called with (tests/stubs).
 STUBS = [str(folder) for folder in sorted((ROOT / "tests" / "stubs").iterdir()) if find_spec(folder.name) is None]
 QUICK = str(ROOT / "tests" / "small_default")
-ON_THEIR_OWN_PICTURES = ("01", "05")  # the others take as long, and are given a folder below
+ON_THEIR_OWN_PICTURES = ("01", "03", "05")  # the others take as long, and are given a folder below
 
 
 def run(example: Path, *arguments: object) -> str:

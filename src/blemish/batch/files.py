@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from pyarrow.fs import FileSystem
 
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")  # of two letters or more: "C:\" is a drive
-_PAGE = re.compile(r"[1-9][0-9]{0,6}")
 
 
 def is_uri(text: str) -> bool:
@@ -35,12 +34,6 @@ def local_path(text: str) -> Path | None:
     parts = urlsplit(text)
     path = os.fsdecode(unquote_to_bytes(parts.path))
     return Path(f"{path}#{parts.fragment}" if parts.fragment else path)
-
-
-def page_in(uri: str) -> int | None:
-    """The page of a file that the end "#3" of its URI names, None where it names none."""
-    fragment = urlsplit(uri).fragment
-    return int(fragment) if _PAGE.fullmatch(fragment) else None
 
 
 def uri_of(path: Path) -> str:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from blemish.batch.files import local_path, page_in, read_remote
+from blemish.batch.files import local_path, read_remote
 from blemish.batch.rows import Origin, Row, failure_row, row_of
 from blemish.batch.source import Entry
 from blemish.errors import BlemishError, ImageError, ModelError, OutputError, SettingsError
@@ -165,14 +165,16 @@ def sample_of(entry: Entry, full_scale: FullScale | None = None) -> Sample | Ble
     `full_scale` says which level of more than 8 bits is white. An error that reading it raises is given back, in its
     place in the stream.
     """
+    from blemish.data.decoding import split_page
     from blemish.data.images import load_image
     from blemish.types import Sample
 
     path = local_path(entry.uri)
     if path is not None:
         return Sample(path)
+    _, page = split_page(entry.uri)
     try:
-        return Sample(load_image(read_remote(entry.uri), full_scale=full_scale, page=page_in(entry.uri)))
+        return Sample(load_image(read_remote(entry.uri), full_scale=full_scale, page=page))
     except BlemishError as error:
         return error
 

@@ -35,6 +35,7 @@ from blemish.cli.options import (
 )
 from blemish.errors import DatasetError, SettingsError
 from blemish.registry import ENCODERS
+from blemish.utils.validation import LARGEST_SEED
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -184,7 +185,7 @@ def parse_shots(text: str) -> int | None:
 
 def parse_seed(text: str) -> int:
     """A seed that numpy takes."""
-    if text.isdecimal() and int(text) < 2**32:
+    if text.isdecimal() and int(text) <= LARGEST_SEED:
         return int(text)
     raise SettingsError("--seeds as whole numbers from 0", repr(text), "write for example: --seeds 0,1,2")
 

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from blemish.cli.options import (
-    MOST_SEED,
     AssumeGood,
     BitDepth,
     Cache,
@@ -34,6 +33,7 @@ from blemish.cli.options import (
     given_path,
 )
 from blemish.errors import SettingsError
+from blemish.utils.validation import LARGEST_SEED
 
 if TYPE_CHECKING:
     from blemish.model.inspector import Inspector
@@ -63,7 +63,8 @@ def fit(
         int | None, typer.Option("--shots", metavar="K", min=1, help="Learn from K pictures of each category alone.")
     ] = None,
     seed: Annotated[
-        int, typer.Option("--seed", metavar="S", min=0, max=MOST_SEED, help="Decides the shots and all randomness.")
+        int,
+        typer.Option("--seed", metavar="S", min=0, max=LARGEST_SEED, help="Decides the shots and all randomness."),
     ] = 0,
     false_alarm_rate: FalseAlarmRate = 0.05,
     unsure_rate: UnsureRate = None,

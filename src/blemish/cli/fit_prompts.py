@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from blemish.cli.options import MOST_SEED, Cache, Device, DeviceName, given_path
+from blemish.cli.options import Cache, Device, DeviceName, given_path
+from blemish.utils.validation import LARGEST_SEED
 
 
 def fit_prompts(
@@ -29,7 +30,7 @@ def fit_prompts(
     epochs: Annotated[int, typer.Option("--epochs", metavar="N", min=1, help="How often each picture is seen.")] = 15,
     batch_size: Annotated[int, typer.Option("--batch-size", metavar="N", min=1, help="Pictures a step.")] = 8,
     seed: Annotated[
-        int, typer.Option("--seed", metavar="S", min=0, max=MOST_SEED, help="Decides all randomness.")
+        int, typer.Option("--seed", metavar="S", min=0, max=LARGEST_SEED, help="Decides all randomness.")
     ] = 111,
     device: DeviceName = Device.auto,
     cache: Cache = None,

@@ -12,7 +12,6 @@ from blemish.errors import SettingsError
 from blemish.registry import DETECTORS, ENCODERS
 from blemish.utils.paths import expanded
 
-MOST_SEED = 2**32 - 1  # that every source of random numbers takes
 SOME_UNREADABLE = 3  # exit code of a command that went on without files that cannot be read
 
 

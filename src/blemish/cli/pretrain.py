@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from blemish.cli.options import (
-    MOST_SEED,
     DepthScale,
     Device,
     DeviceName,
@@ -21,6 +20,7 @@ from blemish.cli.options import (
     given_path,
 )
 from blemish.errors import OutputError
+from blemish.utils.validation import LARGEST_SEED
 
 if TYPE_CHECKING:
     import numpy as np
@@ -51,7 +51,9 @@ def pretrain(
     steps: Annotated[
         int | None, typer.Option("--steps", metavar="N", min=1, help="How long to learn; the method's own if unset.")
     ] = None,
-    seed: Annotated[int, typer.Option("--seed", metavar="S", min=0, max=MOST_SEED, help="Decides all randomness.")] = 0,
+    seed: Annotated[
+        int, typer.Option("--seed", metavar="S", min=0, max=LARGEST_SEED, help="Decides all randomness.")
+    ] = 0,
     device: DeviceName = Device.auto,
     settings: PretrainingSettings = None,
     units: Units = None,

@@ -291,6 +291,9 @@ def resize_points(points: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     height, width = points.shape[:2]
     if (height, width) == tuple(size):
         return points
-    rows = ((np.arange(size[0]) + 0.5) * height / size[0]).astype(np.int64)
-    columns = ((np.arange(size[1]) + 0.5) * width / size[1]).astype(np.int64)
-    return points[rows[:, None], columns]
+    return points[nearest_places(height, size[0])[:, None], nearest_places(width, size[1])]
+
+
+def nearest_places(length: int, count: int) -> np.ndarray:
+    """Which of `length` pixels in a row is nearest to each of `count` evenly spaced places, `(count,)`."""
+    return ((np.arange(count) + 0.5) * length / count).astype(np.int64)

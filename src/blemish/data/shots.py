@@ -8,8 +8,7 @@ import numpy as np
 
 from blemish.errors import DatasetError, SettingsError
 from blemish.types import Sample
-
-LARGEST_SEED = 2**32 - 1  # that RandomState takes
+from blemish.utils.validation import LARGEST_SEED
 
 
 def draw_shots(samples: Sequence[Sample], k: int | None, seed: int = 0) -> list[Sample]:

@@ -202,11 +202,12 @@ class Components(Configurable):
                 scores.append(own)
                 images.append(0.0)
                 continue
-            z, place = self._deviation(name, own_patches, judged, left_out)
+            z, vocabulary, memberships, difference = self._deviation(name, own_patches, judged, left_out)
             structural = pooled[i] / unit.score
             logical = math.exp(min(unit.std * (z - unit.margin), MAX_LOG))
             # What single patches show by themselves changes the composition, too, and is then no place of its own.
             if logical > (shown := max(1.0, structural)):
+                place = place_of(vocabulary.usual, memberships, difference) * judged
                 here = interpolate(place[None, None], own.shape, mode="bilinear", align_corners=False)[0, 0]  # (h, w)
                 own = torch.maximum(own, unit.peak * logical / shown * here)
             scores.append(own)
@@ -215,9 +216,10 @@ class Components(Configurable):
 
     def _deviation(
         self, name: str, patches: Tensor, judged: Tensor, left_out: Collection[int] | None
-    ) -> tuple[float, Tensor]:
-        """The largest z of one image's composition, over vocabularies and levels, and where what it rests on lies:
-        `(h, w)` in [0, 1]. `patches` `(h, w, D)` are scaled, `judged` `(h, w)` says which of them count."""
+    ) -> tuple[float, Vocabulary, Tensor, Tensor]:
+        """The largest z of one image's composition, over vocabularies and levels, and what it rests on: vocabulary,
+        memberships `(h, w, k)` and difference `(rows, columns, k)`, as `place_of` takes them. `patches` `(h, w, D)` are
+        scaled, `judged` `(h, w)` says which of them count."""
         stays = None
         if left_out is not None:
             stays = ~torch.isin(self.images_[name], torch.tensor(sorted(left_out)))
@@ -227,8 +229,7 @@ class Components(Configurable):
             for level, bank in vocabulary.compositions.items():
                 z, difference = bank.compared(composition(memberships, LEVELS[level]).flatten(), stays)
                 found.append((z, vocabulary, memberships, difference.view(*LEVELS[level], -1)))
-        z, vocabulary, memberships, difference = max(found, key=lambda one: one[0])
-        return z, place_of(vocabulary.usual, memberships, difference) * judged
+        return max(found, key=lambda one: one[0])
 
     def _patches(self, features: Features) -> Tensor:
         """The patches that words are made of, `(B, h, w, D)`: those of the first encoder, on its coarsest grid.

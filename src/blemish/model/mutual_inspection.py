@@ -33,6 +33,7 @@ from blemish.model.mutual_reasons import MutualReferences
 from blemish.model.mutual_settings import MutualSettings
 from blemish.model.prediction import Encoded, Inspected, prediction_of
 from blemish.model.reasons import ReasonSettings
+from blemish.numeric.moments import Moments
 from blemish.numeric.mutual_scoring import (
     MIN_IMAGES,
     layer_normalised,
@@ -436,9 +437,7 @@ class EncodedGroup:
     @cached_property
     def _scale(self) -> Tensor:
         """What the channels of the first half are divided by, `(D,)`."""
-        count, total, squares = 0, torch.zeros(1), torch.zeros(1)
+        moments = Moments()
         for image in range(len(self._grids)):
-            rows = self._stored(image, 0).flatten(0, 1).double()  # (h·w, D)
-            count, total, squares = count + len(rows), total + rows.sum(0), squares + rows.square().sum(0)
-        variance = squares / count - (total / count).square()  # (D,)
-        return channel_scale(variance.clamp_min(0).sqrt()).float()
+            moments.add(self._stored(image, 0).flatten(0, 1))  # (h·w, D)
+        return channel_scale(moments.std).float()

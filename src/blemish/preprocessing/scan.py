@@ -17,7 +17,7 @@ from typing import Any, Self
 import numpy as np
 from PIL import Image
 
-from blemish.data.points import measured, resize_points
+from blemish.data.points import measured, nearest_places, resize_points
 from blemish.errors import ImageError, SettingsError
 from blemish.numeric.organised_points import resampled
 from blemish.preprocessing.crop_to_part import cut, principal_axis, rotation
@@ -303,7 +303,7 @@ def _bicubic(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 def _square_points(points: np.ndarray, side: int) -> np.ndarray:
     """`points` `(H, W, 3)` in the middle of a square of holes, at `(side, side, 3)`, each place by its nearest."""
     height, width = points.shape[:2]
-    places = ((np.arange(side) + 0.5) * max(height, width) / side).astype(np.int64)
+    places = nearest_places(max(height, width), side)
     (above, _), (left, _) = square_margins(height, width)
     rows, columns = places - above, places - left
     is_row, is_column = (rows >= 0) & (rows < height), (columns >= 0) & (columns < width)

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
 SEED = "a whole number from 0 to 2**64 - 1"
+LARGEST_SEED = 2**32 - 1  # that every source of random numbers takes, numpy's RandomState too
 Check = tuple[str, str, bool]  # an attribute's name, what it is expected to be, whether it is
 
 

@@ -13,10 +13,10 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
-from blemish.data.shots import LARGEST_SEED
 from blemish.errors import SettingsError
 from blemish.evaluation import CategoryData, SharedEncoders
 from blemish.utils.progress import Progress
+from blemish.utils.validation import LARGEST_SEED
 
 Row = Mapping[str, Any]
 Values = tuple[float, ...]  # of one measure, one a repetition (category, seed)

@@ -14,7 +14,7 @@ from blemish.research.synthetic_scans.scene import Rendering, Scene, pooled
 from blemish.research.synthetic_scans.sensor import Sensor
 from blemish.research.synthetic_scans.surface import Part
 from blemish.types import Sample
-from blemish.utils.validation import is_whole
+from blemish.utils.validation import LARGEST_SEED, is_whole
 
 GOOD = "good"
 SPLITS = ("train", "validation", "test")
@@ -49,7 +49,7 @@ class ScanSetSpec:
     def __post_init__(self) -> None:
         for name, least, most in (
             ("classes", 1, len(CLASSES)),
-            ("seed", 0, 2**32 - 1),
+            ("seed", 0, LARGEST_SEED),
             ("size", MIN_SIZE, MAX_SIZE),
             ("train", 1, 100_000),
             ("validation", 0, 100_000),
